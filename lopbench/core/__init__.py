@@ -1,0 +1,1 @@
+"""Contracts: interfaces, hooks, registry, specs, random streams. Knows no concrete component."""

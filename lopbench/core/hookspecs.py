@@ -1,0 +1,40 @@
+"""The plugin hooks, one per interface; a plugin implements those it needs with ``@hookimpl``."""
+
+from collections.abc import Callable
+
+import pluggy
+
+from lopbench.core.interfaces import Component
+
+#: Version of the plugin interface. A plugin module may ask for one with ``lopbench_api = 1``.
+API_VERSION = 1
+
+Register = Callable[[str, str | type[Component], str], None]
+
+hookspec = pluggy.HookspecMarker("lopbench")
+hookimpl = pluggy.HookimplMarker("lopbench")
+
+
+@hookspec
+def lopbench_architectures(register: Register) -> None:
+    """Call ``register(name, "module:Class", summary)`` for each Architecture; names are unique across plugins."""
+
+
+@hookspec
+def lopbench_cloners(register: Register) -> None:
+    """Call ``register(name, "module:Class", summary)`` for each Cloner; names are unique across plugins."""
+
+
+@hookspec
+def lopbench_methods(register: Register) -> None:
+    """Call ``register(name, "module:Class", summary)`` for each Perturbation; names are unique across plugins."""
+
+
+@hookspec
+def lopbench_metrics(register: Register) -> None:
+    """Call ``register(name, "module:Class", summary)`` for each Metric; names are unique across plugins."""
+
+
+@hookspec
+def lopbench_scenarios(register: Register) -> None:
+    """Call ``register(name, "module:Class", summary)`` for each Scenario; names are unique across plugins."""

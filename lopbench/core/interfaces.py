@@ -1,0 +1,360 @@
+"""The five interfaces. A component is a frozen dataclass: its fields are its hyperparameters.
+
+Nothing here imports torch when it runs, so that listing components stays fast.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import Generator, Tensor, nn
+
+    from lopbench.core.probe import LayerProbe, NetworkProbe
+    from lopbench.core.spec import ComponentSpec
+
+Track = Literal["boundary-free", "boundary-aware", "replay"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """What the registry holds: a named, versioned, immutable set of hyperparameters.
+
+    Subclasses are frozen keyword-only dataclasses and validate their fields in ``__post_init__`` with
+    ``InvalidInputError``. ``version`` is raised whenever the same fields give other numbers.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    #: The field that ``name:value`` without a ``field=`` sets, as in ``timm:resnet18``.
+    positional: ClassVar[str | None] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Component, ABC):
+    """Makes one network."""
+
+    @abstractmethod
+    def build(self, input_shape: Sequence[int], outputs: int, *, generator: Generator) -> nn.Module:
+        """Return a freshly initialised network.
+
+        Args:
+            input_shape: Shape of one sample, ``(C, H, W)`` for images.
+            outputs: Number of outputs of the head, at least 1.
+            generator: Source of every random draw; advanced in place.
+
+        Raises:
+            UnsupportedError: If the network cannot take this input shape.
+        """
+
+    def layers(self, module: nn.Module) -> Sequence[str] | None:
+        """Return the names of the submodules whose outputs are probed; None means every activation function."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloner(Component, ABC):
+    """Widens a trained network without changing its function."""
+
+    @abstractmethod
+    def clone(
+        self, module: nn.Module, factor: int, *, generator: Generator
+    ) -> tuple[nn.Module, Mapping[str, Sequence[Sequence[int]]]]:
+        """Return the network ``factor`` times as wide, and its profile: the blocks of clones of each interface."""
+
+
+class Optimizer(Protocol):
+    """What a method may do to the optimizer of the learner."""
+
+    lr: float
+
+    def clear(self, name: str | None = None, mask: Tensor | None = None) -> None:
+        """Forget the state of all parameters, of parameter ``name``, or of its entries where ``mask`` is true.
+
+        ``mask`` broadcasts to the parameter's ``(R, ...)``. Cleared entries restart their step count.
+        """
+
+
+class Units(Protocol):
+    """A group of hidden units with private outgoing weights, as ``learner.units`` yields them."""
+
+    name: str  #: Name of the module that produces the units.
+    size: int  #: D, the number of units.
+
+    @property
+    def activation(self) -> Tensor:
+        """What the outgoing weights multiplied in the last training step, ``(R, N, D)``, detached.
+
+        In convolutions N counts samples x height x width, in transformers samples x tokens.
+        """
+
+    def incoming(self) -> Tensor:
+        """Return the incoming weights, biases left out, as a new tensor ``(R, D, fan_in)``."""
+
+    def outgoing(self) -> Tensor:
+        """Return the outgoing weights of all consumers as a new tensor ``(R, D, fan_out)``."""
+
+    def reset(
+        self,
+        mask: Tensor,
+        *,
+        bias: Literal["law", "zero"] = "law",
+        transfer_mean: Tensor | None = None,
+    ) -> None:
+        """Make the units where ``mask`` is true as good as new, in place.
+
+        Incoming weights are redrawn from the layer's own initialisation law, outgoing columns are zeroed, the norm's
+        affine and running statistics of these channels are reset, and exactly these entries of the optimizer's state
+        are cleared.
+
+        Args:
+            mask: Units to reset, boolean ``(R, D)``.
+            bias: Whether the bias is redrawn from the layer's law or set to zero.
+            transfer_mean: If given, ``(R, D)``: each reset unit's mean activation, whose contribution moves into the
+                bias of the consumer before the outgoing column is zeroed.
+
+        Raises:
+            UnsupportedError: If ``transfer_mean`` is given and a consumer has no bias.
+        """
+
+
+class Learner(Protocol):
+    """What a method sees of the stack of ``replicas`` networks in training. Every tensor leads with the axis R."""
+
+    replicas: int
+    module: nn.Module
+    optimizer: Optimizer
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Views ``(R, ...)`` of the trained parameters, outside autograd; change them in place."""
+
+    @property
+    def differentiable(self) -> Mapping[str, Tensor]:
+        """The same parameters inside autograd, for penalties."""
+
+    @property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Views ``(R, ...)`` of the gradients of this step; change them in place in ``after_backward``."""
+
+    @property
+    def initial(self) -> Mapping[str, Tensor]:
+        """Copies ``(R, ...)`` of the parameters as built, taken before the first step."""
+
+    @property
+    def head(self) -> Sequence[str]:
+        """Names of the parameters of the head (the output layer)."""
+
+    @property
+    def units(self) -> Sequence[Units]:
+        """The groups of units that a method may reset.
+
+        Raises:
+            UnsupportedError: If the network has none.
+        """
+
+    def fresh(self) -> Mapping[str, Tensor]:
+        """Return the parameters ``(R, ...)`` of newly initialised networks, from the calling method's own stream."""
+
+    def restart(self) -> None:
+        """Become the protocol's fresh reference: new network, new optimizer at the reference learning rate."""
+
+
+class State(Protocol):
+    """A method's own memory. What is stored here is checkpointed with the run and restored bit for bit."""
+
+    generators: list[Generator]  #: One per replica, private to the method, on the learner's device.
+
+    def __getitem__(self, key: str) -> Tensor: ...
+    def __setitem__(self, key: str, value: Tensor) -> None: ...
+    def __contains__(self, key: object) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbation(Component, ABC):
+    """A mitigation: any intervention on network, loss, gradients, weights or optimizer.
+
+    All hooks are optional and act in the order in which they stand here. The class declares what it uses; the
+    declaration decides its track and is enforced: a method that does not declare ``uses_boundaries`` is never told
+    of one.
+    """
+
+    uses_boundaries: ClassVar[bool] = False
+    uses_replay: ClassVar[bool] = False
+    #: Reads ``Units.activation``, so that the learner must capture activations at each step.
+    uses_activations: ClassVar[bool] = False
+    #: False if replicas cannot run in one program (global random draws); seeds then run one after another.
+    replica_aware: ClassVar[bool] = True
+
+    @property
+    def track(self) -> Track:
+        """The track of the leaderboard in which the method competes."""
+        if self.uses_replay:
+            return "replay"
+        return "boundary-aware" if self.uses_boundaries else "boundary-free"
+
+    def configure(self, module: nn.Module, *, example: Tensor) -> nn.Module:
+        """Return ``module``, changed as the method needs it (dropout, normalisation, activations).
+
+        Args:
+            module: A freshly built network; may be changed in place.
+            example: A batch of zeros of the shape the network takes, ``(2, *input_shape)``.
+
+        Raises:
+            UnsupportedError: If the method cannot serve this network.
+        """
+        return module
+
+    def on_task_start(self, learner: Learner, state: State) -> None:
+        """Act at a task boundary, before the first step of every task but the first; needs ``uses_boundaries``."""
+
+    def penalty(self, learner: Learner, state: State) -> Tensor:
+        """Return the term ``(R,)`` added to the loss."""
+        raise NotImplementedError
+
+    def after_backward(self, learner: Learner, state: State) -> None:
+        """Change ``learner.gradients`` in place."""
+
+    def after_step(self, learner: Learner, state: State) -> None:
+        """Change ``learner.parameters`` or reset units after the optimizer's step."""
+
+    def evaluated(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
+        """Return the parameters ``(R, ...)`` to evaluate where they are not the trained ones."""
+        raise NotImplementedError
+
+    @property
+    def active(self) -> bool:
+        """False at strength zero: the method then does nothing, bit for bit."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Component, ABC):
+    """A number from a probe: of one layer, or of the whole network.
+
+    ``scope`` says which: "layer" metrics get a `LayerProbe` for each probed layer, "network" metrics one
+    `NetworkProbe`. Everything they share (flattened activations, Gram matrices, decompositions) is computed once there.
+    """
+
+    scope: ClassVar[Literal["layer", "network"]] = "layer"
+    higher_is_better: ClassVar[bool | None] = None
+    default: ClassVar[bool] = False  #: Measured when no metric is named.
+
+    @abstractmethod
+    def compute(self, probe: LayerProbe | NetworkProbe) -> float:
+        """Return the value; leaves weights, mode and random state untouched."""
+
+
+class Batches(Protocol):
+    """The training stream of one task: deterministic, and resumable in the middle."""
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch ``(N, ...)`` and its targets ``(N,)``, on the learner's device."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what is needed to continue from here."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``state``."""
+
+
+class Task(Protocol):
+    """One stationary phase of a scenario, for one seed."""
+
+    chance: float
+
+    def batches(self) -> Batches:
+        """Return the training stream from its start, the same at every call."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss, a scalar, of ``outputs`` of shape ``(N, K)``."""
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the score of each sample, ``(N,)``: one where it is right and zero where it is wrong, say."""
+
+    def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield held-out batches, without augmentation."""
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Return the fixed, class-balanced probe batch of the task."""
+
+    def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """Return further named scores of held-out samples, each ``(N,)``."""
+
+
+class Stream(Protocol):
+    """The tasks of one seed."""
+
+    input_shape: Sequence[int]
+    outputs: int
+
+    def task(self, index: int) -> Task:
+        """Return task ``index``, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario(Component, ABC):
+    """A non-stationary learning problem: an ordered stream of tasks with its score, chance level and budget.
+
+    A scenario is a protocol: every field changes the protocol id. ``profiles`` names sets of fields that belong
+    together; ``unranked`` names the profiles that never enter a ranking.
+    """
+
+    profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    default_profile: ClassVar[str] = "full"
+    unranked: ClassVar[frozenset[str]] = frozenset()
+    #: "accuracy" (a ratio of sums above chance) or "error" (geometric ratio of errors).
+    score: ClassVar[Literal["accuracy", "error"]] = "accuracy"
+
+    profile: str = "custom"
+    tasks: int
+    steps_per_task: int
+    architecture: str
+    optimizer: str
+    reference_lr: float
+    optimizer_policy: Literal["carry", "reset"] = "carry"
+    head_policy: Literal["zero", "keep"] = "zero"
+
+    @property
+    def late_tasks(self) -> range:
+        """The tasks that the score is made of: the last 20% of tasks, at least 5 (all, if there are fewer)."""
+        count = min(self.tasks, max(5, -(-self.tasks // 5)))
+        return range(self.tasks - count, self.tasks)
+
+    @property
+    @abstractmethod
+    def data(self) -> str | None:
+        """Name of the data set it streams, None if it generates its samples."""
+
+    @abstractmethod
+    def stream(self, seed: int, *, data: object, device: torch.device) -> Stream:
+        """Return the stream of ``seed``; it depends on the scenario, the data and the seed alone.
+
+        Args:
+            seed: Seed of the run.
+            data: The loaded data set that ``data`` names, or None.
+            device: Where batches are made.
+        """
+
+    def optimizer_for(self, architecture: ComponentSpec) -> str:
+        """Return the optimizer spec that the protocol gives ``architecture``."""
+        return self.optimizer
+
+
+#: The kinds of component in the order in which they are listed, with their interface and the word users see.
+KINDS: Mapping[str, type[Component]] = {
+    "architectures": Architecture,
+    "cloners": Cloner,
+    "methods": Perturbation,
+    "metrics": Metric,
+    "scenarios": Scenario,
+}
+
+if TYPE_CHECKING:
+    Register = Callable[[str, str | type[Component], str], None]
