@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from lopbench.core.probe import LayerProbe, NetworkProbe
-    from lopbench.core.spec import ComponentSpec
 
 Track = Literal["boundary-free", "boundary-aware", "replay"]
 
@@ -312,14 +311,17 @@ class Scenario(Component, ABC):
     #: "accuracy" (a ratio of sums above chance) or "error" (geometric ratio of errors).
     score: ClassVar[Literal["accuracy", "error"]] = "accuracy"
 
-    profile: str = "custom"
+    default_architecture: ClassVar[str]
+
+    profile: str
     tasks: int
     steps_per_task: int
-    architecture: str
-    optimizer: str
-    reference_lr: float
+    #: Whether the optimizer's state is carried over a task boundary, for every method alike.
     optimizer_policy: Literal["carry", "reset"] = "carry"
+    #: What becomes of weights and bias of the head at the start of every task, the first included.
     head_policy: Literal["zero", "keep"] = "zero"
+    #: Steps between probes inside a task; 0 probes at its start and end only.
+    probe_every: int = 0
 
     @property
     def late_tasks(self) -> range:
@@ -342,9 +344,13 @@ class Scenario(Component, ABC):
             device: Where batches are made.
         """
 
-    def optimizer_for(self, architecture: ComponentSpec) -> str:
-        """Return the optimizer spec that the protocol gives ``architecture``."""
-        return self.optimizer
+    @abstractmethod
+    def optimizer(self, architecture: str) -> str:
+        """Return the optimizer spec that the protocol gives the architecture of this name."""
+
+    @abstractmethod
+    def reference_optimizer(self, architecture: str) -> str:
+        """Return the frozen optimizer spec of the fresh reference for the architecture of this name."""
 
 
 #: The kinds of component in the order in which they are listed, with their interface and the word users see.

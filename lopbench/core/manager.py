@@ -1,0 +1,132 @@
+"""Loads plugins one by one from the entry-point group ``lopbench``, so that none can break another.
+
+pluggy's own ``load_setuptools_entrypoints`` stops at the first import error, drops the second of two entry points of
+one name in silence, and leaves a plugin that failed half-way registered.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import EntryPoint
+from types import ModuleType
+
+import pluggy
+
+from lopbench.core import hookspecs
+from lopbench.core.errors import PluginError
+from lopbench.core.interfaces import KINDS, Component
+from lopbench.core.registry import Distribution, Registration, Registry
+
+GROUP = "lopbench"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A plugin that was not loaded, and why."""
+
+    plugin: str
+    distribution: str
+    reason: str
+    details: str = ""
+
+
+@dataclass
+class Plugins:
+    """The loaded plugins: pluggy's manager, the registry they filled, and what was skipped."""
+
+    manager: pluggy.PluginManager
+    registry: Registry
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def register(self, plugin: object, *, name: str, distribution: Distribution) -> None:
+        """Register one plugin, wholly or not at all.
+
+        Raises:
+            PluginError: If it asks for a newer API, implements an unknown hook, or registers something unusable.
+        """
+        wanted = getattr(plugin, "lopbench_api", hookspecs.API_VERSION)
+        if wanted > hookspecs.API_VERSION:
+            raise PluginError(
+                f"plugin {name!r} of {distribution.name} needs plugin API {wanted}, this lopbench has "
+                f"{hookspecs.API_VERSION}; upgrade lopbench"
+            )
+        others = self.manager.get_plugins()
+        self.manager.register(plugin, name=f"{distribution.name}:{name}")
+        try:
+            self.manager.check_pending()
+            collected: list[Registration] = []
+            for kind in KINDS:
+
+                def collect(
+                    component: str, target: str | type[Component], summary: str = "", *, kind: str = kind
+                ) -> None:
+                    collected.append(Registration(kind, component, target, summary, distribution))
+
+                self.manager.subset_hook_caller(f"lopbench_{kind}", others)(register=collect)
+            trial = Registry()  # finds duplicates inside the plugin before anything is kept
+            for entry in collected:
+                trial.add(entry)
+                if entry.name in self.registry.names(entry.kind):
+                    self.registry.add(entry)  # raises, naming both
+            for entry in collected:
+                self.registry.add(entry)
+        except Exception:
+            self.manager.unregister(plugin)
+            raise
+
+
+def _distribution(entry_point: EntryPoint) -> Distribution:
+    dist = entry_point.dist
+    if dist is None:
+        return Distribution("unknown", "0", mutable=True)
+    direct = dist.read_text("direct_url.json")
+    editable = bool(direct and json.loads(direct).get("dir_info", {}).get("editable"))
+    return Distribution(dist.metadata["Name"], dist.version, mutable=editable)
+
+
+def build_manager(*, load_entry_points: bool = True, entry_points: Iterable[EntryPoint] | None = None) -> Plugins:
+    """Return a new set of plugins.
+
+    ``$LOPBENCH_PLUGINS``, a comma-separated list of distribution names, limits what is loaded; lopbench's own
+    components are always there.
+
+    Args:
+        load_entry_points: False for an empty one.
+        entry_points: Load these instead of the installed ones.
+    """
+    manager = pluggy.PluginManager("lopbench")
+    manager.add_hookspecs(hookspecs)
+    plugins = Plugins(manager, Registry())
+    if not load_entry_points:
+        return plugins
+    found = importlib.metadata.entry_points(group=GROUP) if entry_points is None else entry_points
+    limit = {name.strip().lower() for name in os.environ.get("LOPBENCH_PLUGINS", "").split(",") if name.strip()}
+    # Ours first: a third party that takes the name of a built-in is the one that is refused.
+    pairs = sorted(
+        ((_distribution(point), point) for point in found), key=lambda p: (p[0].name != "lopbench", p[0].name)
+    )
+    for distribution, point in pairs:
+        if limit and distribution.name.lower() not in limit | {"lopbench"}:
+            plugins.skipped.append(Skipped(point.name, distribution.name, "left out by LOPBENCH_PLUGINS"))
+            continue
+        try:
+            module: ModuleType = point.load()
+            plugins.register(module, name=point.name, distribution=distribution)
+        except PluginError as error:
+            plugins.skipped.append(Skipped(point.name, distribution.name, str(error)))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            plugins.skipped.append(Skipped(point.name, distribution.name, reason, traceback.format_exc()))
+    return plugins
+
+
+@lru_cache(maxsize=1)
+def plugins() -> Plugins:
+    """Return the installed plugins, loaded once per process."""
+    return build_manager()

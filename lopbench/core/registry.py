@@ -1,0 +1,132 @@
+"""Name -> class, for each kind of component. Refuses duplicates, suggests near misses, imports on demand."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+from lopbench.core.errors import PluginError, UsageError
+from lopbench.core.interfaces import KINDS, Component
+
+
+def suggest(word: str, known: list[str]) -> str:
+    """Return ' Did you mean ...?' with the nearest of ``known``, or an empty string."""
+    near = difflib.get_close_matches(word, known, n=2, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Where a plugin comes from."""
+
+    name: str
+    version: str
+    #: Installed editable or not installed at all: its version says nothing about its content.
+    mutable: bool = False
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One registered component."""
+
+    kind: str
+    name: str
+    target: str | type[Component]
+    summary: str
+    distribution: Distribution
+
+    def load(self) -> type[Component]:
+        """Return the class, importing it if needed.
+
+        Raises:
+            PluginError: If the target cannot be imported or is not a component of its kind.
+        """
+        if isinstance(self.target, str):
+            module_name, _, class_name = self.target.partition(":")
+            try:
+                loaded = getattr(importlib.import_module(module_name), class_name)
+            except Exception as error:
+                raise PluginError(
+                    f"{self.kind} {self.name!r} of {self.distribution.name} cannot be imported from {self.target!r}: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+        else:
+            loaded = self.target
+        interface = KINDS[self.kind]
+        if not (inspect.isclass(loaded) and issubclass(loaded, interface)):
+            raise PluginError(
+                f"{self.kind} {self.name!r} of {self.distribution.name}: {self.target!r} is not a {interface.__name__}"
+            )
+        if inspect.isabstract(loaded):
+            missing = ", ".join(sorted(getattr(loaded, "__abstractmethods__")))
+            raise PluginError(f"{self.kind} {self.name!r} of {self.distribution.name} does not implement {missing}")
+        if loaded.name != self.name:
+            raise PluginError(
+                f"{self.kind} {self.name!r} of {self.distribution.name}: the class calls itself {loaded.name!r}"
+            )
+        return loaded
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version; with the content hash of the component's file where the version proves nothing."""
+        label = f"{self.distribution.name} {self.distribution.version}"
+        if not self.distribution.mutable:
+            return label
+        path = inspect.getsourcefile(self.load())
+        assert path is not None  # a class that was imported from a file has one
+        return f"{label}+{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]}"
+
+
+class Registry:
+    """All registered components of all kinds."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, dict[str, Registration]] = {kind: {} for kind in KINDS}
+
+    def add(self, entry: Registration) -> None:
+        """Register ``entry``.
+
+        Raises:
+            PluginError: If the name is taken (naming both distributions) or the entry is malformed.
+        """
+        if not (isinstance(entry.name, str) and entry.name and not set(entry.name) & set(":=,+ ")):
+            raise PluginError(f"{entry.distribution.name} registers {entry.name!r}: a name is a word without ':=,+'")
+        is_path = isinstance(entry.target, str) and entry.target.count(":") == 1
+        if not (is_path or inspect.isclass(entry.target)):
+            raise PluginError(
+                f"{entry.distribution.name} registers {entry.name!r} as {entry.target!r}; "
+                "give 'module:Class' or a class"
+            )
+        taken = self._entries[entry.kind].get(entry.name)
+        if taken is not None:
+            raise PluginError(
+                f"the name {entry.name!r} in {entry.kind} is registered by {taken.distribution.name} "
+                f"({taken.target}) and by {entry.distribution.name} ({entry.target}); uninstall one of them"
+            )
+        self._entries[entry.kind][entry.name] = entry
+
+    def names(self, kind: str) -> list[str]:
+        """Return the registered names of ``kind``, sorted."""
+        return sorted(self._entries[kind])
+
+    def entries(self, kind: str) -> list[Registration]:
+        """Return the registrations of ``kind``, sorted by name."""
+        return [self._entries[kind][name] for name in self.names(kind)]
+
+    def get(self, kind: str, name: str) -> Registration:
+        """Return the registration of ``name``.
+
+        Raises:
+            UsageError: If there is none, with the nearest names.
+        """
+        found = self._entries[kind].get(name)
+        if found is None:
+            singular = kind.removesuffix("s")
+            raise UsageError(
+                f"Unknown {singular} {name!r}.{suggest(name, self.names(kind))} 'lopbench list {kind}' shows all."
+            )
+        return found

@@ -1,0 +1,489 @@
+"""Component and run specs: what the user writes, what the record holds, and the ids that both give.
+
+A component is written ``name`` or ``name:field=value,field=value``; methods compose with ``+``. A run spec holds
+everything that changes the numbers, in canonical JSON; its hash is the run id. The protocol id is the same over
+everything but method, seed and hardware.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.interfaces import Component, Perturbation, Scenario
+from lopbench.core.manager import plugins
+from lopbench.core.registry import Registry, suggest
+
+SCHEMA_VERSION = 1
+
+
+def canonical_json(value: object) -> str:
+    """Return the one JSON text of ``value``: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def digest(value: object, length: int) -> str:
+    """Return the first ``length`` hex digits of the SHA-256 of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+
+
+def _convert(text: str, annotation: object) -> Any:
+    """Return ``text`` as the type ``annotation``; raise ValueError with what was expected."""
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        choices = typing.get_args(annotation)
+        for choice in choices:
+            if text == str(choice):
+                return choice
+        raise ValueError("one of " + ", ".join(map(str, choices)))
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(annotation)
+        if type(None) in options and text.lower() == "none":
+            return None
+        expected = []
+        for option in options:
+            if option is type(None):
+                continue
+            try:
+                return _convert(text, option)
+            except ValueError as error:
+                expected.append(str(error))
+        raise ValueError(" or ".join([*expected, "none"] if type(None) in options else expected))
+    if origin is tuple:
+        inner = typing.get_args(annotation)[0]
+        return tuple(_convert(part, inner) for part in text.split("/"))
+    if annotation is bool:
+        if text.lower() in ("true", "yes", "1"):
+            return True
+        if text.lower() in ("false", "no", "0"):
+            return False
+        raise ValueError("true or false")
+    if annotation is int:
+        try:
+            number = float(text)
+        except ValueError:
+            raise ValueError("a whole number") from None
+        if number != number or number in (float("inf"), float("-inf")) or number != int(number):
+            raise ValueError("a whole number")
+        return int(text) if text.lstrip("+-").isdigit() else int(number)
+    if annotation is float:
+        try:
+            return float(text)
+        except ValueError:
+            raise ValueError("a number") from None
+    return text
+
+
+def field_types(cls: type[Component]) -> dict[str, object]:
+    """Return the hyperparameters of a component class and their types."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
+
+
+def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
+    """Return ``cls`` built from ``arguments``, texts being converted to the fields' types.
+
+    Raises:
+        UsageError: If a field is unknown or its value of the wrong type.
+        InvalidInputError: If the component refuses a value.
+    """
+    known = field_types(cls)
+    values: dict[str, Any] = {}
+    for key, raw in arguments.items():
+        if key not in known:
+            listing = ", ".join(known) or "none"
+            raise UsageError(f"{cls.name} has no field {key!r}.{suggest(key, list(known))} Its fields: {listing}.")
+        try:
+            values[key] = _convert(raw, known[key]) if isinstance(raw, str) else raw
+        except ValueError as error:
+            raise UsageError(f"{cls.name}: {key}={raw} is not {error}.") from None
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.init
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+        and f.name not in values
+    ]
+    if missing:
+        raise UsageError(f"{cls.name} needs {', '.join(missing)}, as in {cls.name}:{missing[0]}=...")
+    return cls(**values)
+
+
+def split(text: str, positional: str | None = None) -> tuple[str, dict[str, str]]:
+    """Split ``name:field=value,...`` into name and fields.
+
+    Raises:
+        UsageError: If the text is malformed.
+    """
+    name, colon, rest = text.strip().partition(":")
+    name = name.strip()
+    if not name or (colon and not rest.strip()):
+        raise UsageError(f"{text!r} is not a component; write name or name:field=value,field=value")
+    arguments: dict[str, str] = {}
+    for index, part in enumerate(filter(None, (p.strip() for p in rest.split(",")))):
+        key, equals, value = (s.strip() for s in part.partition("="))
+        if not equals:
+            if index or positional is None:
+                raise UsageError(f"{text!r}: {part!r} has no value; write {name}:{part}=...")
+            key, value = positional, part
+        if not key or not value:
+            raise UsageError(f"{text!r}: {part!r} is not field=value")
+        if key in arguments:
+            raise UsageError(f"{text!r} gives {key!r} twice")
+        arguments[key] = value
+    return name, arguments
+
+
+def _default_registry() -> Registry:
+    return plugins().registry
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """A component by value: name, version, all fields, and where its code came from."""
+
+    kind: str
+    name: str
+    version: int
+    origin: str
+    fields: Mapping[str, Any]
+    track: str | None = None
+
+    @classmethod
+    def of(cls, kind: str, component: Component, registry: Registry | None = None) -> ComponentSpec:
+        """Return the spec of a component that is registered."""
+        registry = registry or _default_registry()
+        fields = {f.name: getattr(component, f.name) for f in dataclasses.fields(component) if f.init}
+        fields = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+        track = component.track if isinstance(component, Perturbation) else None
+        origin = registry.get(kind, component.name).origin
+        return cls(kind, component.name, component.version, origin, fields, track)
+
+    @classmethod
+    def parse(cls, kind: str, text: str, registry: Registry | None = None, **overrides: Any) -> ComponentSpec:
+        """Return the spec that ``text`` names, its values checked by building the component once.
+
+        Raises:
+            UsageError: If the name, a field or a value's type is wrong.
+            InvalidInputError: If a value is out of range.
+        """
+        registry = registry or _default_registry()
+        entry = registry.get(kind, split(text.partition(",")[0], "_")[0])
+        component_class = entry.load()
+        _, arguments = split(text, component_class.positional)
+        return cls.of(kind, make(component_class, {**overrides, **arguments}), registry)
+
+    def build(self, registry: Registry | None = None) -> Component:
+        """Return the component."""
+        registry = registry or _default_registry()
+        return make(registry.get(self.kind, self.name).load(), _tuples(self.fields))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        value = {"name": self.name, "version": self.version, "origin": self.origin, "fields": dict(self.fields)}
+        return value if self.track is None else {**value, "track": self.track}
+
+    @classmethod
+    def from_json(cls, kind: str, value: Mapping[str, Any]) -> ComponentSpec:
+        """Return the spec of a record; nothing is imported or looked up."""
+        return cls(kind, value["name"], value["version"], value["origin"], value["fields"], value.get("track"))
+
+    def label(self, registry: Registry | None = None) -> str:
+        """Return the shortest text that means this spec: ``name`` with the fields that are not at their defaults."""
+        try:
+            component = (registry or _default_registry()).get(self.kind, self.name).load()
+            defaults = {f.name: f.default for f in dataclasses.fields(component) if f.init}
+            positional = component.positional
+        except Exception:  # a record of a plugin that is not installed here is still readable
+            defaults, positional = {}, None
+        parts: list[str] = []
+        for key, value in self.fields.items():
+            default = defaults.get(key, dataclasses.MISSING)
+            if value == (list(default) if isinstance(default, tuple) else default):
+                continue
+            text = "/".join(map(str, value)) if isinstance(value, list) else format_value(value)
+            parts.insert(0, text) if key == positional else parts.append(f"{key}={text}")
+        return self.name + (":" + ",".join(parts) if parts else "")
+
+
+def format_value(value: object) -> str:
+    """Return a hyperparameter as the command line takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return "none" if value is None else str(value)
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec(Component):
+    """An optimizer and its hyperparameters; zero means absent.
+
+    Args:
+        kind: "sgd", "adam" (L2 added to the gradient) or "adamw" (decoupled decay).
+        lr: Learning rate, above 0.
+        momentum: Momentum of SGD, in [0, 1).
+        betas: Decay rates of Adam's moments, in [0, 1).
+        eps: Adam's denominator floor, at least 0.
+        weight_decay: Weight decay, at least 0.
+    """
+
+    name = "optimizer"
+    kind: Literal["sgd", "adam", "adamw"]
+    lr: float
+    momentum: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for good, text in (
+            (self.lr > 0 and self.lr < float("inf"), f"lr must be a positive number, got {self.lr}"),
+            (0 <= self.momentum < 1, f"momentum must be in [0, 1), got {self.momentum}"),
+            (
+                len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
+                f"betas must be two numbers in [0, 1), as in betas=0.9/0.999, got {self.betas}",
+            ),
+            (self.eps >= 0, f"eps must be at least 0, got {self.eps}"),
+            (self.weight_decay >= 0, f"weight_decay must be at least 0, got {self.weight_decay}"),
+        ):
+            if not good:
+                raise UsageError(f"optimizer {self.kind}: {text}")
+
+    #: Fields that each kind uses; the others are refused on the command line and left out of labels.
+    _USED: ClassVar[Mapping[str, tuple[str, ...]]] = {"sgd": ("lr", "momentum", "weight_decay"), "adam": ("lr", "betas", "eps", "weight_decay")}
+
+    @classmethod
+    def parse(cls, text: str) -> OptimizerSpec:
+        """Return the optimizer that ``text`` names, as in ``adam:lr=1e-3``.
+
+        Raises:
+            UsageError: If the name, a field or a value is wrong.
+        """
+        name, arguments = split(text)
+        kinds = ("sgd", "adam", "adamw")
+        if name not in kinds:
+            raise UsageError(f"Unknown optimizer {name!r}.{suggest(name, list(kinds))} There are: {', '.join(kinds)}.")
+        used = cls._USED["sgd" if name == "sgd" else "adam"]
+        for key in arguments:
+            if key not in used:
+                raise UsageError(
+                    f"{name} has no field {key!r}.{suggest(key, list(used))} Its fields: {', '.join(used)}."
+                )
+        made = make(cls, {"kind": name, **arguments})
+        assert isinstance(made, cls)
+        return made
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, with the fields its kind uses."""
+        used = self._USED["sgd" if self.kind == "sgd" else "adam"]
+        return {
+            "name": self.kind,
+            "fields": {k: list(v) if isinstance(v := getattr(self, k), tuple) else v for k in used},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> OptimizerSpec:
+        """Return the optimizer of a record."""
+        return cls(kind=value["name"], **_tuples(value["fields"]))
+
+    def label(self) -> str:
+        """Return the shortest text that means this optimizer."""
+        parts = []
+        for key, value in self.to_json()["fields"].items():
+            default = type(self).__dataclass_fields__[key].default
+            if key == "lr" or _tuples({key: value})[key] != default:
+                parts.append(f"{key}={'/'.join(map(str, value)) if isinstance(value, list) else format_value(value)}")
+        return f"{self.kind}:{','.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How numbers are computed, as far as it can change them."""
+
+    dtype: Literal["float32", "float64"] = "float32"
+    tf32: bool = False
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that changes the numbers of one run of one seed.
+
+    ``kind`` is "continual" for the learner, or "fresh" for networks freshly initialised at each late task.
+    """
+
+    scenario: ComponentSpec
+    architecture: ComponentSpec
+    optimizer: OptimizerSpec
+    reference_optimizer: OptimizerSpec
+    methods: tuple[ComponentSpec, ...]
+    seed: int
+    metrics: tuple[ComponentSpec, ...]
+    data: Mapping[str, Any] | None
+    core: str
+    cloner: ComponentSpec | None = None
+    numerics: Numerics = field(default_factory=Numerics)
+    kind: Literal["continual", "fresh"] = "continual"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the canonical JSON value; its hash is the run id."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "kind": self.kind,
+            "scenario": self.scenario.to_json(),
+            "architecture": self.architecture.to_json(),
+            "cloner": None if self.cloner is None else self.cloner.to_json(),
+            "methods": [method.to_json() for method in self.methods],
+            "optimizer": self.optimizer.to_json(),
+            "reference_optimizer": self.reference_optimizer.to_json(),
+            "seed": self.seed,
+            "metrics": [metric.to_json() for metric in self.metrics],
+            "numerics": dataclasses.asdict(self.numerics),
+            "data": None if self.data is None else dict(self.data),
+            "core": self.core,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RunSpec:
+        """Return the spec of a record.
+
+        Raises:
+            ResultsError: If the record was written by a newer lopbench or is not a spec.
+        """
+        version = value.get("schema_version")
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise ResultsError(
+                f"the record has schema version {version}, this lopbench reads up to {SCHEMA_VERSION}; upgrade lopbench"
+            )
+        try:
+            return cls(
+                kind=value["kind"],
+                scenario=ComponentSpec.from_json("scenarios", value["scenario"]),
+                architecture=ComponentSpec.from_json("architectures", value["architecture"]),
+                cloner=value["cloner"] and ComponentSpec.from_json("cloners", value["cloner"]),
+                methods=tuple(ComponentSpec.from_json("methods", m) for m in value["methods"]),
+                optimizer=OptimizerSpec.from_json(value["optimizer"]),
+                reference_optimizer=OptimizerSpec.from_json(value["reference_optimizer"]),
+                seed=value["seed"],
+                metrics=tuple(ComponentSpec.from_json("metrics", m) for m in value["metrics"]),
+                numerics=Numerics(**value["numerics"]),
+                data=value["data"],
+                core=value["core"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ResultsError(f"the record's spec is damaged: {type(error).__name__}: {error}") from error
+
+    @property
+    def run_id(self) -> str:
+        """Hash of the whole spec, 16 hex digits."""
+        return digest(self.to_json(), 16)
+
+    def protocol(self) -> dict[str, Any]:
+        """Return the part that must agree for two rows to stand together: all but method, seed and kind."""
+        value = self.to_json()
+        return {key: part for key, part in value.items() if key not in ("methods", "seed", "kind", "schema_version")}
+
+    @property
+    def protocol_id(self) -> str:
+        """Scenario, its protocol version, and the hash of `protocol`."""
+        return f"{self.scenario.name}@{self.scenario.version}+{digest(self.protocol(), 12)}"
+
+    def reference(self) -> RunSpec:
+        """Return the run of the fresh reference: no method, the protocol's frozen reference optimizer."""
+        return replace(self, kind="fresh", methods=(), optimizer=self.reference_optimizer)
+
+    def own_reference(self) -> RunSpec:
+        """Return the run of this recipe (method and optimizer) from fresh at each late task."""
+        return replace(self, kind="fresh")
+
+    @property
+    def method_label(self) -> str:
+        """The methods as the command line takes them; "none" for no method."""
+        return "+".join(method.label() for method in self.methods) or "none"
+
+    @property
+    def architecture_label(self) -> str:
+        """The architecture as the command line takes it."""
+        return self.architecture.label()
+
+    @property
+    def optimizer_label(self) -> str:
+        """The optimizer as the command line takes it."""
+        return self.optimizer.label()
+
+    @property
+    def profile(self) -> str:
+        """The scenario's profile; with "+custom" where fields were changed."""
+        return str(self.scenario.fields["profile"])
+
+    @property
+    def directory_name(self) -> str:
+        """Name of the run's directory: readable, and unique by its run id."""
+        method = "+".join(m.name for m in self.methods) or "none"
+        kind = "" if self.kind == "continual" else "fresh-"
+        stem = f"{self.scenario.name}-{self.profile}-{self.architecture.name}-{kind}{method}-s{self.seed}"
+        return f"{stem}-{self.run_id}"
+
+
+def parse_scenario(text: str, profile: str | None = None, registry: Registry | None = None) -> ComponentSpec:
+    """Return the scenario that ``text`` names, on the fields of ``profile`` (its default profile if None).
+
+    Raises:
+        UsageError: If the name, the profile or a field is unknown, or a value is of the wrong type.
+        InvalidInputError: If a value is out of range.
+    """
+    registry = registry or _default_registry()
+    cls = registry.get("scenarios", split(text)[0]).load()
+    assert issubclass(cls, Scenario)
+    chosen = profile or cls.default_profile
+    if chosen not in cls.profiles:
+        listing = ", ".join(cls.profiles)
+        raise UsageError(
+            f"{cls.name} has no profile {chosen!r}.{suggest(chosen, list(cls.profiles))} Its profiles: {listing}."
+        )
+    base = {**cls.profiles[chosen], "profile": chosen}
+    arguments = split(text)[1]
+    if "profile" in arguments:
+        raise UsageError(f"{text!r}: choose the profile with --profile {arguments['profile']}")
+    spec = ComponentSpec.of("scenarios", make(cls, {**base, **arguments}), registry)
+    if spec == ComponentSpec.of("scenarios", make(cls, base), registry):
+        return spec
+    return ComponentSpec.of("scenarios", make(cls, {**base, **arguments, "profile": f"{chosen}+custom"}), registry)
+
+
+def parse_methods(text: str, registry: Registry | None = None) -> tuple[ComponentSpec, ...]:
+    """Return the methods that ``text`` composes with ``+``, left to right; "none" is no method.
+
+    Raises:
+        UsageError: If a part is malformed or unknown, or "none" is composed with something.
+    """
+    parts = [part.strip() for part in _split_plus(text)]
+    if parts == ["none"]:
+        return ()
+    if "none" in parts:
+        raise UsageError(f"{text!r}: 'none' is no method and composes with nothing")
+    return tuple(ComponentSpec.parse("methods", part, registry) for part in parts)
+
+
+def _split_plus(text: str) -> Sequence[str]:
+    """Split at ``+``, but not inside a number such as 1e+3."""
+    parts: list[str] = []
+    for part in text.split("+"):
+        if parts and parts[-1][-1:] in "eE" and parts[-1][-2:-1].isdigit() and part[:1].isdigit():
+            parts[-1] += "+" + part
+        else:
+            parts.append(part)
+    return parts
