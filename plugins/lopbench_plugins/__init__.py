@@ -1,0 +1,1 @@
+"""The built-in components, one published idea per file, found by entry point exactly as a third party's."""

@@ -1,0 +1,14 @@
+"""Architectures: the networks of the published experiments, and any model of timm."""
+
+from lopbench.core.hookspecs import Register, hookimpl
+
+
+@hookimpl
+def lopbench_architectures(register: Register) -> None:
+    """Register the built-in architectures by name of module and class, so that listing them imports no torch."""
+    package = "lopbench_plugins.architectures"
+    register("mlp", f"{package}.mlp:MLP", "five hidden layers of 128 units, the plain baseline")
+    register("cnn", f"{package}.cnn:CNN", "three convolutions with max pooling and one hidden layer")
+    register("resnet18", f"{package}.resnet18:ResNet18", "residual network of 18 layers for small images")
+    register("vit", f"{package}.vit:ViT", "vision transformer of six blocks on 8x8 patches")
+    register("timm", f"{package}.timm:Timm", "any timm model from scratch, as in timm:resnet18")

@@ -1,0 +1,87 @@
+"""Vision transformer (Dosovitskiy et al. 2020, arXiv:2010.11929v2) of the size that Joudaki et al. 2025 train.
+
+Built from timm's VisionTransformer, which has the parameters of the authors' own. Deviation: LayerNorm's epsilon is
+torch's 1e-5, for all normalisations alike, where timm has 1e-6.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import nn
+
+from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench_plugins.architectures._base import (
+    Activation,
+    Normalization,
+    PaperArchitecture,
+    drop_idle_dropout,
+    image_shape,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViT(PaperArchitecture):
+    """Pre-norm transformer on square patches, a class token and learned positions; the class token feeds the head.
+
+    Dropout acts on the embedded tokens, the attention weights, the attention's projection and the MLP. Initialised as
+    the authors do: linear weights, class token and positions from a normal of standard deviation 0.02 truncated at
+    +-2, linear biases 0, norms at 1 and 0, the patch embedding as torch does.
+
+    Args:
+        normalization: Kind of normalisation; "batch" takes statistics over samples and tokens, "group" over the tokens
+            of a sample and the channels of a group.
+        patch: Side of a patch in pixels, at least 1; must divide both sides of the image.
+        width: Size of a token, at least 1; a multiple of ``heads``.
+        depth: Number of blocks, at least 1.
+        heads: Attention heads of a block, at least 1.
+    """
+
+    name: ClassVar[str] = "vit"
+    normalization: Normalization = "layer"
+    activation: Activation = "gelu"
+    patch: int = 8
+    width: int = 384
+    depth: int = 6
+    heads: int = 6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_sizes(patch=self.patch, width=self.width, depth=self.depth, heads=self.heads)
+        if self.width % self.heads:
+            raise InvalidInputError(f"vit: width must be a multiple of heads, got {self.width} and {self.heads}")
+
+    def assemble(self, input_shape: Sequence[int], outputs: int) -> nn.Module:
+        """Return the network for images whose sides are multiples of ``patch``."""
+        channels, height, width = image_shape(self.name, input_shape)
+        if height % self.patch or width % self.patch:
+            raise UnsupportedError(
+                f"vit cannot cut {height}x{width} images into patches of {self.patch}x{self.patch}; "
+                "choose a patch that divides both sides, as in vit:patch=4"
+            )
+
+        def norm_layer(features: int, **_: object) -> nn.Module:  # timm passes device and dtype, which are the defaults
+            return self.normalization_layer("token", features) or nn.Identity()
+
+        network: nn.Module = VisionTransformer(
+            img_size=(height, width),
+            patch_size=self.patch,
+            in_chans=channels,
+            num_classes=outputs,
+            embed_dim=self.width,
+            depth=self.depth,
+            num_heads=self.heads,
+            pos_drop_rate=self.dropout,
+            proj_drop_rate=self.dropout,
+            attn_drop_rate=self.dropout,
+            norm_layer=norm_layer,
+            act_layer=self.activation_layer,
+        )
+        nn.init.trunc_normal_(network.get_parameter("cls_token"), std=0.02)  # timm: normal of 1e-6
+        drop_idle_dropout(network)
+        return network
+
+    def layers(self, module: nn.Module) -> Sequence[str]:
+        """Return the names of the blocks, whose outputs ``(N, T, width)`` are the residual stream."""
+        return [name for name, block in module.named_modules() if isinstance(block, Block)]

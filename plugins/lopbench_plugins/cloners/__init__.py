@@ -1,0 +1,1 @@
+"""Cloners: widening a trained network without changing its function."""
