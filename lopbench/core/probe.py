@@ -9,11 +9,21 @@ from torch import Tensor
 
 from lopbench.core.errors import InvalidInputError
 
+#: Elements of the blocks in which sums over rows run: 8 MiB in float64, where a convolution's rows take gigabytes.
+_CHUNK_ELEMENTS = 2**20
+
 
 def as_units(tensor: Tensor) -> Tensor:
-    """Return activations as ``(N, D)``: ``(B, C, H, W)`` becomes ``(B*H*W, C)`` and ``(B, T, E)`` ``(B*T, E)``."""
-    if tensor.ndim < 2 or tensor.numel() == 0:
-        raise InvalidInputError(f"activations need at least one sample and one unit, got shape {tuple(tensor.shape)}")
+    """Return activations as ``(N, D)``: ``(B, C, H, W)`` becomes ``(B*H*W, C)`` and ``(B, T, E)`` ``(B*T, E)``.
+
+    Raises:
+        InvalidInputError: If ``tensor`` has another number of axes or is empty.
+    """
+    if tensor.ndim not in (2, 3, 4) or tensor.numel() == 0:
+        raise InvalidInputError(
+            "activations need shape (N, D), (B, T, E) or (B, C, H, W), with at least one sample and one unit; "
+            f"got {tuple(tensor.shape)}"
+        )
     if tensor.ndim == 4:
         tensor = tensor.movedim(1, -1)
     return tensor.reshape(-1, tensor.shape[-1])
@@ -27,6 +37,9 @@ class LayerProbe:
         activation: ``(N, D)``, or a layer's raw output, which is flattened as in `as_units`.
         gradient: Gradient of the probe's mean loss with respect to ``activation``, same shape, or None.
         name: Name of the layer.
+
+    Raises:
+        InvalidInputError: If a shape is none of a layer's output, or activation and gradient differ in shape.
     """
 
     activation: Tensor
@@ -39,41 +52,63 @@ class LayerProbe:
             object.__setattr__(self, "gradient", as_units(self.gradient.detach()))
             if self.gradient.shape != self.activation.shape:
                 raise InvalidInputError(
-                    f"activation {tuple(self.activation.shape)} and gradient {tuple(self.gradient.shape)} differ in shape"
+                    f"layer {self.name!r} has activations of shape {tuple(self.activation.shape)} and gradients of "
+                    f"shape {tuple(self.gradient.shape)}; take both from the same forward pass"
                 )
 
-    @cached_property
-    def magnitude(self) -> Tensor:
-        """Absolute activations ``(N, D)``."""
-        return self.activation.abs()
+    def chunks(self) -> tuple[Tensor, ...]:
+        """Return ``activation`` as blocks of rows, small enough to be copied in float64."""
+        return torch.split(self.activation, max(1, _CHUNK_ELEMENTS // self.activation.shape[1]))
 
     @cached_property
     def mean_magnitude(self) -> Tensor:
-        """Mean absolute activation of each unit, ``(D,)``."""
-        return self.magnitude.mean(dim=0)
+        """Mean absolute activation of each unit, float64 ``(D,)``."""
+        totals = [chunk.abs().sum(dim=0, dtype=torch.float64) for chunk in self.chunks()]
+        return torch.stack(totals).sum(dim=0) / self.activation.shape[0]
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether every activation is a finite number."""
+        # Magnitudes cannot cancel, so their sum is finite only if each of them is.
+        return bool(self.mean_magnitude.sum().isfinite())
 
     @cached_property
     def mean(self) -> Tensor:
         """Mean activation of each unit, float64 ``(D,)``."""
-        return self.activation.double().mean(dim=0)
-
-    @cached_property
-    def gram(self) -> Tensor:
-        """Uncentred ``H^T H`` in float64, ``(D, D)``."""
-        activation = self.activation.double()
-        return activation.T @ activation
+        totals = [chunk.sum(dim=0, dtype=torch.float64) for chunk in self.chunks()]
+        return torch.stack(totals).sum(dim=0) / self.activation.shape[0]
 
     @cached_property
     def covariance(self) -> Tensor:
         """Centred scatter ``(H - mean)^T (H - mean)`` in float64, ``(D, D)``; not divided by N."""
-        centred = self.activation.double() - self.mean
-        return centred.T @ centred
+        units = self.activation.shape[1]
+        scatter = self.mean.new_zeros(units, units)
+        for chunk in self.chunks():
+            centred = chunk - self.mean
+            scatter.addmm_(centred.T, centred)
+        return scatter
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """Uncentred ``H^T H`` in float64, ``(D, D)``."""
+        # From the centred one, to save a product; this direction adds and so loses no digits.
+        return self.covariance.addr(self.mean, self.mean, alpha=self.activation.shape[0])
+
+    @cached_property
+    def varying(self) -> Tensor:
+        """Units whose standard deviation exceeds 1e-6 of their root mean square, boolean ``(D,)``.
+
+        The other units are constant: what variation they have is the rounding of float32.
+        """
+        return self.covariance.diagonal() > 1e-12 * self.gram.diagonal()
 
     @cached_property
     def singular_values(self) -> Tensor:
         """Singular values of the uncentred activations, descending, float64 ``(min(N, D),)``.
 
-        They come from the smaller Gram matrix, so values below 1e-8 of the largest are rounding noise and are zeroed.
+        They come from the smaller Gram matrix, whose eigenvalues are known to ``min(N, D)`` float64 roundings of the
+        largest. Singular values that this cannot tell from zero, about 1e-7 of the largest, are zero. All are NaN if
+        an activation is not finite.
         """
         n, d = self.activation.shape
         if n >= d:
@@ -81,10 +116,11 @@ class LayerProbe:
         else:
             activation = self.activation.double()
             gram = activation @ activation.T
-        if not torch.isfinite(gram).all():
-            return torch.full((min(n, d),), float("nan"), dtype=torch.float64)
-        values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(0)
-        return torch.where(values > 1e-8 * values[0], values, 0.0)
+        if not gram.isfinite().all():
+            return gram.new_full((min(n, d),), float("nan"))
+        values = torch.linalg.eigvalsh(gram).flip(0)
+        noise = min(n, d) * torch.finfo(torch.float64).eps * values[0]
+        return torch.where(values > noise, values, 0.0).sqrt()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,33 @@
+"""The built-in metrics, one published idea a file. Registered by path, so that listing them imports no torch."""
+
+from lopbench.core.hookspecs import Register, hookimpl
+
+_PACKAGE = "lopbench_plugins.metrics"
+
+
+@hookimpl
+def lopbench_metrics(register: Register) -> None:
+    """Register the built-in metrics."""
+    for module, component, summary in (
+        ("approximate_rank", "ApproximateRank", "fewest squared singular values that hold 99%"),
+        ("dead_fraction", "DeadFraction", "units silent on more than 95% of the rows"),
+        ("distance_from_init", "DistanceFromInit", "L2 distance of all parameters from where they started"),
+        ("dormant_fraction", "DormantFraction", "units with a mean magnitude of at most tau times the layer's (ReDo)"),
+        ("duplicate_fraction", "DuplicateFraction", "units that point the same way as another unit"),
+        ("effective_rank", "EffectiveRank", "exponential entropy of the singular values"),
+        ("feature_norm", "FeatureNorm", "mean L2 norm of a row of activations"),
+        ("gradient_norm", "GradientNorm", "L2 norm of the gradient of the probe's loss"),
+        ("non_gaussianity", "NonGaussianity", "distance of the units' laws from Gaussians (Shapiro, KS, kurtosis)"),
+        ("participation_ratio", "ParticipationRatio", "Renyi-2 rank of the covariance"),
+        ("renyi2_rank", "Renyi2Rank", "Renyi-2 rank of the correlation matrix"),
+        ("saturated_fraction", "SaturatedFraction", "units with next to no gradient on more than 99% of the rows"),
+        ("srank", "Srank", "fewest singular values that hold 99%"),
+        ("stable_rank", "StableRank", "squared Frobenius over squared spectral norm"),
+        ("weight_norm", "WeightNorm", "L2 norm of all parameters"),
+    ):
+        register(module, f"{_PACKAGE}.{module}:{component}", summary)
+    register(
+        "duplicate_fraction_first",
+        f"{_PACKAGE}.duplicate_fraction:DuplicateFractionFirst",
+        "units that point the same way as a later unit (the authors' counting)",
+    )

@@ -1,0 +1,33 @@
+"""Approximate rank: Dohare et al. 2024, arXiv:2306.13812, and their public code (shibhansh/loss-of-plasticity)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lopbench.core.errors import InvalidInputError
+from lopbench.core.probe import LayerProbe
+from lopbench_plugins.metrics.base import LayerMetric, fewest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApproximateRank(LayerMetric):
+    """Fewest squared singular values of the uncentred activations that hold ``share`` of their sum.
+
+    Args:
+        share: Share of the sum of squares to hold, in (0, 1).
+    """
+
+    name: ClassVar[str] = "approximate_rank"
+    share: float = 0.99
+
+    def __post_init__(self) -> None:
+        """Validate the field.
+
+        Raises:
+            InvalidInputError: If ``share`` is out of range.
+        """
+        if not 0 < self.share < 1:
+            raise InvalidInputError(f"{self.name}: share must be in (0, 1), got {self.share}; the authors' is 0.99")
+
+    def measure(self, probe: LayerProbe) -> float:
+        """Return the rank, a whole number in [1, min(N, D)], or 0 for an all-zero layer."""
+        return fewest(probe.singular_values.square(), self.share)

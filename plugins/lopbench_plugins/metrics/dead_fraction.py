@@ -1,0 +1,45 @@
+"""Dead units: Joudaki et al. 2025, arXiv:2510.00304, appendix B (metric suite)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from lopbench.core.errors import InvalidInputError
+from lopbench.core.probe import LayerProbe
+from lopbench_plugins.metrics.base import LayerMetric
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadFraction(LayerMetric):
+    """Share of units that are silent on nearly all rows.
+
+    A unit is dead if ``|h| < tolerance`` on more than ``row_share`` of the rows. In a convolution rows are pixels, so
+    a channel that is zero on 96% of the pixels is dead, however strong it is on the rest.
+
+    Args:
+        tolerance: Magnitude below which an activation is silent, in units of the activation, above 0.
+        row_share: Share of silent rows above which a unit is dead, in [0, 1).
+    """
+
+    name: ClassVar[str] = "dead_fraction"
+    default: ClassVar[bool] = True
+    tolerance: float = 1e-7
+    row_share: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Validate the fields.
+
+        Raises:
+            InvalidInputError: If a field is out of range.
+        """
+        if not self.tolerance > 0:
+            raise InvalidInputError(f"{self.name}: tolerance must be > 0, got {self.tolerance}")
+        if not 0 <= self.row_share < 1:
+            raise InvalidInputError(f"{self.name}: row_share must be in [0, 1), got {self.row_share}")
+
+    def measure(self, probe: LayerProbe) -> float:
+        """Return the dead share of the units, in [0, 1]."""
+        silent = torch.stack([(chunk.abs() < self.tolerance).sum(dim=0) for chunk in probe.chunks()]).sum(dim=0)
+        # The quotient in float64 is the correctly rounded one, so a tie with the share counts as a tie.
+        return (silent.double() / probe.activation.shape[0] > self.row_share).double().mean().item()

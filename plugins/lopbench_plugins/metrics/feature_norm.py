@@ -1,0 +1,26 @@
+"""Feature norm: the size of a layer's output, a common diagnostic that is no paper's own."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lopbench.core.probe import LayerProbe
+from lopbench_plugins.metrics.base import LayerMetric
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureNorm(LayerMetric):
+    """Mean over the rows of the L2 norm of a row of activations.
+
+    A row is one sample; in a convolution one pixel of one sample, in a transformer one token.
+    """
+
+    name: ClassVar[str] = "feature_norm"
+    default: ClassVar[bool] = True
+
+    def measure(self, probe: LayerProbe) -> float:
+        """Return the mean norm, at least 0, in units of the activation."""
+        norms: Tensor = torch.linalg.vector_norm(probe.activation, dim=1, dtype=torch.float64)
+        return norms.mean().item()
