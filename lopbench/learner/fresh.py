@@ -1,0 +1,99 @@
+"""Fresh rows for units that are reset, drawn from the layer's own initialisation law, whatever that is."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from lopbench.core.errors import InvalidInputError
+from lopbench.learner.units import UnitGroup
+
+#: Incoming weights ``(M, ...)`` and biases ``(M,)`` of M fresh units; None for a layer without bias.
+Rows = tuple[Tensor, Tensor | None]
+
+
+class FreshPool:
+    """Hands out the rows of freshly built networks, one unused row for each unit that is reset.
+
+    The rows of a layer in a fresh network are draws from the layer's law, so no law has to be known here. A network
+    is built when a layer has used up its rows: one build for D resets. Each replica has its own networks, and each
+    group counts for itself; the counts are the whole state, since network ``k`` can be built again.
+
+    Args:
+        build: Builds a network from a generator and returns its parameters by name, without replica axis.
+        generator_for: Returns the generator of the ``k``-th network of a replica, ``generator_for(replica, k)``: a
+            new one in the same state at each call, and none that the replica's own initialisation used.
+        groups: The groups that will ask for rows.
+        replicas: R, the number of replicas.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Generator], Mapping[str, Tensor]],
+        generator_for: Callable[[int, int], Generator],
+        groups: Sequence[UnitGroup],
+        replicas: int,
+    ) -> None:
+        self._build = build
+        self._generator_for = generator_for
+        self._groups = tuple(groups)
+        #: Rows handed out so far: row ``taken % D`` of network ``taken // D`` is next.
+        self._taken = {group.name: [0] * replicas for group in groups}
+        # Groups advance at their own pace. Each keeps the rows of the network it is at, and the newest network is
+        # kept for all, so that groups at the same network share one build and memory stays below two networks.
+        self._current: dict[tuple[str, int], tuple[int, Rows]] = {}
+        self._newest: dict[int, tuple[int, dict[str, Rows]]] = {}
+
+    def take(self, group: UnitGroup, mask: Tensor) -> Rows:
+        """Return fresh incoming rows for the units in ``mask``, boolean ``(R, D)``, and count them as used.
+
+        At least one unit must be in ``mask``. The M rows are in the order of ``mask.nonzero()``: replica by replica.
+        """
+        taken = self._taken[group.name]
+        weights: list[Tensor] = []
+        biases: list[Tensor] = []
+        for replica, count in enumerate(mask.sum(dim=1).tolist()):
+            end = taken[replica] + count
+            while taken[replica] < end:
+                k, start = divmod(taken[replica], group.size)
+                stop = min(group.size, start + end - taken[replica])
+                weight, bias = self._rows(group, replica, k)
+                weights.append(weight[start:stop])
+                if bias is not None:
+                    biases.append(bias[start:stop])
+                taken[replica] += stop - start
+        return torch.cat(weights), torch.cat(biases) if biases else None
+
+    def _rows(self, group: UnitGroup, replica: int, k: int) -> Rows:
+        """Return the rows of ``group`` in network ``k`` of ``replica``, building the network if it is not at hand."""
+        current = self._current.get((group.name, replica))
+        if current is None or current[0] != k:
+            newest = self._newest.get(replica)
+            if newest is None or newest[0] != k:
+                network = self._build(self._generator_for(replica, k))
+                rows = {
+                    g.name: (network[g.weight].detach(), None if g.bias is None else network[g.bias].detach())
+                    for g in self._groups
+                }
+                newest = self._newest[replica] = (k, rows)
+            current = self._current[group.name, replica] = (k, newest[1][group.name])
+        return current[1]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the number of rows handed out, int64 ``(R,)``, by name of the group."""
+        return {name: torch.tensor(taken, dtype=torch.int64) for name, taken in self._taken.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``state``: the next rows are those that would have come next.
+
+        Raises:
+            InvalidInputError: If ``state`` is of other groups or another number of replicas.
+        """
+        given = {name: tuple(taken.shape) for name, taken in state.items()}
+        wanted = {name: (len(taken),) for name, taken in self._taken.items()}
+        if given != wanted:
+            raise InvalidInputError(
+                f"the saved counts of fresh rows are for {given}, the network needs {wanted}; "
+                "resume with the network and the replicas of the saved run"
+            )
+        self._taken = {name: state[name].tolist() for name in self._taken}
