@@ -114,16 +114,21 @@ def image_shape(name: str, input_shape: Sequence[int]) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def check_request(name: str, input_shape: Sequence[int], outputs: int) -> None:
-    """Refuse what no network can be built for.
+def check_request(name: str, input_shape: Sequence[int], outputs: int, generator: Generator) -> None:
+    """Refuse what no network can be built for, or not from ``generator``.
 
     Raises:
-        InvalidInputError: If a dimension of the input or ``outputs`` is below 1.
+        InvalidInputError: If a dimension of the input or ``outputs`` is below 1, or the generator is not on the CPU.
     """
     if not input_shape or min(input_shape) < 1:
         raise InvalidInputError(f"{name}: every dimension of a sample must be at least 1, got {tuple(input_shape)}")
     if outputs < 1:
         raise InvalidInputError(f"{name}: the head needs at least 1 output, got {outputs}")
+    if generator.device.type != "cpu":
+        raise InvalidInputError(
+            f"{name}: networks are drawn on the CPU, so that devices agree, got a generator on {generator.device}; "
+            "pass a CPU generator and move the network"
+        )
 
 
 def check_dropout(name: str, dropout: float) -> None:
@@ -161,7 +166,7 @@ class PaperArchitecture(Architecture):
         check_dropout(self.name, self.dropout)
 
     def build(self, input_shape: Sequence[int], outputs: int, *, generator: Generator) -> nn.Module:
-        """Return a freshly initialised network in training mode, on the generator's device.
+        """Return a freshly initialised network in training mode, on the CPU.
 
         Args:
             input_shape: Shape of one sample, ``(C, H, W)`` for images.
@@ -169,10 +174,10 @@ class PaperArchitecture(Architecture):
             generator: Source of every random draw, on the CPU; advanced in place.
 
         Raises:
-            InvalidInputError: If a dimension or ``outputs`` is below 1.
+            InvalidInputError: If a dimension or ``outputs`` is below 1, or the generator is not on the CPU.
             UnsupportedError: If the network cannot take this input shape.
         """
-        check_request(self.name, input_shape, outputs)
+        check_request(self.name, input_shape, outputs, generator)
         with rng.isolated(generator):
             return self.assemble(input_shape, outputs)
 

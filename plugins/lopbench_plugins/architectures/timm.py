@@ -29,7 +29,8 @@ class Timm(Architecture):
 
     Args:
         model: Name of the model without a tag of pretrained weights, as ``timm.list_models()`` lists it.
-        dropout: timm's ``drop_rate``, in [0, 1): for most models the rate before the head.
+        dropout: timm's ``drop_rate``, in [0, 1): for most models the rate before the head. Stochastic depth, where a
+            model has it by default (Swin, say), stays at the model's own rate.
     """
 
     name: ClassVar[str] = "timm"
@@ -55,10 +56,10 @@ class Timm(Architecture):
             generator: Source of every random draw, on the CPU; advanced in place.
 
         Raises:
-            InvalidInputError: If a dimension or ``outputs`` is below 1.
+            InvalidInputError: If a dimension or ``outputs`` is below 1, or the generator is not on the CPU.
             UnsupportedError: If the model does not take this input size or has not exactly one linear head.
         """
-        check_request(self.name, input_shape, outputs)
+        check_request(self.name, input_shape, outputs, generator)
         shape = image_shape(self.name, input_shape)
         asked = f"timm:{self.model} for images of {shape[0]}x{shape[1]}x{shape[2]}"
         with rng.isolated(generator):
