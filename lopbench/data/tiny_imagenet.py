@@ -1,0 +1,306 @@
+"""Tiny ImageNet (Le and Yang 2015) from its original zip, read in place, or from the unpacked folder.
+
+Layout, below ``tiny-imagenet-200/``: ``wnids.txt``, ``train/<wnid>/images/<wnid>_<k>.JPEG``, ``val/images/*.JPEG``
+and ``val/val_annotations.txt``. The ``*_boxes.txt`` files are not read: in a subset they list images that are absent.
+Held-out images are the official val split; ``test/`` has no labels.
+"""
+
+import hashlib
+import io
+import os
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lopbench.core.errors import DataError
+from lopbench.data.images import IMAGE_SHAPE, Labels, Pixels, Plan, in_parallel
+
+NAME = "tiny-imagenet-200"
+ARCHIVE = f"{NAME}.zip"
+TERMS = (
+    "The images are ImageNet's and their owners hold the rights; "
+    "ImageNet's terms of access allow non-commercial research and educational use only."
+)
+
+#: The original has this many classes, and this many images a class in train and in val.
+ORIGINAL = (200, 500, 50)
+
+_AGAIN = "get the archive again, 'lopbench data get tiny-imagenet-200' downloads it"
+_TRAIN = re.compile(r"train/(?P<wnid>[^/]+)/images/(?P<file>[^/.][^/]*\.JPEG)")
+_VAL = re.compile(r"val/images/(?P<file>[^/.][^/]*\.JPEG)")
+_INDEX = re.compile(r"_(\d+)\.JPEG$")
+
+_TAIL = 24 << 20  # bytes; the central directory of the whole original (120,000 members) takes some 15 MiB
+_LARGEST_FILE = 8 << 20  # bytes; a 64x64 JPEG has some 2,000 and words.txt 2.7 million
+_CHUNK = 100  # images decoded at a time
+
+
+class Source(Protocol):
+    """The files of Tiny ImageNet, named by their path below its top folder, such as ``val/val_annotations.txt``."""
+
+    path: Path
+
+    def names(self) -> list[str]:
+        """Return the names of all images and of ``wnids.txt`` and ``val/val_annotations.txt``, in any order."""
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file; called from several threads.
+
+        Raises:
+            DataError: If the file is absent, damaged or absurdly large.
+        """
+
+
+class Folder:
+    """The unpacked archive."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self) -> list[str]:
+        """Return the names of the images and the two text files."""
+        names = [name for name in ("wnids.txt", "val/val_annotations.txt") if (self.path / name).is_file()]
+        for folder in self._image_folders():
+            names += [f"{folder}/{entry}" for entry in os.listdir(self.path / folder)]  # noqa: PTH208
+        return names
+
+    def read(self, name: str) -> bytes:
+        """Return the content of the file ``name``."""
+        try:
+            with (self.path / name).open("rb") as file:
+                content = file.read(_LARGEST_FILE + 1)
+        except FileNotFoundError:
+            raise DataError(f"{self.path / name} is missing; {_AGAIN}") from None
+        except OSError as error:
+            raise DataError(f"{self.path / name} cannot be read ({error.strerror}); make it readable") from error
+        if len(content) > _LARGEST_FILE:
+            raise DataError(f"{self.path / name} has more than {_LARGEST_FILE:,} bytes; {_AGAIN}")
+        return content
+
+    def _image_folders(self) -> list[str]:
+        train = self.path / "train"
+        classes = sorted(os.listdir(train)) if train.is_dir() else []  # noqa: PTH208
+        folders = [f"train/{wnid}/images" for wnid in classes] + ["val/images"]
+        return [folder for folder in folders if (self.path / folder).is_dir()]
+
+    def fingerprint(self) -> str:
+        """Return a hash of the names, sizes and modification times, without opening an image."""
+        digest = hashlib.sha256(b"folder")
+        for folder in [".", "val", *self._image_folders()]:
+            with os.scandir(self.path / folder) as entries:
+                files = [(entry.name, stat.st_size, stat.st_mtime_ns) for entry in entries if (stat := entry.stat())]
+            digest.update(repr((folder, sorted(files))).encode())
+        return digest.hexdigest()
+
+
+class Archive:
+    """The zip, read where it lies: nothing is unpacked."""
+
+    def __init__(self, path: Path, file: zipfile.ZipFile) -> None:
+        self.path = path
+        self._file = file
+        members = {info.filename: info for info in file.infolist() if not info.is_dir()}
+        for name in members:
+            # Members are never written anywhere; such a name still tells that this is not the original.
+            if name.startswith("/") or "\\" in name or (".." in name and ".." in name.split("/")):
+                raise DataError(f"{path} has a member with the unsafe path {name!r}; {_AGAIN}")
+        tops = [top for top in (f"{NAME}/", "") if f"{top}wnids.txt" in members]
+        if not tops:
+            raise DataError(f"{path} is not Tiny ImageNet: it has no {NAME}/wnids.txt; {_AGAIN}")
+        self._members = {name[len(tops[0]) :]: info for name, info in members.items() if name.startswith(tops[0])}
+
+    def names(self) -> list[str]:
+        """Return the names of all members."""
+        return list(self._members)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of the member ``name``, checked against its CRC."""
+        info = self._members.get(name)
+        if info is None:
+            raise DataError(f"{self.path} has no {name}; {_AGAIN}")
+        if info.file_size > _LARGEST_FILE:
+            raise DataError(f"{name} in {self.path} has {info.file_size:,} bytes; {_AGAIN}")
+        try:
+            return self._file.read(info)
+        # zipfile: RuntimeError for an encrypted member, NotImplementedError for an unknown compression.
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+            raise DataError(f"{name} in {self.path} is damaged ({error}); {_AGAIN}") from error
+
+
+def fingerprint(path: Path) -> str:
+    """Return a key for the content at ``path``, a folder or zip, found without reading the images.
+
+    For a zip it hashes the end of the file, where the directory of all members lies with their names, sizes and CRCs;
+    for a folder names, sizes and modification times.
+
+    Raises:
+        DataError: If ``path`` cannot be read.
+    """
+    try:
+        if path.is_dir():
+            return Folder(path).fingerprint()
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            return hashlib.sha256(b"zip" + size.to_bytes(8, "little") + file.read()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); make it readable") from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Source]:
+    """Open Tiny ImageNet at ``path``, its unpacked top folder or its zip.
+
+    Raises:
+        DataError: If it is neither.
+    """
+    if path.is_dir():
+        if not (path / "wnids.txt").is_file():
+            raise DataError(f"{path} is not Tiny ImageNet: it has no wnids.txt; {_AGAIN}")
+        yield Folder(path)
+        return
+    try:
+        file = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise DataError(not_a_zip(path)) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); make it readable") from error
+    with file:
+        yield Archive(path, file)
+
+
+def not_a_zip(path: Path) -> str:
+    """Return the sentence that says what ``path`` is instead of a zip."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith(b"<"):
+        return f"{path} is an HTML page, not a zip: the download gave an error or log-in page; delete it and {_AGAIN}"
+    if start.startswith(b"pk\x03\x04"):
+        return f"{path} is a truncated zip ({path.stat().st_size:,} bytes, no directory at its end); {_AGAIN}"
+    return f"{path} is not a zip; {_AGAIN}"
+
+
+def plan(source: Source) -> Plan:
+    """Return what decoding ``source`` gives: labels now, pixels on demand.
+
+    Raises:
+        DataError: If the set is not Tiny ImageNet, or a class or file of it is missing or inconsistent.
+    """
+    where = source.path
+    classes = tuple(sorted(_text(source, "wnids.txt").split()))
+    if not classes:
+        raise DataError(f"wnids.txt in {where} names no class; {_AGAIN}")
+    if len(set(classes)) < len(classes):
+        twice = Counter(classes).most_common(1)[0][0]
+        raise DataError(f"wnids.txt in {where} names class {twice} twice; {_AGAIN}")
+    label = {wnid: index for index, wnid in enumerate(classes)}
+    names = source.names()
+    train = _order([(label[wnid], name) for wnid, name in _train_files(names, label, where)])
+    test = _order([(label[wnid], name) for wnid, name in _val_files(names, label, source)])
+    per_class = [np.bincount([k for k, _ in files], minlength=len(classes)) for files in (train, test)]
+    for split, counts in zip(("train", "val"), per_class, strict=True):
+        if not counts.all():
+            empty = classes[int(counts.argmin())]
+            raise DataError(f"Class {empty} of wnids.txt has no {split} images in {where}; {_AGAIN}")
+    original_classes, original_train, original_val = ORIGINAL
+    return Plan(
+        classes=classes,
+        subset=len(classes) < original_classes
+        or bool((per_class[0] < original_train).any() or (per_class[1] < original_val).any()),
+        train_labels=_labels(train),
+        test_labels=_labels(test),
+        chunks=lambda: in_parallel(partial(_decode, source), _chunks([[name for _, name in x] for x in (train, test)])),
+    )
+
+
+def _text(source: Source, name: str) -> str:
+    try:
+        return source.read(name).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} in {source.path} is not a text file; {_AGAIN}") from error
+
+
+def _train_files(names: Sequence[str], label: dict[str, int], where: Path) -> Iterator[tuple[str, str]]:
+    for name in names:
+        if match := _TRAIN.fullmatch(name):
+            wnid = match["wnid"]
+            if wnid not in label:
+                raise DataError(f"{name} in {where} is of class {wnid}, which wnids.txt does not name; {_AGAIN}")
+            if not match["file"].startswith(f"{wnid}_") or not _INDEX.search(name):
+                raise DataError(f"{name} in {where} should be called {wnid}_<number>.JPEG; {_AGAIN}")
+            yield wnid, name
+
+
+def _val_files(names: Sequence[str], label: dict[str, int], source: Source) -> Iterator[tuple[str, str]]:
+    annotations = "val/val_annotations.txt"
+    unlabelled = {match["file"] for name in names if (match := _VAL.fullmatch(name))}
+    for number, line in enumerate(_text(source, annotations).splitlines(), start=1):
+        fields = line.split("\t")
+        if len(fields) < 2 or not _INDEX.search(fields[0]):
+            raise DataError(
+                f"Line {number} of {annotations} in {source.path} is {line!r}, not file, wnid, box; {_AGAIN}"
+            )
+        file, wnid = fields[:2]
+        if wnid not in label:
+            raise DataError(
+                f"Line {number} of {annotations} in {source.path} gives {file} the class {wnid}, "
+                f"which wnids.txt does not name; {_AGAIN}"
+            )
+        if file not in unlabelled:
+            raise DataError(
+                f"Line {number} of {annotations} in {source.path} names {file}, "
+                f"which is missing from val/images or was named before; {_AGAIN}"
+            )
+        unlabelled.remove(file)
+        yield wnid, f"val/images/{file}"
+    if unlabelled:
+        raise DataError(f"{annotations} in {source.path} gives no class for {min(unlabelled)}; {_AGAIN}")
+
+
+def _order(files: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Sort by label, then by the number in the file's name."""
+
+    def key(file: tuple[int, str]) -> tuple[int, int, str]:
+        match = _INDEX.search(file[1])
+        assert match is not None
+        return file[0], int(match[1]), file[1]
+
+    return sorted(files, key=key)
+
+
+def _labels(files: list[tuple[int, str]]) -> Labels:
+    return np.array([label for label, _ in files], dtype=np.int64)
+
+
+def _chunks(splits: list[list[str]]) -> Iterator[list[str]]:
+    for names in splits:
+        for start in range(0, len(names), _CHUNK):
+            yield names[start : start + _CHUNK]
+
+
+def _decode(source: Source, names: list[str]) -> Pixels:
+    """Return the images ``names``, ``(n, 3, 64, 64)``."""
+    from PIL import Image  # lazily: a cached data set needs no decoder
+
+    _, height, width = IMAGE_SHAPE
+    pixels = np.empty((len(names), height, width, 3), dtype=np.uint8)
+    for row, name in zip(pixels, names, strict=True):
+        content = source.read(name)
+        try:
+            with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+                size = image.size
+                if size == (width, height):  # else not even decoded
+                    row[:] = np.asarray(image.convert("RGB"))  # some 2% are grey
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for a broken or truncated file
+            raise DataError(f"{name} in {source.path} is not a whole JPEG ({error}); {_AGAIN}") from error
+        if size != (width, height):
+            raise DataError(f"{name} in {source.path} has {size[0]}x{size[1]} pixels, not {width}x{height}; {_AGAIN}")
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
