@@ -1,5 +1,6 @@
 """What holds for every built-in architecture of the paper."""
 
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -245,3 +246,17 @@ def test_batch_normalization_of_tokens_is_over_samples_and_tokens():
 
 def test_leaky_relu_has_the_authors_slope():
     assert _base.ACTIVATIONS["leaky_relu"]()(torch.tensor([-2.0])).item() == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize("layout", ["vector", "token"])
+def test_layer_normalization_of_vectors_and_tokens_is_over_channels_alone(layout):
+    norm = _base.normalization_layer("layer", layout, 8, affine=False)
+    out = norm(images(5, (8,) if layout == "vector" else (7, 8)) * 3 + 1)
+    torch.testing.assert_close(out.mean(-1), torch.zeros(out.shape[:-1]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(out.var(-1, unbiased=False), torch.ones(out.shape[:-1]), atol=1e-3, rtol=0)
+
+
+def test_a_generator_of_another_device_is_refused():
+    elsewhere = SimpleNamespace(device=torch.device("cuda", 0))  # stands for one where there is no such device
+    with pytest.raises(InvalidInputError, match="drawn on the CPU.*got a generator on cuda:0"):
+        _base.check_request("mlp", SHAPE, OUTPUTS, elsewhere)
