@@ -295,6 +295,8 @@ def read_record(path: str | os.PathLike[str]) -> Record:
         spec = RunSpec.from_json(spec_json)
     except LopbenchError as error:
         raise _damaged(path, f"{SPEC}: {error}") from error
+    if spec.kind not in ("continual", "fresh"):
+        raise _damaged(path, f"{SPEC}: kind is {spec.kind!r}, not continual or fresh")
     run_id = digest(spec_json, 16)
     if not path.resolve().name.endswith(run_id):
         raise _damaged(path, f"{SPEC} has run id {run_id}, which the directory's name does not end in: one was changed")

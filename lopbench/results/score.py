@@ -60,8 +60,8 @@ def retention(learner: ArrayLike, fresh: ArrayLike, chance: ArrayLike) -> float:
         ) from None
     if not (np.isfinite(s).all() and np.isfinite(f).all() and np.isfinite(c).all()):
         raise InvalidInputError("retention needs finite scores; a task that was not finished counts at chance")
-    above_chance = math.fsum(f - c)
-    return math.fsum(s - c) / above_chance if above_chance > 0 else math.nan
+    learner_sum, fresh_sum = (math.fsum([*x, *-c]) for x in (s, f))  # one sum each: no difference is rounded first
+    return learner_sum / fresh_sum if fresh_sum > 0 else math.nan
 
 
 def error_retention(learner: ArrayLike, fresh: ArrayLike) -> float:

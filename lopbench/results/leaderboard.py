@@ -1,0 +1,369 @@
+"""Leaderboards: from run records to one row for each protocol and method.
+
+Rows are derived, never stored beside the runs; `inputs_digest` says which runs a row came from.
+"""
+
+import hashlib
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lopbench.core.errors import ResultsError
+from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
+from lopbench.results.record import Record, find_records
+from lopbench.results.score import late_early, late_window, lifetime, retention
+from lopbench.results.statistics import INTERVAL_METHOD, interval
+from lopbench.results.tasks import Chances, task_count, task_scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+#: What must agree in the environment of two runs for their speed and memory to be compared.
+HARDWARE_KEYS = ("device", "threads", "replicas")
+
+COLUMNS = (
+    "protocol_id",
+    "family",
+    "scenario",
+    "profile",
+    "architecture",
+    "optimizer",
+    "lr",
+    "method",
+    "track",
+    "seeds",
+    "retention",
+    "retention_low",
+    "retention_high",
+    "heldout_retention",
+    "self_retention",
+    "lifetime_online",
+    "late_early",
+    "speed",
+    "memory",
+    "diverged",
+    "failed",
+    "unpaired",
+    "data",
+    "ranked",
+    "notes",
+    "schema_version",
+    "inputs_digest",
+)
+
+_TRACKS = ("boundary-free", "boundary-aware", "replay")  # a composition competes in the last track of its parts
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What one seed comes to; NaN where something is missing, ``note`` saying what is missing for its retention."""
+
+    retention: float
+    heldout_retention: float
+    self_retention: float
+    lifetime_online: float
+    late_early: float
+    note: str | None
+    used: tuple[Record, ...]
+
+
+def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
+    """Return the leaderboard of all runs under ``paths``: one row for each protocol and method.
+
+    A protocol fixes scenario, data, architecture, optimizer, metrics, numerics, versions; runs of different protocols
+    or of different code are never pooled. A row's numbers are means over seeds. A diverged or failed run counts, at
+    chance from where it stopped. A seed whose fresh reference has no completed run counts in no retention and is
+    reported in ``unpaired``.
+
+    Columns besides the names:
+        family: Hash of the protocol without its optimizer: rows that differ in the learning rate share it.
+        lr: Learning rate.
+        track: "boundary-free", "boundary-aware" or "replay", as the method declared when it ran.
+        seeds: Number of runs.
+        retention, retention_low, retention_high: Plasticity retention and its 95% interval (`interval`).
+        heldout_retention: The same of held-out accuracy at the end of each task; NaN if that was not measured.
+        self_retention: Retention against this method and optimizer on fresh networks; NaN if no such runs are there.
+        lifetime_online: Mean online accuracy over all tasks, in [0, 1].
+        late_early: Online accuracy on the late tasks over that on as many first ones.
+        speed, memory: Training steps per second, and peak memory, as multiples of those of ``none`` in the same
+            protocol where device, threads and replicas agree; NaN without such runs.
+        diverged, failed, unpaired: Numbers of runs.
+        data: Name and start of the content hash of the data set.
+        ranked: False for the smoke profile.
+        notes: What a reader should know before using the row.
+        inputs_digest: SHA-256 over the ids of all runs behind the row, references included, and their measurements.
+
+    Args:
+        paths: Results folders, folders of run directories, or single run directories.
+
+    Returns:
+        The rows, protocol by protocol: first ``reset``, the control that scores 1 by construction, then by falling
+        retention.
+
+    Raises:
+        ResultsError: If there are no runs, a record is damaged or incomplete, or a run stands there twice with
+            different measurements.
+    """
+    import pandas as pd
+
+    records = _unique(find_records(*paths))
+    by_id = {record.run_id: record for record in records}
+    chances = Chances(records)
+    rows: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.spec.kind == "continual":
+            rows[record.spec.protocol_id, canonical_json(record.spec_json["methods"])].append(record)
+    if not rows:
+        raise ResultsError(
+            f"There are no runs in {', '.join(map(str, paths))}; 'lopbench run --results DIR' makes some."
+        )
+    baselines = {protocol: runs for (protocol, methods), runs in rows.items() if methods == "[]"}
+    made = [
+        (_row(runs, by_id, chances, baselines.get(protocol, [])), runs[0].spec) for (protocol, _), runs in rows.items()
+    ]
+    _tell_code_apart(made)
+    made.sort(key=_order)
+    return pd.DataFrame([row for row, _ in made], columns=list(COLUMNS))
+
+
+def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
+    """Write a leaderboard with all its columns; floats keep all their digits, NaN is empty.
+
+    Raises:
+        ResultsError: If the file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        frame.to_csv(partial, index=False, lineterminator="\n")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise ResultsError(f"The leaderboard cannot be written to {path}: {error.strerror or error}.") from error
+
+
+def render(frame: "pd.DataFrame", console: "Console") -> None:
+    """Print a leaderboard as one table for each protocol, with notes under it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for protocol_id, rows in frame.groupby("protocol_id", sort=False):
+        first = rows.iloc[0]
+        data = f", data {first['data']}" if first["data"] else ""
+        table = Table(
+            title=Text(f"{first['scenario']} {first['profile']}, {first['architecture']}, {first['optimizer']}{data}"),
+            title_justify="left",
+        )
+        table.add_column("method", overflow="fold")
+        table.add_column("track")
+        table.add_column("retention", no_wrap=True)
+        for column in ("held-out", "self", "online", "late/early", "speed", "memory", "seeds"):
+            table.add_column(column, justify="right")
+        for _, row in rows.iterrows():
+            table.add_row(
+                Text(str(row["method"])),
+                Text(str(row["track"]).removeprefix("boundary-")),
+                Text(_with_interval(row["retention"], row["retention_low"], row["retention_high"])),
+                *(
+                    _number(row[key])
+                    for key in ("heldout_retention", "self_retention", "lifetime_online", "late_early")
+                ),
+                *(_number(row[key], "x") for key in ("speed", "memory")),
+                str(row["seeds"]),
+            )
+        console.print(table)
+        for note in _notes(str(protocol_id), rows):
+            console.print(Text(note), style="dim")
+        if "procedural" in str(first["data"]):
+            console.print(
+                Text("Procedural images, not a real data set: compare these numbers with no others."),
+                style="bold yellow",
+            )
+
+
+def _scores(record: Record, by_id: Mapping[str, Record], chances: Chances) -> _Scores:
+    tasks = range(task_count(record))
+    online = task_scores(record, "online_accuracy", tasks, chances.of(record, tasks))
+    fresh, own = (_completed(spec, by_id) for spec in (record.spec.reference(), record.spec.own_reference()))
+    value = _retention(record, fresh, "online_accuracy")
+    note = None
+    if fresh is None:
+        note = "no completed fresh reference"
+    elif math.isnan(value):
+        note = "fresh reference not above chance"
+    return _Scores(
+        retention=value,
+        heldout_retention=_retention(record, fresh, "heldout_accuracy"),
+        self_retention=_retention(record, own, "online_accuracy"),
+        lifetime_online=lifetime(online),
+        late_early=late_early(online),
+        note=note,
+        used=tuple(r for r in (record, fresh, own) if r is not None),
+    )
+
+
+def _retention(record: Record, reference: Record | None, metric: str) -> float:
+    """Return the retention of one run in one score, NaN if the reference is missing or did not measure it."""
+    if reference is None or not reference.per_task(metric):
+        return math.nan
+    late = late_window(task_count(record))
+    chance = task_scores(reference, "chance", late, {})
+    learner = task_scores(record, metric, late, dict(zip(late, chance.tolist(), strict=True)))
+    return retention(learner, task_scores(reference, metric, late, {}), chance)
+
+
+def _completed(spec: RunSpec, by_id: Mapping[str, Record]) -> Record | None:
+    """Return the record of a reference; one that did not complete would flatter the learner and is none."""
+    record = by_id.get(spec.run_id)
+    return record if record is not None and record.outcome == "completed" else None
+
+
+def _row(
+    runs: Sequence[Record], by_id: Mapping[str, Record], chances: Chances, baseline: Sequence[Record]
+) -> dict[str, Any]:
+    spec = runs[0].spec
+    scores = [_scores(record, by_id, chances) for record in runs]
+    paired = [s.retention for s in scores if s.note is None]
+    low, high = interval(paired) if paired else (math.nan, math.nan)
+    seeds_by_note: dict[str, list[int]] = defaultdict(list)
+    for record, s in zip(runs, scores, strict=True):
+        for text in filter(None, (s.note, None if record.outcome == "completed" else record.outcome)):
+            seeds_by_note[text].append(record.spec.seed)
+    used = {record.run_id: record for s in scores for record in s.used}
+    inputs = "".join(f"{run_id} {used[run_id].measurements_digest}\n" for run_id in sorted(used))
+    return {
+        "protocol_id": spec.protocol_id,
+        "family": digest({key: part for key, part in spec.protocol().items() if key != "optimizer"}, 12),
+        "scenario": spec.scenario.name,
+        "profile": spec.profile,
+        "architecture": spec.architecture_label,
+        "optimizer": spec.optimizer_label,
+        "lr": spec.optimizer.lr,
+        "method": spec.method_label,
+        "track": _track(spec),
+        "seeds": len(runs),
+        "retention": _mean(paired),
+        "retention_low": low,
+        "retention_high": high,
+        "heldout_retention": _mean(s.heldout_retention for s in scores),
+        "self_retention": _mean(s.self_retention for s in scores),
+        "lifetime_online": _mean(s.lifetime_online for s in scores),
+        "late_early": _mean(s.late_early for s in scores),
+        "speed": _relative(runs, baseline, _steps_per_s),
+        "memory": _relative(runs, baseline, _peak_bytes),
+        "diverged": sum(record.outcome == "diverged" for record in runs),
+        "failed": sum(record.outcome == "failed" for record in runs),
+        "unpaired": len(runs) - len(paired),
+        "data": _provenance(spec),
+        "ranked": spec.profile.partition("+")[0] != "smoke",
+        "notes": "; ".join(
+            f"{text}: seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
+            for text, seeds in sorted(seeds_by_note.items())
+        ),
+        "schema_version": SCHEMA_VERSION,
+        "inputs_digest": hashlib.sha256(inputs.encode()).hexdigest(),
+    }
+
+
+def _unique(records: Iterable[Record]) -> list[Record]:
+    """Drop copies of a run; refuse two runs of one spec that came out differently."""
+    found: dict[str, Record] = {}
+    for record in records:
+        other = found.setdefault(record.run_id, record)
+        if (other.outcome, other.measurements_digest) != (record.outcome, record.measurements_digest):
+            raise ResultsError(
+                f"{other.path} and {record.path} are the same run with different results; leave one of them out."
+            )
+    return list(found.values())
+
+
+def _track(spec: RunSpec) -> str:
+    tracks = [method.track or "unknown" for method in spec.methods]
+    unknown = [track for track in tracks if track not in _TRACKS]
+    return "unknown" if unknown else max(tracks, key=_TRACKS.index, default=_TRACKS[0])
+
+
+def _provenance(spec: RunSpec) -> str:
+    if spec.data is None:
+        return ""
+    return f"{spec.data.get('name', '?')}@{str(spec.data.get('content_hash', '?'))[:12]}"
+
+
+def _steps_per_s(record: Record) -> float:
+    seconds = record.status["train_time_s"]
+    return record.status["steps"] / seconds if seconds > 0 else math.nan
+
+
+def _peak_bytes(record: Record) -> float:
+    return record.status["peak_bytes"] or math.nan
+
+
+def _relative(runs: Iterable[Record], baseline: Iterable[Record], quantity: Callable[[Record], float]) -> float:
+    """Return the mean ratio of a quantity to its mean in the completed ``baseline`` runs on the same hardware."""
+    usual: dict[str, list[float]] = defaultdict(list)
+    for record in baseline:
+        if record.outcome == "completed":
+            usual[_hardware(record)].append(quantity(record))
+    return _mean(quantity(record) / _mean(usual[_hardware(record)]) for record in runs if record.outcome == "completed")
+
+
+def _hardware(record: Record) -> str:
+    return canonical_json([record.environment.get(key) for key in HARDWARE_KEYS])
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Return the mean of the values that are known, NaN if none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _tell_code_apart(made: Iterable[tuple[dict[str, Any], RunSpec]]) -> None:
+    """Note versions and origins in rows that only the code of their methods tells apart."""
+    same: dict[tuple[str, str], list[tuple[dict[str, Any], RunSpec]]] = defaultdict(list)
+    for row, spec in made:
+        same[row["protocol_id"], row["method"]].append((row, spec))
+    for group in same.values():
+        if len(group) > 1:
+            for row, spec in group:
+                code = ", ".join(
+                    f"{method.name} version {method.version} of {method.origin}" for method in spec.methods
+                )
+                row["notes"] = "; ".join(filter(None, (row["notes"], f"code: {code}")))
+
+
+def _order(entry: tuple[dict[str, Any], RunSpec]) -> tuple[object, ...]:
+    row, spec = entry
+    is_control = [method.name for method in spec.methods] == ["reset"]
+    value = row["retention"]
+    rank = (1, 0.0) if math.isnan(value) else (0, -value)
+    return (row["protocol_id"], not is_control, rank, row["method"], row["inputs_digest"])
+
+
+def _number(value: float, unit: str = "") -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}{unit}"
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return _number(value) if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
+    fewest, most = rows["seeds"].min(), rows["seeds"].max()
+    seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
+    yield f"Protocol {protocol_id}, {seeds}. Retention: 1 is a fresh network, 0 is chance; {INTERVAL_METHOD}."
+    if most > 1:
+        yield "These runs do not tell apart methods whose intervals overlap."
+    if fewest < 5:
+        yield "With fewer than 5 seeds the intervals are too narrow: at 3 they cover the mean in 75% of cases at best."
+    if not rows["ranked"].all():
+        yield "Unranked: this profile is for tests and first contact."
+    for method, note in zip(rows["method"], rows["notes"], strict=True):
+        if note:
+            yield f"{method}: {note}"

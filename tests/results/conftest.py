@@ -1,0 +1,113 @@
+"""Small synthetic runs, written through the real functions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec
+from lopbench.results.record import Measurements, write_record
+
+TASKS = 10
+
+
+def component(kind: str, name: str, track: str | None = None, version: int = 1, **fields: Any) -> ComponentSpec:
+    return ComponentSpec(kind, name, version, "tests 1", fields, track)
+
+
+def make_spec(
+    *methods: ComponentSpec, seed: int = 0, lr: float = 3e-3, profile: str = "lite", **changes: Any
+) -> RunSpec:
+    spec = RunSpec(
+        scenario=component("scenarios", "toy", tasks=TASKS, profile=profile),
+        architecture=component("architectures", "net", width=8),
+        optimizer=OptimizerSpec(kind="adam", lr=lr),
+        reference_optimizer=OptimizerSpec(kind="adam", lr=1e-3),
+        methods=methods,
+        seed=seed,
+        metrics=(),
+        data={"name": "toy-images", "content_hash": "0123456789abcdef"},
+        core="0.1.0",
+    )
+    return replace(spec, **changes)
+
+
+def make_status(status: str = "completed", **changes: Any) -> dict[str, Any]:
+    return {
+        "status": status,
+        "error": None,
+        "wall_time_s": 12.0,
+        "train_time_s": 10.0,
+        "steps": 1000,
+        "peak_bytes": 1_000_000,
+        "started_utc": "2025-01-01T00:00:00Z",
+        "sessions": 1,
+        "diverged_at": None,
+        **changes,
+    }
+
+
+def fill(online: Mapping[int, float], heldout: Mapping[int, float] | None = None, chance: float = 0.2) -> Measurements:
+    rows = Measurements()
+    for task, value in online.items():
+        rows.add(100 * (task + 1), task, "chance", chance)
+        rows.add(100 * (task + 1), task, "online_accuracy", value)
+    for task, value in (heldout or {}).items():
+        rows.add(100 * (task + 1), task, "heldout_accuracy", value)
+    return rows
+
+
+class Results:
+    """A results folder under test."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.component = component
+        self.spec = make_spec
+        self.status = make_status
+        self.fill = fill
+
+    def add(
+        self,
+        spec: RunSpec,
+        online: Mapping[int, float] | float,
+        heldout: Mapping[int, float] | None = None,
+        *,
+        status: str = "completed",
+        chance: float = 0.2,
+        environment: Mapping[str, Any] | None = None,
+        root: Path | None = None,
+        **status_changes: Any,
+    ) -> Path:
+        """Write a run; one number for ``online`` stands for all tasks of its kind."""
+        if not isinstance(online, Mapping):
+            online = dict.fromkeys(range(TASKS) if spec.kind == "continual" else range(5, TASKS), online)
+        return write_record(
+            root or self.root,
+            spec.to_json(),
+            spec.run_id,
+            environment or {"device": "cpu"},
+            make_status(status, **status_changes),
+            fill(online, heldout, chance),
+            None,
+        )
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path / "results")
+
+
+@pytest.fixture
+def many_seeds(results: Results) -> Callable[..., None]:
+    """Return a function that writes one run for each value, with references at 0.8."""
+
+    def write(values: list[float], *methods: ComponentSpec, **changes: Any) -> None:
+        for seed, value in enumerate(values):
+            spec = make_spec(*methods, seed=seed, **changes)
+            results.add(spec, value)
+            results.add(spec.reference(), 0.8)
+
+    return write

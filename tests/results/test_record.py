@@ -1,0 +1,338 @@
+import errno
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lopbench.core.errors import ResultsError
+from lopbench.core.spec import SCHEMA_VERSION, digest
+from lopbench.results.record import Measurements, find_records, read_record, record_path, write_record
+
+
+def edit(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+@pytest.fixture
+def run(results):
+    return results.add(results.spec(), 0.5)
+
+
+def test_record_round_trip(results, tmp_path):
+    spec = results.spec(results.component("methods", "m", track="boundary-free", strength=0.5), seed=3)
+    rows = Measurements()
+    rows.add(0, 0, "dead_fraction", 0.25, layer="fc1")
+    rows.add(100, 1, "online_accuracy", 0.1 + 0.2)
+    log = tmp_path / "run.log"
+    log.write_text("started\n")
+    path = write_record(
+        results.root, spec.to_json(), spec.run_id, {"device": "cpu"}, results.status(steps=7), rows, log
+    )
+    assert path == record_path(results.root, spec)
+    record = read_record(path)
+    assert record.spec == spec
+    assert record.run_id == spec.run_id
+    assert record.environment == {"device": "cpu"}
+    assert record.outcome == "completed"
+    assert record.status["steps"] == 7
+    assert (path / "log.txt").read_text() == "started\n"
+    frame = record.measurements
+    assert list(frame.columns) == ["step", "task", "layer", "metric", "value"]
+    assert [frame[c].dtype for c in ("step", "task", "value")] == [np.int64, np.int32, np.float64]
+    assert frame.to_numpy().tolist() == [
+        [0, 0, "fc1", "dead_fraction", 0.25],
+        [100, 1, "", "online_accuracy", 0.1 + 0.2],
+    ]
+    assert sorted(p.name for p in path.iterdir()) == [
+        "environment.json",
+        "log.txt",
+        "measurements.parquet",
+        "spec.json",
+        "status.json",
+    ]
+
+
+def test_same_measurements_give_the_same_file(results):
+    first = results.add(results.spec(), 0.5, root=results.root / "a")
+    second = results.add(results.spec(), 0.5, root=results.root / "b")
+    assert (first / "measurements.parquet").read_bytes() == (second / "measurements.parquet").read_bytes()
+
+
+def test_measurements_survive_a_checkpoint_bit_for_bit():
+    rows = Measurements()
+    for step, value in enumerate([0.1 + 0.2, math.nan, -0.0, math.inf, 5e-324]):
+        rows.add(step, step % 2, "metric é", value, layer="" if step % 2 else "fc1")
+    arrays = rows.to_arrays()
+    assert all(array.dtype.kind in "iuf" for array in arrays.values())
+    again = Measurements.from_arrays(arrays)
+    rows.add(9, 9, "later", 1.0)
+    again.add(9, 9, "later", 1.0)
+    assert len(again) == len(rows) == 6
+    assert again.to_table().equals(rows.to_table())
+    for key, array in rows.to_arrays().items():
+        assert again.to_arrays()[key].tobytes() == array.tobytes()
+
+
+def test_checkpoint_arrays_do_not_change_with_later_rows():
+    rows = Measurements()
+    rows.add(0, 0, "a", 1.0)
+    arrays = rows.to_arrays()
+    rows.add(1, 0, "b", 2.0)
+    assert arrays["value"].tolist() == [1.0]
+
+
+def test_a_row_that_is_refused_leaves_nothing_behind():
+    rows = Measurements()
+    with pytest.raises(ValueError, match="could not convert"):
+        rows.add(0, 0, "a", "none")
+    rows.add(1, 0, "a", 2.0)
+    assert len(rows.to_table()) == 1
+
+
+def test_non_finite_values_are_null_in_the_file(results):
+    rows = Measurements()
+    for task, value in enumerate([math.nan, math.inf, -math.inf, 0.5]):
+        rows.add(task, task, "online_accuracy", value)
+    assert rows.to_table()["value"].null_count == 3
+    spec = results.spec()
+    status = results.status("diverged", diverged_at=0)
+    record = read_record(write_record(results.root, spec.to_json(), spec.run_id, {}, status, rows, None))
+    assert record.per_task("online_accuracy") == {3: 0.5}
+    assert record.measurements["value"].isna().tolist() == [True, True, True, False]
+
+
+def test_run_without_measurements_can_be_recorded(results):
+    spec = results.spec()
+    status = results.status("failed", error="out of memory", steps=0, train_time_s=0.0)
+    path = write_record(results.root, spec.to_json(), spec.run_id, {}, status, Measurements(), None)
+    record = read_record(path)
+    assert record.measurements.empty
+    assert record.per_task("online_accuracy") == {}
+
+
+def test_existing_record_is_left_alone(results, run):
+    before = {p.name: p.read_bytes() for p in run.iterdir()}
+    assert results.add(results.spec(), 0.9) == run
+    assert {p.name: p.read_bytes() for p in run.iterdir()} == before
+    assert [p.name for p in run.parent.iterdir()] == [run.name]
+
+
+def test_two_writers_of_one_run_publish_one_record(results):
+    paths, barrier = [], threading.Barrier(4)
+
+    def write(value):
+        barrier.wait()
+        paths.append(results.add(results.spec(), value))
+
+    threads = [threading.Thread(target=write, args=(0.5,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(paths) == 4
+    assert [p.name for p in (results.root / "runs").iterdir()] == [paths[0].name]
+    assert len(read_record(paths[0]).per_task("online_accuracy")) == 10
+
+
+def test_folder_that_cannot_be_written_to_is_a_sentence(results, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ResultsError, match=r"cannot be written to .*file.*Make room or choose another results folder"):
+        results.add(results.spec(), 0.5, root=tmp_path / "file" / "results")
+
+
+@pytest.mark.parametrize("failing_call", range(7))  # five files, the directory, its parent
+def test_full_disk_publishes_nothing_partial(results, monkeypatch, failing_call):
+    calls = iter(range(100))
+    fsync = os.fsync
+
+    def full(descriptor):
+        if next(calls) == failing_call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    if failing_call < 6:
+        with pytest.raises(ResultsError, match="No space left on device"):
+            results.add(results.spec(), 0.5)
+        assert list((results.root / "runs").iterdir()) == []
+    else:  # already renamed: the record is whole
+        assert read_record(results.add(results.spec(), 0.5)).outcome == "completed"
+
+
+WRITER = """
+import importlib.util, os, sys, time
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("helpers", sys.argv[1])
+helpers = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(helpers)
+calls, fsync = iter(range(100)), os.fsync
+def hang(descriptor):
+    if next(calls) == int(sys.argv[3]):
+        print("hanging", flush=True)
+        time.sleep(60)
+    fsync(descriptor)
+os.fsync = hang
+helpers.Results(Path(sys.argv[2])).add(helpers.make_spec(), 0.5)
+"""
+
+
+@pytest.mark.parametrize("call", [0, 3, 5])  # in the first file, in the measurements, just before the rename
+def test_killed_writer_leaves_no_record(results, call):
+    helpers = Path(__file__).with_name("conftest.py")
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(helpers), str(results.root), str(call)], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout.readline() == "hanging\n"
+        process.kill()
+    left = list((results.root / "runs").iterdir())
+    assert [p.suffix for p in left] == [".partial"]
+    assert find_records(results.root) == find_records(results.root / "runs") == []
+    published = results.add(results.spec(), 0.5)
+    assert list((results.root / "runs").iterdir()) == [published]  # what the kill left is gone
+
+
+def test_newer_schema_is_refused(run):
+    edit(run / "spec.json", lambda spec: spec.update(schema_version=SCHEMA_VERSION + 1))
+    with pytest.raises(ResultsError, match=rf"newer lopbench \(record schema {SCHEMA_VERSION + 1}.*upgrade lopbench"):
+        read_record(run)
+
+
+def test_changed_spec_is_refused(run):
+    edit(run / "spec.json", lambda spec: spec.update(seed=1))
+    with pytest.raises(ResultsError, match=r"run id .* one was changed"):
+        read_record(run)
+
+
+@pytest.mark.parametrize("name", ["spec.json", "environment.json", "status.json", "measurements.parquet"])
+def test_missing_file_is_named(run, name):
+    (run / name).unlink()
+    with pytest.raises(ResultsError, match=f"{run.name} is damaged: {name} is missing"):
+        read_record(run)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+@pytest.mark.parametrize("name", ["spec.json", "environment.json", "status.json"])
+def test_damaged_json_is_named(run, name, content):
+    (run / name).write_bytes(content)
+    with pytest.raises(ResultsError, match=f"is damaged: {name} is not"):
+        read_record(run)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("status", "done"), ("steps", "many"), ("train_time_s", None), ("peak_bytes", True), ("error", 3)],
+)
+def test_damaged_status_is_named(run, key, value):
+    edit(run / "status.json", lambda status: status.update({key: value}))
+    with pytest.raises(ResultsError, match=f"status.json: {key} is"):
+        read_record(run)
+
+
+def test_incomplete_status_is_named(run):
+    edit(run / "status.json", lambda status: status.pop("sessions"))
+    with pytest.raises(ResultsError, match="sessions is missing"):
+        read_record(run)
+
+
+@pytest.mark.parametrize(
+    "change", [{"optimizer": {"name": "adam", "fields": {"lr": -1.0}}}, {"scenario": None}, {"kind": 1}]
+)
+def test_spec_that_is_none_is_refused(run, change):
+    value = json.loads((run / "spec.json").read_text())
+    value |= change
+    (run / "spec.json").write_text(json.dumps(value))
+    moved = run.rename(run.with_name("edited-" + digest(value, 16)))
+    with pytest.raises(ResultsError, match="is damaged"):
+        read_record(moved)
+
+
+def test_truncated_measurements_are_damaged(run):
+    content = (run / "measurements.parquet").read_bytes()
+    (run / "measurements.parquet").write_bytes(content[: len(content) // 2])
+    record = read_record(run)
+    with pytest.raises(ResultsError, match=r"measurements.parquet cannot be read"):
+        _ = record.measurements
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os._exit, (1,))
+
+
+def test_a_pickle_named_parquet_is_never_executed(run):
+    (run / "measurements.parquet").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ResultsError, match=r"measurements.parquet cannot be read"):
+        _ = read_record(run).table
+
+
+def test_foreign_columns_are_refused(run):
+    pq.write_table(pa.table({"step": [1], "value": [0.5]}), run / "measurements.parquet")
+    with pytest.raises(ResultsError, match="has the columns"):
+        _ = read_record(run).table
+
+
+def test_two_rows_of_one_task_are_refused(results):
+    rows = results.fill({0: 0.5})
+    rows.add(1, 0, "online_accuracy", 0.6)
+    spec = results.spec()
+    path = write_record(results.root, spec.to_json(), spec.run_id, {}, results.status(), rows, None)
+    with pytest.raises(ResultsError, match="online_accuracy stands more than once"):
+        read_record(path).per_task("online_accuracy")
+
+
+def test_per_task_leaves_out_layers_and_other_metrics(results):
+    rows = results.fill({0: 0.5, 1: 0.75})
+    rows.add(1, 0, "online_accuracy", 0.9, layer="fc1")
+    spec = results.spec()
+    path = write_record(results.root, spec.to_json(), spec.run_id, {}, results.status(), rows, None)
+    assert read_record(path).per_task("online_accuracy") == {0: 0.5, 1: 0.75}
+
+
+def test_records_are_found_from_every_level_and_once(results):
+    paths = [results.add(results.spec(seed=seed), 0.5) for seed in range(3)]
+    (results.root / "runs" / "README.md").write_text("not a run")
+    (results.root / "runs" / ".other.partial").mkdir()
+    for places in (
+        [results.root],
+        [results.root / "runs"],
+        paths,
+        [results.root, paths[0], str(results.root / "runs")],
+    ):
+        assert sorted(record.spec.seed for record in find_records(*places)) == [0, 1, 2]
+
+
+def test_empty_folder_holds_no_records_and_a_missing_one_is_an_error(tmp_path):
+    assert find_records(tmp_path) == []
+    with pytest.raises(ResultsError, match="is not a folder"):
+        find_records(tmp_path / "absent")
+
+
+def test_damaged_record_among_good_ones_is_named(results, run):
+    results.add(results.spec(seed=1), 0.5)
+    (run / "status.json").unlink()
+    with pytest.raises(ResultsError, match=run.name):
+        find_records(results.root)
+
+
+def test_record_directory_is_readable_by_others(results, run):
+    umask = os.umask(0)
+    os.umask(umask)
+    assert run.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_measurements_read_as_plain_pandas(run):
+    frame = pd.read_parquet(run / "measurements.parquet")
+    assert frame.query("metric == 'online_accuracy'")["value"].tolist() == [0.5] * 10

@@ -1,0 +1,151 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Scenario
+from lopbench.results.score import at_floor, error_retention, late_early, late_window, lifetime, retention
+
+scores = st.floats(0, 1, allow_subnormal=False)
+above_chance = st.lists(st.floats(0.3, 1), min_size=1, max_size=20)
+
+
+def test_late_window_is_the_last_fifth_but_at_least_five_tasks():
+    assert late_window(40) == range(32, 40)
+    assert late_window(31) == range(24, 31)  # 6.2 tasks round up
+    assert late_window(10) == range(5, 10)
+    assert late_window(3) == range(0, 3)
+    with pytest.raises(InvalidInputError, match="at least one task"):
+        late_window(0)
+
+
+@pytest.mark.parametrize("tasks", range(1, 60))
+def test_late_window_agrees_with_the_scenario(tasks):
+    class Stub:
+        pass
+
+    stub = Stub()
+    stub.tasks = tasks
+    assert Scenario.late_tasks.fget(stub) == late_window(tasks)
+
+
+@given(above_chance)
+def test_learner_equal_to_fresh_retains_exactly_one(fresh):
+    assert retention(fresh, fresh, 0.2) == 1.0
+
+
+@given(above_chance, st.floats(0, 0.25))
+def test_learner_at_chance_retains_exactly_nothing(fresh, chance):
+    assert retention([chance] * len(fresh), fresh, chance) == 0.0
+
+
+@given(st.lists(st.tuples(scores, st.floats(0.3, 1), st.floats(0, 0.25)), min_size=1, max_size=20), st.randoms())
+def test_order_of_tasks_is_irrelevant(rows, random):
+    shuffled = rows.copy()
+    random.shuffle(shuffled)
+    assert retention(*zip(*rows, strict=True)) == retention(*zip(*shuffled, strict=True))
+
+
+@given(above_chance, st.floats(0.1, 4))
+def test_retention_scales_with_the_distance_from_chance(fresh, factor):
+    learner = [0.2 + factor * (f - 0.2) for f in fresh]
+    assert retention(learner, fresh, 0.2) == pytest.approx(factor, rel=1e-12)
+
+
+@given(above_chance, st.integers(0, 19), st.floats(0.01, 0.5))
+def test_a_better_task_never_lowers_the_retention(fresh, task, gain):
+    better = list(fresh)
+    better[task % len(fresh)] += gain
+    assert retention(better, fresh, 0.2) > retention(fresh, fresh, 0.2)
+
+
+def test_golden_retention_to_the_last_digit():
+    learner = [0.61, 0.43, 0.52, 0.37, 0.48]
+    fresh = [0.83, 0.79, 0.81, 0.77, 0.84]
+    chance = [0.2, 0.2, 0.25, 0.2, 0.2]
+    # By hand: (.41 + .23 + .27 + .17 + .28) / (.63 + .59 + .56 + .57 + .64) = 1.36 / 2.99 = 0.45484949832775920; the
+    # last digit is one lower, since these decimals are not binary fractions.
+    assert retention(learner, fresh, chance) == 0.4548494983277591
+
+
+@given(st.lists(st.tuples(scores, st.floats(0.3, 1), st.floats(0, 0.25)), min_size=1, max_size=20))
+def test_both_sums_are_correctly_rounded(rows):
+    learner, fresh, chance = zip(*rows, strict=True)
+    exact = [float(sum(map(Fraction, x)) - sum(map(Fraction, chance))) for x in (learner, fresh)]
+    assert retention(learner, fresh, chance) == exact[0] / exact[1]
+
+
+def test_golden_late_early_and_lifetime_to_the_last_digit():
+    log = [0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4]
+    # late: 0.6 + 0.55 + 0.5 + 0.45 + 0.4 = 2.5; early: 0.9 + 0.85 + 0.8 + 0.75 + 0.7 = 4.0
+    assert late_early(log) == 0.625
+    assert lifetime(log) == 0.65  # 7.15 / 11
+
+
+def test_ratio_of_sums_and_not_mean_of_ratios():
+    # Ratios 0.5 and 3 have mean 1.75; the sums are 0.25 + 0.03 over 0.5 + 0.01.
+    assert retention([0.45, 0.23], [0.7, 0.21], 0.2) == pytest.approx(0.28 / 0.51, rel=1e-12)
+
+
+@pytest.mark.parametrize("fresh", [[0.2, 0.2], [0.1, 0.2]])
+def test_reference_not_above_chance_has_no_retention(fresh):
+    assert math.isnan(retention([0.5, 0.5], fresh, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([0.5], [0.5, 0.5], 0.2), "same tasks"),
+        (([0.5, 0.5], [0.5, 0.5], [0.2, 0.2, 0.2]), "chance has shape"),
+        (([0.5, math.nan], [0.5, 0.5], 0.2), "finite"),
+        (([0.5], [0.5], math.nan), "finite"),
+        (([], [], 0.2), "at least one task"),
+        (([[0.5]], [[0.5]], 0.2), "at least one task"),
+    ],
+)
+def test_retention_refuses_bad_input(arguments, message):
+    with pytest.raises(InvalidInputError, match=message):
+        retention(*arguments)
+
+
+def test_unfinished_tasks_stand_at_chance():
+    found = at_floor({0: 0.9, 2: 0.7}, {0: 0.2, 1: 0.25, 2: 0.2, 3: 0.5}, range(4))
+    np.testing.assert_array_equal(found, [0.9, 0.25, 0.7, 0.5])
+    assert retention(at_floor({}, dict.fromkeys(range(3), 0.2), range(3)), [0.8] * 3, 0.2) == 0.0
+
+
+def test_error_retention_is_the_geometric_ratio_of_errors():
+    # ratios 1/2 and 1/8: geometric mean 1/4
+    assert error_retention([2.0, 8.0], [1.0, 1.0]) == pytest.approx(0.25, rel=1e-12)
+    assert error_retention([0.3, 0.0], [0.3, 0.0]) == 1.0
+
+
+def test_error_retention_is_capped_at_two():
+    assert error_retention([0.1], [1.0]) == 2.0
+    assert error_retention([0.0], [1e6]) == 2.0
+
+
+def test_error_retention_of_an_unfinished_task_is_zero():
+    assert error_retention([math.inf, 0.1], [0.1, 0.1]) == 0.0
+
+
+@given(st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)), min_size=1, max_size=10), st.floats(1e-3, 1e3))
+def test_error_retention_is_free_of_units(rows, unit):
+    learner, fresh = map(np.array, zip(*rows, strict=True))
+    assert error_retention(learner * unit, fresh * unit) == pytest.approx(error_retention(learner, fresh), rel=1e-9)
+
+
+@pytest.mark.parametrize(("learner", "fresh"), [([-1.0], [1.0]), ([math.nan], [1.0]), ([1.0], [math.inf])])
+def test_error_retention_refuses_bad_input(learner, fresh):
+    with pytest.raises(InvalidInputError, match="errors of at least 0"):
+        error_retention(learner, fresh)
+
+
+def test_late_early_compares_as_many_first_tasks():
+    assert late_early([1.0] * 32 + [0.25] * 8) == 0.25
+    assert late_early([0.3, 0.5]) == 1.0  # both windows are the whole run
+    assert math.isnan(late_early([0.0] * 5 + [1.0] * 5))
