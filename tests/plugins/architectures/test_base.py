@@ -258,5 +258,5 @@ def test_layer_normalization_of_vectors_and_tokens_is_over_channels_alone(layout
 
 def test_a_generator_of_another_device_is_refused():
     elsewhere = SimpleNamespace(device=torch.device("cuda", 0))  # stands for one where there is no such device
-    with pytest.raises(InvalidInputError, match="drawn on the CPU.*got a generator on cuda:0"):
+    with pytest.raises(InvalidInputError, match=r"drawn on the CPU.*got a generator on cuda:0"):
         _base.check_request("mlp", SHAPE, OUTPUTS, elsewhere)
