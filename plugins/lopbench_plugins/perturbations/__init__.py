@@ -1,0 +1,22 @@
+"""The built-in methods, one published idea a file. Registered by path, so that listing them imports no torch."""
+
+from lopbench.core.hookspecs import Register, hookimpl
+
+_PACKAGE = "lopbench_plugins.perturbations"
+
+
+@hookimpl
+def lopbench_methods(register: Register) -> None:
+    """Register the built-in methods."""
+    for name, component, summary in (
+        ("cbp", "ContinualBackprop", "redraws a few mature units of least utility at each step"),
+        ("dropout", "Dropout", "drops hidden activations at random"),
+        ("head_reset", "HeadReset", "redraws the last layers at each task"),
+        ("l2", "L2", "pulls all parameters towards zero"),
+        ("layernorm", "LayerNorm", "normalises the features in front of each activation function"),
+        ("noisy_sgd", "NoisySGD", "adds noise in proportion to the gradient's norm"),
+        ("reset", "Reset", "starts afresh at each task: the control whose retention is 1"),
+        ("shrink_and_perturb", "ShrinkAndPerturb", "mixes in a fresh network at each task"),
+        ("shrink_and_perturb_step", "ShrinkAndPerturbStep", "weight decay and small noise at each step"),
+    ):
+        register(name, f"{_PACKAGE}.{name}:{component}", summary)

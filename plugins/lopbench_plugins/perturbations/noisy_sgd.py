@@ -1,0 +1,54 @@
+"""Gradient noise in proportion to the gradient: NoisySGD of Joudaki et al. 2025.
+
+"Barriers for Learning in an Evolving World: Mathematical Understanding of Loss of Plasticity", as their code
+(ajoudaki/loss-of-plasticity, ``src/utils/noisy_optimizer.py``) has it.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from lopbench.core import rng
+from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Learner, Perturbation, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisySGD(Perturbation):
+    """Adds ``scale * decay**t * norm(g) * N(0, I)`` to the gradient ``g`` of each tensor at step t = 0, 1, ...
+
+    The norm is that of the whole tensor and is not divided by the root of its size, as in the authors' code: in a
+    tensor of ``d`` entries the noise is ``scale * sqrt(d)`` times as long as the gradient, 6.3 times at scale 0.01
+    and 3072 x 128 weights. The optimizer of the run does the rest (theirs: weight decay and momentum after the noise).
+
+    Args:
+        scale: Standard deviation of the noise in units of the tensor's gradient norm, at least 0.
+        decay: Factor of ``scale`` from step to step, in (0, 1].
+    """
+
+    name: ClassVar[str] = "noisy_sgd"
+    scale: float = 0.01
+    decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.scale < float("inf"):
+            raise InvalidInputError(f"{self.name}: scale must be a number >= 0, got {self.scale}; 0 means no noise")
+        if not 0 < self.decay <= 1:
+            raise InvalidInputError(f"{self.name}: decay must be in (0, 1], got {self.decay}; 1 keeps the scale")
+
+    @property
+    def active(self) -> bool:
+        """Whether there is noise."""
+        return self.scale > 0
+
+    def after_backward(self, learner: Learner, state: State) -> None:
+        """Add noise to the gradients in place, drawn from the method's own generators."""
+        if "host_step" not in state:
+            state["host_step"] = torch.zeros((), dtype=torch.int64)
+        scale = self.scale * self.decay ** int(state["host_step"])
+        state["host_step"] += 1
+        for gradient in learner.gradients.values():
+            norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)  # (R,)
+            norm = norm.view(-1, *(1,) * (gradient.ndim - 1))
+            gradient.addcmul_(rng.normal(gradient, state.generators), norm, value=scale)

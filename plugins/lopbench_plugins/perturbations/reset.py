@@ -1,0 +1,22 @@
+"""A fresh network at each task: the control that scores a retention of 1 by construction."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lopbench.core.interfaces import Learner, Perturbation, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reset(Perturbation):
+    """Becomes the protocol's fresh reference at each task boundary: new network, new optimizer, its learning rate.
+
+    The standard retrained baseline, as in Dohare et al. 2024, Nature 632:768-774 (incremental CIFAR). It tells
+    whether a scenario measures what it means to: its score must not depend on the index of the task.
+    """
+
+    name: ClassVar[str] = "reset"
+    uses_boundaries: ClassVar[bool] = True
+
+    def on_task_start(self, learner: Learner, state: State) -> None:
+        """Replace network and optimizer by those of the reference that starts at this task."""
+        learner.restart()

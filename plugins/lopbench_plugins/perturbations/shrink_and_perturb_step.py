@@ -1,0 +1,51 @@
+"""Shrink and perturb at each step: the form of Dohare et al. 2024, Nature 632:768-774.
+
+As their code (shibhansh/loss-of-plasticity, ``lop/algos/bp.py``) has it; Ash & Adams 2020, arXiv:1910.08475, mix in a
+fresh network at the arrival of new data instead, which is ``shrink_and_perturb``.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lopbench.core import rng
+from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Learner, Perturbation, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShrinkAndPerturbStep(Perturbation):
+    """Adds ``weight_decay * theta`` to the gradient, and ``N(0, std**2)`` to every parameter after each step.
+
+    All parameters take part, those of normalisation layers too. The noise is scaled neither by the learning rate nor
+    by the initialisation of the layer.
+
+    Args:
+        weight_decay: Coefficient of the decay, which the optimizer scales with the gradient, at least 0.
+        std: Standard deviation of the noise, at least 0. Both defaults are of the sweep on permuted MNIST.
+    """
+
+    name: ClassVar[str] = "shrink_and_perturb_step"
+    weight_decay: float = 1e-4
+    std: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for field, value in (("weight_decay", self.weight_decay), ("std", self.std)):
+            if not 0 <= value < float("inf"):
+                raise InvalidInputError(f"{self.name}: {field} must be a number >= 0, got {value}; 0 means none")
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is shrunk or perturbed."""
+        return self.weight_decay > 0 or self.std > 0
+
+    def after_backward(self, learner: Learner, state: State) -> None:
+        """Add the decay to the gradients in place, for every parameter that has a gradient."""
+        parameters = learner.parameters
+        for name, gradient in learner.gradients.items():
+            gradient.add_(parameters[name], alpha=self.weight_decay)
+
+    def after_step(self, learner: Learner, state: State) -> None:
+        """Add noise to the parameters in place, drawn from the method's own generators."""
+        if self.std > 0:
+            for parameter in learner.parameters.values():
+                parameter.add_(rng.normal(parameter, state.generators), alpha=self.std)
