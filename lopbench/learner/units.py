@@ -124,10 +124,16 @@ def discover(module: nn.Module, example: Tensor) -> tuple[UnitGroup, ...]:
     Raises:
         UnsupportedError: If the network cannot be traced.
     """
-    module = copy.deepcopy(module).eval().requires_grad_(True)
     devices = [example.device] if example.device.type == "cuda" else []
     with torch.enable_grad(), torch.random.fork_rng(devices):
-        trace = _trace(module, example)
+        try:
+            module = copy.deepcopy(module).eval().requires_grad_(True)
+            trace = _trace(module, example)
+        except Exception as error:
+            raise UnsupportedError(
+                f"the units of {type(module).__name__} cannot be found, its forward pass cannot be traced "
+                f"({type(error).__name__}: {error}); use a method that resets no units, or another architecture"
+            ) from error
         found = [group for layer in dict.fromkeys(trace.calls) if (group := _walk(trace, layer)) is not None]
         return tuple(_unitwise(module, example, found))
 
@@ -150,16 +156,9 @@ def _trace(module: nn.Module, example: Tensor) -> _Trace:
         return network(batch)  # type: ignore[no-any-return]
 
     graph = torch_pruning.DependencyGraph()
-    try:
-        graph.build_dependency(module, example, forward_fn=forward, verbose=False)
-    except Exception as error:
-        raise UnsupportedError(
-            f"the units of {type(module).__name__} cannot be found, its forward pass cannot be traced "
-            f"({type(error).__name__}: {error}); use a method that resets no units, or another architecture"
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
+    graph.build_dependency(module, example, forward_fn=forward, verbose=False)
+    for handle in handles:
+        handle.remove()
     uses = Counter(id(p) for _, p in module.named_parameters(remove_duplicate=False))
     embedding = torch_pruning.ops.OPTYPE.EMBED
     stack = [n for n in graph.module2node.values() if n.grad_fn in inputs or n.type == embedding]
