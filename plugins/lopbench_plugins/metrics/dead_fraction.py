@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric
@@ -40,6 +38,5 @@ class DeadFraction(LayerMetric):
 
     def measure(self, probe: LayerProbe) -> float:
         """Return the dead share of the units, in [0, 1]."""
-        silent = torch.stack([(chunk.abs() < self.tolerance).sum(dim=0) for chunk in probe.chunks()]).sum(dim=0)
-        # The quotient in float64 is the correctly rounded one, so a tie with the share counts as a tie.
-        return (silent.double() / probe.activation.shape[0] > self.row_share).double().mean().item()
+        silent = probe.share_of_rows(lambda activation: activation.abs() < self.tolerance)
+        return (silent > self.row_share).double().mean().item()
