@@ -71,7 +71,9 @@ class Cloner(Component, ABC):
 class Optimizer(Protocol):
     """What a method may do to the optimizer of the learner."""
 
-    lr: float
+    @property
+    def lr(self) -> float:
+        """Learning rate."""
 
     def clear(self, name: str | None = None, mask: Tensor | None = None) -> None:
         """Forget the state of all parameters, of parameter ``name``, or of its entries where ``mask`` is true.
@@ -83,8 +85,13 @@ class Optimizer(Protocol):
 class Units(Protocol):
     """A group of hidden units with private outgoing weights, as ``learner.units`` yields them."""
 
-    name: str  #: Name of the module that produces the units.
-    size: int  #: D, the number of units.
+    @property
+    def name(self) -> str:
+        """Name of the module that produces the units."""
+
+    @property
+    def size(self) -> int:
+        """D, the number of units."""
 
     @property
     def activation(self) -> Tensor:
@@ -126,9 +133,17 @@ class Units(Protocol):
 class Learner(Protocol):
     """What a method sees of the stack of ``replicas`` networks in training. Every tensor leads with the axis R."""
 
-    replicas: int
-    module: nn.Module
-    optimizer: Optimizer
+    @property
+    def replicas(self) -> int:
+        """R, the number of replicas."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network; with several replicas a template, whose own values mean nothing."""
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer."""
 
     @property
     def parameters(self) -> Mapping[str, Tensor]:
@@ -158,17 +173,22 @@ class Learner(Protocol):
             UnsupportedError: If the network has none.
         """
 
-    def fresh(self) -> Mapping[str, Tensor]:
-        """Return the parameters ``(R, ...)`` of newly initialised networks, from the calling method's own stream."""
+    def fresh(self, state: State) -> Mapping[str, Tensor]:
+        """Return the parameters ``(R, ...)`` of newly initialised networks, drawn from the method's own stream."""
 
     def restart(self) -> None:
         """Become the protocol's fresh reference: new network, new optimizer at the reference learning rate."""
 
 
 class State(Protocol):
-    """A method's own memory. What is stored here is checkpointed with the run and restored bit for bit."""
+    """A method's own memory. What is stored here is checkpointed with the run and restored bit for bit.
 
-    generators: list[Generator]  #: One per replica, private to the method, on the learner's device.
+    Tensors live on the learner's device; those whose key begins with ``host_`` on the CPU.
+    """
+
+    @property
+    def generators(self) -> list[Generator]:
+        """One per replica, private to the method, on the learner's device."""
 
     def __getitem__(self, key: str) -> Tensor: ...
     def __setitem__(self, key: str, value: Tensor) -> None: ...
@@ -198,12 +218,13 @@ class Perturbation(Component, ABC):
             return "replay"
         return "boundary-aware" if self.uses_boundaries else "boundary-free"
 
-    def configure(self, module: nn.Module, *, example: Tensor) -> nn.Module:
+    def configure(self, module: nn.Module, *, example: Tensor, generator: Generator) -> nn.Module:
         """Return ``module``, changed as the method needs it (dropout, normalisation, activations).
 
         Args:
             module: A freshly built network; may be changed in place.
             example: A batch of zeros of the shape the network takes, ``(2, *input_shape)``.
+            generator: Source of every random draw; advanced in place.
 
         Raises:
             UnsupportedError: If the method cannot serve this network.
@@ -266,7 +287,9 @@ class Batches(Protocol):
 class Task(Protocol):
     """One stationary phase of a scenario, for one seed."""
 
-    chance: float
+    @property
+    def chance(self) -> float:
+        """Score of guessing."""
 
     def batches(self) -> Batches:
         """Return the training stream from its start, the same at every call."""
@@ -290,8 +313,13 @@ class Task(Protocol):
 class Stream(Protocol):
     """The tasks of one seed."""
 
-    input_shape: Sequence[int]
-    outputs: int
+    @property
+    def input_shape(self) -> Sequence[int]:
+        """Shape of one sample."""
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of the head."""
 
     def task(self, index: int) -> Task:
         """Return task ``index``, from 0."""

@@ -62,7 +62,7 @@ class Registration:
                 f"{self.kind} {self.name!r} of {self.distribution.name}: {self.target!r} is not a {interface.__name__}"
             )
         if inspect.isabstract(loaded):
-            missing = ", ".join(sorted(getattr(loaded, "__abstractmethods__")))
+            missing = ", ".join(sorted(getattr(loaded, "__abstractmethods__")))  # noqa: B009
             raise PluginError(f"{self.kind} {self.name!r} of {self.distribution.name} does not implement {missing}")
         if loaded.name != self.name:
             raise PluginError(

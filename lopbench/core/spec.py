@@ -263,7 +263,10 @@ class OptimizerSpec(Component):
                 raise UsageError(f"optimizer {self.kind}: {text}")
 
     #: Fields that each kind uses; the others are refused on the command line and left out of labels.
-    _USED: ClassVar[Mapping[str, tuple[str, ...]]] = {"sgd": ("lr", "momentum", "weight_decay"), "adam": ("lr", "betas", "eps", "weight_decay")}
+    _USED: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "sgd": ("lr", "momentum", "weight_decay"),
+        "adam": ("lr", "betas", "eps", "weight_decay"),
+    }
 
     @classmethod
     def parse(cls, text: str) -> OptimizerSpec:
@@ -315,7 +318,7 @@ class Numerics:
 
     dtype: Literal["float32", "float64"] = "float32"
     tf32: bool = False
-    deterministic: bool = False
+    deterministic: bool = True
 
 
 @dataclass(frozen=True)
@@ -403,11 +406,11 @@ class RunSpec:
 
     def reference(self) -> RunSpec:
         """Return the run of the fresh reference: no method, the protocol's frozen reference optimizer."""
-        return replace(self, kind="fresh", methods=(), optimizer=self.reference_optimizer)
+        return replace(self.own_reference(), methods=(), optimizer=self.reference_optimizer)
 
     def own_reference(self) -> RunSpec:
-        """Return the run of this recipe (method and optimizer) from fresh at each late task."""
-        return replace(self, kind="fresh")
+        """Return the run of this recipe (method and optimizer) from fresh at each late task; it is not diagnosed."""
+        return replace(self, kind="fresh", metrics=())
 
     @property
     def method_label(self) -> str:

@@ -1,0 +1,1 @@
+"""The stack of replicas: its training step, optimizers, units and probe."""

@@ -1,0 +1,421 @@
+"""Runs a spec: trains through its tasks, measures, checkpoints, and publishes the record."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+import filelock
+import torch
+from torch import Tensor
+
+from lopbench.core.errors import LopbenchError, ResultsError
+from lopbench.core.interfaces import Architecture, Metric, Perturbation, Scenario, Stream
+from lopbench.core.spec import RunSpec
+from lopbench.learner.learner import StackLearner
+from lopbench.results.record import Measurements, record_path, write_record
+from lopbench.runner import environment
+from lopbench.runner.checkpoint import load_checkpoint, save_checkpoint
+
+#: Seconds between looks at the clock's consequences: progress, divergence, checkpoint. It changes no number.
+LOOK_S = 0.25
+
+
+class Reporter(Protocol):
+    """Is told how runs go."""
+
+    def started(self, label: str, steps: int, done: int) -> None:
+        """Say that a run of ``steps`` steps starts, or resumes after ``done`` of them."""
+
+    def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
+        """Say that ``steps`` more were taken; ``score`` is the online score of the current task so far."""
+
+    def finished(self, label: str, status: str, path: Path) -> None:
+        """Say that a run ended and where its record is."""
+
+    def note(self, message: str) -> None:
+        """Pass on a message."""
+
+
+class Quiet:
+    """A reporter that says nothing."""
+
+    def started(self, label: str, steps: int, done: int) -> None:
+        """Say nothing."""
+
+    def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
+        """Say nothing."""
+
+    def finished(self, label: str, status: str, path: Path) -> None:
+        """Say nothing."""
+
+    def note(self, message: str) -> None:
+        """Say nothing."""
+
+
+class _DivergedError(Exception):
+    """The loss of the run is no longer finite."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss was not finite at step {step}")
+        self.step = step
+
+
+@dataclass
+class _Progress:
+    """Where the run stands; with the tensors of the learner, all that a checkpoint holds."""
+
+    place: int = 0  #: Index into the sequence of tasks.
+    step: int = 0  #: Steps taken in this task.
+    train_time_s: float = 0.0
+    wall_time_s: float = 0.0
+    sessions: int = 0
+    started_utc: str = ""
+
+
+def label(spec: RunSpec) -> str:
+    """Return what people call the run."""
+    text = f"{spec.method_label}, {spec.architecture_label}, seed {spec.seed}"
+    if spec.kind == "continual":
+        return text
+    return f"fresh reference of {text}" if spec == spec.reference() else f"from fresh: {text}"
+
+
+def steps_of(spec: RunSpec) -> int:
+    """Return the number of training steps of the run."""
+    scenario = spec.scenario.build()
+    assert isinstance(scenario, Scenario)
+    tasks = len(scenario.late_tasks) if spec.kind == "fresh" else scenario.tasks
+    return tasks * scenario.steps_per_task
+
+
+class Run:
+    """One run of one spec in a results folder.
+
+    Args:
+        spec: What to run.
+        results: Results folder.
+        data: The data set of the scenario, loaded.
+        device: Where to train.
+        reporter: Is told how it goes.
+        checkpoint_s: Seconds between checkpoints.
+
+    Raises:
+        UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
+        DataError: If the data set cannot feed the scenario.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        *,
+        results: Path,
+        data: object,
+        device: torch.device,
+        reporter: Reporter | None = None,
+        checkpoint_s: float = 10.0,
+    ) -> None:
+        self.spec = spec
+        self.results = results
+        self.device = device
+        self.reporter = reporter or Quiet()
+        self.checkpoint_s = checkpoint_s
+        scenario, architecture = spec.scenario.build(), spec.architecture.build()
+        methods = [method.build() for method in spec.methods]
+        metrics = [metric.build() for metric in spec.metrics]
+        assert isinstance(scenario, Scenario)
+        assert isinstance(architecture, Architecture)
+        self.scenario = scenario
+        self.architecture = architecture
+        self.methods = [m for m in methods if isinstance(m, Perturbation)]
+        self.metrics = [(s.label(), m) for s, m in zip(spec.metrics, metrics, strict=True) if isinstance(m, Metric)]
+        self.stream: Stream = scenario.stream(spec.seed, data=data, device=device)
+        self.places = list(scenario.late_tasks if spec.kind == "fresh" else range(scenario.tasks))
+        self.progress = _Progress()
+        self.measurements = Measurements()
+        self._partial = results / ".partial" / spec.run_id
+        self._checkpoint = self._partial / "checkpoint.safetensors"
+        self._log = self._partial / "log.txt"
+
+    # -- the whole run
+
+    def execute(self) -> tuple[Literal["completed", "diverged", "failed"], Path]:
+        """Run to the end, resuming from a checkpoint if there is one, and publish the record.
+
+        Returns:
+            How the run ended and the directory of its record.
+
+        Raises:
+            ResultsError: If the results folder cannot be written to or its checkpoint is damaged.
+        """
+        try:
+            self._partial.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResultsError(
+                f"The results folder {self.results} cannot be written to: {error.strerror or error}. "
+                "Choose another with --results."
+            ) from error
+        with environment.numerics(self.spec.numerics, self.device):
+            self._load()
+        began = time.perf_counter()
+        before = self.progress.wall_time_s
+        self.progress.sessions += 1
+        self.progress.started_utc = self.progress.started_utc or datetime.now(UTC).isoformat(timespec="seconds")
+        status: Literal["completed", "diverged", "failed"] = "completed"
+        failure: str | None = None
+        diverged_at: int | None = None
+        self._write_log(
+            f"session {self.progress.sessions} starts at task {self._task_index}, step {self.progress.step}"
+        )
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        done = self.progress.place * self.scenario.steps_per_task + self.progress.step
+        self.reporter.started(label(self.spec), len(self.places) * self.scenario.steps_per_task, done)
+        try:
+            with environment.numerics(self.spec.numerics, self.device):
+                self._train(lambda: before + time.perf_counter() - began)
+        except _DivergedError as error:
+            status, failure, diverged_at = "diverged", str(error), error.step
+        except (LopbenchError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            status, failure = "failed", f"{type(error).__name__}: {error}"
+            self._write_log(traceback.format_exc())
+        self._write_log(f"{status}" + (f": {failure}" if failure else ""))
+        path = write_record(
+            self.results,
+            self.spec.to_json(),
+            self.spec.run_id,
+            environment.describe(self.device),
+            {
+                "status": status,
+                "error": failure,
+                "wall_time_s": before + time.perf_counter() - began,
+                "train_time_s": self.progress.train_time_s,
+                "steps": self.progress.place * self.scenario.steps_per_task + self.progress.step,
+                "peak_bytes": environment.peak_bytes(self.device),
+                "state_bytes": self.learner.state_bytes(),
+                "started_utc": self.progress.started_utc,
+                "sessions": self.progress.sessions,
+                "diverged_at": diverged_at,
+            },
+            self.measurements,
+            self._log,
+        )
+        for leftover in self._partial.iterdir():
+            leftover.unlink()
+        self._partial.rmdir()
+        self.reporter.finished(label(self.spec), status, path)
+        return status, path
+
+    @property
+    def _task_index(self) -> int:
+        return self.places[min(self.progress.place, len(self.places) - 1)]
+
+    def _write_log(self, message: str) -> None:
+        with self._log.open("a") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {message}\n")
+
+    def _new_learner(self) -> StackLearner:
+        """Return a learner as it is before the task that the run has come to."""
+        fresh = self.spec.kind == "fresh"
+        return StackLearner(
+            build=lambda generator: self.architecture.build(
+                self.stream.input_shape, self.stream.outputs, generator=generator
+            ),
+            seeds=[self.spec.seed],
+            methods=self.methods,
+            optimizer=self.spec.optimizer,
+            reference_optimizer=self.spec.reference_optimizer,
+            input_shape=self.stream.input_shape,
+            outputs=self.stream.outputs,
+            layers=self.architecture.layers,
+            device=self.device,
+            dtype=torch.float64 if self.spec.numerics.dtype == "float64" else torch.float32,
+            init_index=self._task_index if fresh else 0,
+        )
+
+    # -- training
+
+    def _train(self, wall_time: Callable[[], float]) -> None:
+        steps = self.scenario.steps_per_task
+        for place in range(self.progress.place, len(self.places)):
+            index = self.places[place]
+            if self.progress.step == 0:
+                self._begin_task(place, index)
+            self._train_task(index, wall_time)
+            self._end_task(index, (index + 1) * steps)
+            self.progress.place, self.progress.step = place + 1, 0
+
+    def _begin_task(self, place: int, index: int) -> None:
+        if self.spec.kind == "fresh" and place:
+            self.learner = self._new_learner()
+        self.task = self.stream.task(index)
+        self.learner.begin_task(
+            index,
+            first=place == 0 or self.spec.kind == "fresh",
+            reset_optimizer=self.scenario.optimizer_policy == "reset",
+            zero_head=self.scenario.head_policy == "zero",
+        )
+        self.batches = self.task.batches()
+        self.losses, self.scores = self._empty_curves()
+        self._diagnose(index, index * self.scenario.steps_per_task)
+
+    def _empty_curves(self) -> tuple[Tensor, Tensor]:
+        shape = (self.scenario.steps_per_task, 1)
+        losses = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        return losses, torch.zeros_like(losses)
+
+    def _train_task(self, index: int, wall_time: Callable[[], float]) -> None:
+        steps, every = self.scenario.steps_per_task, self.scenario.probe_every
+        learner, batches, tasks = self.learner, self.batches, [self.task]
+        losses, scores = self.losses, self.scores
+        looked, reported, saved = time.perf_counter(), self.progress.step, time.perf_counter()
+        while self.progress.step < steps:
+            step = self.progress.step
+            loss, score = learner.step([next(batches)], tasks)
+            losses[step], scores[step] = loss, score
+            self.progress.step = step = step + 1
+            diagnose = every and step % every == 0 and step < steps
+            now = time.perf_counter()
+            if now - looked > LOOK_S or step == steps or diagnose:
+                finite = losses[:step].isfinite().all(dim=1)
+                if not bool(finite.all()):
+                    raise _DivergedError(index * steps + int((~finite).nonzero()[0]))
+                now = time.perf_counter()  # the check has waited for the device
+                self.progress.train_time_s += now - looked
+                self.reporter.advanced(step - reported, index, self.scenario.tasks, float(scores[:step].mean()))
+                reported = step
+                if diagnose:
+                    self._diagnose(index, index * steps + step)
+                if now - saved > self.checkpoint_s:
+                    self.progress.wall_time_s = wall_time()
+                    self._save()
+                    saved = time.perf_counter()
+                looked = time.perf_counter()
+
+    def _end_task(self, index: int, step: int) -> None:
+        add = self.measurements.add
+        add(step, index, "chance", self.task.chance)
+        add(step, index, "online_accuracy", float(self.scores.mean()))
+        add(step, index, "online_loss", float(self.losses.mean()))
+        for name, value in self.learner.evaluate(0, self.task).items():
+            add(step, index, name, value)
+        self._diagnose(index, step)
+        self._write_log(f"task {index}: online accuracy {float(self.scores.mean()):.4f}")
+
+    def _diagnose(self, index: int, step: int) -> None:
+        if not self.metrics:
+            return
+        probe = self.learner.probe(0, self.task)
+        for name, metric in self.metrics:
+            if metric.scope == "network":
+                self.measurements.add(step, index, name, metric.compute(probe))
+            else:
+                for layer in probe.layers:
+                    self.measurements.add(step, index, name, metric.compute(layer), layer.name)
+
+    # -- checkpoints
+
+    def _save(self) -> None:
+        tensors = {f"learner/{name}": value for name, value in self.learner.state_dict().items()}
+        tensors.update({f"batches/{name}": value for name, value in self.batches.state_dict().items()})
+        tensors.update(losses=self.losses, scores=self.scores)
+        arrays = self.measurements.to_arrays()
+        tensors.update({f"measurements/{name}": torch.from_numpy(column) for name, column in arrays.items()})
+        save_checkpoint(self._checkpoint, tensors, {"progress": vars(self.progress)})
+
+    def _load(self) -> None:
+        """Make the learner, and bring it to where the checkpoint left it, if there is one."""
+        found = load_checkpoint(self._checkpoint)
+        if found is None:
+            self.learner = self._new_learner()
+            return
+        tensors, header = found
+        self.progress = _Progress(**header["progress"])
+        self.learner = self._new_learner()
+        index = self._task_index
+        self.task = self.stream.task(index)
+        self.learner.begin_task(index, first=True, reset_optimizer=False, zero_head=False)
+        self.learner.load_state_dict(_part(tensors, "learner"))
+        self.batches = self.task.batches()
+        self.batches.load_state_dict(_part(tensors, "batches"))
+        self.losses, self.scores = tensors["losses"].to(self.device), tensors["scores"].to(self.device)
+        arrays = {name: value.numpy() for name, value in _part(tensors, "measurements").items()}
+        self.measurements = Measurements.from_arrays(arrays)
+
+
+def _part(tensors: Mapping[str, Tensor], section: str) -> dict[str, Tensor]:
+    prefix = section + "/"
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def claimed(results: Path, spec: RunSpec, reporter: Reporter) -> Iterator[bool]:
+    """Hold the run of ``spec`` against other processes; yields False if its record is there already.
+
+    Raises:
+        ResultsError: If the folder cannot be written to.
+    """
+    if record_path(results, spec).exists():
+        yield False
+        return
+    folder = results / ".partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / f"{spec.run_id}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            reporter.note(f"waiting for another process to finish {label(spec)}")
+            lock.acquire()
+    except OSError as error:
+        raise ResultsError(
+            f"The results folder {results} cannot be written to: {error.strerror or error}. "
+            "Choose another with --results."
+        ) from error
+    try:
+        yield not record_path(results, spec).exists()
+    finally:
+        lock.release()
+
+
+def execute(
+    specs: Sequence[RunSpec],
+    *,
+    results: Path,
+    data: object,
+    device: torch.device,
+    reporter: Reporter | None = None,
+    checkpoint_s: float = 10.0,
+) -> list[tuple[RunSpec, str]]:
+    """Run every spec that has no record yet; one failure never stops the rest.
+
+    Returns:
+        The specs that could not be run, each with the reason.
+
+    Raises:
+        ResultsError: If the results folder cannot be written to.
+    """
+    reporter = reporter or Quiet()
+    refused: list[tuple[RunSpec, str]] = []
+    for spec in specs:
+        with claimed(results, spec, reporter) as free:
+            if not free:
+                continue
+            try:
+                Run(
+                    spec, results=results, data=data, device=device, reporter=reporter, checkpoint_s=checkpoint_s
+                ).execute()
+            except ResultsError:
+                raise
+            except LopbenchError as error:
+                refused.append((spec, str(error)))
+                reporter.note(f"{label(spec)}: {error}")
+    return refused

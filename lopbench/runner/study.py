@@ -1,0 +1,218 @@
+"""Many runs: what a request expands to, what of it is done, and doing the rest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from lopbench.core.errors import UsageError
+from lopbench.core.interfaces import Metric, Perturbation, Scenario
+from lopbench.core.manager import plugins
+from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec, parse_methods, parse_scenario
+from lopbench.data import ImageSet, Progress, load_images
+from lopbench.results.record import record_path
+
+if TYPE_CHECKING:
+    from lopbench.runner.run import Reporter
+
+T = TypeVar("T")
+
+#: Free space below which a study is not started: room for a checkpoint, its successor and the record.
+MIN_FREE_BYTES = 200 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A request, expanded.
+
+    Args:
+        results: Results folder.
+        specs: The continual runs that were asked for.
+        pending: The runs still to be done, fresh references included, in the order in which they are done.
+        steps: Training steps of each pending run.
+        finished: Number of runs, references included, that have a record already.
+        images: The data set, None if the scenario generates its samples.
+        device: Where the runs train, as torch writes it.
+    """
+
+    results: Path
+    specs: tuple[RunSpec, ...]
+    pending: tuple[RunSpec, ...]
+    steps: tuple[int, ...]
+    finished: int
+    images: ImageSet | None
+    device: str
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario."""
+        built = self.specs[0].scenario.build()
+        assert isinstance(built, Scenario)
+        return built
+
+
+def plan(
+    *,
+    scenario: str = "tinyimagenet40",
+    methods: Iterable[str] = ("none",),
+    architecture: str | None = None,
+    seeds: Iterable[int] = (0,),
+    optimizers: Iterable[str | None] = (None,),
+    profile: str | None = None,
+    metrics: Iterable[str] | None = None,
+    data: str = "auto",
+    data_dir: Path | None = None,
+    device: str = "auto",
+    results: Path | str = "results",
+    progress: Progress | None = None,
+) -> Study:
+    """Expand a request to runs and find out which of them are done; trains nothing.
+
+    Args:
+        scenario: Scenario spec, as on the command line.
+        methods: Method specs; "none" is the plain learner.
+        architecture: Architecture spec; None for the scenario's own.
+        seeds: Seeds, at least 0.
+        optimizers: Optimizer specs; None for the protocol's own.
+        profile: Profile of the scenario; None for its default.
+        metrics: Metric specs; None for the default diagnostics.
+        data: "auto", or the name of a data set whose absence is an error.
+        data_dir: Where to look for the data set first.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        results: Results folder.
+        progress: Is told of decoding.
+
+    Raises:
+        UsageError: If a name, field or value is wrong, or the device does not exist.
+        DataError: If the data set is absent or damaged.
+    """
+    results = Path(results)
+    scenario_spec = parse_scenario(scenario, profile)
+    built = scenario_spec.build()
+    assert isinstance(built, Scenario)
+    architecture_spec = ComponentSpec.parse("architectures", architecture or built.default_architecture)
+    reference = OptimizerSpec.parse(built.reference_optimizer(architecture_spec.name))
+    parsed_methods = _unique(parse_methods(text) for text in methods)
+    parsed_optimizers = _unique(
+        OptimizerSpec.parse(text or built.optimizer(architecture_spec.name)) for text in optimizers
+    )
+    chosen_metrics = _metrics(metrics)
+    seeds = _unique(seeds)
+    if any(seed < 0 for seed in seeds):
+        raise UsageError(f"seeds must be at least 0, got {min(seeds)}")
+    if not (parsed_methods and seeds and parsed_optimizers):
+        raise UsageError("nothing to run: give at least one method, one seed and one optimizer")
+    for methods_spec in parsed_methods:
+        _check_methods(methods_spec)
+    device = _device(device)
+    images = None if built.data is None else load_images(data, data_dir=data_dir, progress=progress)
+    specs = tuple(
+        RunSpec(
+            scenario=scenario_spec,
+            architecture=architecture_spec,
+            optimizer=optimizer,
+            reference_optimizer=reference,
+            methods=method,
+            seed=seed,
+            metrics=chosen_metrics,
+            data=None if images is None else {"name": images.name, "content_hash": images.content_hash},
+            core=version("lopbench"),
+        )
+        for optimizer in parsed_optimizers
+        for seed in seeds
+        for method in parsed_methods
+    )
+    # A seed's references follow its runs: the number asked for comes first, and several methods share one reference.
+    wanted = _unique(run for spec in specs for run in (spec, spec.reference(), spec.own_reference()))
+    pending = tuple(spec for spec in wanted if not record_path(results, spec).exists())
+    late, every = len(built.late_tasks) * built.steps_per_task, built.tasks * built.steps_per_task
+    return Study(
+        results=results,
+        specs=specs,
+        pending=pending,
+        steps=tuple(late if spec.kind == "fresh" else every for spec in pending),
+        finished=len(wanted) - len(pending),
+        images=images,
+        device=device,
+    )
+
+
+def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: float = 10.0) -> list[tuple[RunSpec, str]]:
+    """Do what is pending; returns the specs that could not be run, each with the reason.
+
+    Raises:
+        ResultsError: If the results folder cannot be written to or is nearly full.
+    """
+    import torch
+
+    from lopbench.core.errors import ResultsError
+    from lopbench.runner import run
+
+    if not study.pending:
+        return []
+    existing = next(folder for folder in (study.results, *study.results.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < MIN_FREE_BYTES:
+        raise ResultsError(
+            f"The results folder {study.results} has {free / 2**20:.0f} MiB free and needs {MIN_FREE_BYTES >> 20}; "
+            "make room or choose another with --results."
+        )
+    return run.execute(
+        study.pending,
+        results=study.results,
+        data=study.images,
+        device=torch.device(study.device),
+        reporter=reporter,
+        checkpoint_s=checkpoint_s,
+    )
+
+
+def _unique(items: Iterable[T]) -> list[T]:
+    """Return the items without repetition, in order."""
+    found: list[T] = []
+    for item in items:
+        if item not in found:
+            found.append(item)
+    return found
+
+
+def _metrics(texts: Iterable[str] | None) -> tuple[ComponentSpec, ...]:
+    if texts is not None:
+        return tuple(ComponentSpec.parse("metrics", text) for text in texts)
+    registry = plugins().registry
+    chosen = []
+    for entry in registry.entries("metrics"):
+        loaded = entry.load()
+        assert issubclass(loaded, Metric)  # the registry checked
+        if loaded.default:
+            chosen.append(ComponentSpec.parse("metrics", entry.name))
+    return tuple(chosen)
+
+
+def _check_methods(specs: Sequence[ComponentSpec]) -> None:
+    """Refuse a method that acts at boundaries without having declared them."""
+    for spec in specs:
+        method = spec.build()
+        assert isinstance(method, Perturbation)
+        acts = type(method).on_task_start is not Perturbation.on_task_start
+        if acts and not method.uses_boundaries:
+            raise UsageError(
+                f"method {spec.name!r} acts at task boundaries but does not declare uses_boundaries = True"
+            )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r} cannot be used: {reason}; try --device cpu") from None
+    return str(torch.device(name))

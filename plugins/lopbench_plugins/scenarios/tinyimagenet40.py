@@ -1,0 +1,227 @@
+"""Continual Tiny ImageNet: 40 tasks of 5 new classes each.
+
+Joudaki et al. 2025, "Barriers for Learning in an Evolving World" (arXiv:2510.00304), section 3.1 and appendix B.
+
+Deviations from the authors' code: the probe batch is class-balanced and not augmented (theirs holds one class); the
+score is the accuracy among the task's classes (theirs is the argmax over all outputs, kept as
+``heldout_accuracy_all_outputs``); their 500 epochs a task, which the paper calls steps, are counted as steps.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lopbench.core import rng
+from lopbench.core.errors import DataError, InvalidInputError
+from lopbench.core.interfaces import Scenario
+from lopbench.data import ImageSet
+from lopbench_plugins.scenarios.augmentation import ImageBatches, normalize
+
+#: Images of each class in the probe batch, if the task has as many.
+PROBE_IMAGES_PER_CLASS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyImageNet40(Scenario):
+    """A stream of classification tasks over disjoint classes, with one shared head.
+
+    Args:
+        tasks: Number of tasks.
+        classes_per_task: Classes of each task; chance is one over it.
+        images_per_class: Training images of each class, drawn by the seed; 0 takes all.
+        resolution: Side of the images in pixels, a divisor of 64; smaller ones are means over blocks.
+        steps_per_task: Optimizer steps of each task.
+        batch_size: Samples of a step; an epoch's last batch may be smaller.
+        augment: Whether training images are cropped, flipped and colour-jittered at random.
+        head_policy: Whether weights and bias of the head are set to zero at the start of every task.
+        optimizer_policy: Whether the optimizer's state is carried over or cleared at a boundary.
+        probe_every: Steps between diagnostics inside a task; 0 for the start and end of each task only.
+        profile: Name of the profile the fields were taken from.
+    """
+
+    name: ClassVar[str] = "tinyimagenet40"
+    version: ClassVar[int] = 1
+    default_architecture: ClassVar[str] = "mlp"
+    default_profile: ClassVar[str] = "lite"
+    unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
+    profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "full": {"resolution": 64, "images_per_class": 0, "steps_per_task": 10_000},
+        "lite": {"resolution": 32, "images_per_class": 50, "steps_per_task": 500},
+        "text": {"resolution": 64, "images_per_class": 0, "steps_per_task": 500},
+        "smoke": {"resolution": 32, "images_per_class": 20, "steps_per_task": 50, "tasks": 10},
+    }
+
+    profile: str = "lite"
+    tasks: int = 40
+    steps_per_task: int = 500
+    classes_per_task: int = 5
+    images_per_class: int = 50
+    resolution: int = 32
+    batch_size: int = 128
+    augment: bool = True
+    head_policy: Literal["zero", "keep"] = "zero"
+    optimizer_policy: Literal["carry", "reset"] = "carry"
+    probe_every: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("tasks", "steps_per_task", "batch_size"):
+            if getattr(self, field) < 1:
+                raise InvalidInputError(f"{self.name}: {field} must be at least 1, got {getattr(self, field)}")
+        if self.classes_per_task < 2:
+            raise InvalidInputError(f"{self.name}: classes_per_task must be at least 2, got {self.classes_per_task}")
+        if self.resolution not in (8, 16, 32, 64):
+            raise InvalidInputError(f"{self.name}: resolution must be 8, 16, 32 or 64, got {self.resolution}")
+        for field in ("images_per_class", "probe_every"):
+            if getattr(self, field) < 0:
+                raise InvalidInputError(f"{self.name}: {field} must be at least 0, got {getattr(self, field)}")
+
+    @property
+    def data(self) -> str:
+        """Name of the data set."""
+        return "tiny-imagenet-200"
+
+    def optimizer(self, architecture: str) -> str:
+        """Return Adam at the profile's learning rate; the accelerated profiles are three times as fast."""
+        if self.profile.partition("+")[0] in ("full", "text"):
+            return "adam:lr=1e-4" if architecture == "vit" else "adam:lr=1e-3"
+        return "adam:lr=3e-3"
+
+    def reference_optimizer(self, architecture: str) -> str:
+        """Return Adam at 1e-3 (ViT: 1e-4), the authors' learning rates, in every profile."""
+        return "adam:lr=1e-4" if architecture == "vit" else "adam:lr=1e-3"
+
+    def stream(self, seed: int, *, data: Any, device: torch.device) -> "TinyImageNetStream":
+        """Return the stream of ``seed``.
+
+        Raises:
+            DataError: If the data set has too few classes or images for this scenario.
+        """
+        assert isinstance(data, ImageSet)  # the runner loads what `data` names
+        return TinyImageNetStream(self, seed, data, device)
+
+
+class TinyImageNetStream:
+    """The tasks of one seed: the class order and the images of each class come from the seed's data stream."""
+
+    def __init__(self, scenario: TinyImageNet40, seed: int, images: ImageSet, device: torch.device) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.images = images
+        self.device = device
+        self.input_shape: Sequence[int] = (3, scenario.resolution, scenario.resolution)
+        self.outputs = len(images.classes)
+        needed = scenario.tasks * scenario.classes_per_task
+        if needed > self.outputs:
+            raise DataError(
+                f"{scenario.name} needs {scenario.tasks} x {scenario.classes_per_task} = {needed} classes, "
+                f"{images.name} has {self.outputs}; lower tasks or classes_per_task"
+            )
+        self.class_order = torch.randperm(self.outputs, generator=rng.derive(seed, "data", scenario.name, "classes"))
+        self._train_starts = _class_starts(images.train_labels, self.outputs)
+        self._test_starts = _class_starts(images.test_labels, self.outputs)
+
+    def task(self, index: int) -> "TinyImageNetTask":
+        """Return task ``index``."""
+        width = self.scenario.classes_per_task
+        classes = self.class_order[index * width : (index + 1) * width]
+        train = [self._train_images(int(k)) for k in classes]
+        test = [self._pixels(self.images.test_images, *self._test_starts[int(k)]) for k in classes]
+        return TinyImageNetTask(self, index, classes.to(self.device), train, test)
+
+    def _train_images(self, label: int) -> Tensor:
+        start, stop = self._train_starts[label]
+        wanted = self.scenario.images_per_class or stop - start
+        if wanted > stop - start:
+            raise DataError(
+                f"{self.scenario.name} needs {wanted} training images of each class, {self.images.name} has "
+                f"{stop - start} of {self.images.classes[label]}; lower images_per_class"
+            )
+        stream = rng.derive(self.seed, "data", self.scenario.name, "images", label)
+        chosen = torch.randperm(stop - start, generator=stream)[:wanted].sort().values
+        return self._pixels(self.images.train_images, start, stop)[chosen]
+
+    def _pixels(self, images: Any, start: int, stop: int) -> Tensor:
+        """Return images ``start`` to ``stop`` at the scenario's resolution, in [0, 1]."""
+        pixels = torch.tensor(images[start:stop]).float().div_(255)
+        return F.avg_pool2d(pixels, pixels.shape[-1] // self.scenario.resolution)
+
+
+class TinyImageNetTask:
+    """Classification among the task's classes; the outputs of all other classes are masked.
+
+    Args:
+        stream: The stream it is part of.
+        index: Its place in the stream.
+        classes: Labels of its classes, ``(K,)``; its own labels are places in it.
+        train: Training images of each class, in [0, 1].
+        test: Held-out images of each class, in [0, 1].
+    """
+
+    def __init__(
+        self, stream: TinyImageNetStream, index: int, classes: Tensor, train: list[Tensor], test: list[Tensor]
+    ) -> None:
+        self.scenario = stream.scenario
+        self.chance = 1.0 / self.scenario.classes_per_task
+        self.classes = classes
+        self._seed = stream.seed
+        self._index = index
+        self._device = stream.device
+        self._train = [images.to(self._device) for images in train]
+        self._test = [images.to(self._device) for images in test]
+
+    def batches(self) -> ImageBatches:
+        """Return the training stream of the task from its start."""
+        return ImageBatches(
+            torch.cat(self._train),
+            self._labels(self._train),
+            batch_size=self.scenario.batch_size,
+            augment=self.scenario.augment,
+            generator=rng.derive(self._seed, "data", self.scenario.name, "task", self._index),
+        )
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy over the task's classes."""
+        return F.cross_entropy(outputs[:, self.classes], targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return whether each sample's largest output among the task's classes is the right one, boolean ``(N,)``."""
+        return outputs[:, self.classes].argmax(1) == targets
+
+    def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """Return the authors' accuracy too: the argmax over all outputs, boolean ``(N,)``."""
+        return {"heldout_accuracy_all_outputs": outputs.argmax(1) == self.classes[targets]}
+
+    def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the held-out images class by class as batches, without augmentation."""
+        images, labels = self._held_out
+        yield from zip(images.split(256), labels.split(256), strict=True)
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Return the first training images of each class, as many of each, without augmentation."""
+        return self._probe
+
+    @cached_property
+    def _held_out(self) -> tuple[Tensor, Tensor]:
+        return normalize(torch.cat(self._test)), self._labels(self._test)
+
+    @cached_property
+    def _probe(self) -> tuple[Tensor, Tensor]:
+        count = min(PROBE_IMAGES_PER_CLASS, *(len(images) for images in self._train))
+        chosen = [images[:count] for images in self._train]
+        return normalize(torch.cat(chosen)), self._labels(chosen)
+
+    def _labels(self, images: list[Tensor]) -> Tensor:
+        counts = torch.tensor([len(part) for part in images])
+        return torch.arange(len(images)).repeat_interleave(counts).to(self._device)
+
+
+def _class_starts(labels: Any, classes: int) -> list[tuple[int, int]]:
+    """Return where each class begins and ends in ``labels``, which are in order."""
+    edges = torch.searchsorted(torch.tensor(labels), torch.arange(classes + 1))
+    return list(itertools.pairwise(edges.tolist()))
