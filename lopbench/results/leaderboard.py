@@ -57,6 +57,7 @@ COLUMNS = (
     "inputs_digest",
 )
 
+_SECONDARY = ("heldout_retention", "self_retention", "lifetime_online", "late_early", "speed", "memory")  # in tables
 _TRACKS = ("boundary-free", "boundary-aware", "replay")  # a composition competes in the last track of its parts
 
 
@@ -160,22 +161,21 @@ def render(frame: "pd.DataFrame", console: "Console") -> None:
         table = Table(
             title=Text(f"{first['scenario']} {first['profile']}, {first['architecture']}, {first['optimizer']}{data}"),
             title_justify="left",
+            box=None,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
         )
         table.add_column("method", overflow="fold")
-        table.add_column("track")
+        table.add_column("track", no_wrap=True)
         table.add_column("retention", no_wrap=True)
-        for column in ("held-out", "self", "online", "late/early", "speed", "memory", "seeds"):
-            table.add_column(column, justify="right")
+        for heading in ("held-\nout", "self", "online", "late/\nearly", "speed", "mem.", "seeds"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for _, row in rows.iterrows():
             table.add_row(
                 Text(str(row["method"])),
                 Text(str(row["track"]).removeprefix("boundary-")),
                 Text(_with_interval(row["retention"], row["retention_low"], row["retention_high"])),
-                *(
-                    _number(row[key])
-                    for key in ("heldout_retention", "self_retention", "lifetime_online", "late_early")
-                ),
-                *(_number(row[key], "x") for key in ("speed", "memory")),
+                *(_number(row[key]) for key in _SECONDARY),
                 str(row["seeds"]),
             )
         console.print(table)
@@ -346,8 +346,8 @@ def _order(entry: tuple[dict[str, Any], RunSpec]) -> tuple[object, ...]:
     return (row["protocol_id"], not is_control, rank, row["method"], row["inputs_digest"])
 
 
-def _number(value: float, unit: str = "") -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}{unit}"
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
@@ -358,6 +358,7 @@ def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
     fewest, most = rows["seeds"].min(), rows["seeds"].max()
     seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
     yield f"Protocol {protocol_id}, {seeds}. Retention: 1 is a fresh network, 0 is chance; {INTERVAL_METHOD}."
+    yield "Track: knows of task boundaries (aware) or not (free). Speed and memory are multiples of those of none."
     if most > 1:
         yield "These runs do not tell apart methods whose intervals overlap."
     if fewest < 5:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json
 from lopbench.results.record import Record
-from lopbench.results.statistics import interval
+from lopbench.results.statistics import INTERVAL_METHOD, interval
 from lopbench.results.tasks import Chances, task_count, task_scores
 
 if TYPE_CHECKING:
@@ -73,8 +73,10 @@ def retention_vs_learning_rate(frame: "pd.DataFrame") -> "Figure":
         rates = sorted(rows["lr"].unique())
         axes.set_xticks(rates, labels=[f"{rate:g}" for rate in rates])
         axes.set_xticks([], minor=True)
-        axes.legend(frameon=False)
-        _caption(axes, rows.iloc[0])
+        first = rows.iloc[0]
+        optimizer = str(first["optimizer"]).partition(":")[0]
+        setting = f"{first['scenario']} {first['profile']}, {first['architecture']}, {optimizer}"
+        _finish(figure, axes, setting, rows["seeds"].min(), rows["seeds"].max())
     return figure
 
 
@@ -93,6 +95,7 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
     """
     import pandas as pd
     import seaborn as sns
+    from matplotlib.ticker import MaxNLocator
 
     runs = [record for record in records if record.spec.kind == "continual"]
     protocols = sorted({record.spec.protocol_id for record in runs})
@@ -135,10 +138,12 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
             sns.lineplot(
                 reference, x="task", y="value", errorbar=interval, label=_REFERENCE, ax=axes, **_REFERENCE_STYLE
             )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="task", ylabel=metric.replace("_", " "))
-        axes.legend(frameon=False)
         spec = runs[0].spec
-        axes.set_title(f"{spec.scenario.name} {spec.profile}, {spec.architecture_label}, {spec.optimizer_label}")
+        setting = f"{spec.scenario.name} {spec.profile}, {spec.architecture_label}, {spec.optimizer_label}"
+        seeds = data[data["method"] != _REFERENCE].groupby("method")["seed"].nunique()
+        _finish(figure, axes, setting, seeds.min(), seeds.max())
     return figure
 
 
@@ -188,9 +193,15 @@ def _none_first(label: str) -> tuple[bool, str]:
     return label != "none", label
 
 
-def _caption(axes: "Axes", row: "pd.Series[Any]") -> None:
-    optimizer = str(row["optimizer"]).partition(":")[0]
-    axes.set_title(f"{row['scenario']} {row['profile']}, {row['architecture']}, {optimizer}")
+def _finish(figure: "Figure", axes: "Axes", setting: str, fewest: int, most: int) -> None:
+    """Add the title, which states seeds and interval, and the legend, beside the axes where it covers nothing."""
+    seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
+    spread = f"mean of {seeds}" if most == 1 else f"mean of {seeds}, {INTERVAL_METHOD}"
+    axes.set_title(f"{setting}\n{spread}", fontsize="small")
+    legend = axes.get_legend()  # seaborn's own
+    if legend is not None:
+        legend.remove()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
 
 
 @contextmanager
@@ -202,7 +213,7 @@ def _axes(colours: int) -> "Iterator[tuple[Figure, Axes, list[Any]]]":
 
     style = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), "axes.grid": True, "grid.alpha": 0.3}
     with mpl.rc_context(style):
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        figure = Figure(figsize=(7.2, 3.8), layout="constrained")
         axes = figure.subplots()
         sns.despine(ax=axes)
         yield figure, axes, list(sns.color_palette("colorblind", colours))

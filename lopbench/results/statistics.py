@@ -8,7 +8,7 @@ import numpy as np
 from lopbench.core.errors import InvalidInputError
 
 #: What tables say about their intervals.
-INTERVAL_METHOD = "95% expanded percentile bootstrap of the mean over seeds"
+INTERVAL_METHOD = "95% expanded percentile bootstrap over seeds"
 
 #: Resamples of the bootstrap. The widest tail in use, at 5 seeds, then holds about ten of them.
 RESAMPLES = 9999
