@@ -1,0 +1,236 @@
+"""Progress on stderr: live bars on a terminal, a line now and then anywhere else."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from lopbench.cli.output import duration
+
+#: Seconds between two lines of one run where there is no terminal.
+LINE_S = 30.0
+
+#: Seconds over which the speed of bars is averaged.
+_SPEED_S = 60.0
+
+_STYLES = {"completed": "green", "diverged": "yellow", "failed": "red"}
+
+
+class StudyReporter(Protocol):
+    """Is told how the runs of a study go, and is entered before the first and left after the last of them."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def started(self, label: str, steps: int, done: int) -> None:
+        """Say that a run of ``steps`` steps starts, or resumes after ``done`` of them."""
+
+    def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
+        """Say that ``steps`` more were taken; ``score`` is the online score of the current task so far."""
+
+    def finished(self, label: str, status: str, path: Path) -> None:
+        """Say that a run ended and where its record is."""
+
+    def note(self, message: str) -> None:
+        """Pass on a message."""
+
+
+def study_reporter(console: Console, *, runs: int, steps: int, score: str = "accuracy") -> StudyReporter:
+    """Return what shows a study on ``console``: bars on a terminal, else lines.
+
+    Args:
+        console: Where to show it.
+        runs: Number of runs to do.
+        steps: Training steps of them all.
+        score: What the runs' score is called.
+    """
+    kind = Bars if console.is_terminal else Lines
+    return kind(console, runs=runs, steps=steps, score=score)
+
+
+class _Speed(ProgressColumn):
+    """Steps per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} steps/s", style="dim")
+
+
+class Bars:
+    """A bar for the current run and, when there are several, one for all of them."""
+
+    def __init__(self, console: Console, *, runs: int, steps: int, score: str) -> None:
+        self._runs = runs
+        self._score = score
+        self._ended = 0
+        self._run: TaskID | None = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[detail]}"),
+            _Speed(),
+            TimeRemainingColumn(),
+            console=console,
+            speed_estimate_period=_SPEED_S,
+            transient=True,
+        )
+        self._all = self._progress.add_task(
+            f"all {runs} runs", total=steps, visible=runs > 1, detail=f"0/{runs} finished"
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def started(self, label: str, steps: int, done: int) -> None:
+        """Show a new bar; what a checkpoint kept is done at once."""
+        self._run = self._progress.add_task(_escaped(label), total=steps, completed=done, detail="")
+        if done:
+            # Less work, not fast work: the time left must not be judged by steps of an earlier session.
+            total = self._progress.tasks[0].total or 0
+            self._progress.update(self._all, total=total - done)
+            self.note(f"{label}: resumes at step {done:,} of {steps:,}")
+
+    def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
+        """Move the bars."""
+        if self._run is not None:
+            detail = f"task {task + 1}/{tasks}  {self._score} {score:.3f}"
+            self._progress.update(self._run, advance=steps, detail=detail)
+        self._progress.update(self._all, advance=steps)
+
+    def finished(self, label: str, status: str, path: Path) -> None:
+        """Replace the run's bar by a line that stays."""
+        if self._run is not None:
+            self._progress.remove_task(self._run)
+            self._run = None
+        self._ended += 1
+        self._progress.update(self._all, detail=f"{self._ended}/{self._runs} finished")
+        self._progress.console.print(
+            Text.assemble((status, _STYLES.get(status, "")), f"  {label}  ", (str(path), "dim"))
+        )
+
+    def note(self, message: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(Text(message, style="dim"))
+
+
+class Lines:
+    """A line at the start and the end of each run, and every `LINE_S` seconds between."""
+
+    def __init__(
+        self, console: Console, *, runs: int, steps: int, score: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._runs = runs
+        self._left_all = steps
+        self._score = score
+        self._clock = clock
+        self._started = 0
+        self._label = ""
+        self._left = 0
+        self._taken = 0
+        self._began = self._said = clock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is left open."""
+
+    def started(self, label: str, steps: int, done: int) -> None:
+        """Print what starts."""
+        self._started += 1
+        self._label, self._left, self._taken = f"[{self._started}/{self._runs}] {label}", steps - done, 0
+        self._left_all -= done
+        self._began = self._said = self._clock()
+        resumed = f" (resumes at step {done:,})" if done else ""
+        self.note(f"{self._label}: {steps:,} steps{resumed}")
+
+    def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
+        """Print how far it is, if the last line is old enough."""
+        self._taken += steps
+        self._left -= steps
+        self._left_all -= steps
+        now = self._clock()
+        if now - self._said < LINE_S:
+            return
+        self._said = now
+        speed = self._taken / (now - self._began)
+        left = f"{duration(self._left / speed)} left"
+        if self._runs > 1:
+            left += f", {duration(self._left_all / speed)} for all runs"
+        self.note(
+            f"{self._label}: task {task + 1}/{tasks}, {self._score} {score:.3f}, {speed:,.0f} steps/s, about {left}"
+        )
+
+    def finished(self, label: str, status: str, path: Path) -> None:
+        """Print how it ended, and where its record is."""
+        self.note(f"[{self._started}/{self._runs}] {label}: {status}, {path}")
+
+    def note(self, message: str) -> None:
+        """Print a line."""
+        self._console.print(Text(message), soft_wrap=True)
+
+
+class Work:
+    """Shows decoding, downloads and the like: called with a description, what is done, and the total."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._progress.stop()
+
+    def __call__(self, description: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` units of the work ``description`` are finished."""
+        if description not in self._tasks:
+            self._tasks[description] = self._progress.add_task(_escaped(description), total=total)
+            if not self._console.is_terminal:
+                self._console.print(Text(f"{description} ..."), soft_wrap=True)
+        self._progress.update(self._tasks[description], completed=done, total=total)
+
+
+def _escaped(text: str) -> str:
+    """Return ``text`` for a column that reads markup: brackets of a label are not tags."""
+    return text.replace("[", r"\[")

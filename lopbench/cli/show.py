@@ -1,0 +1,173 @@
+"""``lopbench show``: all about one component."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+import types
+import typing
+from typing import TYPE_CHECKING, Any, Literal
+
+import rich_click as click
+
+from lopbench.cli.output import console, format_option, write_json
+from lopbench.core.errors import UsageError
+from lopbench.core.interfaces import KINDS, Component, Perturbation, Scenario
+
+if TYPE_CHECKING:
+    from lopbench.core.registry import Registration
+
+
+@click.command("show")
+@click.argument("name")
+@format_option
+def command(name: str, output_format: str) -> None:
+    """Show component NAME: its fields with types and defaults, its source, a scenario's profiles, a method's track.
+
+    A name that more than one kind of component has is shown for each.
+    """
+    from lopbench.core.manager import plugins
+    from lopbench.core.registry import suggest
+
+    registry = plugins().registry
+    found = [registry.get(kind, name) for kind in KINDS if name in registry.names(kind)]
+    if not found:
+        known = sorted({known for kind in KINDS for known in registry.names(kind)})
+        raise UsageError(f"Unknown component {name!r}.{suggest(name, known)} 'lopbench list' shows all.")
+    described = [describe(entry) for entry in found]
+    if output_format == "json":
+        write_json(described)
+    else:
+        for component in described:
+            _print(component)
+
+
+def describe(entry: Registration) -> dict[str, Any]:
+    """Return what is known of a registered component, as JSON values.
+
+    Raises:
+        PluginError: If the component cannot be imported.
+    """
+    from lopbench.core.spec import field_types, format_value
+
+    cls = entry.load()
+    documented = _arguments(cls)
+    fields = []
+    kinds = field_types(cls)
+    for field in dataclasses.fields(cls):
+        if field.init:
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            default = field.default_factory() if callable(field.default_factory) else field.default
+            text = "/".join(map(format_value, default)) if isinstance(default, tuple) else format_value(default)
+            fields.append(
+                {
+                    "name": field.name,
+                    "type": type_text(kinds[field.name]),
+                    "default": None if required else text,
+                    "description": documented.get(field.name, ""),
+                }
+            )
+    described: dict[str, Any] = {
+        "kind": entry.kind,
+        "name": entry.name,
+        "summary": entry.summary,
+        "distribution": f"{entry.distribution.name} {entry.distribution.version}",
+        "version": cls.version,
+        "source": inspect.cleandoc(sys.modules[cls.__module__].__doc__ or ""),
+        "description": _prose(cls),
+        "fields": fields,
+    }
+    if issubclass(cls, Perturbation):
+        described["track"] = _track(cls)
+    if issubclass(cls, Scenario):
+        described["default_profile"] = cls.default_profile
+        described["profiles"] = {profile: dict(values) for profile, values in cls.profiles.items()}
+    return described
+
+
+def type_text(annotation: object) -> str:
+    """Return a field's type as a user reads it: "number", "a | b", "whole number | none"."""
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, typing.get_args(annotation)))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(type_text, typing.get_args(annotation)))
+    if origin is tuple:
+        return f"{type_text(typing.get_args(annotation)[0])}/..."
+    names: dict[object, str] = {
+        bool: "true | false",
+        int: "whole number",
+        float: "number",
+        str: "text",
+        types.NoneType: "none",
+    }
+    return names.get(annotation, str(annotation))
+
+
+def _arguments(cls: type[Component]) -> dict[str, str]:
+    """Return what the ``Args`` sections of the class and its bases say of each field; the class has the last word."""
+    documented: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", _docstring(base), re.MULTILINE)
+        if section is None:
+            continue
+        for match in re.finditer(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section[1], re.MULTILINE):
+            documented[match[1]] = " ".join(match[2].split())
+    return documented
+
+
+def _prose(cls: type[Component]) -> str:
+    """Return the class's docstring without its sections."""
+    return re.split(r"^(?:Args|Raises|Attributes):$", _docstring(cls), maxsplit=1, flags=re.MULTILINE)[0].strip()
+
+
+def _docstring(cls: type) -> str:
+    # Not inspect.getdoc, which would inherit the interface's text; a dataclass without one gets its signature as text.
+    text = cls.__dict__.get("__doc__") or ""
+    return "" if text.startswith(f"{cls.__name__}(") else inspect.cleandoc(text)
+
+
+def _track(cls: type[Component]) -> str:
+    try:
+        component = cls()
+    except TypeError:  # a field without default
+        return "depends on its fields"
+    assert isinstance(component, Perturbation)
+    return component.track
+
+
+def _print(component: dict[str, Any]) -> None:
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    out.print(Text.assemble((component["name"], "bold"), f"  {component['summary']}"))
+    facts = [component["kind"].removesuffix("s"), f"version {component['version']}", component["distribution"]]
+    if "track" in component:
+        facts.append(f"track {component['track']}")
+    out.print(Text(", ".join(facts), style="dim"))
+    for text in filter(None, (component["description"], component["source"])):
+        out.print()
+        out.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
+    if component["fields"]:
+        out.print()
+        out.print(Text("fields", style="bold"))
+        table = Table.grid(padding=(0, 2))
+        for field in component["fields"]:
+            default = "(required)" if field["default"] is None else f"= {field['default']}"
+            table.add_row(
+                Text(f"  {field['name']}"), Text(default), Text(field["type"], style="dim"), Text(field["description"])
+            )
+        out.print(table)
+    if "profiles" in component:
+        out.print()
+        out.print(Text("profiles", style="bold"))
+        table = Table.grid(padding=(0, 2))
+        for profile, values in component["profiles"].items():
+            mark = " (default)" if profile == component["default_profile"] else ""
+            table.add_row(Text(f"  {profile}{mark}"), Text(", ".join(f"{k}={v}" for k, v in values.items())))
+        out.print(table)
+    out.print()
