@@ -151,13 +151,18 @@ def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
 
 
 def render(frame: "pd.DataFrame", console: "Console") -> None:
-    """Print a leaderboard as one table for each protocol, with notes under it."""
+    """Print a leaderboard as one table for each protocol, with notes under it.
+
+    Args:
+        frame: What `leaderboard` returned, or its CSV read again.
+        console: Where to print; from 80 columns on all numbers are whole.
+    """
     from rich.table import Table
     from rich.text import Text
 
     for protocol_id, rows in frame.groupby("protocol_id", sort=False):
         first = rows.iloc[0]
-        data = f", data {first['data']}" if first["data"] else ""
+        data = f", data {first['data']}" if _is_text(first["data"]) else ""
         table = Table(
             title=Text(f"{first['scenario']} {first['profile']}, {first['architecture']}, {first['optimizer']}{data}"),
             title_justify="left",
@@ -350,6 +355,11 @@ def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}"
 
 
+def _is_text(value: object) -> bool:
+    """Tell text from the empty, which a CSV that was read again holds as NaN."""
+    return isinstance(value, str) and value != ""
+
+
 def _with_interval(value: float, low: float, high: float) -> str:
     return _number(value) if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
@@ -366,5 +376,5 @@ def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
     if not rows["ranked"].all():
         yield "Unranked: this profile is for tests and first contact."
     for method, note in zip(rows["method"], rows["notes"], strict=True):
-        if note:
+        if _is_text(note):
             yield f"{method}: {note}"
