@@ -131,7 +131,7 @@ class TinyImageNetStream:
         width = self.scenario.classes_per_task
         classes = self.class_order[index * width : (index + 1) * width]
         train = [self._train_images(int(k)) for k in classes]
-        test = [self._pixels(self.images.test_images, *self._test_starts[int(k)]) for k in classes]
+        test = [self._pixels(self.images.test_images[slice(*self._test_starts[int(k)])]) for k in classes]
         return TinyImageNetTask(self, index, classes.to(self.device), train, test)
 
     def _train_images(self, label: int) -> Tensor:
@@ -144,11 +144,11 @@ class TinyImageNetStream:
             )
         stream = rng.derive(self.seed, "data", self.scenario.name, "images", label)
         chosen = torch.randperm(stop - start, generator=stream)[:wanted].sort().values
-        return self._pixels(self.images.train_images, start, stop)[chosen]
+        return self._pixels(self.images.train_images[start + chosen.numpy()])
 
-    def _pixels(self, images: Any, start: int, stop: int) -> Tensor:
-        """Return images ``start`` to ``stop`` at the scenario's resolution, in [0, 1]."""
-        pixels = torch.tensor(images[start:stop]).float().div_(255)
+    def _pixels(self, images: Any) -> Tensor:
+        """Return 8-bit ``images`` at the scenario's resolution, in [0, 1]."""
+        pixels = torch.tensor(images).float().div_(255)
         return F.avg_pool2d(pixels, pixels.shape[-1] // self.scenario.resolution)
 
 
