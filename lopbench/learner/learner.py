@@ -442,7 +442,7 @@ class StackLearner:
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore a copy of what `state_dict` returned."""
         part = _sections(tensors)
         for name, leaf in self.leaves.items():
             leaf.copy_(part["parameter"][name])
@@ -457,7 +457,9 @@ class StackLearner:
             prefix = f"{index}/"
             state.tensors = {
                 # What a method keeps on the host, to read it without waiting for the device, stays there.
-                key.removeprefix(prefix): value if key.startswith(f"{prefix}host_") else value.to(self.device)
+                key.removeprefix(prefix): value.to(
+                    "cpu" if key.startswith(f"{prefix}host_") else self.device, copy=True
+                )
                 for key, value in part.get("method", {}).items()
                 if key.startswith(prefix)
             }

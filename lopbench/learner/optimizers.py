@@ -171,11 +171,11 @@ class StackOptimizer:
         return tensors
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore a copy of what `state_dict` returned."""
         grouped: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             name, _, entry = key.partition("/")
-            grouped.setdefault(name, {})[entry] = value
+            grouped.setdefault(name, {})[entry] = value.clone()
         self._counted = {
             name: _Counted(**{k.removeprefix("counted/"): v for k, v in entries.items()})
             for name, entries in grouped.items()
