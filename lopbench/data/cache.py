@@ -138,7 +138,7 @@ def _write(directory: Path, plan: Plan, description: str, progress: Progress | N
                 file.write(chunk.data)
                 written += len(chunk)
             assert written == len(labels), f"{split}: {written} images made, {len(labels)} announced"
-    next(chunks, None)  # lets the last progress report out
+    assert next(chunks, None) is None, "more images made than announced"  # and the last progress report is out
     meta = {"content_hash": digest.hexdigest(), "subset": plan.subset, "classes": plan.classes}
     (directory / "meta.json").write_text(json.dumps(meta))
 

@@ -16,7 +16,7 @@ from lopbench.core.errors import DataError
 from lopbench.data import procedural, tiny_imagenet
 from lopbench.data.cache import cache_directory, entry_directory, open_entry
 from lopbench.data.images import Plan, Progress, content_hash, hashed
-from lopbench.data.load import check_name, describe, locate, procedural_key, tiny_imagenet_key
+from lopbench.data.load import absent, check_name, describe, locate, procedural_key, tiny_imagenet_key
 
 _BLOCK = 1 << 18  # bytes read at a time
 _TIMEOUT_S = 60  # without a single byte
@@ -261,7 +261,7 @@ def verify(
     if name == procedural.NAME:
         return _report(name, None, procedural_key(), procedural.plan(), cache_dir, progress)
     if path is None:
-        raise DataError(f"There is no {name} to verify; 'lopbench data get {name}' downloads it")
+        raise DataError(absent(data_dir))
     with tiny_imagenet.opened(path) as source:
         return _report(name, path, tiny_imagenet_key(path), tiny_imagenet.plan(source), cache_dir, progress)
 

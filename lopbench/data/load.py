@@ -42,15 +42,14 @@ def load_images(
     """
     check_name(name, ("auto", tiny_imagenet.NAME, procedural.NAME))
     cache = cache_dir or cache_directory()
-    if name != procedural.NAME:
-        if path := locate(tiny_imagenet.NAME, data_dir):
-            return _tiny_imagenet(path, cache, progress)
-        looked = ", ".join(str(place) for place in _places(data_dir))
-        if name == tiny_imagenet.NAME:
-            raise DataError(f"{tiny_imagenet.NAME} is in none of {looked}; {_HOW}; or use '{procedural.NAME}' images")
-        warning = f"NOT Tiny ImageNet, which is in none of {looked}: {_HOW}. Instead "
-        return _procedural(cache, progress, warning)
-    return _procedural(cache, progress, "NOT Tiny ImageNet but ")
+    if name == procedural.NAME:
+        return _procedural(cache, progress, "NOT Tiny ImageNet but ")
+    path = locate(tiny_imagenet.NAME, data_dir)
+    if path is not None:
+        return _tiny_imagenet(path, cache, progress)
+    if name == tiny_imagenet.NAME:
+        raise DataError(absent(data_dir))
+    return _procedural(cache, progress, f"NOT Tiny ImageNet ({absent(data_dir)}). Instead ")
 
 
 def check_name(name: str, known: tuple[str, ...]) -> None:
@@ -86,6 +85,11 @@ def locate(name: str, data_dir: Path | None = None) -> Path | None:
             if candidate.exists():
                 return candidate
     return None
+
+
+def absent(data_dir: Path | None) -> str:
+    """Return the sentence that says where Tiny ImageNet was looked for and how to get it, without a full stop."""
+    return f"{tiny_imagenet.NAME} is not in {', '.join(map(str, _places(data_dir)))}; {_HOW}"
 
 
 def _places(data_dir: Path | None) -> list[Path]:

@@ -156,11 +156,12 @@ _SINE = _sine_table()
 
 
 def _sine(angle: Ints) -> Ints:
-    return _SINE[angle & 255]
+    sine: Ints = _SINE[angle & 255]
+    return sine
 
 
 def _cosine(angle: Ints) -> Ints:
-    return _SINE[(angle + 64) & 255]
+    return _sine(angle + 64)
 
 
 def _wave(phase: Ints) -> Ints:
@@ -230,7 +231,8 @@ def _diamond(x: Ints, y: Ints) -> Ints:
 
 
 def _triangle(x: Ints, y: Ints) -> Ints:
-    return np.maximum(y, (222 * np.abs(x) - 128 * y) >> 8) * 2
+    sides: Ints = (222 * np.abs(x) - 128 * y) >> 8
+    return 2 * np.maximum(y, sides)
 
 
 def _cross(x: Ints, y: Ints) -> Ints:
@@ -243,12 +245,14 @@ def _ring(x: Ints, y: Ints) -> Ints:
 
 
 def _bar(x: Ints, y: Ints) -> Ints:
-    return np.maximum(np.abs(x), 3 * np.abs(y))
+    x, y = np.abs(x), np.abs(y)
+    return np.maximum(x, 3 * y)
 
 
 def _star(x: Ints, y: Ints) -> Ints:
     x, y = np.abs(x), np.abs(y)
-    return x + y + 4 * np.minimum(x, y)
+    inner: Ints = np.minimum(x, y)
+    return x + y + 4 * inner
 
 
 def _crescent(x: Ints, y: Ints) -> Ints:
@@ -264,7 +268,8 @@ def _half(x: Ints, y: Ints) -> Ints:
 
 
 def _corner(x: Ints, y: Ints) -> Ints:
-    return np.maximum(_square(x, y), np.minimum(x, y) + 256)
+    quarter: Ints = np.minimum(x, y)
+    return np.maximum(_square(x, y), quarter + 256)
 
 
 _SHAPES: tuple[Callable[[Ints, Ints], Ints], ...] = (

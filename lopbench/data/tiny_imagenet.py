@@ -95,6 +95,8 @@ class Folder:
         """Return a hash of the names, sizes and modification times, without opening an image."""
         digest = hashlib.sha256(b"folder")
         for folder in [".", "val", *self._image_folders()]:
+            if not (self.path / folder).is_dir():
+                continue  # incomplete: reading it will say so
             with os.scandir(self.path / folder) as entries:
                 files = [(entry.name, stat.st_size, stat.st_mtime_ns) for entry in entries if (stat := entry.stat())]
             digest.update(repr((folder, sorted(files))).encode())

@@ -1,0 +1,247 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lopbench.core.errors import DataError, UsageError
+from lopbench.data import cache_directory, load_images, locate, procedural, tiny_imagenet
+
+NAME = "tiny-imagenet-200"
+
+
+@pytest.fixture
+def small_procedural(monkeypatch):
+    """Make the procedural set small: its full size is tested elsewhere."""
+    whole = procedural.plan
+    monkeypatch.setattr(procedural, "plan", lambda: whole(3, 4, 2))
+
+
+def refuse(*_):
+    raise AssertionError("decoded again")
+
+
+def test_a_second_load_decodes_nothing(tiny, tmp_path, monkeypatch):
+    for path in (tiny.zip(tmp_path / "a"), tiny.folder(tmp_path / "b")):
+        first = load_images(NAME, data_dir=path)
+        with monkeypatch.context() as patch:
+            patch.setattr(tiny_imagenet, "_decode", refuse)
+            second = load_images(NAME, data_dir=path)
+        assert second.content_hash == first.content_hash
+        assert second.classes == first.classes
+        np.testing.assert_array_equal(second.train_images, first.train_images)
+
+
+@pytest.mark.parametrize("form", ["zip", "folder"])
+def test_a_changed_source_is_decoded_again(tiny, tmp_path, make_jpeg, form):
+    first = load_images(NAME, data_dir=getattr(tiny, form)(tmp_path / "data"))
+    tiny.files["train/n01/images/n01_0.JPEG"] = make_jpeg(4242)
+    second = load_images(NAME, data_dir=getattr(tiny, form)(tmp_path / "data"))
+    assert (first.train_images[0] != second.train_images[0]).any()
+    assert first.content_hash != second.content_hash
+
+
+def cut(path):
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+
+
+def garble(path):
+    path.write_bytes(b"{")
+
+
+def misshape(path):
+    np.save(path, np.zeros((3, 5), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("train_images.npy", cut),
+        ("test_images.npy", cut),
+        ("train_labels.npy", cut),
+        ("train_images.npy", misshape),
+        ("test_labels.npy", misshape),
+        ("test_labels.npy", garble),
+        ("meta.json", garble),
+        ("meta.json", cut),
+        ("meta.json", Path.unlink),
+        ("test_images.npy", Path.unlink),
+    ],
+)
+def test_a_damaged_cache_is_made_anew(tiny, tmp_path, file, damage):
+    path = tiny.zip(tmp_path / "data")
+    first = load_images(NAME, data_dir=path)
+    (entry,) = (path for path in (tmp_path / "cache" / "images").iterdir() if path.is_dir())
+    damage(entry / file)
+    second = load_images(NAME, data_dir=path)
+    assert second.content_hash == first.content_hash
+    assert second.train_images.shape == (36, 3, 64, 64)
+    assert second.test_labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_what_a_killed_process_left_is_replaced(tiny, tmp_path):
+    path = tiny.zip(tmp_path / "data")
+    first = load_images(NAME, data_dir=path)
+    images = tmp_path / "cache" / "images"
+    (entry,) = (path for path in images.iterdir() if path.is_dir())
+    entry.rename(images / f"{entry.name}.partial")
+    (images / f"{entry.name}.partial" / "test_images.npy").unlink()
+    assert load_images(NAME, data_dir=path).content_hash == first.content_hash
+    assert [path.name for path in images.iterdir() if path.is_dir()] == [entry.name]
+
+
+def test_two_processes_may_race(tiny, tmp_path):
+    path = tiny.zip(tmp_path / "data")
+    code = (
+        "import sys; from pathlib import Path; from lopbench.data import load_images; "
+        "print(load_images(data_dir=Path(sys.argv[1])).content_hash)"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    hashes = {process.communicate()[0].strip() for process in processes}
+    assert all(process.returncode == 0 for process in processes)
+    assert hashes == {load_images(NAME, data_dir=path).content_hash}
+
+
+def test_progress_counts_all_images_about_once_a_percent(tiny, tmp_path):
+    calls = []
+    load_images(NAME, data_dir=tiny.zip(tmp_path / "data"), progress=lambda *call: calls.append(call))
+    assert calls[0] == ("decoding tiny-imagenet-200", 0, 42)
+    assert calls[-1] == ("decoding tiny-imagenet-200", 42, 42)
+    assert [done for _, done, _ in calls] == sorted({done for _, done, _ in calls})
+
+
+def test_look_up_order_is_data_dir_then_environment_then_cache(tiny, tmp_path, monkeypatch):
+    assert locate(NAME) is None
+    in_cache = tiny.zip(cache_directory())
+    assert locate(NAME) == in_cache
+    in_environment = tiny.zip(tmp_path / "environment")
+    monkeypatch.setenv("LOPBENCH_DATA", str(in_environment.parent))
+    assert locate(NAME) == in_environment
+    given = tiny.zip(tmp_path / "given")
+    assert locate(NAME, given.parent) == given
+    (tmp_path / "nothing").mkdir()
+    assert locate(NAME, tmp_path / "nothing") == in_environment
+
+
+def test_zip_folder_or_their_parent_may_be_named(tiny, tmp_path):
+    folder, archive = tiny.folder(tmp_path / "a"), tiny.zip(tmp_path / "b")
+    assert locate(NAME, folder) == locate(NAME, folder.parent) == folder
+    assert locate(NAME, archive) == locate(NAME, archive.parent) == archive
+
+
+def test_a_data_directory_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        load_images("auto", data_dir=tmp_path / "nowhere")
+
+
+def test_absence_says_where_it_looked_and_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOPBENCH_DATA", str(tmp_path / "environment"))
+    with pytest.raises(DataError) as caught:
+        load_images(NAME, data_dir=tmp_path)
+    for part in (
+        str(tmp_path),
+        str(tmp_path / "environment"),
+        str(tmp_path / "cache"),
+        "lopbench data get",
+        "LOPBENCH_DATA",
+    ):
+        assert part in str(caught.value)
+
+
+def test_auto_falls_back_with_a_notice_that_cannot_be_missed(small_procedural):
+    images = load_images("auto")
+    assert images.name == "procedural"
+    assert not images.real
+    assert images.notice.startswith("NOT Tiny ImageNet")
+    assert "PROCEDURAL" in images.notice
+    assert "lopbench data get tiny-imagenet-200" in images.notice
+    assert "\n" not in images.notice
+
+
+def test_auto_takes_the_real_images_where_they_are(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOPBENCH_DATA", str(tiny.zip(tmp_path / "data").parent))
+    images = load_images()
+    assert images.name == NAME
+    assert images.real
+
+
+def test_procedural_is_taken_when_asked_for_and_cached(tiny, tmp_path, small_procedural, monkeypatch):
+    images = load_images("procedural", data_dir=tiny.zip(tmp_path / "data"))
+    assert images.train_images.shape == (12, 3, 64, 64)
+    assert images.notice.startswith("NOT Tiny ImageNet")
+    monkeypatch.setattr(procedural, "draw", refuse)
+    assert load_images("procedural").content_hash == images.content_hash
+
+
+def test_an_unknown_name_gets_a_suggestion():
+    with pytest.raises(UsageError, match="Did you mean 'procedural'"):
+        load_images("proceduarl")
+    with pytest.raises(UsageError, match="tiny-imagenet-200"):
+        load_images("mnist")
+
+
+def test_an_unwritable_cache_is_told(tiny, tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(DataError, match=r"cannot be written to the cache .*LOPBENCH_CACHE"):
+        load_images(NAME, data_dir=tiny.zip(tmp_path / "data"), cache_dir=tmp_path / "file")
+
+
+def test_an_unreadable_cache_is_told(tiny, tmp_path, monkeypatch):
+    path = tiny.zip(tmp_path / "data")
+    load_images(NAME, data_dir=path)
+
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "load", deny)
+    with pytest.raises(DataError, match=r"may not be read .*LOPBENCH_CACHE"):
+        load_images(NAME, data_dir=path)
+
+
+def test_a_full_disk_is_told_before_and_while_decoding(tiny, tmp_path, monkeypatch):
+    path = tiny.zip(tmp_path / "data")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+        with pytest.raises(DataError, match="0 MB free and the decoded images need 1 MB"):
+            load_images(NAME, data_dir=path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lopbench.data.cache._write_header", full)
+    with pytest.raises(DataError, match="No space left on device"):
+        load_images(NAME, data_dir=path)
+
+
+def test_importing_data_imports_neither_torch_nor_pillow():
+    code = "import sys, lopbench.data; sys.exit(any(name in sys.modules for name in ('torch', 'PIL')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+REAL = os.environ.get("LOPBENCH_DATA")  # read before the fixture hides it
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(REAL is None, reason="LOPBENCH_DATA, which holds the real Tiny ImageNet, is not set")
+def test_the_real_set_decodes_and_opens_quickly_again():
+    images = load_images(NAME, data_dir=Path(str(REAL)))
+    start = time.perf_counter()
+    again = load_images(NAME, data_dir=Path(str(REAL)))
+    assert time.perf_counter() - start < 0.3
+    assert again.content_hash == images.content_hash
+    assert len(images.classes) == 200
+    assert images.classes == tuple(sorted(images.classes))
+    counts = np.bincount(images.train_labels)
+    assert counts.min() == counts.max()
+    assert images.subset == (counts[0] < 500)
+    assert np.bincount(images.test_labels).tolist() == [50] * 200
+    if counts[0] == 250:  # the first half of the train set, in numeric order
+        assert images.content_hash == "6d64facc160b3f36ae7f50ccf6947b6250dc9e9a7debe89dc97d14d6d6f72217"
+    grey = (images.test_images == images.test_images[:, :1]).all(axis=(1, 2, 3))
+    assert 0.01 < grey.mean() < 0.03
