@@ -1,0 +1,202 @@
+"""Continual backprop: Dohare, Sutton, Mahmood 2021, arXiv:2108.06325; Dohare et al. 2024, Nature 632:768-774.
+
+The kinds of utility, the order of events in a step and the count of replacements are those of their code for
+feed-forward networks (shibhansh/loss-of-plasticity, ``lop/algos/gnt.py``), the rate being a share of the mature units
+in every architecture. Deviations:
+
+- Incoming weights are redrawn from the layer's own initialisation law, which their code states anew (and, for
+  convolutions, differently).
+- The transfer of a unit's mean into the bias of the next layer works. In their code for feed-forward networks it adds
+  zero, and for convolutions it is absent, so that no published result has it; hence it is off by default.
+- The momentum of SGD is cleared for replaced entries, as Adam's state is; theirs stays.
+- In convolutions the utility is of the activation that the next layer reads, with the mean taken over space.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Learner, Perturbation, State, Units
+
+Utility = Literal[
+    "weight",
+    "contribution",
+    "adaptation",
+    "zero_contribution",
+    "adaptable_contribution",
+    "feature_by_input",
+    "random",
+]
+#: What the utility kinds are products of.
+_USES_OUTGOING = ("weight", "contribution", "zero_contribution", "adaptable_contribution")
+_USES_DEVIATION = ("zero_contribution", "adaptable_contribution", "feature_by_input")
+_USES_INCOMING = ("adaptation", "adaptable_contribution", "feature_by_input")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinualBackprop(Perturbation):
+    """Replaces, after each step, a small share of the mature hidden units: those of the lowest utility.
+
+    With ``h`` the unit's activation over the batch, ``f`` its running mean, ``w_out`` and ``w_in`` the means of the
+    absolute outgoing and incoming weights (biases left out), a step's utility is, by ``utility``: "weight" ``w_out``,
+    "contribution" ``w_out * mean|h|``, "adaptation" ``1 / w_in``, "zero_contribution" ``w_out * mean|h - f|``,
+    "adaptable_contribution" that over ``w_in``, "feature_by_input" ``mean|h - f| / w_in``, "random" a uniform number.
+    Running means of utility and activation are corrected for their start at zero.
+
+    A unit is mature once its age exceeds ``maturity`` steps. A replaced unit gets new incoming weights, bias zero and
+    outgoing weights zero, and the optimizer forgets it; its age starts from zero.
+
+    Args:
+        replacement_rate: Share of a layer's mature units to replace in each step, in [0, 1].
+        decay: Decay of the running means from step to step, in [0, 1); 0 looks at the last batch alone.
+        maturity: Number of steps for which a new unit is safe, at least 0.
+        utility: Kind of utility.
+        accumulate: Whether shares of a unit add up over steps until they make a whole one. Otherwise a share below
+            one is the probability of replacing one unit, and a share above it is rounded down.
+        bias_transfer: Whether a replaced unit's mean contribution moves into the biases of the layers that read it.
+    """
+
+    name: ClassVar[str] = "cbp"
+    uses_activations: ClassVar[bool] = True
+    replacement_rate: float = 1e-4
+    decay: float = 0.99
+    maturity: int = 100
+    utility: Utility = "contribution"
+    accumulate: bool = True
+    bias_transfer: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.replacement_rate <= 1:
+            raise InvalidInputError(
+                f"{self.name}: replacement_rate must be in [0, 1], got {self.replacement_rate}; 0 means no replacement"
+            )
+        if not 0 <= self.decay < 1:
+            raise InvalidInputError(f"{self.name}: decay must be in [0, 1), got {self.decay}")
+        if self.maturity < 0:
+            raise InvalidInputError(f"{self.name}: maturity must be at least 0 steps, got {self.maturity}")
+        if self.utility not in get_args(Utility):
+            raise InvalidInputError(
+                f"{self.name}: utility must be one of {', '.join(get_args(Utility))}, got {self.utility!r}"
+            )
+
+    @property
+    def active(self) -> bool:
+        """Whether units are replaced."""
+        return self.replacement_rate > 0
+
+    def after_step(self, learner: Learner, state: State) -> None:
+        """Update ages, means and utilities of all units, and replace those whose turn it is.
+
+        The units of all groups stand side by side, ``(R, sum of D)``, in the tensors of the state.
+
+        Raises:
+            UnsupportedError: If the network has no units that could be replaced, or ``bias_transfer`` is asked for
+                and a layer that would take it has no bias.
+        """
+        groups = learner.units
+        if "age" not in state:
+            self._start(learner, groups, state)
+        state["age"] += 1
+        self._measure(groups, state)
+        counts = self._counts([group.size for group in groups], state)
+        if any(any(row) for row in counts):
+            self._replace(groups, state, counts)
+
+    def _start(self, learner: Learner, groups: Sequence[Units], state: State) -> None:
+        weights = learner.parameters[learner.head[0]]
+        units = weights.new_zeros(learner.replicas, sum(group.size for group in groups))
+        state["age"] = units.long()
+        state["utility"] = units.clone()
+        state["mean_activation"] = units.clone()
+        # How many units are mature follows from how many were replaced when. Kept on the host, it is known without
+        # waiting for the device. All replicas replace alike unless each throws its own dice.
+        rows = 1 if self.accumulate else learner.replicas
+        state["host_step"] = torch.zeros((), dtype=torch.int64)
+        state["host_share"] = torch.zeros(rows, len(groups), dtype=torch.float64)
+        #: The units replaced in each of the last ``maturity`` steps, at index step modulo ``maturity``, and their sum.
+        state["host_replaced"] = torch.zeros(self.maturity, rows, len(groups), dtype=torch.int32)
+        state["host_immature"] = torch.zeros(rows, len(groups), dtype=torch.int64)
+        if self.bias_transfer:
+            for group, mean in zip(groups, units.split([group.size for group in groups], dim=1), strict=True):
+                # Replaces nothing, but refuses now what it would refuse at the first replacement.
+                group.reset(torch.zeros_like(mean, dtype=torch.bool), transfer_mean=mean)
+
+    def _measure(self, groups: Sequence[Units], state: State) -> None:
+        """Update running mean and utility of all units in place, from the last batch and the weights after it."""
+        activations = [group.activation for group in groups]  # (R, N, D) each
+        state["mean_activation"].lerp_(torch.cat([h.mean(dim=1) for h in activations], dim=1), 1 - self.decay)
+        state["utility"].lerp_(self._utility(groups, activations, state), 1 - self.decay)
+
+    def _utility(self, groups: Sequence[Units], activations: list[Tensor], state: State) -> Tensor:
+        """Return this step's utility of all units, ``(R, sum of D)``."""
+        value = torch.ones_like(state["utility"])
+        if self.utility == "random":
+            for row, generator in zip(value, state.generators, strict=True):
+                row.uniform_(generator=generator)
+            return value
+        if self.utility == "contribution":
+            value = torch.cat([h.abs().mean(dim=1) for h in activations], dim=1)
+        elif self.utility in _USES_DEVIATION:
+            means = (state["mean_activation"] / self._correction(state)).split([g.size for g in groups], dim=1)
+            deviations = [(h - f.unsqueeze(1)).abs_().mean(dim=1) for h, f in zip(activations, means, strict=True)]
+            value = torch.cat(deviations, dim=1)
+        if self.utility in _USES_OUTGOING:
+            value *= torch.cat([group.outgoing().abs_().mean(dim=2) for group in groups], dim=1)
+        if self.utility in _USES_INCOMING:
+            value /= torch.cat([group.incoming().abs_().mean(dim=2) for group in groups], dim=1)
+        return value
+
+    def _correction(self, state: State) -> Tensor:
+        """Return the weight of all of a running mean's terms, ``1 - decay**age``, ``(R, sum of D)``."""
+        age = state["age"]
+        return (1 - self.decay ** age.double()).to(state["utility"])
+
+    def _counts(self, sizes: list[int], state: State) -> list[list[int]]:
+        """Return how many units of each group to replace now, a row for each replica or one for all of them."""
+        step = int(state["host_step"].add_(1))
+        if step <= self.maturity:
+            return []
+        share, immature = state["host_share"], state["host_immature"]
+        expected = (torch.tensor(sizes) - immature).double() * self.replacement_rate
+        if self.accumulate:
+            share += expected
+            counts = share.long()
+            share -= counts
+        else:
+            device = state["age"].device
+            rows = [torch.rand(len(sizes), generator=g, device=device, dtype=torch.float64) for g in state.generators]
+            draws = torch.stack(rows).cpu()
+            counts = torch.where(expected < 1, draws < expected, expected.long())
+        if self.maturity > 0:
+            oldest = state["host_replaced"][step % self.maturity]  # these units mature with the next step
+            immature += counts - oldest
+            oldest.copy_(counts)
+        return [[int(count) for count in row] for row in counts.tolist()]
+
+    def _replace(self, groups: Sequence[Units], state: State, counts: list[list[int]]) -> None:
+        """Replace, in every replica and group, the given number of mature units of the lowest utility."""
+        correction = self._correction(state)
+        means = state["mean_activation"] / correction
+        # A mature unit comes before all others, even if it has diverged.
+        largest = torch.finfo(means.dtype).max
+        utility = (state["utility"] / correction).nan_to_num_(nan=largest)
+        utility.masked_fill_(state["age"] <= self.maturity, torch.inf)
+        chosen = torch.zeros_like(utility, dtype=torch.bool)
+        start = 0
+        for group, wanted in zip(groups, zip(*counts, strict=True), strict=True):
+            units = slice(start, start + group.size)
+            start += group.size
+            most = max(wanted)
+            if most == 0:
+                continue
+            # Stable, so that ties between dead units are settled alike on all devices and beside any replicas.
+            lowest = utility[:, units].argsort(dim=1, stable=True)[:, :most]
+            taken = torch.arange(most) < torch.tensor(wanted).unsqueeze(1)  # (R or 1, most)
+            mask = chosen[:, units].scatter_(1, lowest, taken.to(lowest.device).expand_as(lowest))
+            group.reset(mask, bias="zero", transfer_mean=means[:, units] if self.bias_transfer else None)
+        for name in ("age", "utility", "mean_activation"):
+            state[name].masked_fill_(chosen, 0)
