@@ -1,0 +1,272 @@
+import hashlib
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from lopbench.core.errors import DataError, UsageError
+from lopbench.data import DataSetInfo, catalog, download, get, load_images, procedural, verify
+
+NAME = "tiny-imagenet-200"
+ARCHIVE = f"{NAME}.zip"
+
+
+class Server:
+    """Serves ``body``, and remembers the Range header of each request.
+
+    ``cut`` ends an answer after that many bytes; ``ranges`` tells whether ranges are understood; ``page`` is the
+    content type.
+    """
+
+    def __init__(self, body):
+        self.body, self.cut, self.ranges, self.page, self.asked, self.status = (
+            body,
+            None,
+            True,
+            "application/zip",
+            [],
+            200,
+        )
+
+    def answer(self, handler):
+        asked = handler.headers.get("Range")
+        self.asked.append(asked)
+        if self.status != 200:
+            handler.send_error(self.status)
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.ranges else 0
+        if start >= len(self.body) > 0:
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{len(self.body)}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        rest = self.body[start:]
+        handler.send_response(206 if asked and self.ranges else 200)
+        if asked and self.ranges:
+            handler.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
+        handler.send_header("Content-Type", self.page)
+        handler.send_header("Content-Length", str(len(rest)))
+        handler.end_headers()
+        handler.wfile.write(rest[: self.cut])
+
+
+@contextmanager
+def serving(body):
+    server = Server(body)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            server.answer(self)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        server.url = f"http://127.0.0.1:{http.server_port}/{ARCHIVE}"
+        try:
+            yield server
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def body(tiny, tmp_path):
+    return tiny.zip(tmp_path / "made").read_bytes()
+
+
+@pytest.fixture
+def server(body, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving(body) as server:
+        yield server
+
+
+@pytest.fixture
+def info(server):
+    return DataSetInfo(
+        name=NAME, summary="", url=server.url, size_bytes=None, sha256=None, terms="", used_by=("tinyimagenet40",)
+    )
+
+
+def test_download_gives_the_file_and_tells_progress(server, info, body, tmp_path):
+    calls = []
+    path = download(info, tmp_path / "new" / "data", lambda *call: calls.append(call))
+    assert path == tmp_path / "new" / "data" / ARCHIVE
+    assert path.read_bytes() == body
+    assert [entry.name for entry in path.parent.iterdir()] == [ARCHIVE]
+    assert (f"downloading {server.url}", len(body), len(body)) in calls
+    assert calls[-1][0] == f"checking {NAME}"
+    assert calls[-1][1] == calls[-1][2]
+
+
+def test_get_finds_the_data_set_in_the_catalogue_and_load_finds_it_in_the_cache(info, monkeypatch):
+    monkeypatch.setattr("lopbench.data.catalog.catalog", lambda: (info,))
+    assert get(NAME).name == ARCHIVE
+    assert load_images().name == NAME
+
+
+def test_a_cut_download_is_kept_and_goes_on_where_it_stopped(server, info, body, tmp_path):
+    server.cut = 30_000
+    with pytest.raises(DataError, match=r"broke off after 30,000 of .* run again to go on"):
+        download(info, tmp_path)
+    assert not (tmp_path / ARCHIVE).exists()
+    with pytest.raises(DataError, match="broke off after 60,000 of"):
+        download(info, tmp_path)
+    server.cut = None
+    assert download(info, tmp_path).read_bytes() == body
+    assert server.asked == [None, "bytes=30000-", "bytes=60000-"]
+    assert not (tmp_path / f"{ARCHIVE}.part").exists()
+
+
+def test_a_server_without_ranges_starts_over(server, info, body, tmp_path):
+    (tmp_path / f"{ARCHIVE}.part").write_bytes(body[:1000])
+    server.ranges = False
+    assert download(info, tmp_path).read_bytes() == body
+
+
+def test_a_part_that_is_whole_is_only_checked(server, info, body, tmp_path):
+    (tmp_path / f"{ARCHIVE}.part").write_bytes(body)
+    assert download(info, tmp_path).read_bytes() == body
+    assert server.asked == [f"bytes={len(body)}-"]
+
+
+def test_a_part_longer_than_the_file_is_dropped(server, info, body, tmp_path):
+    (tmp_path / f"{ARCHIVE}.part").write_bytes(body + b"more")
+    with pytest.raises(DataError, match="run again to start over"):
+        download(info, tmp_path)
+    assert download(info, tmp_path).read_bytes() == body
+
+
+def test_a_part_of_another_file_is_found_out_and_dropped(server, info, body, tmp_path):
+    (tmp_path / f"{ARCHIVE}.part").write_bytes(bytes(5000))
+    with pytest.raises(DataError, match="not a whole zip"):
+        download(info, tmp_path)
+    assert list(tmp_path.glob(f"{ARCHIVE}*")) == []
+    assert download(info, tmp_path).read_bytes() == body
+
+
+@pytest.mark.parametrize("page", ["text/html; charset=utf-8", "application/octet-stream"])
+def test_an_html_page_is_refused(server, info, tmp_path, page):
+    server.body, server.page = b"\n<!DOCTYPE html><html>log in</html>", page
+    with pytest.raises(DataError, match="HTML page, not a zip"):
+        download(info, tmp_path)
+    assert not (tmp_path / ARCHIVE).exists()
+    assert not any(entry.stat().st_size for entry in tmp_path.glob(f"{ARCHIVE}*"))
+
+
+def test_a_flipped_byte_is_found_by_the_crc(server, info, body, tmp_path):
+    damaged = bytearray(body)
+    damaged[len(body) // 2] ^= 1
+    server.body = bytes(damaged)
+    with pytest.raises(DataError):
+        download(info, tmp_path)
+    assert list(tmp_path.glob(f"{ARCHIVE}*")) == []
+
+
+def test_a_published_size_and_hash_are_held_against_the_file(info, body, tmp_path):
+    digest = hashlib.sha256(body).hexdigest()
+    right = replace(info, size_bytes=len(body), sha256=digest)
+    assert download(right, tmp_path / "right").read_bytes() == body
+    with pytest.raises(DataError, match=f"has {len(body):,} bytes, and {NAME} has 5"):
+        download(replace(right, size_bytes=5), tmp_path / "size")
+    with pytest.raises(DataError, match=f"has the SHA-256 {digest}"):
+        download(replace(right, sha256="0" * 64), tmp_path / "hash")
+
+
+def test_a_whole_file_is_kept_and_a_damaged_one_is_not_overwritten(server, info, body, tmp_path):
+    (tmp_path / ARCHIVE).write_bytes(body)
+    assert download(info, tmp_path).read_bytes() == body
+    (tmp_path / ARCHIVE).write_bytes(b"mine")
+    with pytest.raises(DataError, match="delete this file to have it downloaded again"):
+        download(info, tmp_path)
+    assert (tmp_path / ARCHIVE).read_bytes() == b"mine"
+    assert server.asked == []
+
+
+def test_http_errors_and_silence_are_told(server, info, tmp_path):
+    server.status = 404
+    with pytest.raises(DataError, match="HTTP 404"):
+        download(info, tmp_path)
+    with pytest.raises(DataError, match=r"cannot be reached .* run again"):
+        download(replace(info, url=f"http://127.0.0.1:1/{ARCHIVE}"), tmp_path)
+
+
+def test_an_unwritable_directory_is_told(info, tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(DataError, match="cannot be written"):
+        download(info, tmp_path / "file")
+
+
+def test_the_catalogue_knows_both_sets_and_claims_no_unpublished_hash():
+    tiny, made = catalog()
+    assert tiny.name == NAME
+    assert tiny.url == "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+    assert tiny.sha256 is tiny.size_bytes is None
+    assert "non-commercial" in tiny.terms
+    assert made.name == "procedural"
+    assert made.url is None
+    assert "NOT Tiny ImageNet" in made.summary
+
+
+def test_get_refuses_what_cannot_be_downloaded(tmp_path):
+    with pytest.raises(DataError, match="made on this machine"):
+        get("procedural", tmp_path)
+    with pytest.raises(UsageError, match="Did you mean 'tiny-imagenet-200'"):
+        get("tiny-imagenet", tmp_path)
+
+
+def test_verify_counts_and_compares_with_the_cache(tiny, tmp_path):
+    del tiny.files["train/n02/images/n02_11.JPEG"]
+    path = tiny.zip(tmp_path / "data")
+    before = verify(NAME, path)
+    assert before.cache == "absent"
+    assert before.ok
+    assert before.subset
+    assert (before.classes, before.train_per_class, before.test_per_class) == (3, (11, 12), (2, 2))
+    assert "subset" in before.message
+    images = load_images(NAME, data_dir=path)
+    after = verify(NAME, path)
+    assert after.cache == "matches"
+    assert after.content_hash == before.content_hash == images.content_hash
+
+
+@pytest.mark.parametrize("file", ["train_images.npy", "test_labels.npy"])
+def test_verify_finds_a_changed_pixel_or_label_in_the_cache(tiny, tmp_path, file):
+    path = tiny.zip(tmp_path / "data")
+    load_images(NAME, data_dir=path)
+    (array,) = (tmp_path / "cache").rglob(file)
+    content = np.load(array)
+    content.flat[-1] ^= 1
+    np.save(array, content)
+    report = verify(NAME, path)
+    assert report.cache == "differs"
+    assert not report.ok
+    assert str(array.parent) in report.message
+
+
+def test_verify_names_the_damaged_file(tiny, tmp_path):
+    tiny.files["train/n01/images/n01_4.JPEG"] = b"no image"
+    with pytest.raises(DataError, match="n01_4.JPEG"):
+        verify(NAME, tiny.zip(tmp_path / "data"))
+
+
+def test_verify_says_where_it_looked(tmp_path):
+    with pytest.raises(DataError, match="lopbench data get"):
+        verify(NAME, tmp_path)
+
+
+def test_verify_draws_the_procedural_images_again(monkeypatch):
+    whole = procedural.plan
+    monkeypatch.setattr(procedural, "plan", lambda: whole(2, 3, 1))
+    images = load_images("procedural")
+    report = verify("procedural")
+    assert report.cache == "matches"
+    assert report.path is None
+    assert report.content_hash == images.content_hash
