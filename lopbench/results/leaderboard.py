@@ -92,8 +92,8 @@ def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
         self_retention: Retention against this method and optimizer on fresh networks; NaN if no such runs are there.
         lifetime_online: Mean online accuracy over all tasks, in [0, 1].
         late_early: Online accuracy on the late tasks over that on as many first ones.
-        speed, memory: Training steps per second, and peak memory, as multiples of those of ``none`` in the same
-            protocol where device, threads and replicas agree; NaN without such runs.
+        speed, memory: Training steps per second, and bytes of parameters, buffers, optimizer and method, as multiples
+            of those of ``none`` in the same protocol where device, threads and replicas agree; NaN without such runs.
         diverged, failed, unpaired: Numbers of runs.
         data: Name and start of the content hash of the data set.
         ranked: False for the smoke profile.
@@ -262,7 +262,7 @@ def _row(
         "lifetime_online": _mean(s.lifetime_online for s in scores),
         "late_early": _mean(s.late_early for s in scores),
         "speed": _relative(runs, baseline, _steps_per_s),
-        "memory": _relative(runs, baseline, _peak_bytes),
+        "memory": _relative(runs, baseline, _state_bytes),
         "diverged": sum(record.outcome == "diverged" for record in runs),
         "failed": sum(record.outcome == "failed" for record in runs),
         "unpaired": len(runs) - len(paired),
@@ -306,8 +306,8 @@ def _steps_per_s(record: Record) -> float:
     return record.status["steps"] / seconds if seconds > 0 else math.nan
 
 
-def _peak_bytes(record: Record) -> float:
-    return record.status["peak_bytes"] or math.nan
+def _state_bytes(record: Record) -> float:
+    return record.status["state_bytes"] or math.nan
 
 
 def _relative(runs: Iterable[Record], baseline: Iterable[Record], quantity: Callable[[Record], float]) -> float:

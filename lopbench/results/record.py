@@ -46,6 +46,7 @@ _STATUS_TYPES: Mapping[str, tuple[type, ...]] = {
     "train_time_s": (int, float),
     "steps": (int,),
     "peak_bytes": (int,),
+    "state_bytes": (int,),
     "started_utc": (str,),
     "sessions": (int,),
     "diverged_at": (int, type(None)),
@@ -225,7 +226,7 @@ def write_record(
         run_id: Its run id.
         environment: What only changed where and how fast it ran; JSON values.
         status: Outcome ("status": completed, diverged or failed), "error", "wall_time_s" and "train_time_s" in seconds,
-            "steps", "peak_bytes", "started_utc", "sessions", "diverged_at".
+            "steps", "peak_bytes", "state_bytes", "started_utc", "sessions", "diverged_at".
         measurements: All rows.
         log_path: The run's log, copied; None for an empty one.
 

@@ -26,7 +26,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "cpu_count": os.cpu_count(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "commit": _commit(),
     }

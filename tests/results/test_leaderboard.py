@@ -206,7 +206,7 @@ def test_cost_is_relative_to_none_on_the_same_hardware(results):
     cpu, gpu = {"device": "cpu", "threads": 2}, {"device": "cuda", "threads": 2}
     slow = results.component("methods", "slow", track="boundary-free")
     results.add(results.spec(), 0.5, environment=cpu, train_time_s=10.0)  # 100 steps/s
-    results.add(results.spec(slow), 0.5, environment=cpu, train_time_s=40.0, peak_bytes=3_000_000)
+    results.add(results.spec(slow), 0.5, environment=cpu, train_time_s=40.0, state_bytes=3_000_000)
     results.add(results.spec(slow, seed=1), 0.5, environment=gpu, train_time_s=1.0)
     frame = leaderboard(results.root).set_index("method")
     assert frame.loc["slow", "speed"] == pytest.approx(0.25, rel=1e-12)
