@@ -234,5 +234,11 @@ def test_fewest_values_that_hold_a_share(values, share, expected):
     assert fewest(torch.tensor(values, dtype=torch.float64), share) == expected
 
 
+def test_rounding_decides_no_tie_of_shares():
+    for scale in range(1, 200):
+        values = torch.tensor([98.0, 1.0, 1.0], dtype=torch.float64) * (scale / 7)
+        assert fewest(values, 0.99) == 2
+
+
 def test_fewest_of_nan_is_nan():
     assert isnan(fewest(torch.tensor([nan, nan]), 0.99))
