@@ -122,7 +122,9 @@ class StackLearner:
         self._buffers: dict[str, Tensor]
         if self.stacked:
             stacked, self._buffers = stack_module_state(modules)
-            self.leaves = {name: nn.Parameter(value.detach()) for name, value in stacked.items()}
+            self.leaves = {
+                name: nn.Parameter(value.detach(), requires_grad=value.requires_grad) for name, value in stacked.items()
+            }
         else:
             self.leaves = dict(self.module.named_parameters())
             self._buffers = dict(self.module.named_buffers())
