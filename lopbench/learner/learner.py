@@ -267,6 +267,7 @@ class StackLearner:
                 self._views[name][replica].copy_(parameter)
             for name, buffer in module.named_buffers():
                 self.buffers[name][replica].copy_(buffer)
+        self._layer_generator = rng.derive(self.seeds[0], "layers", device=self.device)
         self.optimizer.spec = self._reference_optimizer
         self.optimizer.clear()
 

@@ -517,7 +517,7 @@ def test_the_reset_policy_clears_the_optimizer_at_later_tasks() -> None:
 
 
 @pytest.mark.parametrize("methods", [(Restart(),), (Recycler(), Restart())], ids=["plain", "resets"])
-@pytest.mark.parametrize("architecture", [SMALL, BATCH_NORM], ids=["none", "batch"])
+@pytest.mark.parametrize("architecture", [SMALL, BATCH_NORM, DROPOUT], ids=["none", "batch", "dropout"])
 def test_a_restart_is_the_fresh_reference_bit_for_bit(architecture: Any, methods: tuple[Perturbation, ...]) -> None:
     learner = make(architecture, seeds=(3,), methods=methods, optimizer=MOMENTUM)
     train(learner, range(3))
