@@ -41,7 +41,7 @@ matrices = hnp.arrays(
     hnp.array_shapes(min_dims=2, max_dims=2, min_side=3, max_side=9),
     elements=st.integers(-8, 8).map(lambda k: k / 4),
 )
-quick = settings(deadline=None, max_examples=30)
+quick = settings(deadline=None, max_examples=15)
 
 
 def layer(h):
@@ -236,8 +236,7 @@ def test_fewest_values_that_hold_a_share(values, share, expected):
 
 def test_rounding_decides_no_tie_of_shares():
     for scale in range(1, 200):
-        values = torch.tensor([98.0, 1.0, 1.0], dtype=torch.float64) * (scale / 7)
-        assert fewest(values, 0.99) == 2
+        assert fewest(torch.full((10,), scale / 7, dtype=torch.float64), 0.7) == 7
 
 
 def test_fewest_of_nan_is_nan():
