@@ -57,8 +57,8 @@ class Plugins:
                 f"{hookspecs.API_VERSION}; upgrade lopbench"
             )
         others = self.manager.get_plugins()
-        self.manager.register(plugin, name=f"{distribution.name}:{name}")
         try:
+            self.manager.register(plugin, name=f"{distribution.name}:{name}")
             self.manager.check_pending()
             collected: list[Registration] = []
             for kind in KINDS:
@@ -77,7 +77,8 @@ class Plugins:
             for entry in collected:
                 self.registry.add(entry)
         except Exception:
-            self.manager.unregister(plugin)
+            if plugin not in others and self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
             raise
 
 
@@ -87,7 +88,9 @@ def _distribution(entry_point: EntryPoint) -> Distribution:
         return Distribution("unknown", "0", mutable=True)
     direct = dist.read_text("direct_url.json")
     editable = bool(direct and json.loads(direct).get("dir_info", {}).get("editable"))
-    return Distribution(dist.metadata["Name"], dist.version, mutable=editable)
+    # Metadata that no wheel brought lie in a source tree (an egg-info on the path).
+    in_source = dist.read_text("WHEEL") is None
+    return Distribution(dist.metadata["Name"], dist.version, mutable=editable or in_source)
 
 
 def build_manager(*, load_entry_points: bool = True, entry_points: Iterable[EntryPoint] | None = None) -> Plugins:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -75,9 +76,12 @@ def _convert(text: str, annotation: object) -> Any:
         return int(text) if text.lstrip("+-").isdigit() else int(number)
     if annotation is float:
         try:
-            return float(text)
+            value = float(text)
         except ValueError:
             raise ValueError("a number") from None
+        if not math.isfinite(value):  # the canonical JSON has no text for it
+            raise ValueError("a finite number")
+        return value
     return text
 
 
@@ -205,7 +209,7 @@ class ComponentSpec:
         except Exception:  # a record of a plugin that is not installed here is still readable
             defaults, positional = {}, None
         parts: list[str] = []
-        for key, value in self.fields.items():
+        for key, value in sorted(self.fields.items()):  # a record sorts its fields; its label must not differ
             default = defaults.get(key, dataclasses.MISSING)
             if value == (list(default) if isinstance(default, tuple) else default):
                 continue

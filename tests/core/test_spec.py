@@ -1,0 +1,401 @@
+import json
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lopbench.core import spec
+from lopbench.core.errors import InvalidInputError, ResultsError, UsageError
+from lopbench.core.interfaces import Architecture, Metric, Perturbation, Scenario
+from lopbench.core.registry import Distribution, Registration, Registry
+from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decay(Perturbation):
+    name: ClassVar[str] = "decay"
+    strength: float = 1e-3
+    steps: int = 5
+    on: bool = False
+    mode: Literal["soft", "hard"] = "soft"
+    every: int | None = None
+    sizes: tuple[int, ...] = (1, 2)
+
+    def __post_init__(self):
+        if self.strength < 0:
+            raise InvalidInputError(f"decay: strength must be at least 0, got {self.strength}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary(Perturbation):
+    name: ClassVar[str] = "boundary"
+    uses_boundaries: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zoo(Architecture):
+    name: ClassVar[str] = "zoo"
+    positional: ClassVar[str | None] = "model"
+    model: str
+    width: int = 8
+
+    def build(self, input_shape, outputs, *, generator): ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count(Metric):
+    name: ClassVar[str] = "count"
+
+    def compute(self, probe):
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Scenario):
+    name: ClassVar[str] = "toy"
+    default_profile: ClassVar[str] = "lite"
+    default_architecture: ClassVar[str] = "zoo"
+    profiles: ClassVar = {"lite": {"tasks": 10}, "full": {"tasks": 100}}
+    profile: str = "lite"
+    tasks: int = 10
+    steps_per_task: int = 5
+    data: ClassVar = None
+
+    def stream(self, seed, *, data, device): ...
+
+    def optimizer(self, architecture):
+        return "sgd:lr=0.1"
+
+    reference_optimizer = optimizer
+
+
+@pytest.fixture(scope="module")
+def registry():
+    made = Registry()
+    for kind, cls in (
+        ("methods", Decay),
+        ("methods", Boundary),
+        ("architectures", Zoo),
+        ("metrics", Count),
+        ("scenarios", Toy),
+    ):
+        made.add(Registration(kind, cls.name, cls, "", Distribution("here", "1.0")))
+    return made
+
+
+def method(registry, text="decay"):
+    return ComponentSpec.parse("methods", text, registry)
+
+
+# -- the texts of the command line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a", ("a", {})),
+        ("a:x=1", ("a", {"x": "1"})),
+        (" a : x = 1 , y=b ", ("a", {"x": "1", "y": "b"})),
+        ("a:x=1,", ("a", {"x": "1"})),
+        ("a:x=b=c", ("a", {"x": "b=c"})),
+    ],
+)
+def test_a_component_text_splits_into_name_and_fields(text, expected):
+    assert spec.split(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", ":", ":x=1", "a:", "a: ", "a:x", "a:x=", "a:=1", "a:x=1,x=2", "a:x=1,y"])
+def test_a_malformed_component_text_is_a_usage_error(text):
+    with pytest.raises(UsageError):
+        spec.split(text)
+
+
+def test_a_first_value_without_field_goes_to_the_positional_one():
+    assert spec.split("zoo:lion,width=3", "model") == ("zoo", {"model": "lion", "width": "3"})
+    with pytest.raises(UsageError, match="'lion' has no value"):
+        spec.split("zoo:width=3,lion", "model")
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("strength=1e-4", "strength", 1e-4),
+        ("strength=2", "strength", 2.0),
+        ("steps=1e3", "steps", 1000),
+        ("steps=-2", "steps", -2),
+        ("on=true", "on", True),
+        ("on=No", "on", False),
+        ("mode=hard", "mode", "hard"),
+        ("every=none", "every", None),
+        ("every=3", "every", 3),
+        ("sizes=3/4/5", "sizes", [3, 4, 5]),
+        ("sizes=7", "sizes", [7]),
+    ],
+)
+def test_values_take_the_type_of_their_field(registry, text, field, value):
+    found = method(registry, f"decay:{text}").fields[field]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("strength=much", "strength=much is not a number"),
+        ("strength=nan", "strength=nan is not a finite number"),
+        ("strength=inf", "strength=inf is not a finite number"),
+        ("steps=1.5", "steps=1.5 is not a whole number"),
+        ("steps=inf", "steps=inf is not a whole number"),
+        ("on=perhaps", "on=perhaps is not true or false"),
+        ("mode=medium", "mode=medium is not one of soft, hard"),
+        ("every=often", "every=often is not a whole number or none"),
+        ("sizes=1/x", "sizes=1/x is not a whole number"),
+        ("strenght=1", "decay has no field 'strenght'. Did you mean 'strength'"),
+    ],
+)
+def test_a_wrong_field_or_value_says_what_was_meant(registry, text, expected):
+    with pytest.raises(UsageError) as caught:
+        method(registry, f"decay:{text}")
+    assert expected in str(caught.value)
+
+
+def test_a_value_out_of_range_is_the_components_own_error(registry):
+    with pytest.raises(InvalidInputError, match="at least 0, got -1"):
+        method(registry, "decay:strength=-1")
+
+
+def test_a_missing_required_field_is_named(registry):
+    with pytest.raises(UsageError, match="zoo needs model, as in zoo:model="):
+        ComponentSpec.parse("architectures", "zoo", registry)
+
+
+@given(
+    strength=st.floats(0, allow_infinity=False),
+    steps=st.integers(-(2**40), 2**40),
+    on=st.booleans(),
+    mode=st.sampled_from(["soft", "hard"]),
+    every=st.none() | st.integers(-5, 2**40),
+    sizes=st.lists(st.integers(0, 99), min_size=1, max_size=4),
+)
+def test_a_label_means_its_spec(registry, strength, steps, on, mode, every, sizes):
+    made = Decay(strength=strength, steps=steps, on=on, mode=mode, every=every, sizes=tuple(sizes))
+    expected = ComponentSpec.of("methods", made, registry)
+    assert method(registry, expected.label(registry)) == expected
+    assert expected.build(registry) == made
+
+
+def test_labels_leave_defaults_out_and_lead_with_the_positional_field(registry):
+    assert method(registry, "decay:strength=1e-3,steps=6").label(registry) == "decay:steps=6"
+    zoo = ComponentSpec.parse("architectures", "zoo:lion,width=3", registry)
+    assert zoo.label(registry) == "zoo:lion,width=3"
+
+
+def test_a_spec_survives_json_and_reads_without_its_plugin(registry):
+    made = method(registry, "decay:sizes=3/4,every=7")
+    back = ComponentSpec.from_json("methods", json.loads(spec.canonical_json(made.to_json())))
+    assert back == made
+    assert back.label(registry) == made.label(registry) == "decay:every=7,sizes=3/4"
+    assert back.label(Registry()) == "decay:every=7,mode=soft,on=false,sizes=3/4,steps=5,strength=0.001"
+
+
+def test_the_track_is_recorded(registry):
+    assert method(registry).track == "boundary-free"
+    assert method(registry, "boundary").to_json()["track"] == "boundary-aware"
+    assert "track" not in ComponentSpec.parse("metrics", "count", registry).to_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "strengths"),
+    [
+        ("none", []),
+        ("decay", [1e-3]),
+        ("decay:strength=2+boundary", [2.0, None]),
+        ("boundary+decay:strength=1e+1", [None, 10.0]),
+        ("decay:strength=1E+1+decay:strength=3", [10.0, 3.0]),
+        (" decay + boundary ", [1e-3, None]),
+    ],
+)
+def test_methods_compose_left_to_right(registry, text, strengths):
+    assert [m.fields.get("strength") for m in spec.parse_methods(text, registry)] == strengths
+
+
+@pytest.mark.parametrize("text", ["", "+", "decay+", "none+decay", "decay+none", "decay++boundary", "nothing"])
+def test_a_composition_of_nothing_is_a_usage_error(registry, text):
+    with pytest.raises(UsageError):
+        spec.parse_methods(text, registry)
+
+
+# -- scenarios
+
+
+def test_a_profile_gives_the_fields_and_arguments_change_them(registry):
+    assert spec.parse_scenario("toy", registry=registry).fields["tasks"] == 10
+    assert spec.parse_scenario("toy", "full", registry).fields["tasks"] == 100
+    changed = spec.parse_scenario("toy:tasks=7", "full", registry)
+    assert (changed.fields["tasks"], changed.fields["profile"]) == (7, "full+custom")
+
+
+def test_arguments_that_change_nothing_are_the_profile_itself(registry):
+    assert spec.parse_scenario("toy:tasks=100", "full", registry) == spec.parse_scenario("toy", "full", registry)
+
+
+def test_wrong_profiles_say_which_there_are(registry):
+    with pytest.raises(UsageError, match=r"toy has no profile 'ful'. Did you mean 'full'\? Its profiles: lite, full"):
+        spec.parse_scenario("toy", "ful", registry)
+    with pytest.raises(UsageError, match="--profile full"):
+        spec.parse_scenario("toy:profile=full", registry=registry)
+
+
+# -- optimizers
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("sgd:lr=0.1", "sgd:lr=0.1"),
+        ("sgd:lr=0.1,momentum=0.9", "sgd:lr=0.1,momentum=0.9"),
+        ("adam:lr=1e-3,betas=0.9/0.999", "adam:lr=0.001"),
+        ("adamw:lr=1e-3,betas=0.8/0.9,weight_decay=1e-2", "adamw:lr=0.001,betas=0.8/0.9,weight_decay=0.01"),
+    ],
+)
+def test_an_optimizer_has_a_shortest_text_and_survives_json(text, label):
+    made = OptimizerSpec.parse(text)
+    assert made.label() == label
+    assert OptimizerSpec.parse(label) == made
+    assert OptimizerSpec.from_json(json.loads(spec.canonical_json(made.to_json()))) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("adm:lr=1", "Did you mean 'adam'"),
+        ("adam", "needs lr"),
+        ("adam:lr=0", "positive"),
+        ("adam:lr=-1", "positive"),
+        ("adam:lr=fast", "not a number"),
+        ("adam:lr=nan", "finite"),
+        ("adam:lr=1,momentum=0.9", "adam has no field 'momentum'"),
+        ("adam:lr=1,kind=sgd", "adam has no field 'kind'"),
+        ("sgd:lr=1,betas=0.9/0.9", "sgd has no field 'betas'"),
+        ("sgd:lr=1,momentum=1", "in \\[0, 1\\)"),
+        ("adam:lr=1,betas=0.9", "two numbers"),
+        ("adam:lr=1,betas=0.9/1", "in \\[0, 1\\)"),
+        ("adam:lr=1,eps=-1", "eps must be at least 0"),
+        ("adam:lr=1,weight_decay=-1", "weight_decay must be at least 0"),
+    ],
+)
+def test_a_wrong_optimizer_is_a_usage_error(text, expected):
+    with pytest.raises(UsageError, match=expected):
+        OptimizerSpec.parse(text)
+
+
+# -- runs
+
+
+@pytest.fixture
+def run(registry):
+    return RunSpec(
+        scenario=spec.parse_scenario("toy", registry=registry),
+        architecture=ComponentSpec.parse("architectures", "zoo:lion", registry),
+        optimizer=OptimizerSpec.parse("sgd:lr=0.1"),
+        reference_optimizer=OptimizerSpec.parse("sgd:lr=0.01"),
+        methods=(method(registry),),
+        seed=0,
+        metrics=(ComponentSpec.parse("metrics", "count", registry),),
+        data={"name": "squares", "content_hash": "ab"},
+        core="0.1.0",
+    )
+
+
+def test_canonical_json_has_one_text_and_no_nan():
+    assert spec.canonical_json({"b": 1, "a": [1.5, None, "é"]}) == '{"a":[1.5,null,"\\u00e9"],"b":1}'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        spec.canonical_json(float("nan"))
+
+
+def test_a_run_survives_json_with_its_id(run):
+    back = RunSpec.from_json(json.loads(spec.canonical_json(run.to_json())))
+    assert back == run
+    assert back.run_id == run.run_id
+    assert len(run.run_id) == 16
+
+
+@pytest.mark.parametrize("part", ["seed", "methods", "kind"])
+def test_method_seed_and_kind_change_the_run_and_not_the_protocol(run, part, registry):
+    other = replace(run, **{part: {"seed": 1, "methods": (), "kind": "fresh"}[part]})
+    assert other.run_id != run.run_id
+    assert other.protocol_id == run.protocol_id
+
+
+@pytest.mark.parametrize(
+    "part", ["scenario", "architecture", "optimizer", "reference_optimizer", "metrics", "data", "core", "numerics"]
+)
+def test_everything_else_changes_run_and_protocol(run, part, registry):
+    changed = {
+        "scenario": spec.parse_scenario("toy", "full", registry),
+        "architecture": ComponentSpec.parse("architectures", "zoo:lion,width=9", registry),
+        "optimizer": OptimizerSpec.parse("sgd:lr=0.2"),
+        "reference_optimizer": OptimizerSpec.parse("sgd:lr=0.2"),
+        "metrics": (),
+        "data": {"name": "squares", "content_hash": "cd"},
+        "core": "0.2.0",
+        "numerics": spec.Numerics(dtype="float64"),
+    }
+    other = replace(run, **{part: changed[part]})
+    assert other.run_id != run.run_id
+    assert other.protocol_id != run.protocol_id
+
+
+def test_the_origin_of_a_component_changes_the_run(run):
+    other = replace(run, methods=(replace(run.methods[0], origin="here 1.1"),))
+    assert other.run_id != run.run_id
+
+
+def test_the_protocol_id_reads_as_scenario_and_version(run):
+    assert run.protocol_id.startswith("toy@1+")
+
+
+def test_the_fresh_reference_is_shared_by_methods_and_learning_rates(run):
+    reference = run.reference()
+    assert (reference.kind, reference.methods, reference.optimizer) == ("fresh", (), run.reference_optimizer)
+    other = replace(run, methods=(), optimizer=OptimizerSpec.parse("sgd:lr=0.3"))
+    assert other.reference().run_id == reference.run_id
+    assert replace(run, seed=1).reference().run_id != reference.run_id
+
+
+def test_the_own_reference_keeps_method_and_optimizer(run):
+    own = run.own_reference()
+    assert (own.kind, own.methods, own.optimizer, own.seed) == ("fresh", run.methods, run.optimizer, run.seed)
+
+
+def test_labels_and_directory_name(run):
+    assert run.method_label == "decay:every=none,mode=soft,on=false,sizes=1/2,steps=5,strength=0.001"  # not installed
+    assert replace(run, methods=()).method_label == "none"
+    assert run.optimizer_label == "sgd:lr=0.1"
+    assert run.profile == "lite"
+    assert run.directory_name == f"toy-lite-zoo-decay-s0-{run.run_id}"
+    assert run.own_reference().directory_name.startswith("toy-lite-zoo-fresh-decay-s0-")
+    assert replace(run, methods=()).directory_name.startswith("toy-lite-zoo-none-s0-")
+
+
+def test_a_newer_record_is_refused(run):
+    with pytest.raises(ResultsError, match=f"reads up to {spec.SCHEMA_VERSION}; upgrade"):
+        RunSpec.from_json({**run.to_json(), "schema_version": spec.SCHEMA_VERSION + 1})
+
+
+@pytest.mark.parametrize("missing", ["scenario", "kind", "seed", "numerics", "optimizer", "data"])
+def test_a_damaged_record_is_an_error_naming_the_damage(run, missing):
+    value = run.to_json()
+    del value[missing]
+    with pytest.raises(ResultsError, match=f"damaged: KeyError: '{missing}'"):
+        RunSpec.from_json(value)
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"schema_version": "1"}, {"schema_version": 1, "kind": "continual", "scenario": 3}]
+)
+def test_what_is_no_spec_is_refused(value):
+    with pytest.raises(ResultsError):
+        RunSpec.from_json(value)
