@@ -279,6 +279,9 @@ def _unitwise(module: nn.Module, example: Tensor, groups: list[UnitGroup]) -> It
     for group in groups:
         axis = _axis(layers[group.name])
         inputs = [reads[c.module].movedim(_axis(layers[c.module]), -1) for c in group.consumers]
+        widths = [made[group.name].shape[axis], *(read.shape[-1] for read in inputs)]
+        if widths != [group.size, *(group.size * c.expansion for c in group.consumers)]:
+            continue  # a subclass that has its units on an axis of its own
         if all(_own_columns(made[group.name], axis, read, generator) for read in inputs):
             yield group
 

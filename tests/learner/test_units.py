@@ -155,6 +155,11 @@ def test_all_consumers_are_found_in_forward_order() -> None:
     assert group.read == "left"
 
 
+class PixelLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1))[:, :, None, None]
+
+
 class Parts(nn.Module):
     """A network of the named layers with a forward pass of the test's choice, on 12 inputs."""
 
@@ -202,6 +207,7 @@ def attention(m: Parts, x: Tensor) -> Tensor:
             a=nn.Conv1d(3, 6, 3),
             c=nn.Conv1d(6, 6, 2, groups=6),
         ),
+        parts(lambda m, x: m.b(m.a(x)[:, :, None, None]).flatten(1), b=PixelLinear(6, 3)),
         parts(lambda m, x: m.b(m.a(x)), a=nn.utils.parametrizations.weight_norm(nn.Linear(12, 6))),
     ],
     ids=[
@@ -221,6 +227,7 @@ def attention(m: Parts, x: Tensor) -> Tensor:
         "network output",
         "query, key, value, output",
         "grouped convolution",
+        "axis of its own",
         "computed weights",
     ],
 )
@@ -281,6 +288,18 @@ def test_discovery_leaves_no_trace() -> None:
         before = gradients[name]
         assert parameter.grad is None if before is None else torch.equal(parameter.grad, before)
     assert not PHOTO.requires_grad
+
+
+def test_discovery_draws_nothing_from_the_global_generator() -> None:
+    module = parts(lambda m, x: m.b(F.dropout(m.a(x), 0.1, training=True)))
+    before = torch.get_rng_state()
+    assert names(module, IMAGE) == ["a"]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_frozen_parameters_are_seen() -> None:
+    module = parts(lambda m, x: m.b(F.relu(m.a(x)) * m.free))
+    assert names(module.requires_grad_(False), IMAGE) == []
 
 
 def test_networks_that_cannot_be_traced_are_refused() -> None:
