@@ -1,6 +1,6 @@
 """A benchmark of loss of plasticity: the public names, each imported when it is first used.
 
-What is not listed here may change freely. `import lopbench` imports no torch.
+What is not listed here may change freely. ``import lopbench`` imports no torch.
 """
 
 import importlib
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Units,
     )
     from lopbench.core.probe import LayerProbe, NetworkProbe
+    from lopbench.learner.learner import activation_layers
 
     __version__: str
 
@@ -49,6 +50,7 @@ __all__ = [
     "Units",
     "UnsupportedError",
     "__version__",
+    "activation_layers",
     "errors",
     "hookimpl",
     "leaderboard",
@@ -56,44 +58,29 @@ __all__ = [
     "run",
 ]
 
-_HOME = {
-    **dict.fromkeys(("leaderboard", "run"), "lopbench.api"),
-    **dict.fromkeys(("errors", "rng"), "lopbench.core"),
-    **dict.fromkeys(("InvalidInputError", "LopbenchError", "UnsupportedError"), "lopbench.core.errors"),
-    **dict.fromkeys(("Register", "hookimpl"), "lopbench.core.hookspecs"),
-    **dict.fromkeys(("LayerProbe", "NetworkProbe"), "lopbench.core.probe"),
-    **dict.fromkeys(
-        (
-            "Architecture",
-            "Batches",
-            "Cloner",
-            "Learner",
-            "Metric",
-            "Optimizer",
-            "Perturbation",
-            "Scenario",
-            "State",
-            "Stream",
-            "Task",
-            "Units",
-        ),
-        "lopbench.core.interfaces",
-    ),
+_HOMES = {
+    "activation_layers": "lopbench.learner.learner",
+    "hookimpl": "lopbench.core.hookspecs",
+    "leaderboard": "lopbench.api",
+    "run": "lopbench.api",
+    "InvalidInputError": "lopbench.core.errors",
+    "LayerProbe": "lopbench.core.probe",
+    "LopbenchError": "lopbench.core.errors",
+    "NetworkProbe": "lopbench.core.probe",
+    "Register": "lopbench.core.hookspecs",
+    "UnsupportedError": "lopbench.core.errors",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("lopbench")
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module 'lopbench' has no attribute {name!r}")
-    home = _HOME[name]
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("lopbench")
     if name in ("errors", "rng"):
-        return importlib.import_module(f"{home}.{name}")
-    return getattr(importlib.import_module(home), name)
+        return importlib.import_module(f"lopbench.core.{name}")
+    return getattr(importlib.import_module(_HOMES.get(name, "lopbench.core.interfaces")), name)
 
 
 def __dir__() -> list[str]:

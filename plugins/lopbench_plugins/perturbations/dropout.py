@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from torch import Generator, Tensor, nn
 
+from lopbench import activation_layers
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Perturbation
-from lopbench.learner.learner import activation_layers
 from lopbench_plugins.perturbations._layers import replace
 
 
