@@ -87,14 +87,6 @@ def label(spec: RunSpec) -> str:
     return f"fresh reference of {text}" if spec == spec.reference() else f"from fresh: {text}"
 
 
-def steps_of(spec: RunSpec) -> int:
-    """Return the number of training steps of the run."""
-    scenario = spec.scenario.build()
-    assert isinstance(scenario, Scenario)
-    tasks = len(scenario.late_tasks) if spec.kind == "fresh" else scenario.tasks
-    return tasks * scenario.steps_per_task
-
-
 class Run:
     """One run of one spec in a results folder.
 
@@ -163,7 +155,7 @@ class Run:
             ) from error
         with environment.numerics(self.spec.numerics, self.device):
             self._load()
-        began = time.perf_counter()
+        began = self._saved = time.perf_counter()
         before = self.progress.wall_time_s
         self.progress.sessions += 1
         self.progress.started_utc = self.progress.started_utc or datetime.now(UTC).isoformat(timespec="seconds")
@@ -276,7 +268,7 @@ class Run:
         steps, every = self.scenario.steps_per_task, self.scenario.probe_every
         learner, batches, tasks = self.learner, self.batches, [self.task]
         losses, scores = self.losses, self.scores
-        looked, reported, saved = time.perf_counter(), self.progress.step, time.perf_counter()
+        looked, reported = time.perf_counter(), self.progress.step
         while self.progress.step < steps:
             step = self.progress.step
             loss, score = learner.step([next(batches)], tasks)
@@ -286,18 +278,18 @@ class Run:
             now = time.perf_counter()
             if now - looked > LOOK_S or step == steps or diagnose:
                 finite = losses[:step].isfinite().all(dim=1)
-                if not bool(finite.all()):
-                    raise _DivergedError(index * steps + int((~finite).nonzero()[0]))
+                diverged = not bool(finite.all())
                 now = time.perf_counter()  # the check has waited for the device
                 self.progress.train_time_s += now - looked
+                if diverged:
+                    raise _DivergedError(index * steps + int((~finite).nonzero()[0]))
                 self.reporter.advanced(step - reported, index, self.scenario.tasks, float(scores[:step].mean()))
                 reported = step
                 if diagnose:
                     self._diagnose(index, index * steps + step)
-                if now - saved > self.checkpoint_s:
+                if now - self._saved > self.checkpoint_s:
                     self.progress.wall_time_s = wall_time()
                     self._save()
-                    saved = time.perf_counter()
                 looked = time.perf_counter()
 
     def _end_task(self, index: int, step: int) -> None:
@@ -330,6 +322,7 @@ class Run:
         arrays = self.measurements.to_arrays()
         tensors.update({f"measurements/{name}": torch.from_numpy(column) for name, column in arrays.items()})
         save_checkpoint(self._checkpoint, tensors, {"progress": vars(self.progress)})
+        self._saved = time.perf_counter()
 
     def _load(self) -> None:
         """Make the learner, and bring it to where the checkpoint left it, if there is one."""
