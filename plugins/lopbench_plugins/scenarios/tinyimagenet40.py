@@ -80,6 +80,11 @@ class TinyImageNet40(Scenario):
         for field in ("images_per_class", "probe_every"):
             if getattr(self, field) < 0:
                 raise InvalidInputError(f"{self.name}: {field} must be at least 0, got {getattr(self, field)}")
+        for field, choices in (("head_policy", ("zero", "keep")), ("optimizer_policy", ("carry", "reset"))):
+            if getattr(self, field) not in choices:
+                raise InvalidInputError(
+                    f"{self.name}: {field} must be {' or '.join(choices)}, got {getattr(self, field)!r}"
+                )
 
     @property
     def data(self) -> str:
@@ -125,6 +130,24 @@ class TinyImageNetStream:
         self.class_order = torch.randperm(self.outputs, generator=rng.derive(seed, "data", scenario.name, "classes"))
         self._train_starts = _class_starts(images.train_labels, self.outputs)
         self._test_starts = _class_starts(images.test_labels, self.outputs)
+        for label in self.class_order[:needed].tolist():  # now, and not when a run comes to that task
+            self._check_class(label)
+
+    def _check_class(self, label: int) -> None:
+        """Refuse a class with too few training images, or without held-out ones."""
+        start, stop = self._train_starts[label]
+        wanted = max(1, self.scenario.images_per_class)
+        if wanted > stop - start:
+            raise DataError(
+                f"{self.scenario.name} needs {wanted} training images of each class, {self.images.name} has "
+                f"{stop - start} of {self.images.classes[label]}; lower images_per_class or complete the data set"
+            )
+        start, stop = self._test_starts[label]
+        if start == stop:
+            raise DataError(
+                f"{self.scenario.name} needs held-out images of each class, {self.images.name} has none of "
+                f"{self.images.classes[label]}; complete the data set"
+            )
 
     def task(self, index: int) -> "TinyImageNetTask":
         """Return task ``index``."""
@@ -137,11 +160,6 @@ class TinyImageNetStream:
     def _train_images(self, label: int) -> Tensor:
         start, stop = self._train_starts[label]
         wanted = self.scenario.images_per_class or stop - start
-        if wanted > stop - start:
-            raise DataError(
-                f"{self.scenario.name} needs {wanted} training images of each class, {self.images.name} has "
-                f"{stop - start} of {self.images.classes[label]}; lower images_per_class"
-            )
         stream = rng.derive(self.seed, "data", self.scenario.name, "images", label)
         chosen = torch.randperm(stop - start, generator=stream)[:wanted].sort().values
         return self._pixels(self.images.train_images[start + chosen.numpy()])
