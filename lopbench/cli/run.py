@@ -190,8 +190,8 @@ def estimate(study: Study) -> float | None:
     from lopbench.runner.environment import describe
 
     def workload(spec: RunSpec) -> str:
-        # Learning rates cost no time, and references have their own.
-        return canonical_json({key: part for key, part in spec.protocol().items() if key != "optimizer"})
+        # References have an optimizer and metrics of their own; neither costs much time.
+        return canonical_json({k: part for k, part in spec.protocol().items() if k not in ("optimizer", "metrics")})
 
     if not study.results.is_dir():
         return None

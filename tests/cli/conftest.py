@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from lopbench.cli import cli
+from lopbench.data import ImageSet
+from lopbench.data.procedural import procedural_images
+
+#: A run of ten steps.
+TINY = [
+    "run",
+    "--scenario=tinyimagenet40:tasks=2,steps_per_task=5,classes_per_task=2,resolution=8,images_per_class=10,batch_size=10",
+    "--architecture=mlp:width=8,depth=1",
+    "--metrics=dead_fraction",
+    "--device=cpu",
+]
+
+
+@pytest.fixture
+def lopbench(tmp_path, monkeypatch):
+    """Return a function that runs the command line in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *arguments: CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="lopbench")
+
+
+@pytest.fixture(scope="session")
+def images():
+    return procedural_images(classes=4, train=10, test=4)
+
+
+@pytest.fixture
+def tiny(monkeypatch, images, lopbench):
+    """Return a function that does tiny runs on a few images."""
+    asked = []
+
+    def load(name, *, data_dir, progress) -> ImageSet:
+        asked.append((name, data_dir))
+        return images
+
+    monkeypatch.setattr("lopbench.runner.study.load_images", load)
+
+    def run(*arguments):
+        return lopbench(*TINY, *arguments)
+
+    run.asked = asked
+    return run
+
+
+@pytest.fixture
+def runs():
+    """Return a function that gives the names of the run directories of a results folder."""
+    return lambda results=Path("results"): sorted(path.name for path in (results / "runs").glob("*"))

@@ -1,0 +1,84 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from lopbench.data.catalog import Report, catalog
+
+MODULE = sys.modules["lopbench.data.catalog"]  # as an attribute of its package this name is the function
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch, tmp_path):
+    monkeypatch.delenv("LOPBENCH_DATA", raising=False)
+    monkeypatch.setenv("LOPBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_list_says_what_there_is_where_and_on_which_terms(lopbench):
+    shown = lopbench("data", "list").stdout
+    for info in catalog():
+        assert info.name in shown
+        assert info.terms[:40] in shown
+    assert "not here; 'lopbench data get tiny-imagenet-200' downloads it" in shown
+    assert "made when needed" in shown
+
+
+def test_a_folder_with_the_data_is_found(lopbench, tmp_path):
+    (tmp_path / "tiny-imagenet-200").mkdir()
+    rows = json.loads(lopbench("data", "list", "--data-dir", tmp_path, "--format=json").stdout)
+    assert {row["name"]: row["path"] for row in rows} == {
+        "tiny-imagenet-200": str(tmp_path / "tiny-imagenet-200"),
+        "procedural": None,
+    }
+
+
+def test_get_prints_the_path_and_shows_the_terms_first(lopbench, monkeypatch):
+    def download(name, directory, progress):
+        progress("downloading x", 1, 2)
+        assert (name, directory) == ("tiny-imagenet-200", Path("here"))
+        return directory / "x.zip"
+
+    monkeypatch.setattr(MODULE, "get", download)
+    shown = lopbench("data", "get", "tiny-imagenet-200", "--data-dir=here")
+    assert shown.stdout == f"{Path('here') / 'x.zip'}\n"
+    assert shown.stderr.startswith("Terms: ")
+    assert "downloading x" in shown.stderr
+
+
+def test_what_is_not_downloaded_is_one_sentence(lopbench):
+    shown = lopbench("data", "get", "procedural")
+    assert shown.exit_code == 1
+    assert "nothing to download" in shown.stderr
+
+
+@pytest.mark.parametrize("command", ["get", "verify"])
+def test_an_unknown_data_set_suggests_the_nearest(lopbench, command):
+    shown = lopbench("data", command, "tiny-imagenet")
+    assert shown.exit_code == 2
+    assert "Did you mean 'tiny-imagenet-200'" in shown.stderr
+
+
+def test_verifying_what_is_not_here_is_one_sentence(lopbench):
+    shown = lopbench("data", "verify", "tiny-imagenet-200")
+    assert shown.exit_code == 1
+    assert "data get tiny-imagenet-200" in shown.stderr
+
+
+@pytest.mark.parametrize(("cache", "code"), [("matches", 0), ("absent", 0), ("differs", 1)])
+def test_verify_tells_and_its_exit_code_too(lopbench, monkeypatch, cache, code):
+    report = Report(
+        name="procedural",
+        path=None,
+        content_hash="abc",
+        classes=2,
+        train_per_class=(1, 1),
+        test_per_class=(1, 1),
+        subset=False,
+        cache=cache,
+        message="All is said.",
+    )
+    monkeypatch.setattr(MODULE, "verify", lambda name, data_dir, progress: report)
+    shown = lopbench("data", "verify", "procedural")
+    assert shown.stdout == "All is said.\nContent hash: abc\n"
+    assert shown.exit_code == code

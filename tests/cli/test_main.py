@@ -1,0 +1,116 @@
+import importlib
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+import lopbench.cli
+from lopbench.core.errors import DataError, UsageError
+
+COMMANDS = ["run", "list", "show", "leaderboard", "data"]
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Return a function that makes ``lopbench list`` raise an error."""
+
+    def fail(error):
+        def raises():
+            raise error
+
+        monkeypatch.setattr("lopbench.core.manager.plugins", raises)
+
+    return fail
+
+
+def test_help_names_every_command(lopbench):
+    shown = lopbench("--help")
+    assert shown.exit_code == 0
+    for name in COMMANDS:
+        assert name in shown.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(lopbench, name):
+    shown = lopbench(name, "-h")
+    assert shown.exit_code == 0
+    assert f"lopbench {name}" in shown.stdout
+
+
+def test_the_version_is_the_distributions(lopbench):
+    assert lopbench("--version").stdout == f"lopbench {importlib.import_module('lopbench').__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["run", "--no-such-option"],
+        ["list", "planets"],
+        ["show"],
+        ["leaderboard"],
+        ["run", "--seeds"],
+    ],
+    ids=" ".join,
+)
+def test_a_usage_error_exits_with_2_and_leaves_stdout_empty(lopbench, arguments):
+    shown = lopbench(*arguments.split())
+    assert shown.exit_code == 2
+    assert shown.stdout == ""
+    assert shown.stderr
+
+
+@pytest.mark.parametrize(("error", "code"), [(DataError("no images"), 1), (UsageError("no such thing"), 2)])
+def test_a_users_mistake_is_one_sentence_and_an_exit_code(lopbench, failing, error, code):
+    failing(error)
+    shown = lopbench("list")
+    assert shown.exit_code == code
+    assert shown.stderr == f"Error: {error}\n"
+    assert shown.stdout == ""
+
+
+def test_debug_raises_the_error(lopbench, failing):
+    error = DataError("no images")
+    failing(error)
+    assert lopbench("--debug", "list").exception is error
+
+
+def test_a_bug_is_not_dressed_up(lopbench, failing):
+    error = AssertionError("ours")
+    failing(error)
+    assert lopbench("list").exception is error
+
+
+def test_an_interrupt_exits_with_130(lopbench, failing):
+    failing(KeyboardInterrupt())
+    shown = lopbench("list")
+    assert shown.exit_code == 130
+    assert shown.stderr == "\nInterrupted.\n"
+
+
+def test_an_interrupted_run_says_how_to_go_on(lopbench, monkeypatch):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lopbench.runner.study.plan", interrupted)
+    shown = lopbench("run")
+    assert shown.exit_code == 130
+    assert "checkpointed; the same command resumes" in shown.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    code = "import sys; sys.argv = ['lopbench', 'list']; from lopbench.cli import main; main()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_the_console_script_is_main():
+    (script,) = entry_points(group="console_scripts", name="lopbench")
+    assert script.load() is lopbench.cli.main
+
+
+def test_python_m_lopbench_is_the_same_program():
+    done = subprocess.run([sys.executable, "-m", "lopbench", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("lopbench ")

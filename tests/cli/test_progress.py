@@ -1,0 +1,101 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lopbench.cli.progress import LINE_S, Bars, Lines, Work, study_reporter
+
+LABEL = "none, mlp[x], seed 0"  # brackets must not be read as markup
+
+
+def console(*, terminal):
+    return Console(file=io.StringIO(), force_terminal=terminal, width=150, highlight=False, markup=False)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def lines():
+    out, clock = console(terminal=False), Clock()
+    reporter = Lines(out, runs=2, steps=3000, score="accuracy", clock=clock)
+    return reporter, clock, lambda: out.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("terminal", "kind"), [(True, Bars), (False, Lines)])
+def test_bars_are_for_terminals(terminal, kind):
+    assert type(study_reporter(console(terminal=terminal), runs=1, steps=10)) is kind
+
+
+def test_lines_are_printed_now_and_then(lines):
+    reporter, clock, printed = lines
+    with reporter:
+        reporter.started(LABEL, 2000, 0)
+        for _ in range(10):
+            clock.now += LINE_S / 5
+            reporter.advanced(60, 3, 40, 0.5)
+        reporter.finished(LABEL, "completed", Path("results/runs/x"))
+    # 10 steps/s: after 30 s 300 of 2,000 are done, and 300 of all 3,000
+    assert printed() == [
+        f"[1/2] {LABEL}: 2,000 steps",
+        f"[1/2] {LABEL}: task 4/40, accuracy 0.500, 10 steps/s, about 2 min 50 s left, 4 min 30 s for all runs",
+        f"[1/2] {LABEL}: task 4/40, accuracy 0.500, 10 steps/s, about 2 min 20 s left, 4 min 0 s for all runs",
+        f"[1/2] {LABEL}: completed, results/runs/x",
+    ]
+
+
+def test_steps_of_an_earlier_session_are_not_fast_steps(lines):
+    reporter, clock, printed = lines
+    reporter.started(LABEL, 2000, 1500)
+    clock.now += LINE_S
+    reporter.advanced(300, 30, 40, 0.5)
+    assert printed() == [
+        f"[1/2] {LABEL}: 2,000 steps (resumes at step 1,500)",
+        f"[1/2] {LABEL}: task 31/40, accuracy 0.500, 10 steps/s, about 20 s left, 2 min 0 s for all runs",
+    ]
+
+
+def test_bars_show_task_score_and_both_bars():
+    out = console(terminal=True)
+    with study_reporter(out, runs=2, steps=200, score="error") as reporter:
+        reporter.started(LABEL, 100, 0)
+        reporter.advanced(50, 1, 4, 0.25)
+        reporter._progress.refresh()
+        shown = out.file.getvalue()
+        reporter.note("careful")
+        reporter.finished(LABEL, "diverged", Path("results/runs/x"))
+        reporter.started("next", 100, 0)
+    for expected in (LABEL, "task 2/4", "error 0.250", "all 2 runs", "0/2 finished"):
+        assert expected in shown
+    final = out.file.getvalue()
+    assert "careful" in final
+    assert "diverged" in final
+    assert "results/runs/x" in final
+
+
+def test_bars_of_a_resumed_study_count_only_what_is_left():
+    reporter = Bars(console(terminal=True), runs=2, steps=200, score="accuracy")
+    reporter.started(LABEL, 100, 40)
+    reporter.advanced(60, 1, 4, 0.25)
+    overall, run = reporter._progress.tasks
+    assert (overall.completed, overall.total) == (60, 160)
+    assert (run.completed, run.total) == (100, 100)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_work_names_each_piece_once(terminal):
+    out = console(terminal=terminal)
+    with Work(out) as work:
+        for done in range(5):
+            work("decoding", done, 4)
+        work("checking", 4, 4)
+    shown = out.file.getvalue()
+    assert "decoding" in shown
+    assert "checking" in shown
+    if not terminal:
+        assert shown == "decoding ...\nchecking ...\n"

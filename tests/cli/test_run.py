@@ -1,0 +1,186 @@
+import json
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lopbench.cli.run import estimate, parse_seeds, ranges, split_metrics
+from lopbench.results.record import record_path
+from lopbench.runner import study as studies
+
+CONTEXT = click.Context(click.Command("run"))
+OPTION = click.Option(["--seeds"])
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("3", (3,)),
+        ("0-4", (0, 1, 2, 3, 4)),
+        ("0,2,5", (0, 2, 5)),
+        ("7,0-2", (7, 0, 1, 2)),
+        ("1-1", (1,)),
+        ("2,0-3,2", (2, 0, 1, 3)),
+        (" 1 , 3 - 4 ", (1, 3, 4)),
+    ],
+)
+def test_seeds_are_numbers_ranges_and_lists(text, seeds):
+    assert parse_seeds(CONTEXT, OPTION, text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "-1", "1-", "4-0", "1,,2", "0-2-4", "1.5", "0..4", "²"])
+def test_other_seeds_are_usage_errors(lopbench, text):
+    shown = lopbench("run", f"--seeds={text}")
+    assert shown.exit_code == 2
+    assert "seeds" in shown.stderr
+
+
+@given(st.sets(st.integers(0, 40), min_size=1))
+def test_ranges_name_the_seeds(seeds):
+    assert set(parse_seeds(CONTEXT, OPTION, ranges(seeds))) == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "metrics"),
+    [
+        ("", ()),
+        ("a", ("a",)),
+        ("a, b,", ("a", "b")),
+        ("a:x=1,y=2,b,c:z=3", ("a:x=1,y=2", "b", "c:z=3")),
+        ("a:x=1,b:y=2", ("a:x=1", "b:y=2")),
+    ],
+)
+def test_commas_separate_metrics_and_their_fields(text, metrics):
+    assert split_metrics(text) == metrics
+
+
+def test_a_run_says_what_it_does_and_ends_with_a_table(tiny, runs):
+    shown = tiny("--method=none", "--method=l2", "--seeds=0-1")
+    assert shown.exit_code == 0, shown.output
+    for expected in ("tinyimagenet40, profile lite+custom", "none, l2", "mlp:depth=1,width=8", "0-1", "Protocol"):
+        assert expected in shown.stderr
+    assert "10 to do" in shown.stderr
+    assert "l2, mlp:depth=1,width=8, seed 1: completed" in shown.stderr
+    assert f"Records: {Path.cwd() / 'results' / 'runs'}" in shown.stderr
+    assert "retention" in shown.stdout
+    assert "l2" in shown.stdout
+    assert len(runs()) == 10
+
+
+def test_running_again_does_nothing_and_says_so(tiny, runs):
+    first = tiny()
+    before = runs()
+    again = tiny()
+    assert again.exit_code == 0
+    assert "nothing to do, all 3 are finished" in again.stderr
+    assert again.stdout == first.stdout
+    assert runs() == before
+
+
+def test_a_dry_run_leaves_nothing(tiny):
+    shown = tiny("--dry-run")
+    assert shown.exit_code == 0
+    assert shown.stdout == ""
+    assert "3 to do" in shown.stderr
+    assert not Path("results").exists()
+
+
+def test_images_that_are_not_real_cannot_be_missed(tiny):
+    shown = tiny("--dry-run")
+    assert "NOT REAL DATA" in shown.stderr
+    assert "NOT REAL DATA" not in shown.stdout
+
+
+def test_options_reach_the_study(tiny, monkeypatch, tmp_path):
+    asked = {}
+    plan = studies.plan
+    monkeypatch.setattr(studies, "plan", lambda **keywords: asked.update(keywords) or plan(**keywords))
+    tiny(
+        "--data=procedural",
+        f"--data-dir={tmp_path}",
+        "--optimizer=adam:lr=1e-3",
+        "--optimizer=sgd:lr=0.1",
+        "--profile=full",
+        "--results=elsewhere",
+        "--dry-run",
+    )
+    assert tiny.asked == [("procedural", tmp_path)]
+    assert asked["optimizers"] == ("adam:lr=1e-3", "sgd:lr=0.1")
+    assert asked["methods"] == ("none",)
+    assert asked["profile"] == "full"
+    assert asked["results"] == Path("elsewhere")
+    assert asked["metrics"] == ("dead_fraction",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["--scenario=tinyimagenet4"], 2, "Did you mean 'tinyimagenet40'"),
+        (["--method=cbpp"], 2, "Did you mean 'cbp'"),
+        (["--method=cbp:rate=1"], 2, "cbp has no field 'rate'"),
+        (["--method=l2:strength=much"], 2, "strength=much is not a number"),
+        (["--method=l2:strength=-1"], 1, "-1"),
+        (["--architecture=mpl"], 2, "Did you mean 'mlp'"),
+        (["--optimizer=adm:lr=1"], 2, "Did you mean 'adam'"),
+        (["--metrics=dead_fractoin"], 2, "Did you mean 'dead_fraction'"),
+        (["--profile=lit"], 2, "Did you mean 'lite'"),
+        (["--device=gpu9"], 2, "gpu9"),
+        (["--threads=0"], 2, "threads"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_sentence(tiny, arguments, code, expected):
+    shown = tiny(*arguments)
+    assert shown.exit_code == code
+    assert expected in shown.stderr
+    assert "Traceback" not in shown.output
+    assert not Path("results").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_one_sentence(tiny):
+    Path("results").write_text("a file")
+    shown = tiny()
+    assert shown.exit_code in (1, 2)
+    assert "results" in shown.stderr
+    assert "Traceback" not in shown.output
+
+
+def test_a_method_that_cannot_serve_the_architecture_stops_no_other(tiny, monkeypatch):
+    def refuse(self, module, **_):
+        raise lopbench_errors.UnsupportedError("l2 cannot serve this network")
+
+    import lopbench.core.errors as lopbench_errors
+
+    monkeypatch.setattr("lopbench_plugins.perturbations.l2.L2.configure", refuse)
+    shown = tiny("--method=l2", "--method=none")
+    assert shown.exit_code == 1
+    assert "2 of 5 runs could not be done: l2 cannot serve this network" in shown.stderr.splitlines()[-1]
+    assert "none" in shown.stdout
+
+
+def test_a_run_that_crashed_is_reported(tiny, monkeypatch):
+    def crash(self, module, **_):
+        raise ZeroDivisionError("in a plugin")
+
+    monkeypatch.setattr("lopbench_plugins.perturbations.l2.L2.penalty", crash)
+    shown = tiny("--method=l2:strength=1")
+    assert shown.exit_code == 1
+    assert "1 of 1 runs failed" in shown.stderr.splitlines()[-1]
+    assert "l2" in shown.stdout
+
+
+def test_the_time_is_estimated_from_runs_of_the_same_protocol(tiny, monkeypatch):
+    planned = []
+    plan = studies.plan
+    monkeypatch.setattr(studies, "plan", lambda **keywords: planned.append(plan(**keywords)) or planned[-1])
+    assert "estimated after the first seconds" in tiny("--seeds=0").stderr
+    shown = tiny("--seeds=1", "--optimizer=sgd:lr=0.1", "--dry-run")
+    assert "Time" in shown.stderr
+    assert "about " in shown.stderr
+    wall, steps = 0.0, 0
+    for spec in (s for run in planned[0].specs for s in (run, run.reference(), run.own_reference())):
+        status = json.loads((record_path("results", spec) / "status.json").read_text())
+        wall, steps = wall + status["wall_time_s"], steps + status["steps"]
+    assert estimate(planned[1]) == pytest.approx(sum(planned[1].steps) * wall / steps)

@@ -1,0 +1,123 @@
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import pytest
+
+from lopbench.cli.show import describe, type_text
+from lopbench.core.interfaces import KINDS, Perturbation
+from lopbench.core.manager import plugins
+from lopbench.core.registry import Distribution, Registration
+
+ALL = [entry for kind in KINDS for entry in plugins().registry.entries(kind)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base(Perturbation):
+    """A base.
+
+    Args:
+        shared: Told of by the base.
+        own: Overridden.
+    """
+
+    shared: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Base):
+    """Does a thing: as said here.
+
+    And there.
+
+    Args:
+        own: First line
+            and second, with name: in it.
+        must: Required.
+
+    Raises:
+        nothing: At all.
+    """
+
+    name: ClassVar[str] = "toy"
+    own: float = 1e-4
+    must: Literal["a", "b"]
+    sizes: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bare(Perturbation):
+    name: ClassVar[str] = "bare"
+    uses_boundaries: ClassVar[bool] = True
+
+
+def described(cls):
+    return describe(Registration("methods", cls.name, cls, "summary", Distribution("here", "1.0")))
+
+
+@pytest.mark.parametrize("entry", ALL, ids=lambda e: f"{e.kind}-{e.name}")
+def test_every_component_can_be_shown_and_documents_its_fields(entry):
+    value = describe(entry)
+    assert json.loads(json.dumps(value)) == value
+    fields = {field.name for field in dataclasses.fields(entry.load()) if field.init}
+    assert {field["name"] for field in value["fields"]} == fields
+    assert [field["name"] for field in value["fields"] if not field["description"]] == []
+    assert value["description"]
+
+
+def test_fields_have_types_defaults_and_what_the_docstrings_say():
+    assert described(Toy)["fields"] == [
+        {"name": "shared", "type": "whole number", "default": "1", "description": "Told of by the base."},
+        {
+            "name": "own",
+            "type": "number",
+            "default": "0.0001",
+            "description": "First line and second, with name: in it.",
+        },
+        {"name": "must", "type": "a | b", "default": None, "description": "Required."},
+        {"name": "sizes", "type": "whole number/...", "default": "1/2", "description": ""},
+    ]
+
+
+def test_the_description_ends_where_the_sections_begin():
+    assert described(Toy)["description"] == "Does a thing: as said here.\n\nAnd there."
+
+
+def test_a_class_without_docstring_has_no_description():
+    assert described(Bare)["description"] == ""
+
+
+def test_the_track_of_a_method_is_shown():
+    assert described(Bare)["track"] == "boundary-aware"
+    assert described(Toy)["track"] == "depends on its fields"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [(int | None, "whole number | none"), (bool, "true | false"), (str, "text"), (tuple[float, float], "number/...")],
+)
+def test_types_read_as_words(annotation, text):
+    assert type_text(annotation) == text
+
+
+def test_a_scenario_shows_its_profiles_and_the_default(lopbench):
+    shown = lopbench("show", "tinyimagenet40").stdout
+    assert "lite (default)" in shown
+    assert "full" in shown
+    assert "steps_per_task=10000" in shown
+    (value,) = json.loads(lopbench("show", "tinyimagenet40", "--format", "json").stdout)
+    assert value["profiles"]["full"]["steps_per_task"] == 10_000
+
+
+def test_a_method_shows_its_source_and_track(lopbench):
+    shown = lopbench("show", "cbp").stdout
+    assert "arXiv" in shown
+    assert "track boundary-free" in shown
+    assert "replacement_rate" in shown
+
+
+def test_an_unknown_name_suggests_the_nearest_of_all_kinds(lopbench):
+    shown = lopbench("show", "efective_rank")
+    assert shown.exit_code == 2
+    assert shown.stderr.startswith("Error: Unknown component 'efective_rank'. Did you mean 'effective_rank'")
