@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import filelock
 import torch
 from torch import Tensor
 
-from lopbench.core.errors import LopbenchError, ResultsError
+from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
 from lopbench.core.interfaces import Architecture, Metric, Perturbation, Scenario, Stream
 from lopbench.core.spec import RunSpec
 from lopbench.learner.learner import StackLearner
-from lopbench.results.record import Measurements, record_path, write_record
+from lopbench.results.record import Measurements, Outcome, record_path, write_record
 from lopbench.runner import environment
 from lopbench.runner.checkpoint import load_checkpoint, save_checkpoint
 
@@ -99,7 +100,6 @@ class Run:
         checkpoint_s: Seconds between checkpoints.
 
     Raises:
-        UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
         DataError: If the data set cannot feed the scenario.
     """
 
@@ -134,10 +134,12 @@ class Run:
         self._partial = results / ".partial" / spec.run_id
         self._checkpoint = self._partial / "checkpoint.safetensors"
         self._log = self._partial / "log.txt"
+        self._began = self._saved = time.perf_counter()
+        self._earlier_s = 0.0  #: Wall time of earlier sessions.
 
     # -- the whole run
 
-    def execute(self) -> tuple[Literal["completed", "diverged", "failed"], Path]:
+    def execute(self) -> tuple[Outcome, Path]:
         """Run to the end, resuming from a checkpoint if there is one, and publish the record.
 
         Returns:
@@ -145,54 +147,34 @@ class Run:
 
         Raises:
             ResultsError: If the results folder cannot be written to or its checkpoint is damaged.
+            UnsupportedError: If a component cannot serve the others, or memory runs out.
+            DataError: If the data set cannot feed the scenario.
         """
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ResultsError(
-                f"The results folder {self.results} cannot be written to: {error.strerror or error}. "
-                "Choose another with --results."
-            ) from error
-        with environment.numerics(self.spec.numerics, self.device):
-            self._load()
-        began = self._saved = time.perf_counter()
-        before = self.progress.wall_time_s
-        self.progress.sessions += 1
-        self.progress.started_utc = self.progress.started_utc or datetime.now(UTC).isoformat(timespec="seconds")
-        status: Literal["completed", "diverged", "failed"] = "completed"
-        failure: str | None = None
-        diverged_at: int | None = None
-        self._write_log(
-            f"session {self.progress.sessions} starts at task {self._task_index}, step {self.progress.step}"
-        )
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        done = self.progress.place * self.scenario.steps_per_task + self.progress.step
-        self.reporter.started(label(self.spec), len(self.places) * self.scenario.steps_per_task, done)
+            raise _unwritable(self.results, error) from error
+        self._began = self._saved = time.perf_counter()
         try:
-            with environment.numerics(self.spec.numerics, self.device):
-                self._train(lambda: before + time.perf_counter() - began)
-        except _DivergedError as error:
-            status, failure, diverged_at = "diverged", str(error), error.step
-        except (LopbenchError, KeyboardInterrupt):
+            outcome, failure, diverged_at = self._outcome()
+        except LopbenchError:
+            if not self._checkpoint.exists():
+                shutil.rmtree(self._partial, ignore_errors=True)
             raise
-        except Exception as error:
-            status, failure = "failed", f"{type(error).__name__}: {error}"
-            self._write_log(traceback.format_exc())
-        self._write_log(f"{status}" + (f": {failure}" if failure else ""))
+        self._write_log(outcome + (f": {failure}" if failure else ""))
         path = write_record(
             self.results,
             self.spec.to_json(),
             self.spec.run_id,
             environment.describe(self.device),
             {
-                "status": status,
+                "status": outcome,
                 "error": failure,
-                "wall_time_s": before + time.perf_counter() - began,
+                "wall_time_s": self._wall_time_s(),
                 "train_time_s": self.progress.train_time_s,
                 "steps": self.progress.place * self.scenario.steps_per_task + self.progress.step,
                 "peak_bytes": environment.peak_bytes(self.device),
-                "state_bytes": self.learner.state_bytes(),
+                "state_bytes": self.learner.state_bytes() if hasattr(self, "learner") else 0,
                 "started_utc": self.progress.started_utc,
                 "sessions": self.progress.sessions,
                 "diverged_at": diverged_at,
@@ -200,19 +182,68 @@ class Run:
             self.measurements,
             self._log,
         )
-        for leftover in self._partial.iterdir():
-            leftover.unlink()
-        self._partial.rmdir()
-        self.reporter.finished(label(self.spec), status, path)
-        return status, path
+        shutil.rmtree(self._partial, ignore_errors=True)  # the record is out: what stays behind is only untidy
+        self.reporter.finished(label(self.spec), outcome, path)
+        return outcome, path
+
+    def _outcome(self) -> tuple[Outcome, str | None, int | None]:
+        """Train to the end; returns how that went, what failed, and the step at which the loss stopped being finite.
+
+        Raises:
+            LopbenchError: If the fault is not the run's: there will be no record, and a checkpoint stays.
+        """
+        try:
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.device)
+            with environment.numerics(self.spec.numerics, self.device):
+                self._start()
+                self._train()
+        except _DivergedError as error:
+            return "diverged", str(error), error.step
+        except LopbenchError:
+            raise
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            # Says nothing about the method, and may end well elsewhere: no record, which would be for good.
+            raise UnsupportedError(
+                f"{label(self.spec)} does not fit into the memory of {self.device} ({str(error).partition('. ')[0]}); "
+                "make room, or choose another device or a smaller network."
+            ) from error
+        except Exception as error:
+            self._write_log(traceback.format_exc())
+            return "failed", f"{type(error).__name__}: {error}", None
+        return "completed", None, None
+
+    def _start(self) -> None:
+        """Make the learner, and bring it to where the checkpoint left it if there is one."""
+        checkpoint = load_checkpoint(self._checkpoint)
+        with self._fitting():
+            if checkpoint is not None:
+                self.progress = _Progress(**checkpoint[1]["progress"])
+        progress, steps = self.progress, self.scenario.steps_per_task
+        self._earlier_s = progress.wall_time_s
+        progress.sessions += 1
+        progress.started_utc = progress.started_utc or _now()
+        self._write_log(f"session {progress.sessions} starts at task {self._task_index}, step {progress.step}")
+        self.learner = self._new_learner()
+        with self._fitting():
+            if checkpoint is not None:
+                self._restore(checkpoint[0])
+        done = progress.place * steps + progress.step
+        self.reporter.started(label(self.spec), len(self.places) * steps, done)
+
+    def _wall_time_s(self) -> float:
+        return self._earlier_s + time.perf_counter() - self._began
 
     @property
     def _task_index(self) -> int:
         return self.places[min(self.progress.place, len(self.places) - 1)]
 
     def _write_log(self, message: str) -> None:
-        with self._log.open("a") as file:
-            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {message}\n")
+        try:
+            with self._log.open("a") as file:
+                file.write(f"{_now()} {message}\n")
+        except OSError as error:
+            raise _unwritable(self.results, error) from error
 
     def _new_learner(self) -> StackLearner:
         """Return a learner as it is before the task that the run has come to."""
@@ -235,13 +266,13 @@ class Run:
 
     # -- training
 
-    def _train(self, wall_time: Callable[[], float]) -> None:
+    def _train(self) -> None:
         steps = self.scenario.steps_per_task
         for place in range(self.progress.place, len(self.places)):
             index = self.places[place]
             if self.progress.step == 0:
                 self._begin_task(place, index)
-            self._train_task(index, wall_time)
+            self._train_task(index)
             self._end_task(index, (index + 1) * steps)
             self.progress.place, self.progress.step = place + 1, 0
 
@@ -264,7 +295,7 @@ class Run:
         losses = torch.zeros(shape, dtype=torch.float64, device=self.device)
         return losses, torch.zeros_like(losses)
 
-    def _train_task(self, index: int, wall_time: Callable[[], float]) -> None:
+    def _train_task(self, index: int) -> None:
         steps, every = self.scenario.steps_per_task, self.scenario.probe_every
         learner, batches, tasks = self.learner, self.batches, [self.task]
         losses, scores = self.losses, self.scores
@@ -288,7 +319,6 @@ class Run:
                 if diagnose:
                     self._diagnose(index, index * steps + step)
                 if now - self._saved > self.checkpoint_s:
-                    self.progress.wall_time_s = wall_time()
                     self._save()
                 looked = time.perf_counter()
 
@@ -316,6 +346,7 @@ class Run:
     # -- checkpoints
 
     def _save(self) -> None:
+        self.progress.wall_time_s = self._wall_time_s()
         tensors = {f"learner/{name}": value for name, value in self.learner.state_dict().items()}
         tensors.update({f"batches/{name}": value for name, value in self.batches.state_dict().items()})
         tensors.update(losses=self.losses, scores=self.scores)
@@ -324,15 +355,18 @@ class Run:
         save_checkpoint(self._checkpoint, tensors, {"progress": vars(self.progress)})
         self._saved = time.perf_counter()
 
-    def _load(self) -> None:
-        """Make the learner, and bring it to where the checkpoint left it, if there is one."""
-        found = load_checkpoint(self._checkpoint)
-        if found is None:
-            self.learner = self._new_learner()
-            return
-        tensors, header = found
-        self.progress = _Progress(**header["progress"])
-        self.learner = self._new_learner()
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        """Say what to do about a checkpoint that other code than this wrote."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise ResultsError(
+                f"The checkpoint {self._checkpoint} is of other code than this ({type(error).__name__}: {error}); "
+                "delete it to start that run from its beginning."
+            ) from error
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         index = self._task_index
         self.task = self.stream.task(index)
         self.learner.begin_task(index, first=True, reset_optimizer=False, zero_head=False)
@@ -342,6 +376,17 @@ class Run:
         self.losses, self.scores = tensors["losses"].to(self.device), tensors["scores"].to(self.device)
         arrays = {name: value.numpy() for name, value in _part(tensors, "measurements").items()}
         self.measurements = Measurements.from_arrays(arrays)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _unwritable(results: Path, error: OSError) -> ResultsError:
+    return ResultsError(
+        f"The results folder {results} cannot be written to: {error.strerror or error}. Make room or choose another "
+        "with --results, then run the same command again."
+    )
 
 
 def _part(tensors: Mapping[str, Tensor], section: str) -> dict[str, Tensor]:
@@ -369,10 +414,7 @@ def claimed(results: Path, spec: RunSpec, reporter: Reporter) -> Iterator[bool]:
             reporter.note(f"waiting for another process to finish {label(spec)}")
             lock.acquire()
     except OSError as error:
-        raise ResultsError(
-            f"The results folder {results} cannot be written to: {error.strerror or error}. "
-            "Choose another with --results."
-        ) from error
+        raise _unwritable(results, error) from error
     try:
         yield not record_path(results, spec).exists()
     finally:

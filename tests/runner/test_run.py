@@ -1,12 +1,70 @@
 """One run: what it records however it ends, and what it leaves behind."""
 
+import errno
 import itertools
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
 
+import pytest
 import torch
 
-from lopbench.runner import run
+from lopbench.core.errors import ResultsError, UnsupportedError
+from lopbench.core.interfaces import Perturbation
+from lopbench.core.manager import plugins
+from lopbench.core.registry import Distribution, Registration
+from lopbench.results.leaderboard import leaderboard
+from lopbench.runner import run, study
 
-FEW_STEPS = "tinyimagenet40:tasks=6,steps_per_task=2,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
+TINY = "tinyimagenet40:tasks=6,steps_per_task={},classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
+FEW_STEPS = TINY.format(4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble(Perturbation):
+    """Raises an error, or breaks the weights, where and when it is told to."""
+
+    name: ClassVar[str] = "trouble"
+    error: str = "runtime"
+    hook: str = "step"
+    at: int = 0
+
+    def _raise(self):
+        raise {
+            "runtime": RuntimeError("no luck"),
+            "memory": MemoryError("no room"),
+            "unsupported": UnsupportedError("trouble cannot serve this network"),
+            "interrupt": KeyboardInterrupt(),
+        }[self.error]
+
+    def configure(self, module, *, example, generator):
+        if self.hook == "configure":
+            self._raise()
+        return module
+
+    def after_step(self, learner, state):
+        if "host_step" not in state:
+            state["host_step"] = torch.zeros((), dtype=torch.int64)
+        if self.hook == "step" and int(state["host_step"]) == self.at:
+            if self.error == "nan":
+                for parameter in learner.parameters.values():
+                    parameter.fill_(torch.nan)
+            else:
+                self._raise()
+        state["host_step"] += 1
+
+
+@pytest.fixture
+def trouble(monkeypatch):
+    """Register `Trouble` for one test."""
+    methods = plugins().registry._entries["methods"]
+    entry = Registration("methods", "trouble", Trouble, "", Distribution("tests", "1"))
+    monkeypatch.setitem(methods, "trouble", entry)
+
+
+def log_of(record):
+    return (record.path / "log.txt").read_text()
 
 
 class Clock:
@@ -21,8 +79,180 @@ def test_checkpoints_are_taken_though_every_task_is_shorter_than_their_interval(
     saved = []
     monkeypatch.setattr(run, "save_checkpoint", lambda path, tensors, header: saved.append(dict(header["progress"])))
     monkeypatch.setattr(run, "time", Clock())
-    planned = make_study(scenario=FEW_STEPS)
-    run.execute(
-        planned.specs, results=planned.results, data=planned.images, device=torch.device("cpu"), checkpoint_s=15
-    )
+    planned = make_study(scenario=TINY.format(2))
+    study.execute(planned, checkpoint_s=15)
     assert len({progress["place"] for progress in saved}) > 1
+
+
+# -- how runs end
+
+
+def test_completed_run_records_its_times_steps_and_log(make_study, record_of):
+    planned = make_study(scenario=FEW_STEPS)
+    assert study.execute(planned) == []
+    record = record_of(planned, planned.specs[0])
+    status = record.status
+    assert record.outcome == "completed"
+    assert (status["error"], status["diverged_at"], status["sessions"]) == (None, None, 1)
+    assert status["steps"] == 24
+    assert 0 < status["train_time_s"] < status["wall_time_s"]
+    assert status["peak_bytes"] > status["state_bytes"] > 0
+    lines = log_of(record).splitlines()
+    assert "session 1 starts at task 0, step 0" in lines[0]
+    assert [line.split(" ")[2] for line in lines[1:-1]] == [f"{task}:" for task in range(6)]
+    assert lines[-1].endswith("completed")
+    reference = record_of(planned, planned.specs[0].reference())
+    assert reference.status["steps"] == 20
+    assert "session 1 starts at task 1, step 0" in log_of(reference)
+
+
+@pytest.mark.parametrize("look_s", [0.0, 0.25])
+def test_diverged_run_names_its_first_step_without_a_finite_loss(make_study, record_of, monkeypatch, look_s):
+    monkeypatch.setattr(run, "LOOK_S", look_s)
+    losses = []
+    step = run.StackLearner.step
+
+    def watched(self, *arguments):
+        out = step(self, *arguments)
+        losses.append(float(out[0]))
+        return out
+
+    monkeypatch.setattr(run.StackLearner, "step", watched)
+    planned = make_study(scenario=FEW_STEPS, optimizers=["sgd:lr=1e30"])
+    (spec,) = planned.specs
+    study.execute(replace(planned, pending=(spec,)))
+    record = record_of(planned, spec)
+    first = next(step for step, loss in enumerate(losses) if not abs(loss) < float("inf"))
+    assert record.outcome == "diverged"
+    assert record.status["diverged_at"] == first
+    assert record.status["train_time_s"] > 0
+    assert f"diverged: the loss was not finite at step {first}" in log_of(record)
+
+
+@pytest.mark.parametrize("at", [6, 7])  # in the middle and at the end of task 1
+def test_diverged_run_keeps_what_it_measured_and_counts_at_the_floor(make_study, record_of, trouble, at):
+    request = {"scenario": FEW_STEPS, "methods": [f"trouble:error=nan,at={at}", "none"]}
+    planned = make_study(**request)
+    assert study.execute(planned) == []
+    record = record_of(planned, planned.specs[0])
+    assert record.outcome == "diverged"
+    assert record.status["diverged_at"] == at + 1
+    finished = record.per_task("online_accuracy")
+    assert list(finished) == list(range((at + 1) // 4))
+    row = leaderboard(planned.results).set_index("method").loc[f"trouble:at={at},error=nan"]
+    assert row["diverged"] == 1
+    assert row["lifetime_online"] == pytest.approx((sum(finished.values()) + 0.5 * (6 - len(finished))) / 6)
+    fresh = record_of(planned, planned.specs[0].reference()).per_task("online_accuracy")
+    # Of the late tasks 1 to 5, the run has finished none or one.
+    gained = sum(finished[task] - 0.5 for task in finished if task >= 1)
+    assert row["retention"] == pytest.approx(gained / sum(score - 0.5 for score in fresh.values()))
+    assert make_study(**request).pending == ()
+
+
+@pytest.mark.parametrize(("hook", "at", "steps"), [("step", 9, 9), ("configure", 0, 0)])
+def test_failed_run_is_recorded_with_its_error_and_the_others_go_on(make_study, record_of, trouble, hook, at, steps):
+    planned = make_study(scenario=FEW_STEPS, methods=[f"trouble:hook={hook},at={at}", "none"])
+    assert study.execute(planned) == []
+    record = record_of(planned, planned.specs[0])
+    assert record.outcome == "failed"
+    assert record.status["error"] == "RuntimeError: no luck"
+    assert record.status["steps"] == steps
+    assert record.status["sessions"] == 1
+    assert record.status["started_utc"]
+    assert list(record.per_task("online_accuracy")) == list(range(steps // 4))
+    assert "Traceback (most recent call last)" in log_of(record)
+    assert record_of(planned, planned.specs[1]).outcome == "completed"
+    assert make_study(scenario=FEW_STEPS, methods=[f"trouble:hook={hook},at={at}", "none"]).pending == ()
+
+
+@pytest.mark.parametrize("hook", ["step", "configure"])
+@pytest.mark.parametrize("error", ["unsupported", "memory"])
+def test_refused_run_leaves_no_record_and_the_others_go_on(make_study, record_of, trouble, error, hook):
+    planned = make_study(scenario=FEW_STEPS, methods=[f"trouble:error={error},hook={hook}", "none"])
+    refused = study.execute(planned)
+    assert [spec for spec, _ in refused] == [planned.specs[0], planned.specs[0].own_reference()]
+    expected = {"unsupported": "trouble cannot serve this network", "memory": "does not fit into the memory of cpu"}
+    assert all(expected[error] in reason for _, reason in refused)
+    assert not run.record_path(planned.results, planned.specs[0]).exists()
+    assert record_of(planned, planned.specs[1]).outcome == "completed"
+
+
+def test_refusal_is_told_to_the_reporter(make_study, trouble):
+    notes = []
+
+    class Notes(run.Quiet):
+        def note(self, message):
+            notes.append(message)
+
+    planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=unsupported"])
+    study.execute(replace(planned, pending=planned.specs), Notes())
+    assert notes == ["trouble:error=unsupported, mlp:depth=2,width=16, seed 0: trouble cannot serve this network"]
+
+
+# -- folders that cannot be written to
+
+
+def test_results_folder_under_a_file_is_one_sentence(make_study, tmp_path):
+    (tmp_path / "file").write_text("")
+    planned = make_study(tmp_path / "file" / "results", scenario=FEW_STEPS)
+    with pytest.raises(ResultsError, match=r"file/results cannot be written to: Not a directory\. Make room or choose"):
+        study.execute(planned)
+
+
+def test_folder_with_too_little_room_is_refused_before_anything_is_done(make_study, monkeypatch):
+    monkeypatch.setattr(study, "MIN_FREE_BYTES", 2**80)
+    planned = make_study(scenario=FEW_STEPS)
+    with pytest.raises(ResultsError, match=r"has \d+ MiB free and needs"):
+        study.execute(planned)
+    assert not planned.results.exists()
+
+
+class Full:
+    """Lets files be opened for writing a number of times, then says that the disk is full."""
+
+    def __init__(self, monkeypatch, left):
+        self.left = left
+        opened = Path.open
+
+        def open_(path, mode="r", *arguments, **options):
+            if mode[0] in "wa":
+                self.left -= 1
+                if self.left < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return opened(path, mode, *arguments, **options)
+
+        monkeypatch.setattr(Path, "open", open_)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 5, 13, 20])
+def test_full_disk_is_one_sentence_and_a_rerun_finishes(make_study, record_of, monkeypatch, tmp_path, left):
+    whole = make_study(tmp_path / "whole", scenario=FEW_STEPS)
+    study.execute(replace(whole, pending=whole.specs))
+    planned = make_study(scenario=FEW_STEPS)
+    planned = replace(planned, pending=planned.specs)
+    monkeypatch.setattr(run, "LOOK_S", 0.0)
+    with monkeypatch.context() as patch:
+        Full(patch, left)
+        with pytest.raises(ResultsError, match="No space left on device"):
+            study.execute(planned, checkpoint_s=0.0)
+    assert not run.record_path(planned.results, planned.specs[0]).exists()
+    kept = list(planned.results.rglob("checkpoint.*"))
+    assert [path.name for path in kept] == ["checkpoint.safetensors"] * (left >= 2)
+    study.execute(planned)
+    record = record_of(planned, planned.specs[0])
+    assert record.measurements_digest == record_of(whole, whole.specs[0]).measurements_digest
+    assert record.status["sessions"] == 1 + (left >= 2)
+
+
+def test_checkpoint_of_other_code_is_refused_with_its_path(make_study, trouble, monkeypatch):
+    monkeypatch.setattr(run, "LOOK_S", 0.0)
+    planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=interrupt,at=5"])
+    with pytest.raises(KeyboardInterrupt):
+        study.execute(planned, checkpoint_s=0.0)
+    (path,) = planned.results.rglob("checkpoint.safetensors")
+    tensors, header = run.load_checkpoint(path)
+    del tensors["learner/parameter/out.weight"]
+    run.save_checkpoint(path, tensors, header)
+    with pytest.raises(ResultsError, match=r"checkpoint.safetensors is of other code than this \(KeyError"):
+        study.execute(planned)
+    assert path.exists()
