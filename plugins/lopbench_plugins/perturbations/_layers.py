@@ -22,6 +22,6 @@ def is_norm(module: nn.Module) -> bool:
 def replace(module: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
     """Put each value of ``replacements`` in place of its key, wherever it hangs inside ``module``, in place."""
     for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if child in replacements:
-                setattr(parent, name, replacements[child])
+        for name, child in parent._modules.items():  # `named_children` leaves out a second name of the same module
+            if child is not None and child in replacements:
+                parent._modules[name] = replacements[child]

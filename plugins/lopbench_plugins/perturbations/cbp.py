@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,7 +103,7 @@ class ContinualBackprop(Perturbation):
             self._start(learner, groups, state)
         state["age"] += 1
         self._measure(groups, state)
-        counts = self._counts([group.size for group in groups], state)
+        counts = self.count([group.size for group in groups], state)
         if any(any(row) for row in counts):
             self._replace(groups, state, counts)
 
@@ -112,14 +113,7 @@ class ContinualBackprop(Perturbation):
         state["age"] = units.long()
         state["utility"] = units.clone()
         state["mean_activation"] = units.clone()
-        # How many units are mature follows from how many were replaced when. Kept on the host, it is known without
-        # waiting for the device. All replicas replace alike unless each throws its own dice.
-        rows = 1 if self.accumulate else learner.replicas
-        state["host_step"] = torch.zeros((), dtype=torch.int64)
-        state["host_share"] = torch.zeros(rows, len(groups), dtype=torch.float64)
-        #: The units replaced in each of the last ``maturity`` steps, at index step modulo ``maturity``, and their sum.
-        state["host_replaced"] = torch.zeros(self.maturity, rows, len(groups), dtype=torch.int32)
-        state["host_immature"] = torch.zeros(rows, len(groups), dtype=torch.int64)
+        self.start_counting(state, learner.replicas, len(groups))
         if self.bias_transfer:
             for group, mean in zip(groups, units.split([group.size for group in groups], dim=1), strict=True):
                 # Replaces nothing, but refuses now what it would refuse at the first replacement.
@@ -128,7 +122,7 @@ class ContinualBackprop(Perturbation):
     def _measure(self, groups: Sequence[Units], state: State) -> None:
         """Update running mean and utility of all units in place, from the last batch and the weights after it."""
         activations = [group.activation for group in groups]  # (R, N, D) each
-        state["mean_activation"].lerp_(torch.cat([h.mean(dim=1) for h in activations], dim=1), 1 - self.decay)
+        state["mean_activation"].lerp_(torch.cat([_mean(h, 1) for h in activations], dim=1), 1 - self.decay)
         state["utility"].lerp_(self._utility(groups, activations, state), 1 - self.decay)
 
     def _utility(self, groups: Sequence[Units], activations: list[Tensor], state: State) -> Tensor:
@@ -139,15 +133,15 @@ class ContinualBackprop(Perturbation):
                 row.uniform_(generator=generator)
             return value
         if self.utility == "contribution":
-            value = torch.cat([h.abs().mean(dim=1) for h in activations], dim=1)
+            value = torch.cat([_mean(h.abs(), 1) for h in activations], dim=1)
         elif self.utility in _USES_DEVIATION:
             means = (state["mean_activation"] / self._correction(state)).split([g.size for g in groups], dim=1)
-            deviations = [(h - f.unsqueeze(1)).abs_().mean(dim=1) for h, f in zip(activations, means, strict=True)]
+            deviations = [_mean((h - f.unsqueeze(1)).abs_(), 1) for h, f in zip(activations, means, strict=True)]
             value = torch.cat(deviations, dim=1)
         if self.utility in _USES_OUTGOING:
-            value *= torch.cat([group.outgoing().abs_().mean(dim=2) for group in groups], dim=1)
+            value *= torch.cat([_mean(group.outgoing().abs_(), 2) for group in groups], dim=1)
         if self.utility in _USES_INCOMING:
-            value /= torch.cat([group.incoming().abs_().mean(dim=2) for group in groups], dim=1)
+            value /= torch.cat([_mean(group.incoming().abs_(), 2) for group in groups], dim=1)
         return value
 
     def _correction(self, state: State) -> Tensor:
@@ -155,27 +149,41 @@ class ContinualBackprop(Perturbation):
         age = state["age"]
         return (1 - self.decay ** age.double()).to(state["utility"])
 
-    def _counts(self, sizes: list[int], state: State) -> list[list[int]]:
+    def start_counting(self, state: State, replicas: int, groups: int) -> None:
+        """Put the counters of `count` into ``state``.
+
+        How many units are mature follows from how many were replaced when. Kept on the host, it is known without
+        waiting for the device. All replicas replace alike unless each throws its own dice.
+        """
+        rows = 1 if self.accumulate else replicas
+        state["host_step"] = torch.zeros((), dtype=torch.int64)
+        state["host_share"] = torch.zeros(rows, groups, dtype=torch.float64)
+        # What was replaced in each of the last ``maturity`` steps, at index step modulo ``maturity``, and the sum.
+        state["host_replaced"] = torch.zeros(self.maturity, rows, groups, dtype=torch.int64)
+        state["host_immature"] = torch.zeros(rows, groups, dtype=torch.int64)
+
+    def count(self, sizes: list[int], state: State) -> list[list[int]]:
         """Return how many units of each group to replace now, a row for each replica or one for all of them."""
         step = int(state["host_step"].add_(1))
         if step <= self.maturity:
             return []
-        share, immature = state["host_share"], state["host_immature"]
-        expected = (torch.tensor(sizes) - immature).double() * self.replacement_rate
+        # NumPy shares the memory, and takes a tenth of the time for so few numbers.
+        share, immature = state["host_share"].numpy(), state["host_immature"].numpy()
+        expected = (np.array(sizes) - immature) * self.replacement_rate
         if self.accumulate:
             share += expected
-            counts = share.long()
+            counts = share.astype(np.int64)
             share -= counts
         else:
             device = state["age"].device
             rows = [torch.rand(len(sizes), generator=g, device=device, dtype=torch.float64) for g in state.generators]
-            draws = torch.stack(rows).cpu()
-            counts = torch.where(expected < 1, draws < expected, expected.long())
+            draws = torch.stack(rows).cpu().numpy()
+            counts = np.where(expected < 1, draws < expected, expected).astype(np.int64)
         if self.maturity > 0:
-            oldest = state["host_replaced"][step % self.maturity]  # these units mature with the next step
+            oldest = state["host_replaced"].numpy()[step % self.maturity]  # mature from the next step on
             immature += counts - oldest
-            oldest.copy_(counts)
-        return [[int(count) for count in row] for row in counts.tolist()]
+            oldest[:] = counts
+        return [[int(count) for count in row] for row in counts]
 
     def _replace(self, groups: Sequence[Units], state: State, counts: list[list[int]]) -> None:
         """Replace, in every replica and group, the given number of mature units of the lowest utility."""
@@ -200,3 +208,8 @@ class ContinualBackprop(Perturbation):
             group.reset(mask, bias="zero", transfer_mean=means[:, units] if self.bias_transfer else None)
         for name in ("age", "utility", "mean_activation"):
             state[name].masked_fill_(chosen, 0)
+
+
+def _mean(values: Tensor, dim: int) -> Tensor:
+    """Return the mean over ``dim``, in a third of the time of torch's on the CPU."""
+    return values.sum(dim=dim) / values.shape[dim]

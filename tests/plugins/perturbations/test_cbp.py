@@ -2,17 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
+from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.spec import OptimizerSpec
 from lopbench.learner.fresh import FreshPool
-from lopbench.learner.learner import StackLearner
-from lopbench_plugins.perturbations.cbp import ContinualBackprop
+from lopbench.learner.learner import MethodState, StackLearner
+from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
@@ -35,26 +39,26 @@ class Regression:
 def test_recorded_run_of_the_authors_code_is_reproduced(case, replicas, steps, monkeypatch):
     with np.load(GOLDEN / f"{case}.npz", allow_pickle=False) as archive:
         golden = {key: torch.from_numpy(value) for key, value in archive.items() if key != "hyperparameters"}
-        settings = json.loads(str(archive["hyperparameters"]))
+        recipe = json.loads(str(archive["hyperparameters"]))
     method = ContinualBackprop(
-        replacement_rate=settings["replacement_rate"],
-        decay=settings["decay_rate"],
-        maturity=settings["maturity_threshold"],
-        utility=settings["utility"],
-        accumulate=settings["accumulate"],
+        replacement_rate=recipe["replacement_rate"],
+        decay=recipe["decay_rate"],
+        maturity=recipe["maturity_threshold"],
+        utility=recipe["utility"],
+        accumulate=recipe["accumulate"],
     )
-    if settings["optimizer"] == "sgd":
-        optimizer = OptimizerSpec(kind="sgd", lr=settings["step_size"])
+    if recipe["optimizer"] == "sgd":
+        optimizer = OptimizerSpec(kind="sgd", lr=recipe["step_size"])
     else:
-        optimizer = OptimizerSpec(kind="adam", lr=settings["step_size"])
+        optimizer = OptimizerSpec(kind="adam", lr=recipe["step_size"])
     where = replicas // 2  # the recorded run; the others are different ones
 
     def build(generator):
-        hidden = nn.Linear(20, settings["hidden"])
-        out = nn.Linear(settings["hidden"], 1)
+        hidden = nn.Linear(20, recipe["hidden"])
+        out = nn.Linear(recipe["hidden"], 1)
         for parameter in (*hidden.parameters(), *out.parameters()):
             nn.init.uniform_(parameter, -0.2, 0.2, generator=generator)
-        return nn.Sequential(hidden, ACTIVATIONS[settings["activation"]](), out)
+        return nn.Sequential(hidden, ACTIVATIONS[recipe["activation"]](), out)
 
     learner = StackLearner(
         build=build,
@@ -88,7 +92,7 @@ def test_recorded_run_of_the_authors_code_is_reproduced(case, replicas, steps, m
     history = {"loss": [], "utility": [], "age": [], "mean_activation": []}
     due = dict(replaced)
     assert len(due) == len(replaced)
-    for step in range(steps):  # noqa: B007 (read in ``take``)
+    for step in range(steps):
         if step in due:
             # Dead units tie at utility zero, which topk settled arbitrarily. This is below the rounding of any other.
             state["utility"][where, due[step]] -= 1e-12
@@ -103,10 +107,246 @@ def test_recorded_run_of_the_authors_code_is_reproduced(case, replicas, steps, m
     recorded = {name: golden[name][:steps] for name in ours}
     assert torch.equal(ours["age"], recorded["age"])
     old = ours["age"] > 0  # the recorded utility of a replaced unit is the one for which it was chosen
-    ours["utility"] /= (1 - settings["decay_rate"] ** ours["age"].double()).clamp(min=1e-3)
+    ours["utility"] /= (1 - recipe["decay_rate"] ** ours["age"].double()).clamp(min=1e-3)
     torch.testing.assert_close(ours["utility"][old], recorded["utility"][old], atol=1e-5, rtol=0)
     torch.testing.assert_close(ours["mean_activation"], recorded["mean_activation"], atol=1e-5, rtol=0)
     torch.testing.assert_close(ours["loss"], recorded["loss"], atol=1e-5, rtol=1e-5)
     if steps == len(golden["x"]):
         for short, name in names.items():
             torch.testing.assert_close(learner.parameters[name][where], golden[f"{short}_T"], atol=1e-5, rtol=0)
+
+
+def single_layer(activation=nn.ReLU, width=4):
+    """Return a builder of a network of ``width`` hidden units on four inputs, with one output."""
+
+    def build(generator):
+        with rng.isolated(generator):
+            return nn.Sequential(nn.Linear(4, width), activation(), nn.Linear(width, 1))
+
+    return build
+
+
+#: Trains, and moves nothing.
+STILL = OptimizerSpec(kind="sgd", lr=1e-30)
+
+
+def regression_learner(method, *, build=None, optimizer=STILL):
+    return StackLearner(
+        build=build or single_layer(),
+        seeds=[0],
+        methods=[method],
+        optimizer=optimizer,
+        input_shape=(4,),
+        outputs=1,
+        dtype=torch.float64,
+    )
+
+
+def train(learner, inputs, steps=1):
+    targets = torch.zeros(len(inputs), 1, dtype=torch.float64)
+    for _ in range(steps):
+        learner.step([(inputs, targets)] * learner.replicas, [Regression()] * learner.replicas)
+
+
+@pytest.mark.parametrize("utility", get_args(Utility))
+def test_utility_is_the_published_formula(utility):
+    # decay=0: the means are those of the batch, so that "h - f" is the deviation from the batch's mean.
+    learner = regression_learner(ContinualBackprop(utility=utility, decay=0.0))
+    inputs = torch.randn(8, 4, generator=rng.derive(0, "x"), dtype=torch.float64)
+    with torch.no_grad():
+        h = learner.module[1](learner.module[0](inputs))
+    train(learner, inputs)
+    w_in = learner.parameters["0.weight"][0].abs().mean(dim=1)
+    w_out = learner.parameters["2.weight"][0].abs().mean(dim=0)
+    deviation = (h - h.mean(dim=0)).abs().mean(dim=0)
+    uniform = torch.rand(4, generator=rng.derive(0, "method", 0, "cbp"), dtype=torch.float64)
+    expected = {
+        "weight": w_out,
+        "contribution": w_out * h.abs().mean(dim=0),
+        "adaptation": 1 / w_in,
+        "zero_contribution": w_out * deviation,
+        "adaptable_contribution": w_out * deviation / w_in,
+        "feature_by_input": deviation / w_in,
+        "random": uniform,
+    }[utility]
+    torch.testing.assert_close(learner.states[0]["utility"][0], expected, rtol=1e-12, atol=0)
+
+
+def test_running_mean_of_a_constant_is_the_constant():
+    learner = regression_learner(ContinualBackprop(decay=0.9, replacement_rate=1e-9))
+    learner.parameters["0.weight"].zero_()
+    learner.parameters["0.bias"].fill_(1.0)
+    train(learner, torch.randn(3, 4, dtype=torch.float64, generator=rng.derive(0, "x")), steps=200)
+    state = learner.states[0]
+    torch.testing.assert_close(state["mean_activation"], torch.ones(1, 4, dtype=torch.float64), rtol=1e-8, atol=0)
+
+
+class Ages:
+    """The count of replacements, worked out from the age of every unit."""
+
+    def __init__(self, size, maturity):
+        self.ages = [0] * size
+        self.maturity = maturity
+
+    def advance(self):
+        """Return the number of mature units after one more step."""
+        self.ages = [age + 1 for age in self.ages]
+        return sum(age > self.maturity for age in self.ages)
+
+    def replace(self, count):
+        mature = [i for i, age in enumerate(self.ages) if age > self.maturity]
+        assert len(mature) >= count
+        for i in mature[:count]:
+            self.ages[i] = 0
+
+
+@given(st.floats(0.001, 1.0), st.integers(0, 7), st.booleans(), st.lists(st.integers(1, 9), min_size=1, max_size=3))
+@settings(deadline=None, max_examples=40)
+def test_count_of_replacements_follows_the_ages_of_the_units(rate, maturity, accumulate, sizes):
+    method = ContinualBackprop(replacement_rate=rate, maturity=maturity, accumulate=accumulate)
+    state = MethodState([rng.derive(0, "method")])
+    state["age"] = torch.zeros(1, sum(sizes), dtype=torch.int64)
+    method.start_counting(state, replicas=1, groups=len(sizes))
+    groups = [Ages(size, maturity) for size in sizes]
+    totals = [0.0] * len(sizes)
+    done = [0] * len(sizes)
+    for _ in range(40):
+        mature = [group.advance() for group in groups]
+        counts = method.count(sizes, state)
+        for i, group in enumerate(groups):
+            expected = rate * mature[i]
+            count = counts[0][i] if counts else 0
+            totals[i] += expected
+            done[i] += count
+            group.replace(count)
+            if accumulate:
+                assert abs(done[i] - totals[i]) < 1 + 1e-9
+            elif expected < 1:
+                assert count in (0, 1)
+            else:
+                assert count == int(expected)
+
+
+def test_share_of_a_unit_is_a_probability_where_shares_do_not_accumulate():
+    method = ContinualBackprop(replacement_rate=0.05, maturity=0, accumulate=False)
+    state = MethodState([rng.derive(seed, "method") for seed in range(2)])
+    state["age"] = torch.zeros(2, 5, dtype=torch.int64)
+    method.start_counting(state, replicas=2, groups=1)
+    counts = torch.tensor([method.count([5], state) for _ in range(2000)])[:, :, 0].double()  # (2000, 2)
+    assert not torch.equal(counts[:, 0], counts[:, 1])  # each replica throws its own dice
+    # Standard deviation of the mean of 2000 draws of probability 1/4: 0.0097.
+    assert (counts.mean(dim=0) - 0.25).abs().max() < 0.04
+
+
+def test_no_immature_unit_is_replaced_and_the_least_useful_mature_one_is():
+    learner = regression_learner(ContinualBackprop(replacement_rate=0.25, maturity=5, decay=0.0, utility="weight"))
+    learner.parameters["2.weight"].copy_(torch.tensor([4.0, 1.0, 3.0, 2.0]))
+    inputs = torch.randn(3, 4, dtype=torch.float64, generator=rng.derive(0, "x"))
+    train(learner, inputs, steps=5)
+    assert learner.states[0]["age"].tolist() == [[5, 5, 5, 5]]
+    train(learner, inputs)
+    assert learner.states[0]["age"].tolist() == [[6, 0, 6, 6]]
+    # Three mature units are three quarters of a unit; the fourth quarter comes with the next step.
+    train(learner, inputs)
+    assert learner.states[0]["age"].tolist() == [[7, 1, 7, 7]]
+    train(learner, inputs)
+    assert learner.states[0]["age"].tolist() == [[8, 2, 8, 0]]
+
+
+def test_transfer_makes_the_replacement_of_a_constant_unit_leave_the_outputs_alone():
+    inputs = torch.randn(16, 4, dtype=torch.float64, generator=rng.derive(0, "x"))
+    outputs = {}
+    for transfer in (False, True):
+        method = ContinualBackprop(
+            replacement_rate=0.25, maturity=5, utility="zero_contribution", bias_transfer=transfer
+        )
+        learner = regression_learner(method)
+        learner.parameters["0.weight"][0, 2] = 0.0  # a constant unit, of utility zero
+        learner.parameters["0.bias"][0, 2] = 1.5
+        before = learner.module(inputs).detach()
+        train(learner, inputs, steps=6)
+        assert learner.states[0]["age"].tolist() == [[6, 6, 0, 6]]
+        outputs[transfer] = (learner.module(inputs) - before).detach().abs().max()
+    assert outputs[True] < 1e-12
+    assert outputs[False] > 0.01
+
+
+def test_replacement_of_a_dead_unit_leaves_the_outputs_alone_without_transfer():
+    inputs = torch.randn(16, 4, dtype=torch.float64, generator=rng.derive(0, "x"))
+    learner = regression_learner(ContinualBackprop(replacement_rate=0.25, maturity=5))
+    learner.parameters["0.bias"][0, 2] = -100.0
+    before = learner.module(inputs).detach()
+    train(learner, inputs, steps=6)
+    assert learner.states[0]["age"].tolist() == [[6, 6, 0, 6]]
+    assert learner.parameters["0.bias"][0, 2] == 0
+    assert learner.parameters["0.weight"][0, 2].abs().min() > 0
+    torch.testing.assert_close(learner.module(inputs).detach(), before, rtol=0, atol=1e-14)
+
+
+def test_optimizer_forgets_replaced_units_alone():
+    learner = regression_learner(
+        ContinualBackprop(replacement_rate=0.25, maturity=5),
+        build=single_layer(nn.Tanh),
+        optimizer=OptimizerSpec(kind="adam", lr=1e-3),
+    )
+    inputs = torch.randn(16, 4, dtype=torch.float64, generator=rng.derive(0, "x"))
+    train(learner, inputs, steps=6)
+    replaced = learner.states[0]["age"][0] == 0
+    assert replaced.sum() == 1
+    moments = {k: v for k, v in learner.optimizer.state_dict().items() if k.endswith(("exp_avg", "exp_avg_sq"))}
+    for name, value in moments.items():
+        if name.startswith("2.bias"):
+            continue
+        rows = value.view(1, 4).T if name.startswith("2.weight") else value.view(4, -1)
+        assert torch.equal(rows.abs().amax(dim=1) == 0, replaced), name
+    assert any(name.startswith("2.weight") for name in moments)
+
+
+def test_transfer_into_a_layer_without_bias_is_refused_at_the_first_step():
+    def build(generator):
+        with rng.isolated(generator):
+            return nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1, bias=False))
+
+    learner = regression_learner(ContinualBackprop(bias_transfer=True), build=build)
+    with pytest.raises(UnsupportedError, match="bias"):
+        train(learner, torch.randn(2, 4, dtype=torch.float64, generator=rng.derive(0, "x")))
+
+
+def test_channels_behind_normalisation_pooling_and_flattening_are_replaced(runner):
+    def build(generator):
+        with rng.isolated(generator):
+            return nn.Sequential(
+                nn.Conv2d(1, 4, 3, padding=1, bias=False),
+                nn.BatchNorm2d(4),
+                nn.ReLU(),
+                nn.Conv2d(4, 5, 3, padding=1),
+                nn.ReLU(),
+                nn.AvgPool2d(2),
+                nn.Flatten(),
+                nn.Linear(20, 3),
+            )
+
+    trained = runner([ContinualBackprop(replacement_rate=0.2, maturity=3)], build=build).run(4)
+    age = trained.learner.states[0]["age"][0]
+    assert age.shape == (9,)
+    assert (age[:4] == 0).sum() == 0  # 0.8 of a unit is due
+    (channel,) = (age[4:] == 0).nonzero().flatten().tolist()
+    columns = trained.learner.parameters["7.weight"][0].view(3, 5, 4).abs().amax(dim=(0, 2))
+    assert (columns == 0).nonzero().flatten().tolist() == [channel]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"replacement_rate": -0.1},
+        {"replacement_rate": 1.1},
+        {"replacement_rate": float("nan")},
+        {"decay": 1.0},
+        {"decay": -0.1},
+        {"maturity": -1},
+        {"utility": "usefulness"},
+    ],
+)
+def test_fields_out_of_range_are_refused(fields):
+    with pytest.raises(InvalidInputError, match=f"{next(iter(fields))}.*got"):
+        ContinualBackprop(**fields)

@@ -1,0 +1,114 @@
+"""What must hold for every registered method."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import lopbench_plugins.perturbations
+from lopbench.core.errors import UnsupportedError
+from lopbench.core.interfaces import Perturbation
+from lopbench.core.manager import build_manager
+from lopbench.core.registry import Distribution
+
+PLUGINS = build_manager(load_entry_points=False)
+PLUGINS.register(lopbench_plugins.perturbations, name="perturbations", distribution=Distribution("lopbench", "0"))
+METHODS = {name: PLUGINS.registry.get("methods", name).load() for name in PLUGINS.registry.names("methods")}
+
+#: The fields of strength zero; None for a method that has no strength.
+ZERO = {
+    "cbp": {"replacement_rate": 0.0},
+    "dropout": {"p": 0.0},
+    "head_reset": {"layers": 0},
+    "l2": {"strength": 0.0},
+    "layernorm": None,
+    "noisy_sgd": {"scale": 0.0},
+    "reset": None,
+    "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
+    "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
+}
+#: Fields for which 25 steps are enough to see the method act.
+STRONG = {
+    "cbp": [
+        {"replacement_rate": 0.02, "maturity": 5},
+        {"replacement_rate": 0.02, "maturity": 5, "accumulate": False, "utility": "random", "bias_transfer": True},
+    ],
+    "noisy_sgd": [{"scale": 0.1, "decay": 0.9}],
+    "shrink_and_perturb_step": [{"weight_decay": 0.1, "std": 0.01}],
+    "l2": [{"strength": 0.1}],
+    "head_reset": [{"layers": 2}],
+}
+CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
+TOGETHER = [(name, fields) for name, fields in CASES if METHODS[name].replica_aware]
+
+
+def same(ours, theirs, *sections):
+    """Assert that two snapshots agree to the bit, in all sections or in those named."""
+    ours, theirs = (
+        {k: v for k, v in snapshot.items() if not sections or k.split("/")[0] in sections}
+        for snapshot in (ours, theirs)
+    )
+    assert ours.keys() == theirs.keys()
+    assert [k for k in ours if not torch.equal(ours[k], theirs[k])] == []
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if ZERO[name] is not None])
+def test_strength_zero_is_bit_identical_to_no_method(name, runner):
+    method = METHODS[name](**ZERO[name])
+    assert not method.active
+    without = runner([]).run(30, boundary_every=10).snapshot()
+    same(runner([method]).run(30, boundary_every=10).snapshot(), without, "parameter", "optimizer", "buffer")
+
+
+@pytest.mark.parametrize(("name", "fields"), CASES)
+def test_method_changes_the_run(name, fields, runner):
+    ours = runner([METHODS[name](**fields)]).run(25, boundary_every=10).learner.parameters
+    theirs = runner([]).run(25, boundary_every=10).learner.parameters
+    assert any(not torch.equal(ours[k], theirs[k]) for k in theirs if k in ours)
+
+
+@pytest.mark.parametrize(("name", "fields"), TOGETHER)
+def test_three_replicas_together_equal_three_alone(name, fields, runner):
+    method = METHODS[name](**fields)
+    together = runner([method], seeds=(3, 4, 5), dtype=torch.float64).run(25, boundary_every=10).learner.parameters
+    for replica, seed in enumerate((3, 4, 5)):
+        alone = runner([method], seeds=(seed,), dtype=torch.float64).run(25, boundary_every=10).learner.parameters
+        for key, value in alone.items():
+            torch.testing.assert_close(together[key][replica], value[0], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.replica_aware])
+def test_method_that_is_not_replica_aware_is_refused_for_several_replicas(name, runner):
+    with pytest.raises(UnsupportedError):
+        runner([METHODS[name]()], seeds=(0, 1))
+
+
+@pytest.mark.parametrize(("name", "fields"), CASES)
+def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(name, fields, runner):
+    method = METHODS[name](**fields)
+    whole = runner([method]).run(13, boundary_every=5)
+    saved = whole.snapshot()
+    resumed = runner([method])
+    resumed.learner.load_state_dict(saved)
+    resumed.step = whole.step
+    same(resumed.run(12, boundary_every=5).snapshot(), whole.run(12, boundary_every=5).snapshot())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_acts_at_boundaries_only_if_it_declares_them(name):
+    method = METHODS[name]
+    assert (method.on_task_start is not Perturbation.on_task_start) == method.uses_boundaries
+    assert method().track == ("boundary-aware" if method.uses_boundaries else "boundary-free")
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.uses_boundaries])
+def test_method_that_declares_no_boundaries_does_not_see_them(name, runner):
+    fields = STRONG.get(name, [{}])[0]
+    method = METHODS[name](**fields)
+    same(runner([method]).run(25, boundary_every=10).snapshot(), runner([method]).run(25).snapshot())
+
+
+def test_listing_methods_imports_no_torch():
+    code = "import sys, lopbench_plugins.perturbations; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
