@@ -55,7 +55,7 @@ def test_the_version_is_the_distributions(lopbench):
     ids=" ".join,
 )
 def test_a_usage_error_exits_with_2_and_leaves_stdout_empty(lopbench, arguments):
-    shown = lopbench(*arguments.split())
+    shown = lopbench(*arguments)
     assert shown.exit_code == 2
     assert shown.stdout == ""
     assert shown.stderr

@@ -1,0 +1,119 @@
+import re
+import shlex
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from lopbench.cli import cli
+from lopbench.core.manager import plugins
+from lopbench.core.registry import Distribution
+from lopbench.data.procedural import procedural_images
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+SHELL = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
+PYTHON = [block for language, block in BLOCKS if language == "python"]
+TEST_COMMAND = "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
+
+
+COMMANDS = [
+    words[index + 1 :]
+    for words in (shlex.split(line) for line in SHELL)
+    for index, word in enumerate(words)
+    if word.endswith("bin/lopbench")
+]
+
+
+@pytest.fixture
+def few_images(monkeypatch, tmp_path):
+    images = procedural_images(classes=30, train=50, test=4)
+    monkeypatch.setattr("lopbench.runner.study.load_images", lambda name, **_: images)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def plugin():
+    """Return a function that runs a block as a module and registers it as a plugin, for the time of the test."""
+    loaded = plugins()
+    modules = []
+
+    def load(block):
+        module = types.ModuleType("lopbench_clip")
+        sys.modules[module.__name__] = module
+        modules.append(module)
+        exec(compile(block, module.__name__, "exec"), vars(module))
+        loaded.register(module, name="clip", distribution=Distribution("lopbench-clip", "1.0"))
+        return module
+
+    yield load
+    for module in modules:
+        del sys.modules[module.__name__]
+        loaded.manager.unregister(module)
+        del loaded.registry._entries["methods"]["clip"]
+
+
+def test_there_is_something_to_test():
+    assert len(COMMANDS) >= 10
+    assert len(PYTHON) == 2
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_every_command_is_understood(arguments, few_images):
+    # What would train is planned only; what needs a network or results is only parsed.
+    more = {"run": ["--device=cpu", "--dry-run"], "list": [], "show": []}.get(arguments[0], ["--help"])
+    shown = CliRunner().invoke(cli, [*arguments, *more])
+    assert shown.exit_code == 0, shown.output
+
+
+def test_the_python_example_runs(few_images, capsys):
+    exec(compile(PYTHON[0], "README.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert "none" in shown
+    assert "cbp:replacement_rate=0.001" in shown
+
+
+def test_the_plugin_example_is_a_method_that_does_what_it_says(plugin, few_images):
+    import torch
+
+    import lopbench
+
+    module = plugin(PYTHON[1])
+    tiny = {"scenario": "tinyimagenet40:tasks=1,steps_per_task=5,resolution=8", "metrics": ["weight_norm"]}
+    frame = lopbench.run(methods=["none", "clip:factor=1"], device="cpu", **tiny)
+    assert set(frame["method"]) == {"none", "clip:factor=1"}
+    assert list(frame["failed"]) == [0, 0]
+
+    class Learner:
+        initial = {"w": torch.tensor([[1.0, -2.0], [3.0, 0.5]])}  # noqa: RUF012 (R, D)
+        parameters = {"w": torch.tensor([[5.0, -1.0], [-9.0, 4.0]])}  # noqa: RUF012
+
+    module.Clip(factor=1.0).after_step(Learner(), None)
+    assert Learner.parameters["w"].tolist() == [[2.0, -1.0], [-3.0, 3.0]]
+    with pytest.raises(lopbench.InvalidInputError, match="above 0"):
+        module.Clip(factor=0.0)
+
+
+@pytest.mark.parametrize("kind", ["architectures", "methods", "metrics", "scenarios"])
+def test_every_builtin_is_named(kind):
+    ours = [entry.name for entry in plugins().registry.entries(kind) if entry.distribution.name == "lopbench"]
+    assert [name for name in ours if not re.search(rf"`{name}[`:]", TEXT)] == []
+
+
+def test_every_profile_is_named():
+    scenario = plugins().registry.get("scenarios", "tinyimagenet40").load()
+    assert [profile for profile in scenario.profiles if f"| `{profile}`" not in TEXT] == []
+
+
+def test_there_is_one_test_command_and_ci_runs_it():
+    assert [line for line in SHELL if "-m pytest" in line] == [TEST_COMMAND]
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "README.md" in script
+    assert "-m pytest" in script
+
+
+def test_the_place_for_results_is_there():
+    assert TEXT.count("<!-- results -->") == TEXT.count("<!-- /results -->") == 1
