@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[s
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()  # gives its room back
         raise ResultsError(
             f"The checkpoint {path} cannot be written: {error.strerror or error}. The run stops here and keeps its "
             "last checkpoint; make room or choose another results folder, then run the same command again."
@@ -47,7 +50,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["header"])
             names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, header
+            # Copies: what is read lies at any address in the file, and sums may depend on how memory is aligned.
+            return {name: file.get_tensor(name).clone() for name in names}, header
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ResultsError(
             f"The checkpoint {path} is damaged ({error}); delete it to start that run from its beginning."

@@ -6,7 +6,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -405,20 +405,36 @@ def claimed(results: Path, spec: RunSpec, reporter: Reporter) -> Iterator[bool]:
         yield False
         return
     folder = results / ".partial"
+    path = folder / f"{spec.run_id}.lock"
+    lock = filelock.FileLock(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / f"{spec.run_id}.lock")
         try:
-            lock.acquire(blocking=False)
+            _acquire(lock, folder, blocking=False)
         except filelock.Timeout:
             reporter.note(f"waiting for another process to finish {label(spec)}")
-            lock.acquire()
+            _acquire(lock, folder, blocking=True)
     except OSError as error:
         raise _unwritable(results, error) from error
     try:
         yield not record_path(results, spec).exists()
     finally:
+        with suppress(OSError):
+            # Without a checkpoint beside it the run is over, and no two processes can be at it again.
+            if not (folder / spec.run_id).exists():
+                path.unlink()
         lock.release()
+        with suppress(OSError):
+            folder.rmdir()  # if it is empty
+
+
+def _acquire(lock: filelock.BaseFileLock, folder: Path, *, blocking: bool) -> None:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=blocking)
+        except FileNotFoundError:  # another process has just removed the empty folder
+            continue
+        return
 
 
 def execute(

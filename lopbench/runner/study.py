@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -152,6 +153,7 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
     from lopbench.core.errors import ResultsError
     from lopbench.runner import run
 
+    _tidy(study.results)
     if not study.pending:
         return []
     existing = next(folder for folder in (study.results, *study.results.resolve().parents) if folder.exists())
@@ -169,6 +171,19 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
         reporter=reporter,
         checkpoint_s=checkpoint_s,
     )
+
+
+def _tidy(results: Path) -> None:
+    """Remove what runs that were killed right after they were published left behind."""
+    published = {path.name.rpartition("-")[2] for path in (results / "runs").glob("*")}
+    partial = results / ".partial"
+    for path in partial.glob("*"):
+        if path.stem in published and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.stem in published:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        partial.rmdir()  # if it is empty
 
 
 def _unique(items: Iterable[T]) -> list[T]:

@@ -21,7 +21,7 @@ from lopbench.data.images import ImageSet, content_hash
 from lopbench.runner import run, study
 
 CLASSES, TRAIN, TEST = 12, 24, 6
-SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=40,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
+SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=20,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
 WARM = ["none", "cbp", "noisy_sgd", "dropout", "layernorm", "shrink_and_perturb", "reset"]
 ARCHITECTURE = "mlp:width=16,depth=2"
 

@@ -84,6 +84,40 @@ def test_checkpoints_are_taken_though_every_task_is_shorter_than_their_interval(
     assert len({progress["place"] for progress in saved}) > 1
 
 
+# -- running again
+
+
+def contents(folder):
+    """Return every path under a folder with the time of its last change and what it holds."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None) for path in folder.rglob("*")
+    }
+
+
+def test_running_again_changes_no_file_and_trains_nothing(make_study, monkeypatch):
+    planned = make_study(scenario=FEW_STEPS, methods=["none", "cbp"])
+    study.execute(planned)
+    before = contents(planned.results)
+    assert {path.name for path in planned.results.iterdir()} == {"runs"}
+    assert not any(path.name.startswith(".") for path in before)
+    monkeypatch.setattr(run, "Run", None)  # not even made
+    again = make_study(scenario=FEW_STEPS, methods=["none", "cbp"])
+    assert (again.pending, again.steps, again.finished) == ((), (), len(planned.pending))
+    assert study.execute(again) == []
+    # A plan made before the runs were finished does nothing either.
+    assert study.execute(planned) == []
+    assert contents(planned.results) == before
+
+
+def test_lock_stays_while_there_is_something_to_resume(make_study, trouble, monkeypatch):
+    monkeypatch.setattr(run, "LOOK_S", 0.0)
+    planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=interrupt,at=5"])
+    with pytest.raises(KeyboardInterrupt):
+        study.execute(planned, checkpoint_s=0.0)
+    run_id = planned.specs[0].run_id
+    assert {path.name for path in (planned.results / ".partial").iterdir()} == {run_id, f"{run_id}.lock"}
+
+
 # -- how runs end
 
 
@@ -175,6 +209,7 @@ def test_refused_run_leaves_no_record_and_the_others_go_on(make_study, record_of
     assert all(expected[error] in reason for _, reason in refused)
     assert not run.record_path(planned.results, planned.specs[0]).exists()
     assert record_of(planned, planned.specs[1]).outcome == "completed"
+    assert not (planned.results / ".partial").exists()
 
 
 def test_refusal_is_told_to_the_reporter(make_study, trouble):

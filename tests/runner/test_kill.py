@@ -1,0 +1,122 @@
+"""A run that is killed at any moment and started again ends with the numbers of one that was left alone."""
+
+import random
+import signal
+
+import pytest
+
+from lopbench.results.record import find_records
+
+KILLS = 10
+STEPS = {"continual": 6 * 20, "fresh": 5 * 20}
+#: Replaces a unit of each layer about every three steps, by random utilities and the throw of a dice.
+CBP = "cbp:replacement_rate=0.02,maturity=10,utility=random,accumulate=false"
+#: A look at every step, so that the parent knows where the run is.
+EAGER = {"look_s": 0.0, "checkpoint_s": 0.02}
+
+
+def only_record(results):
+    (record,) = find_records(results)
+    return record
+
+
+def published(results):
+    return [path for path in (results / "runs").glob("*") if not path.name.startswith(".")]
+
+
+def left_over(results):
+    """Return what is in a results folder besides the whole records."""
+    return [
+        path for path in results.rglob("*") if any(part.startswith(".") for part in path.relative_to(results).parts)
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server, tmp_path_factory):
+    """Return a function that gives the record of a run that nobody disturbed."""
+    known = {}
+
+    def get(**request):
+        key = tuple(sorted(request.items()))
+        if key not in known:
+            results = tmp_path_factory.mktemp("undisturbed")
+            assert server.run(results, **request) == 0
+            known[key] = only_record(results)
+        return known[key]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("none", "continual"),
+        (CBP, "continual"),
+        ("dropout+noisy_sgd", "continual"),
+        ("reset", "continual"),
+        ("none", "fresh"),
+    ],
+)
+def test_run_killed_at_ten_random_moments_ends_bit_identical(server, undisturbed, tmp_path, method, kind):
+    draws = random.Random(f"{method} {kind}")
+    killed = 0
+    # Each session gets a tenth of the run on the way, plus what its predecessor had not saved.
+    for _ in range(KILLS):
+        looks = draws.randint(1, STEPS[kind] // 8)
+        code = server.signal_after(signal.SIGKILL, looks, tmp_path, method=method, kind=kind, **EAGER)
+        assert code in (0, -signal.SIGKILL)
+        killed += code != 0
+    assert killed >= KILLS // 2
+    assert server.run(tmp_path, method=method, kind=kind, **EAGER) == 0
+    record, whole = only_record(tmp_path), undisturbed(method=method, kind=kind)
+    assert record.outcome == "completed"
+    assert record.status["sessions"] > 1
+    assert record.table.equals(whole.table)
+    assert record.measurements_digest == whole.measurements_digest
+    assert left_over(tmp_path) == []
+
+
+def test_replacements_happen_where_runs_are_killed(undisturbed):
+    assert undisturbed(method=CBP, kind="continual").table != undisturbed(method="none", kind="continual").table
+
+
+#: A fresh run of five tasks that looks up at the end of each task only flushes five checkpoints to disk, the five files
+#: and the directory of its record, and, once that has its name, the directory it is in.
+NAMED, FLUSHES = 12, 12
+
+
+@pytest.mark.parametrize("flush", [1, 3, 5, 6, 9, 11, 12, 13])
+def test_run_killed_while_it_writes_ends_bit_identical(server, undisturbed, tmp_path, flush):
+    request = {"method": "none", "kind": "fresh", "look_s": 1e9, "checkpoint_s": 0.0}
+    code = server.run(tmp_path, **request, die_at_flush=flush)
+    assert code == (-signal.SIGKILL if flush <= FLUSHES else 0)
+    assert len(published(tmp_path)) == (flush >= NAMED)
+    assert server.run(tmp_path, **request) == 0
+    assert only_record(tmp_path).table.equals(undisturbed(method="none", kind="fresh").table)
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_run_killed_around_publication_is_published_once(server, undisturbed, tmp_path, moment):
+    request = {"method": "none", "kind": "fresh"}
+    assert server.run(tmp_path, **request, die_at_rename=moment) == -signal.SIGKILL
+    assert len(published(tmp_path)) == (moment == "after")
+    assert server.run(tmp_path, **request) == 0
+    assert only_record(tmp_path).table.equals(undisturbed(**request).table)
+    assert left_over(tmp_path) == []
+
+
+def test_two_processes_at_the_same_run_train_it_once(server, undisturbed, tmp_path):
+    request = {"method": "none", "kind": "continual", "look_s": 0.0}
+    one, pulse_one = server.start(tmp_path, **request)
+    with pulse_one:
+        assert pulse_one.read(1)  # it has begun, so it holds the run
+        other, pulse_other = server.start(tmp_path, **request)
+        with pulse_other:
+            steps = 1 + len(pulse_one.readall())
+            assert pulse_other.readall() == b""
+    assert [server.wait(one), server.wait(other)] == [0, 0]
+    assert steps == STEPS["continual"]
+    assert only_record(tmp_path).table.equals(undisturbed(method="none", kind="continual").table)
+    assert only_record(tmp_path).status["sessions"] == 1
+    assert left_over(tmp_path) == []
