@@ -62,18 +62,29 @@ class ImageBatches:
 
     @cached_property
     def _windows(self) -> Tensor:
-        """Every crop of every padded image and of its mirror image, a view ``(2M, 2P+1, 2P+1, 3, H, H)``."""
-        size = self._images.shape[-1]
-        padded = F.pad(torch.cat([self._images, self._images.flip(-1)]), [self._padding] * 4)
-        return padded.unfold(2, size, 1).unfold(3, size, 1).permute(0, 2, 3, 1, 4, 5)
+        """Every window into the padded images and their mirror images, a view ``(L, 3, H, H)``.
+
+        The window of which the first pixel is element ``i`` of the flattened images is row ``i``. Picking rows of one
+        view is four times as fast as indexing by image, row and column.
+        """
+        count, size, padding = len(self._images), self._images.shape[-1], self._padding
+        side = size + 2 * padding
+        padded = self._images.new_zeros(2 * count, 3, side, side)
+        inner = padded[:, :, padding:-padding, padding:-padding]
+        inner[:count] = self._images
+        inner[count:] = self._images.flip(-1)
+        reach = 2 * side**2 + (size - 1) * (side + 1)  # from the first pixel of a window to its last
+        return padded.as_strided((padded.numel() - reach, 3, size, size), (1, side**2, side, 1))
 
     @cached_property
     def _grey(self) -> Tensor:
         """Mean grey of every crop, ``(2M, 2P+1, 2P+1)``."""
         size = self._images.shape[-1]
         luma = self._images.new_tensor(LUMA).view(3, 1, 1)
-        grey = F.pad((self._images * luma).sum(1, keepdim=True), [self._padding] * 4)
-        return F.avg_pool2d(torch.cat([grey, grey.flip(-1)]), size, stride=1).squeeze(1)
+        grey = F.pad((self._images * luma).sum(1), [self._padding] * 4)
+        # The images as channels that stand side by side, which are summed in one pass.
+        both = torch.cat([grey, grey.flip(-1)]).unsqueeze(0).contiguous(memory_format=torch.channels_last)
+        return F.avg_pool2d(both, size, stride=1).squeeze(0)
 
     # The block of batches drawn ahead ---------------------------------------------------------------------------------
 
@@ -88,17 +99,12 @@ class ImageBatches:
             shifts = 2 * self._padding + 1
             row, column = ((draws[i] * shifts).long().clamp(max=shifts - 1) for i in (0, 1))
             source = order + count * (draws[2] < 0.5)
-            indices = torch.stack([source, row, column]).to(self._images.device)
+            side = self._images.shape[-1] + 2 * self._padding
+            start = 3 * side**2 * source + side * row + column
+            source, row, column, start = torch.stack([source, row, column, start]).to(self._images.device)
             factors = (1 + JITTER * (2 * draws[3:] - 1)).to(self._images)
-            matrix, offset = self._colour(factors, self._grey[indices[0], indices[1], indices[2]])
-            self._plan = list(
-                zip(
-                    *(indices[i].split(sizes) for i in range(3)),
-                    matrix.split(sizes),
-                    offset.split(sizes),
-                    strict=True,
-                )
-            )
+            matrix, offset = self._colour(factors, self._grey[source, row, column])
+            self._plan = list(zip(start.split(sizes), matrix.split(sizes), offset.split(sizes), strict=True))
         order = order.to(self._labels.device)
         self._order = order.split(sizes)
         self._targets = self._labels[order].split(sizes)
@@ -128,8 +134,8 @@ class ImageBatches:
         targets = self._targets[position]
         if not self._augment:
             return self._normalized[self._order[position]], targets
-        source, row, column, matrix, offset = self._plan[position]
-        pixels = self._windows[source, row, column]
+        start, matrix, offset = self._plan[position]
+        pixels = self._windows.index_select(0, start)
         batch = torch.baddbmm(offset, matrix, pixels.flatten(2)).view_as(pixels)
         for channel, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
             batch[:, channel].clamp_(-mean / std, (1 - mean) / std)
