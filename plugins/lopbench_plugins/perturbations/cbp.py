@@ -103,7 +103,7 @@ class ContinualBackprop(Perturbation):
             self._start(learner, groups, state)
         state["age"] += 1
         self._measure(groups, state)
-        counts = self.count([group.size for group in groups], state)
+        counts = self.count(state)
         if any(any(row) for row in counts):
             self._replace(groups, state, counts)
 
@@ -113,7 +113,7 @@ class ContinualBackprop(Perturbation):
         state["age"] = units.long()
         state["utility"] = units.clone()
         state["mean_activation"] = units.clone()
-        self.start_counting(state, learner.replicas, len(groups))
+        self.start_counting(state, learner.replicas, [group.size for group in groups])
         if self.bias_transfer:
             for group, mean in zip(groups, units.split([group.size for group in groups], dim=1), strict=True):
                 # Replaces nothing, but refuses now what it would refuse at the first replacement.
@@ -149,39 +149,40 @@ class ContinualBackprop(Perturbation):
         age = state["age"]
         return (1 - self.decay ** age.double()).to(state["utility"])
 
-    def start_counting(self, state: State, replicas: int, groups: int) -> None:
-        """Put the counters of `count` into ``state``.
+    def start_counting(self, state: State, replicas: int, sizes: Sequence[int]) -> None:
+        """Put the counters of `count` into ``state``, for groups of ``sizes`` units.
 
         How many units are mature follows from how many were replaced when. Kept on the host, it is known without
         waiting for the device. All replicas replace alike unless each throws its own dice.
         """
         rows = 1 if self.accumulate else replicas
         state["host_step"] = torch.zeros((), dtype=torch.int64)
-        state["host_share"] = torch.zeros(rows, groups, dtype=torch.float64)
-        # What was replaced in each of the last ``maturity`` steps, at index step modulo ``maturity``, and the sum.
-        state["host_replaced"] = torch.zeros(self.maturity, rows, groups, dtype=torch.int64)
-        state["host_immature"] = torch.zeros(rows, groups, dtype=torch.int64)
+        state["host_share"] = torch.zeros(rows, len(sizes), dtype=torch.float64)
+        # What was replaced in each of the last ``maturity`` steps, at index step modulo ``maturity``; the rest is
+        # mature once this many steps are over.
+        state["host_replaced"] = torch.zeros(self.maturity, rows, len(sizes), dtype=torch.int64)
+        state["host_mature"] = torch.tensor(sizes).repeat(rows, 1)
 
-    def count(self, sizes: list[int], state: State) -> list[list[int]]:
+    def count(self, state: State) -> list[list[int]]:
         """Return how many units of each group to replace now, a row for each replica or one for all of them."""
         step = int(state["host_step"].add_(1))
         if step <= self.maturity:
             return []
         # NumPy shares the memory, and takes a tenth of the time for so few numbers.
-        share, immature = state["host_share"].numpy(), state["host_immature"].numpy()
-        expected = (np.array(sizes) - immature) * self.replacement_rate
+        share, mature = state["host_share"].numpy(), state["host_mature"].numpy()
+        expected = mature * self.replacement_rate
         if self.accumulate:
             share += expected
             counts = share.astype(np.int64)
             share -= counts
         else:
-            device = state["age"].device
-            rows = [torch.rand(len(sizes), generator=g, device=device, dtype=torch.float64) for g in state.generators]
+            device, groups = state["age"].device, mature.shape[1]
+            rows = [torch.rand(groups, generator=g, device=device, dtype=torch.float64) for g in state.generators]
             draws = torch.stack(rows).cpu().numpy()
             counts = np.where(expected < 1, draws < expected, expected).astype(np.int64)
         if self.maturity > 0:
             oldest = state["host_replaced"].numpy()[step % self.maturity]  # mature from the next step on
-            immature += counts - oldest
+            mature += oldest - counts
             oldest[:] = counts
         return [[int(count) for count in row] for row in counts]
 

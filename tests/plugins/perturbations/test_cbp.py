@@ -206,13 +206,13 @@ def test_count_of_replacements_follows_the_ages_of_the_units(rate, maturity, acc
     method = ContinualBackprop(replacement_rate=rate, maturity=maturity, accumulate=accumulate)
     state = MethodState([rng.derive(0, "method")])
     state["age"] = torch.zeros(1, sum(sizes), dtype=torch.int64)
-    method.start_counting(state, replicas=1, groups=len(sizes))
+    method.start_counting(state, replicas=1, sizes=sizes)
     groups = [Ages(size, maturity) for size in sizes]
     totals = [0.0] * len(sizes)
     done = [0] * len(sizes)
     for _ in range(40):
         mature = [group.advance() for group in groups]
-        counts = method.count(sizes, state)
+        counts = method.count(state)
         for i, group in enumerate(groups):
             expected = rate * mature[i]
             count = counts[0][i] if counts else 0
@@ -231,8 +231,8 @@ def test_share_of_a_unit_is_a_probability_where_shares_do_not_accumulate():
     method = ContinualBackprop(replacement_rate=0.05, maturity=0, accumulate=False)
     state = MethodState([rng.derive(seed, "method") for seed in range(2)])
     state["age"] = torch.zeros(2, 5, dtype=torch.int64)
-    method.start_counting(state, replicas=2, groups=1)
-    counts = torch.tensor([method.count([5], state) for _ in range(2000)])[:, :, 0].double()  # (2000, 2)
+    method.start_counting(state, replicas=2, sizes=[5])
+    counts = torch.tensor([method.count(state) for _ in range(2000)])[:, :, 0].double()  # (2000, 2)
     assert not torch.equal(counts[:, 0], counts[:, 1])  # each replica throws its own dice
     # Standard deviation of the mean of 2000 draws of probability 1/4: 0.0097.
     assert (counts.mean(dim=0) - 0.25).abs().max() < 0.04
