@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,6 +137,7 @@ class Run:
         self._checkpoint = self._partial / "checkpoint.safetensors"
         self._log = self._partial / "log.txt"
         self._began = self._saved = time.perf_counter()
+        self._interrupts: list[int] = []
         self._earlier_s = 0.0  #: Wall time of earlier sessions.
 
     # -- the whole run
@@ -155,6 +158,12 @@ class Run:
         except OSError as error:
             raise _unwritable(self.results, error) from error
         self._began = self._saved = time.perf_counter()
+        with _interrupts_put_off() as self._interrupts:
+            outcome, path = self._to_record()
+        self.reporter.finished(label(self.spec), outcome, path)
+        return outcome, path
+
+    def _to_record(self) -> tuple[Outcome, Path]:
         try:
             outcome, failure, diverged_at = self._outcome()
         except LopbenchError:
@@ -183,7 +192,6 @@ class Run:
             self._log,
         )
         shutil.rmtree(self._partial, ignore_errors=True)  # the record is out: what stays behind is only untidy
-        self.reporter.finished(label(self.spec), outcome, path)
         return outcome, path
 
     def _outcome(self) -> tuple[Outcome, str | None, int | None]:
@@ -321,6 +329,9 @@ class Run:
                 if now - self._saved > self.checkpoint_s:
                     self._save()
                 looked = time.perf_counter()
+            if self._interrupts:
+                self._save()
+                raise KeyboardInterrupt
 
     def _end_task(self, index: int, step: int) -> None:
         add = self.measurements.add
@@ -376,6 +387,31 @@ class Run:
         self.losses, self.scores = tensors["losses"].to(self.device), tensors["scores"].to(self.device)
         arrays = {name: value.numpy() for name, value in _part(tensors, "measurements").items()}
         self.measurements = Measurements.from_arrays(arrays)
+
+
+@contextmanager
+def _interrupts_put_off() -> Iterator[list[int]]:
+    """Yield a list that fills when the user interrupts, so that the step in hand can be finished and saved.
+
+    A second interrupt is not put off. Nothing changes outside the main thread, or where the program has its own way.
+    """
+    caught: list[int] = []
+    usual = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+        yield caught
+        return
+
+    def catch(number: int, frame: object) -> None:
+        caught.append(number)
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, catch)
+    try:
+        yield caught
+        if caught:  # after the last step: the run is done, those behind it are not
+            raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _now() -> str:

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from lopbench.results.record import find_records
+from lopbench.runner.checkpoint import load_checkpoint
 
 KILLS = 10
 STEPS = {"continual": 6 * 20, "fresh": 5 * 20}
@@ -103,6 +104,23 @@ def test_run_killed_around_publication_is_published_once(server, undisturbed, tm
     assert len(published(tmp_path)) == (moment == "after")
     assert server.run(tmp_path, **request) == 0
     assert only_record(tmp_path).table.equals(undisturbed(**request).table)
+    assert left_over(tmp_path) == []
+
+
+def test_interrupted_run_saves_its_last_step_and_resumes_from_it(server, undisturbed, tmp_path):
+    request = {"method": CBP, "kind": "continual", "look_s": 0.0}
+    # No checkpoint falls due in between: the ones there are, are those that the interrupts made.
+    assert server.signal_after(signal.SIGINT, 30, tmp_path, **request) == 130
+    _, header = load_checkpoint(next(tmp_path.rglob("checkpoint.safetensors")))
+    done = 20 * header["progress"]["place"] + header["progress"]["step"]
+    assert done >= 30
+    assert server.signal_after(signal.SIGINT, 30, tmp_path, **request) == 130
+    assert server.run(tmp_path, **request) == 0
+    record = only_record(tmp_path)
+    assert record.status["sessions"] == 3
+    log = (record.path / "log.txt").read_text()
+    assert f"session 2 starts at task {done // 20}, step {done % 20}\n" in log
+    assert record.table.equals(undisturbed(method=CBP, kind="continual").table)
     assert left_over(tmp_path) == []
 
 

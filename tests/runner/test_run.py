@@ -3,6 +3,8 @@
 import errno
 import itertools
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -222,6 +224,56 @@ def test_refusal_is_told_to_the_reporter(make_study, trouble):
     planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=unsupported"])
     study.execute(replace(planned, pending=planned.specs), Notes())
     assert notes == ["trouble:error=unsupported, mlp:depth=2,width=16, seed 0: trouble cannot serve this network"]
+
+
+# -- interrupts
+
+
+def test_interrupt_after_the_last_step_publishes_the_run_and_stops_the_study(make_study, monkeypatch):
+    monkeypatch.setattr(run, "write_record", interrupted(run.write_record))
+    planned = make_study(scenario=FEW_STEPS)
+    with pytest.raises(KeyboardInterrupt):
+        study.execute(planned)
+    assert [run.record_path(planned.results, spec).exists() for spec in planned.pending] == [True, False, False]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_second_interrupt_is_not_put_off(make_study, monkeypatch):
+    planned = make_study(scenario=FEW_STEPS)
+    monkeypatch.setattr(run, "write_record", interrupted(interrupted(run.write_record)))
+    with pytest.raises(KeyboardInterrupt):
+        study.execute(planned)
+    assert not run.record_path(planned.results, planned.specs[0]).exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_handler_of_the_program_around_it_is_left_alone(make_study, monkeypatch):
+    seen = []
+    monkeypatch.setattr(run, "write_record", interrupted(run.write_record))
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        planned = make_study(scenario=FEW_STEPS)
+        assert study.execute(replace(planned, pending=planned.specs)) == []
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT]
+
+
+def test_study_runs_outside_the_main_thread(make_study, record_of):
+    planned = make_study(scenario=FEW_STEPS)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(study.execute, planned).result() == []
+    assert record_of(planned, planned.specs[0]).outcome == "completed"
+
+
+def interrupted(function):
+    """Return ``function``, sending an interrupt to this process first."""
+
+    def call(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return function(*arguments)
+
+    return call
 
 
 # -- folders that cannot be written to
