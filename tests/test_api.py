@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 import lopbench
 from lopbench.data.procedural import procedural_images
@@ -15,7 +16,10 @@ TINY = {
 def tiny(monkeypatch, tmp_path):
     images = procedural_images(classes=4, train=10, test=4)
     monkeypatch.setattr("lopbench.runner.study.load_images", lambda name, **_: images)
-    return {**TINY, "results": tmp_path / "results"}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield {**TINY, "results": tmp_path / "results"}
+    torch.set_num_threads(threads)
 
 
 def test_run_returns_its_rows_beside_none_and_nothing_else(tiny, capsys):

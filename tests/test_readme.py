@@ -5,8 +5,10 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
+import lopbench
 from lopbench.cli import cli
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution
@@ -33,6 +35,10 @@ def few_images(monkeypatch, tmp_path):
     images = procedural_images(classes=30, train=50, test=4)
     monkeypatch.setattr("lopbench.runner.study.load_images", lambda name, **_: images)
     monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -77,10 +83,6 @@ def test_the_python_example_runs(few_images, capsys):
 
 
 def test_the_plugin_example_is_a_method_that_does_what_it_says(plugin, few_images):
-    import torch
-
-    import lopbench
-
     module = plugin(PYTHON[1])
     tiny = {"scenario": "tinyimagenet40:tasks=1,steps_per_task=5,resolution=8", "metrics": ["weight_norm"]}
     frame = lopbench.run(methods=["none", "clip:factor=1"], device="cpu", **tiny)

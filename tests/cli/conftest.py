@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from lopbench.cli import cli
@@ -14,6 +15,7 @@ TINY = [
     "--architecture=mlp:width=8,depth=1",
     "--metrics=dead_fraction",
     "--device=cpu",
+    "--threads=1",  # ten steps are too little for two threads, which wait for each other on a busy machine
 ]
 
 
@@ -45,7 +47,9 @@ def tiny(monkeypatch, images, lopbench):
         return lopbench(*TINY, *arguments)
 
     run.asked = asked
-    return run
+    threads = torch.get_num_threads()
+    yield run
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
