@@ -18,6 +18,9 @@ from lopbench.core.spec import Numerics
 
 PACKAGES = ("lopbench", "torch", "torchvision", "timm", "torch-pruning", "numpy", "scipy", "pandas", "pyarrow")
 
+#: An attribute that torch's stubs lack.
+_FILL = "fill_uninitialized_memory"
+
 
 def describe(device: torch.device) -> dict[str, Any]:
     """Return versions, device, threads, platform and, in a checkout, the commit."""
@@ -50,32 +53,27 @@ def peak_bytes(device: torch.device) -> int:
 @contextmanager
 def numerics(spec: Numerics, device: torch.device) -> Iterator[None]:
     """Compute as ``spec`` says for the duration, and as before afterwards."""
-    before = (
-        torch.backends.cuda.matmul.allow_tf32,
-        torch.backends.cudnn.allow_tf32,
-        torch.backends.cudnn.deterministic,
-        torch.backends.cudnn.benchmark,
-    )
-    torch.backends.cuda.matmul.allow_tf32 = spec.tf32
-    torch.backends.cudnn.allow_tf32 = spec.tf32
-    torch.backends.cudnn.deterministic = spec.deterministic
-    torch.backends.cudnn.benchmark = not spec.deterministic
+    precision = torch.get_float32_matmul_precision()
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
     strict = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill: bool = getattr(torch.utils.deterministic, _FILL)
+    # On a CPU too: "medium" would let it multiply in bfloat16.
+    torch.set_float32_matmul_precision("high" if spec.tf32 else "highest")
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = spec.tf32, spec.deterministic, not spec.deterministic
     if device.type == "cuda" and spec.deterministic:
         # cuBLAS reads this at its first call; without it matrix products may differ from run to run.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-        setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (torch's stub lacks it)
+        setattr(torch.utils.deterministic, _FILL, False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(strict)
-        (
-            torch.backends.cuda.matmul.allow_tf32,
-            torch.backends.cudnn.allow_tf32,
-            torch.backends.cudnn.deterministic,
-            torch.backends.cudnn.benchmark,
-        ) = before
+        setattr(torch.utils.deterministic, _FILL, fill)
+        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+        torch.set_float32_matmul_precision(precision)
 
 
 def _version(package: str) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -217,7 +219,7 @@ class Run:
                 "make room, or choose another device or a smaller network."
             ) from error
         except Exception as error:
-            self._write_log(traceback.format_exc())
+            self._write_log(_without_folders(traceback.format_exc()))
             return "failed", f"{type(error).__name__}: {error}", None
         return "completed", None, None
 
@@ -412,6 +414,13 @@ def _interrupts_put_off() -> Iterator[list[int]]:
             raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+def _without_folders(trace: str) -> str:
+    """Return a traceback whose files are named from where they are imported: records are published."""
+    for folder in sorted(filter(None, sys.path), key=len, reverse=True):
+        trace = trace.replace(f'File "{folder}{os.sep}', 'File "')
+    return trace
 
 
 def _now() -> str:

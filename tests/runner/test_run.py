@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -197,6 +198,7 @@ def test_failed_run_is_recorded_with_its_error_and_the_others_go_on(make_study, 
     assert record.status["started_utc"]
     assert list(record.per_task("online_accuracy")) == list(range(steps // 4))
     assert "Traceback (most recent call last)" in log_of(record)
+    assert re.search(r'File "lopbench[/\\]learner[/\\]learner.py", line', log_of(record))
     assert record_of(planned, planned.specs[1]).outcome == "completed"
     assert make_study(scenario=FEW_STEPS, methods=[f"trouble:hook={hook},at={at}", "none"]).pending == ()
 

@@ -1,0 +1,124 @@
+"""Where runs run: recorded without telling whose machine it was, and put back as it was found."""
+
+import getpass
+import json
+import platform
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lopbench.core.spec import Numerics
+from lopbench.runner import environment, study
+from lopbench.runner.environment import describe, numerics, peak_bytes
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+KEYS = {"versions", "device", "threads", "cpu_count", "platform", "cuda", "commit"}
+
+
+def flags():
+    return (
+        torch.get_float32_matmul_precision(),
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.benchmark,
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+
+
+def set_flags(precision, _, cudnn_tf32, deterministic, benchmark, strict, warn_only, fill):
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = cudnn_tf32
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = benchmark
+    torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+    torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+@pytest.fixture(autouse=True)
+def own_flags(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = flags()
+    yield
+    set_flags(*before)
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA])
+@pytest.mark.parametrize("spec", [Numerics(), Numerics(tf32=True, deterministic=False)])
+@pytest.mark.parametrize(
+    "outside",
+    [
+        ("highest", None, True, False, False, False, False, True),
+        ("medium", None, True, False, True, True, True, True),
+        ("high", None, False, True, False, True, False, False),
+    ],
+)
+def test_numerics_leaves_every_flag_as_it_was_also_after_an_error(device, spec, outside):
+    set_flags(*outside)
+    before = flags()
+
+    def fail():
+        with numerics(spec, device):
+            raise RuntimeError
+
+    with numerics(spec, device):
+        pass
+    assert flags() == before
+    with pytest.raises(RuntimeError):
+        fail()
+    assert flags() == before
+
+
+def test_default_numerics_are_full_precision_and_deterministic_whatever_was_set_before():
+    set_flags("medium", None, True, False, True, False, False, True)
+    with numerics(Numerics(), CUDA):
+        assert flags() == ("highest", False, False, True, False, True, True, False)
+    with numerics(Numerics(), CPU):
+        assert flags()[:5] == ("highest", False, False, True, False)
+
+
+def test_tf32_and_speed_can_be_asked_for():
+    set_flags("highest", None, False, True, False, False, False, True)
+    with numerics(Numerics(tf32=True, deterministic=False), CUDA):
+        assert flags() == ("high", True, True, False, True, False, False, True)
+
+
+def test_description_has_its_keys_and_is_json():
+    found = describe(CPU)
+    assert set(found) == KEYS
+    assert set(found["versions"]) == {"python", *environment.PACKAGES}
+    assert torch.__version__.startswith(found["versions"]["torch"])
+    assert found["threads"] == torch.get_num_threads()
+    assert found["device"].startswith("cpu (")
+    assert found["cuda"] is None
+    assert found["commit"] is None or re.fullmatch("[0-9a-f]{40}", found["commit"])
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_package_that_is_not_installed_has_no_version(monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGES", ("lopbench", "no-such-package"))
+    versions = describe(CPU)["versions"]
+    assert versions["no-such-package"] is None
+    assert versions["lopbench"]
+
+
+def test_peak_memory_is_that_of_this_process():
+    assert 50 * 2**20 < peak_bytes(CPU) < 2**40
+
+
+def test_record_names_no_machine_no_user_and_no_folder(make_study, record_of):
+    scenario = "tinyimagenet40:tasks=1,steps_per_task=2,classes_per_task=2,images_per_class=20,resolution=8"
+    planned = make_study(scenario=scenario)
+    study.execute(planned)
+    record = record_of(planned, planned.specs[0])
+    texts = {path.name: path.read_bytes().decode(errors="replace") for path in record.path.iterdir()}
+    assert len(texts) == 5
+    folders = {str(planned.results), str(Path.cwd()), sys.prefix, str(Path.home())} - {"/"}
+    secrets = folders | {name for name in (platform.node(), getpass.getuser()) if len(name) > 4}
+    for name, text in texts.items():
+        assert not [secret for secret in secrets if secret in text], name
