@@ -10,18 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lopbench.results.record import find_records, read_record, record_path
+from lopbench.results.record import read_record, record_path
 from lopbench.runner import study
 
 DRIVER = Path(__file__).with_name("driver.py")
 _spec = importlib.util.spec_from_file_location("runner_driver", DRIVER)
 driver = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(driver)
-
-
-@pytest.fixture(scope="session")
-def tiny_images():
-    return driver.tiny_images()
 
 
 @pytest.fixture
@@ -32,16 +27,6 @@ def make_study(monkeypatch, tmp_path):
     torch.set_num_threads(1)
     yield lambda results=tmp_path / "results", **changes: driver.make_study(results, **changes)
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def records():
-    """Return a function that gives the records of a results folder by label of their method and kind."""
-
-    def read(results):
-        return {(record.spec.method_label, record.spec.kind): record for record in find_records(results)}
-
-    return read
 
 
 @pytest.fixture

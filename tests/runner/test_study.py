@@ -1,0 +1,240 @@
+"""Studies: what a request expands to, and what the runs that belong together share."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from lopbench.core.errors import InvalidInputError, UsageError
+from lopbench.core.interfaces import Perturbation
+from lopbench.core.manager import plugins
+from lopbench.core.registry import Distribution, Registration
+from lopbench.core.spec import OptimizerSpec
+from lopbench.results.leaderboard import leaderboard
+from lopbench.results.record import record_path
+from lopbench.runner import study
+
+SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=8,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
+#: The reference's own learning rate.
+REFERENCE = "adam:lr=1e-3"
+
+
+def kinds(specs):
+    return [(spec.optimizer.lr, spec.seed, spec.method_label, spec.kind) for spec in specs]
+
+
+# -- expansion
+
+
+def test_request_expands_by_optimizer_then_seed_then_method(make_study):
+    planned = make_study(methods=["none", "l2"], seeds=[3, 1], optimizers=["adam:lr=3e-3", "sgd:lr=1e-2"])
+    assert kinds(planned.specs) == [
+        (lr, seed, method, "continual") for lr in (3e-3, 1e-2) for seed in (3, 1) for method in ("none", "l2")
+    ]
+
+
+def test_references_follow_their_run_and_are_shared_by_methods_and_learning_rates(make_study):
+    planned = make_study(methods=["none", "l2"], optimizers=[None, REFERENCE])
+    assert kinds(planned.pending) == [
+        (3e-3, 0, "none", "continual"),
+        (1e-3, 0, "none", "fresh"),  # the reference of all four
+        (3e-3, 0, "none", "fresh"),
+        (3e-3, 0, "l2", "continual"),
+        (3e-3, 0, "l2", "fresh"),
+        # "none" at the reference's learning rate is its own reference
+        (1e-3, 0, "none", "continual"),
+        (1e-3, 0, "l2", "continual"),
+        (1e-3, 0, "l2", "fresh"),
+    ]
+    assert planned.steps == tuple(20 * (5 if spec.kind == "fresh" else 6) for spec in planned.pending)
+    assert planned.finished == 0
+
+
+def test_reference_depends_on_neither_method_nor_optimizer_nor_metrics(make_study):
+    one = make_study(methods=["cbp:maturity=7+layernorm"], optimizers=["sgd:lr=0.1"], metrics=["dead_fraction"])
+    other = make_study(methods=["none"])
+    assert one.specs[0].reference() == other.specs[0].reference()
+    reference = one.specs[0].reference()
+    assert (reference.kind, reference.methods, reference.metrics) == ("fresh", (), ())
+    assert reference.optimizer == OptimizerSpec(kind="adam", lr=1e-3)
+    assert one.specs[0].reference().run_id != make_study(seeds=[1]).specs[0].reference().run_id
+
+
+def test_requests_that_mean_the_same_collapse(make_study):
+    planned = make_study(
+        methods=["l2", "l2:strength=0.0001", "none", "none"],
+        seeds=[0, 1, 0],
+        optimizers=[None, "adam:lr=3e-3", "adam:lr=0.003"],
+    )
+    assert [(spec.method_label, spec.seed) for spec in planned.specs] == [
+        ("l2", 0),
+        ("none", 0),
+        ("l2", 1),
+        ("none", 1),
+    ]
+    assert len({spec.run_id for spec in planned.pending}) == len(planned.pending)
+
+
+def test_finished_runs_are_skipped_and_counted(make_study):
+    first = make_study(scenario=SCENARIO)
+    study.execute(first)
+    planned = make_study(scenario=SCENARIO, methods=["none", "l2"])
+    assert planned.finished == 3
+    assert kinds(planned.pending) == [(3e-3, 0, "l2", "continual"), (3e-3, 0, "l2", "fresh")]
+
+
+def test_planning_writes_nothing(make_study):
+    planned = make_study()
+    assert planned.scenario.tasks == 6
+    assert not planned.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scenario": "tinyimagnet40"}, r"Unknown scenario 'tinyimagnet40'\. Did you mean 'tinyimagenet40'\?"),
+        ({"scenario": "tinyimagenet40:task=4"}, r"no field 'task'\. Did you mean 'tasks'"),
+        ({"profile": "light"}, r"no profile 'light'\. Did you mean 'lite'"),
+        ({"methods": ["cpb"]}, r"Unknown method 'cpb'\. Did you mean 'cbp'\?"),
+        ({"methods": ["none", "l2:strenght=1"]}, r"no field 'strenght'\. Did you mean 'strength'"),
+        ({"methods": ["l2:strength=much"]}, "strength=much is not a number"),
+        ({"methods": ["none+l2"]}, "'none' is no method and composes with nothing"),
+        ({"architecture": "mpl"}, r"Unknown architecture 'mpl'\. Did you mean 'mlp'\?"),
+        ({"metrics": ["dead_fractoin"]}, r"Unknown metric 'dead_fractoin'\. Did you mean 'dead_fraction'"),
+        ({"optimizers": ["adm:lr=1"]}, r"Unknown optimizer 'adm'\. Did you mean"),
+        ({"optimizers": ["adam:lr=-1"]}, "lr must be a positive number, got -1"),
+        ({"seeds": [0, -3, -1]}, "seeds must be at least 0, got -3"),
+        ({"methods": []}, "give at least one method, one seed and one optimizer"),
+        ({"seeds": []}, "give at least one method, one seed and one optimizer"),
+        ({"optimizers": []}, "give at least one method, one seed and one optimizer"),
+        ({"device": "gpu"}, "device 'gpu' cannot be used: .*; try --device cpu"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used: .*; try --device cpu"),
+    ],
+)
+def test_wrong_request_is_a_usage_error_that_says_what_was_meant(make_study, changes, message):
+    with pytest.raises(UsageError, match=message):
+        make_study(**changes)
+
+
+def test_value_out_of_range_is_refused_before_anything_runs(make_study):
+    with pytest.raises(InvalidInputError, match="replacement_rate must be in"):
+        make_study(methods=["none", "cbp:replacement_rate=2"])
+
+
+# -- boundaries
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spy(Perturbation):
+    """Acts at task boundaries without having said so."""
+
+    name: ClassVar[str] = "spy"
+
+    def on_task_start(self, learner, state):
+        raise AssertionError("was told of a boundary")
+
+
+def test_method_that_acts_at_boundaries_must_declare_it(make_study, monkeypatch):
+    entry = Registration("methods", "spy", Spy, "", Distribution("tests", "1"))
+    monkeypatch.setitem(plugins().registry._entries["methods"], "spy", entry)
+    with pytest.raises(UsageError, match="'spy' acts at task boundaries but does not declare uses_boundaries = True"):
+        make_study(methods=["none", "l2+spy"])
+    monkeypatch.setattr(study, "_check_methods", lambda specs: None)
+    planned = make_study(scenario=SCENARIO, methods=["spy"])
+    study.execute(planned)  # and is never told of one
+    (row,) = leaderboard(planned.results).to_dict("records")
+    assert (row["failed"], row["track"]) == (0, "boundary-free")
+
+
+# -- what the numbers of real runs must satisfy
+
+
+@pytest.fixture
+def finished(make_study, record_of):
+    """Return a function that does a study and gives its runs' records by method."""
+
+    def do(methods, **changes):
+        planned = make_study(scenario=SCENARIO, methods=methods, **changes)
+        assert study.execute(planned) == []
+        return planned, {spec.method_label: record_of(planned, spec) for spec in planned.specs}
+
+    return do
+
+
+@pytest.mark.parametrize("optimizer", [None, "sgd:lr=0.05,momentum=0.9"])
+def test_reset_has_a_retention_of_exactly_one(finished, optimizer):
+    planned, records = finished(["reset"], optimizers=[optimizer])
+    (row,) = leaderboard(planned.results).to_dict("records")
+    assert records["reset"].outcome == "completed"
+    assert (row["retention"], row["heldout_retention"]) == (1.0, 1.0)
+
+
+def test_reset_has_a_self_retention_of_exactly_one_at_the_learning_rate_of_the_reference(finished):
+    planned, _ = finished(["reset"], optimizers=[REFERENCE])
+    (row,) = leaderboard(planned.results).to_dict("records")
+    assert (row["retention"], row["self_retention"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["continual", "fresh"])
+def test_strength_zero_is_bit_identical_to_no_method(finished, record_of, kind):
+    zero = ["cbp:replacement_rate=0", "noisy_sgd:scale=0", "dropout:p=0", "l2:strength=0"]
+    planned, _ = finished(["none", *zero])
+    specs = planned.specs if kind == "continual" else [spec.own_reference() for spec in planned.specs]
+    none, *others = [record_of(planned, spec) for spec in specs]
+    assert none.table.num_rows > 0
+    assert len(others) == len(zero)
+    for other in others:
+        assert other.table.equals(none.table), other.spec.method_label
+
+
+def test_methods_that_act_change_the_numbers_and_seeds_do_too(finished):
+    acting = ["cbp:replacement_rate=0.1,maturity=2", "noisy_sgd", "dropout", "l2:strength=0.1"]
+    _, records = finished(["none", *acting])
+    _, other = finished(["none"], seeds=[1])
+    tables = [record.table for record in (*records.values(), *other.values())]
+    assert all(not a.equals(b) for i, a in enumerate(tables) for b in tables[:i])
+
+
+def test_same_request_gives_the_same_numbers(make_study, tmp_path, record_of):
+    planned = [make_study(tmp_path / name, scenario=SCENARIO, methods=["dropout+cbp"]) for name in ("a", "b")]
+    for one in planned:
+        study.execute(one)
+    first, second = (record_of(one, one.specs[0]) for one in planned)
+    assert first.measurements_digest == second.measurements_digest
+
+
+def test_every_task_is_measured_at_its_start_and_end(finished):
+    _, records = finished(["none"])
+    frame = records["none"].measurements
+    assert frame["value"].notna().all()
+    online = frame[frame["metric"] == "online_accuracy"]
+    assert list(online["step"]) == [8 * (task + 1) for task in range(6)]
+    dead = frame[frame["metric"] == "dead_fraction"].groupby("layer")
+    assert len(dead) == 2
+    for _, rows in dead:
+        assert list(zip(rows["task"], rows["step"], strict=True)) == [
+            (t, 8 * t + at) for t in range(6) for at in (0, 8)
+        ]
+
+
+def test_probes_inside_a_task_change_no_other_number(finished, make_study, record_of, tmp_path):
+    _, records = finished(["dropout"])
+    planned = make_study(tmp_path / "more", scenario=f"{SCENARIO},probe_every=3", methods=["dropout"])
+    study.execute(planned)
+    more = record_of(planned, planned.specs[0])
+    plain = records["dropout"].measurements
+    frame = more.measurements
+    inside = frame["step"] % 8 % 3 == 0
+    assert set(frame["step"] % 8) == {0, 3, 6}
+    assert frame[frame["step"] % 8 == 0].reset_index(drop=True).equals(plain)
+    assert inside.all()
+    assert all(math.isfinite(value) for value in frame["value"])
+
+
+def test_run_directories_stand_where_their_specs_say(finished):
+    planned, records = finished(["none"])
+    assert records["none"].path == record_path(planned.results, planned.specs[0])
+    assert sorted(path.name for path in (planned.results / "runs").iterdir()) == sorted(
+        spec.directory_name for spec in planned.pending
+    )
