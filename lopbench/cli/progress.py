@@ -126,9 +126,7 @@ class Bars:
             self._run = None
         self._ended += 1
         self._progress.update(self._all, detail=f"{self._ended}/{self._runs} finished")
-        self._progress.console.print(
-            Text.assemble((status, _STYLES.get(status, "")), f"  {label}  ", (str(path), "dim"))
-        )
+        self._progress.console.print(Text.assemble((status, _STYLES.get(status, "")), f"  {label}"))
 
     def note(self, message: str) -> None:
         """Print a line above the bars."""

@@ -154,7 +154,8 @@ def summarise(study: Study, err: Console) -> None:
         runs += f"; {study.finished} finished already and skipped"
     if not study.pending:
         runs = f"nothing to do, all {study.finished} are finished"
-    threads = f", {torch.get_num_threads()} threads" if study.device == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'s' if count > 1 else ''}" if study.device == "cpu" else ""
     rows = {
         "Scenario": f"{first.scenario.name}, profile {first.profile}",
         "Protocol": ", ".join(protocols),
