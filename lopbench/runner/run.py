@@ -416,6 +416,28 @@ def _interrupts_put_off() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, usual)
 
 
+def seconds_per_step(spec: RunSpec, *, data: object, device: torch.device, limit_s: float = 0.5) -> float:
+    """Return the seconds that a training step of ``spec`` takes here, batch preparation included.
+
+    A throw-away learner takes steps of the first task for about ``limit_s`` seconds, the first one not counted.
+    Nothing is written, and no run is changed by it.
+
+    Raises:
+        UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
+        DataError: If the data set cannot feed the scenario.
+    """
+    run = Run(spec, results=Path(), data=data, device=device)
+    with environment.numerics(spec.numerics, device):
+        learner, task = run._new_learner(), run.stream.task(0)
+        batches = task.batches()
+        learner.step([next(batches)], [task])[0].tolist()  # reading the loss waits for the device
+        began, steps = time.perf_counter(), 0
+        while time.perf_counter() - began < limit_s:
+            learner.step([next(batches)], [task])[0].tolist()
+            steps += 1
+        return (time.perf_counter() - began) / steps
+
+
 def _without_folders(trace: str) -> str:
     """Return a traceback whose files are named from where they are imported: records are published."""
     for folder in sorted(filter(None, sys.path), key=len, reverse=True):

@@ -173,6 +173,20 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
     )
 
 
+def seconds_per_step(study: Study) -> float:
+    """Return the seconds of a training step of the first pending run, measured here and now in about one second.
+
+    Raises:
+        UnsupportedError: If its method cannot serve its architecture, or the architecture the scenario.
+        DataError: If the data set cannot feed the scenario.
+    """
+    import torch
+
+    from lopbench.runner import run
+
+    return run.seconds_per_step(study.pending[0], data=study.images, device=torch.device(study.device))
+
+
 def _tidy(results: Path) -> None:
     """Remove what runs that were killed right after they were published left behind."""
     published = {path.name.rpartition("-")[2] for path in (results / "runs").glob("*")}
