@@ -172,7 +172,7 @@ def summarise(study: Study, err: Console) -> None:
     }
     if study.pending:
         seconds = estimate(study)
-        rows["Time"] = "estimated after the first seconds" if seconds is None else f"about {duration(seconds)}"
+        rows["Time"] = "unknown" if seconds is None else f"about {duration(seconds)}"
     table = Table.grid(padding=(0, 2))
     for key, value in rows.items():
         table.add_row(Text(key, style="bold"), Text(value))
@@ -182,24 +182,26 @@ def summarise(study: Study, err: Console) -> None:
 
 
 def estimate(study: Study) -> float | None:
-    """Return the seconds that a study will take, from runs of the same protocol on the same hardware; None without."""
+    """Return the seconds that a study will take, None if its first run cannot even start.
+
+    They follow from runs of the same protocol on the same hardware, or else from a few training steps taken now.
+    """
     import torch
 
-    from lopbench.core.errors import ResultsError
+    from lopbench.core.errors import LopbenchError, ResultsError
     from lopbench.core.spec import canonical_json
     from lopbench.results.record import find_records
     from lopbench.runner.environment import describe
+    from lopbench.runner.study import seconds_per_step
 
     def workload(spec: RunSpec) -> str:
         # References have an optimizer and metrics of their own; neither costs much time.
         return canonical_json({k: part for k, part in spec.protocol().items() if k not in ("optimizer", "metrics")})
 
-    if not study.results.is_dir():
-        return None
     try:
-        records = find_records(study.results)
+        records = find_records(study.results) if study.results.is_dir() else []
     except ResultsError:  # a damaged record is the leaderboard's business
-        return None
+        records = []
     wanted = workload(study.specs[0])
     here = describe(torch.device(study.device))
     alike = [
@@ -207,8 +209,12 @@ def estimate(study: Study) -> float | None:
         for record in records
         if workload(record.spec) == wanted and all(record.environment.get(k) == here[k] for k in ("device", "threads"))
     ]
-    steps = sum(status["steps"] for status in alike)
-    return sum(study.steps) * sum(status["wall_time_s"] for status in alike) / steps if steps else None
+    steps = sum(int(status["steps"]) for status in alike)
+    seconds = sum(float(status["wall_time_s"]) for status in alike)
+    try:
+        return sum(study.steps) * (seconds / steps if steps else seconds_per_step(study))
+    except LopbenchError:  # told when its turn comes; other runs may go well
+        return None
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -171,11 +171,22 @@ def test_a_run_that_crashed_is_reported(tiny, monkeypatch):
     assert "l2" in shown.stdout
 
 
+def test_without_such_runs_the_time_is_estimated_from_steps_taken_now(tiny, monkeypatch):
+    planned = []
+    plan = studies.plan
+    monkeypatch.setattr(studies, "plan", lambda **keywords: planned.append(plan(**keywords)) or planned[-1])
+    monkeypatch.setattr(studies, "seconds_per_step", lambda study: 3600.0)
+    shown = tiny("--seeds=0", "--dry-run").stderr
+    assert f"about {sum(planned[0].steps)} h 0 min" in shown
+    monkeypatch.undo()
+    assert studies.seconds_per_step(planned[0]) > 0
+
+
 def test_the_time_is_estimated_from_runs_of_the_same_protocol(tiny, monkeypatch):
     planned = []
     plan = studies.plan
     monkeypatch.setattr(studies, "plan", lambda **keywords: planned.append(plan(**keywords)) or planned[-1])
-    assert "estimated after the first seconds" in tiny("--seeds=0").stderr
+    tiny("--seeds=0")
     shown = tiny("--seeds=1", "--optimizer=sgd:lr=0.1", "--dry-run")
     assert "Time" in shown.stderr
     assert "about " in shown.stderr
