@@ -139,6 +139,7 @@ if __name__ == "__main__":
     warm = make_study("nowhere", methods=WARM)
     for spec in warm.pending:
         run.Run(spec, results=warm.results, data=warm.images, device=torch.device("cpu"))._new_learner().units  # noqa: B018
+    import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
     serve()
