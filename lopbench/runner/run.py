@@ -515,6 +515,8 @@ def execute(
 ) -> list[tuple[RunSpec, str]]:
     """Run every spec that has no record yet; one failure never stops the rest.
 
+    A fresh reference that only runs which could not be done would have used is left out.
+
     Returns:
         The specs that could not be run, each with the reason.
 
@@ -523,7 +525,11 @@ def execute(
     """
     reporter = reporter or Quiet()
     refused: list[tuple[RunSpec, str]] = []
+    learners = [spec for spec in specs if spec.kind == "continual"]
     for spec in specs:
+        users = [run for run in learners if spec in (run.reference(), run.own_reference())]
+        if users and all(run in [other for other, _ in refused] for run in users):
+            continue
         with claimed(results, spec, reporter) as free:
             if not free:
                 continue

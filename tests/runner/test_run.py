@@ -208,12 +208,19 @@ def test_failed_run_is_recorded_with_its_error_and_the_others_go_on(make_study, 
 def test_refused_run_leaves_no_record_and_the_others_go_on(make_study, record_of, trouble, error, hook):
     planned = make_study(scenario=FEW_STEPS, methods=[f"trouble:error={error},hook={hook}", "none"])
     refused = study.execute(planned)
-    assert [spec for spec, _ in refused] == [planned.specs[0], planned.specs[0].own_reference()]
+    assert [spec for spec, _ in refused] == [planned.specs[0]]
     expected = {"unsupported": "trouble cannot serve this network", "memory": "does not fit into the memory of cpu"}
     assert all(expected[error] in reason for _, reason in refused)
     assert not run.record_path(planned.results, planned.specs[0]).exists()
     assert record_of(planned, planned.specs[1]).outcome == "completed"
+    assert record_of(planned, planned.specs[1].reference()).outcome == "completed"
     assert not (planned.results / ".partial").exists()
+
+
+def test_references_of_refused_runs_alone_are_not_trained(make_study, trouble):
+    planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=unsupported,hook=configure"])
+    assert len(study.execute(planned)) == 1
+    assert not any(run.record_path(planned.results, spec).exists() for spec in planned.pending)
 
 
 def test_refusal_is_told_to_the_reporter(make_study, trouble):
