@@ -1,0 +1,44 @@
+"""What is published under results/ is what its run records give."""
+
+import importlib.util
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lopbench.results.leaderboard import leaderboard
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def publish():
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "results" / "publish.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_are_those_of_the_records(publish):
+    assert publish.SHOWN in publish.sets()
+    for folder in publish.sets():
+        published = pd.read_csv(folder / "leaderboard.csv")
+        derived = leaderboard(folder).replace("", None)
+        # The bootstrap's draws may change in the last digits with the library.
+        pd.testing.assert_frame_equal(published, derived, check_dtype=False, rtol=1e-6)
+
+
+def test_the_readme_shows_them(publish):
+    text = publish.README.read_text()
+    assert publish.with_results(text) == text
+    assert publish.with_results(text.replace("| `none` |", "| `nine` |")) == text
+
+
+def test_the_main_table_has_five_seeds_of_every_method(publish):
+    rows = publish.main_protocol(leaderboard(publish.SHOWN))
+    assert set(rows["method"]) == {
+        *("none", "cbp", "layernorm", "l2", "shrink_and_perturb", "noisy_sgd", "dropout", "reset"),
+    }
+    assert (rows["seeds"] == 5).all()
+    assert rows["data"].str.startswith("tiny-imagenet-200@").all()
+    assert rows.loc[rows["method"] == "reset", "retention"].item() == 1.0
