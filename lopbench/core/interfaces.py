@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
     from torch import Generator, Tensor, nn
 
@@ -389,6 +387,3 @@ KINDS: Mapping[str, type[Component]] = {
     "metrics": Metric,
     "scenarios": Scenario,
 }
-
-if TYPE_CHECKING:
-    Register = Callable[[str, str | type[Component], str], None]

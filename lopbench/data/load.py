@@ -1,10 +1,10 @@
 """Find a data set, decode it once, and open it."""
 
-import difflib
 import os
 from pathlib import Path
 
 from lopbench.core.errors import DataError, UsageError
+from lopbench.core.registry import suggest
 from lopbench.data import procedural, tiny_imagenet
 from lopbench.data.cache import Entry, cache_directory, open_entry, store
 from lopbench.data.images import ImageSet, Plan, Progress
@@ -59,9 +59,7 @@ def check_name(name: str, known: tuple[str, ...]) -> None:
         UsageError: Naming the nearest known name.
     """
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        meant = f" Did you mean '{near[0]}'?" if near else ""
-        raise UsageError(f"Unknown data set {name!r}.{meant} There are {', '.join(known)}.")
+        raise UsageError(f"Unknown data set {name!r}.{suggest(name, list(known))} There are {', '.join(known)}.")
 
 
 def locate(name: str, data_dir: Path | None = None) -> Path | None:

@@ -6,7 +6,7 @@ count, a cleared entry would first move by ``(1 - beta1) / sqrt(1 - beta2)``, 3.
 As long as nothing is cleared nothing is counted, so a method of strength zero changes no bit.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -155,10 +155,6 @@ class StackOptimizer:
         )
         self._counted[name] = counted
         return counted
-
-    def tensors(self) -> Iterator[Tensor]:
-        """Yield every tensor of the state."""
-        yield from self.state_dict().values()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state as named tensors."""
