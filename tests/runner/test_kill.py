@@ -13,7 +13,9 @@ STEPS = {"continual": 6 * 20, "fresh": 5 * 20}
 #: Replaces a unit of each layer about every three steps, by random utilities and the throw of a dice.
 CBP = "cbp:replacement_rate=0.02,maturity=10,utility=random,accumulate=false"
 #: A look at every step, so that the parent knows where the run is.
-EAGER = {"look_s": 0.0, "checkpoint_s": 0.02}
+EAGER = {"look_s": 0.0}
+#: Seconds between checkpoints: one at every look, or now and then, so that a kill finds steps that were not saved.
+CHECKPOINT_S = (0.0, 0.02)
 
 
 def only_record(results):
@@ -64,7 +66,8 @@ def test_run_killed_at_ten_random_moments_ends_bit_identical(server, undisturbed
     # Each session gets a tenth of the run on the way, plus what its predecessor had not saved.
     for _ in range(KILLS):
         looks = draws.randint(1, STEPS[kind] // 8)
-        code = server.signal_after(signal.SIGKILL, looks, tmp_path, method=method, kind=kind, **EAGER)
+        request = {"method": method, "kind": kind, "checkpoint_s": draws.choice(CHECKPOINT_S), **EAGER}
+        code = server.signal_after(signal.SIGKILL, looks, tmp_path, **request)
         assert code in (0, -signal.SIGKILL)
         killed += code != 0
     assert killed >= KILLS // 2
