@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -273,13 +273,32 @@ class Batches(Protocol):
     """The training stream of one task: deterministic, and resumable in the middle."""
 
     def __next__(self) -> tuple[Tensor, Tensor]:
-        """Return the next batch ``(N, ...)`` and its targets ``(N,)``, on the learner's device."""
+        """Return the next batch ``(N, ...)`` and its targets ``(N, ...)``, on the learner's device.
+
+        Targets are labels ``(N,)`` where the score is an accuracy, and values ``(N, K)`` where it is an error.
+        """
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what is needed to continue from here."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Continue from ``state``."""
+
+
+@runtime_checkable
+class ChunkedBatches(Batches, Protocol):
+    """A training stream that can be asked for many batches at once, for scenarios whose batches are small.
+
+    However the batches are asked for, one by one, in chunks of any size or both in turn, they are the same, bit for
+    bit.
+    """
+
+    def take(self, steps: int) -> tuple[Tensor, Tensor]:
+        """Return the next ``steps`` batches, ``(steps, N, ...)``, and their targets, ``(steps, N, ...)``.
+
+        Args:
+            steps: Number of batches, at least 1.
+        """
 
 
 class Task(Protocol):
@@ -336,6 +355,9 @@ class Scenario(Component, ABC):
     unranked: ClassVar[frozenset[str]] = frozenset()
     #: "accuracy" (a ratio of sums above chance) or "error" (geometric ratio of errors).
     score: ClassVar[Literal["accuracy", "error"]] = "accuracy"
+    #: False where the problem changes without boundaries: its tasks are only the bins in which the score is averaged,
+    #: and methods that use boundaries cannot run on it.
+    boundaries: ClassVar[bool] = True
 
     default_architecture: ClassVar[str]
 
@@ -354,6 +376,15 @@ class Scenario(Component, ABC):
         """The tasks that the score is made of: the last 20% of tasks, at least 5 (all, if there are fewer)."""
         count = min(self.tasks, max(5, -(-self.tasks // 5)))
         return range(self.tasks - count, self.tasks)
+
+    @property
+    def reference_lead(self) -> int:
+        """Tasks on which a fresh reference is trained before the late task on which it is measured.
+
+        Zero where a task is long enough for a fresh network to learn it. At most ``late_tasks.start``, so that the
+        tasks before the first late one suffice.
+        """
+        return 0
 
     @property
     @abstractmethod
