@@ -329,7 +329,11 @@ class Numerics:
 class RunSpec:
     """Everything that changes the numbers of one run of one seed.
 
-    ``kind`` is "continual" for the learner, or "fresh" for networks freshly initialised at each late task.
+    ``kind`` is "continual" for the learner, or "fresh" for networks freshly initialised at each scored task.
+    ``start`` is the fraction of the stream after which the methods are on, in [0, 1]; before, the learner is plain.
+
+    Raises:
+        UsageError: If ``start`` is outside [0, 1].
     """
 
     scenario: ComponentSpec
@@ -344,10 +348,16 @@ class RunSpec:
     cloner: ComponentSpec | None = None
     numerics: Numerics = field(default_factory=Numerics)
     kind: Literal["continual", "fresh"] = "continual"
+    start: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= 1:  # also refuses NaN
+            raise UsageError(f"--from is the fraction of the stream before the method, in [0, 1], got {self.start}")
+        object.__setattr__(self, "start", float(self.start))  # 1 and 1.0 have two JSON texts
 
     def to_json(self) -> dict[str, Any]:
         """Return the canonical JSON value; its hash is the run id."""
-        return {
+        value = {
             "schema_version": SCHEMA_VERSION,
             "kind": self.kind,
             "scenario": self.scenario.to_json(),
@@ -362,6 +372,7 @@ class RunSpec:
             "data": None if self.data is None else dict(self.data),
             "core": self.core,
         }
+        return {**value, "start": self.start} if self.start else value  # ids from before there was a start stay
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunSpec:
@@ -389,8 +400,9 @@ class RunSpec:
                 numerics=Numerics(**value["numerics"]),
                 data=value["data"],
                 core=value["core"],
+                start=value.get("start", 0.0),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, UsageError) as error:
             raise ResultsError(f"the record's spec is damaged: {type(error).__name__}: {error}") from error
 
     @property
@@ -399,9 +411,9 @@ class RunSpec:
         return digest(self.to_json(), 16)
 
     def protocol(self) -> dict[str, Any]:
-        """Return the part that must agree for two rows to stand together: all but method, seed and kind."""
-        value = self.to_json()
-        return {key: part for key, part in value.items() if key not in ("methods", "seed", "kind", "schema_version")}
+        """Return the part that must agree for two rows to stand together: all but method, its start, seed and kind."""
+        left_out = ("methods", "start", "seed", "kind", "schema_version")
+        return {key: part for key, part in self.to_json().items() if key not in left_out}
 
     @property
     def protocol_id(self) -> str:
@@ -409,17 +421,21 @@ class RunSpec:
         return f"{self.scenario.name}@{self.scenario.version}+{digest(self.protocol(), 12)}"
 
     def reference(self) -> RunSpec:
-        """Return the run of the fresh reference: no method, the protocol's frozen reference optimizer."""
+        """Return the run of the fresh reference: no method, the protocol's frozen reference optimizer.
+
+        It keeps ``start``, and so also covers the tasks that are scored before the method turns on.
+        """
         return replace(self.own_reference(), methods=(), optimizer=self.reference_optimizer)
 
     def own_reference(self) -> RunSpec:
-        """Return the run of this recipe (method and optimizer) from fresh at each late task; it is not diagnosed."""
+        """Return the run of this recipe (method and optimizer) from fresh at each scored task; it is not diagnosed."""
         return replace(self, kind="fresh", metrics=())
 
     @property
     def method_label(self) -> str:
-        """The methods as the command line takes them; "none" for no method."""
-        return "+".join(method.label() for method in self.methods) or "none"
+        """The methods as the command line takes them, "none" for no method; with "from 0.5" where they start later."""
+        text = "+".join(method.label() for method in self.methods) or "none"
+        return f"{text} from {format_value(self.start)}" if self.start else text
 
     @property
     def architecture_label(self) -> str:

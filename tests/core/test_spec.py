@@ -1,5 +1,7 @@
 import json
+import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
@@ -378,6 +380,52 @@ def test_labels_and_directory_name(run):
     assert run.directory_name == f"toy-lite-zoo-decay-s0-{run.run_id}"
     assert run.own_reference().directory_name.startswith("toy-lite-zoo-fresh-decay-s0-")
     assert replace(run, methods=()).directory_name.startswith("toy-lite-zoo-none-s0-")
+
+
+def test_a_start_changes_the_run_and_not_the_protocol(run):
+    later = replace(run, start=0.5)
+    assert later.run_id not in (run.run_id, replace(run, start=0.25).run_id)
+    assert later.protocol_id == run.protocol_id
+    assert RunSpec.from_json(json.loads(spec.canonical_json(later.to_json()))) == later
+
+
+def test_both_references_keep_the_start(run):
+    later = replace(run, start=0.5)
+    assert (later.reference().start, later.own_reference().start) == (0.5, 0.5)
+
+
+def test_a_start_of_zero_leaves_no_trace(run):
+    for zero in (0, 0.0, -0.0):
+        assert replace(run, start=zero).to_json() == run.to_json()
+    assert "start" not in run.to_json()
+
+
+def test_a_published_record_keeps_its_id():
+    paths = sorted((Path(__file__).parents[2] / "results").glob("*/runs/*/spec.json"))
+    assert paths
+    for path in paths:
+        assert path.parent.name.endswith(RunSpec.from_json(json.loads(path.read_text())).run_id)
+
+
+def test_a_whole_start_has_one_id(run):
+    assert replace(run, start=1).run_id == replace(run, start=1.0).run_id
+
+
+@pytest.mark.parametrize("start", [-0.1, 1.1, 50, math.nan, math.inf])
+def test_a_start_outside_the_stream_is_a_usage_error(run, start):
+    with pytest.raises(UsageError, match=r"--from is the fraction .* in \[0, 1\], got"):
+        replace(run, start=start)
+
+
+@pytest.mark.parametrize("start", [2.0, "half", None])
+def test_a_record_with_a_wrong_start_is_damaged(run, start):
+    with pytest.raises(ResultsError, match="damaged"):
+        RunSpec.from_json({**run.to_json(), "start": start})
+
+
+def test_the_label_says_from_when_a_method_is_on(run):
+    assert replace(run, start=0.5).method_label == f"{run.method_label} from 0.5"
+    assert replace(run, methods=(), start=0.25).method_label == "none from 0.25"
 
 
 def test_a_newer_record_is_refused(run):
