@@ -1,5 +1,6 @@
 """Plasticity retention and its companions: what the per-task scores of one seed come to.
 
+A score is an accuracy or an error. Retentions and the late/early ratio are made so that above 1 is better in both.
 All sums are correctly rounded (``math.fsum``), so that no score depends on the order of its tasks.
 """
 
@@ -25,12 +26,38 @@ def late_window(tasks: int) -> range:
     return range(tasks - min(tasks, max(5, math.ceil(tasks / 5))), tasks)
 
 
-def at_floor(scores: Mapping[int, float], chance: Mapping[int, float], tasks: Sequence[int]) -> NDArray[np.float64]:
-    """Return the scores of ``tasks``, ``(T,)``, with chance for each task that the run did not finish.
+def before_window(tasks: int, start: float) -> range:
+    """Return the tasks that stand for the time before a method turns on: the late window of the tasks before that.
 
-    This is how a diverged or failed run counts: what it finished stays, the rest adds nothing to the retention.
+    Args:
+        tasks: Number of tasks of the stream, at least 1.
+        start: Fraction of the stream after which the method is on, in [0, 1].
+
+    Returns:
+        The last 20%, at least 5, of the tasks that are over when the method turns on, or all if they are fewer; empty
+        if there are none, as for ``start = 0``.
+
+    Raises:
+        InvalidInputError: If an argument is out of range.
     """
-    return np.array([scores[task] if task in scores else chance[task] for task in tasks], dtype=np.float64)
+    if tasks < 1 or not 0 <= start <= 1:
+        raise InvalidInputError(f"a window needs a task and a start in [0, 1], got {tasks} tasks and start {start}")
+    done = math.floor(tasks * start + 1e-9)  # 0.29 * 100 is a little less than 29
+    return late_window(done) if done else range(0)
+
+
+def scored_tasks(tasks: int, start: float = 0.0) -> list[int]:
+    """Return the tasks that a fresh reference must cover, in order: those of `before_window` and of `late_window`."""
+    return sorted({*before_window(tasks, start), *late_window(tasks)})
+
+
+def at_floor(scores: Mapping[int, float], floor: Mapping[int, float], tasks: Sequence[int]) -> NDArray[np.float64]:
+    """Return the scores of ``tasks``, ``(T,)``, with ``floor`` for each task that the run did not finish.
+
+    This is how a diverged or failed run counts: what it finished stays, the rest is at chance, which adds nothing to
+    the retention, or an infinite error.
+    """
+    return np.array([scores[task] if task in scores else floor[task] for task in tasks], dtype=np.float64)
 
 
 def retention(learner: ArrayLike, fresh: ArrayLike, chance: ArrayLike) -> float:
@@ -98,6 +125,28 @@ def late_early(scores: ArrayLike) -> float:
     count = len(late_window(s.size))
     early = math.fsum(s[:count])
     return math.fsum(s[-count:]) / early if early > 0 else math.nan
+
+
+def error_late_early(errors: ArrayLike) -> float:
+    """Return the mean error of the first tasks over that of as many late tasks, as `late_early` does for accuracies.
+
+    The other way round, so that here too below 1 means that the learner got worse.
+
+    Args:
+        errors: Errors of all tasks in order, ``(T,)``, T at least 1, at least 0; infinite where it did not finish.
+
+    Returns:
+        The ratio, 0 where a late task was not finished.
+
+    Raises:
+        InvalidInputError: If an error is negative or NaN.
+    """
+    e = _vector(errors)
+    if not (e >= 0).all():
+        raise InvalidInputError("errors must be at least 0")
+    count = len(late_window(e.size))
+    early, late = (max(math.fsum(part) / count, ERROR_FLOOR) for part in (e[:count], e[-count:]))
+    return 0.0 if math.isinf(late) else early / late
 
 
 def lifetime(scores: ArrayLike) -> float:

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.interfaces import Scenario
-from lopbench.results.score import at_floor, error_retention, late_early, late_window, lifetime, retention
+from lopbench.results.score import (
+    at_floor,
+    before_window,
+    error_late_early,
+    error_retention,
+    late_early,
+    late_window,
+    lifetime,
+    retention,
+    scored_tasks,
+)
 
 scores = st.floats(0, 1, allow_subnormal=False)
 above_chance = st.lists(st.floats(0.3, 1), min_size=1, max_size=20)
@@ -31,6 +41,33 @@ def test_late_window_agrees_with_the_scenario(tasks):
     stub = Stub()
     stub.tasks = tasks
     assert Scenario.late_tasks.fget(stub) == late_window(tasks)
+
+
+def test_before_window_is_the_late_window_of_the_tasks_before_the_method():
+    assert before_window(100, 0.5) == range(40, 50)
+    assert before_window(20, 0.5) == range(5, 10)  # 20% of 10 are 2: at least 5
+    assert before_window(10, 0.35) == range(0, 3)  # the task in which it turns on is not over
+    assert before_window(10, 0.05) == before_window(10, 0.0) == range(0)
+    assert before_window(40, 1.0) == late_window(40)
+
+
+@given(st.integers(1, 10_000), st.data())
+def test_task_over_at_the_start_is_before_it(tasks, data):
+    done = data.draw(st.integers(1, tasks))
+    assert before_window(tasks, done / tasks).stop == done  # whatever the rounding of the quotient
+
+
+@pytest.mark.parametrize(("tasks", "start"), [(0, 0.5), (10, -0.1), (10, 1.1), (10, math.nan)])
+def test_before_window_refuses_what_is_no_stream(tasks, start):
+    with pytest.raises(InvalidInputError, match="window needs"):
+        before_window(tasks, start)
+
+
+def test_references_cover_both_windows_once():
+    assert scored_tasks(40) == list(range(32, 40))
+    assert scored_tasks(40, 0.5) == [15, 16, 17, 18, 19, *range(32, 40)]  # 20% of 20 are 4: at least 5
+    assert scored_tasks(40, 0.9) == list(range(28, 40))
+    assert scored_tasks(3, 0.5) == [0, 1, 2]
 
 
 @given(above_chance)
@@ -149,3 +186,25 @@ def test_late_early_compares_as_many_first_tasks():
     assert late_early([1.0] * 32 + [0.25] * 8) == 0.25
     assert late_early([0.3, 0.5]) == 1.0  # both windows are the whole run
     assert math.isnan(late_early([0.0] * 5 + [1.0] * 5))
+
+
+def test_error_late_early_is_early_over_late():
+    assert error_late_early([0.25] * 8 + [0.5] * 24 + [1.0] * 8) == 0.25
+    assert error_late_early([2.0] * 5 + [1.0] * 5) == 2.0
+    assert error_late_early([0.0] * 10) == 1.0
+
+
+@pytest.mark.parametrize("finished", [0, 3, 9])
+def test_error_late_early_of_an_unfinished_run_is_zero(finished):
+    assert error_late_early([0.5] * finished + [math.inf] * (10 - finished)) == 0.0
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=10, max_size=30))
+def test_error_and_accuracy_ratios_are_each_others_inverse(values):
+    assert error_late_early(values) * late_early(values) == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("bad", [-0.1, math.nan])
+def test_error_late_early_refuses_what_is_no_error(bad):
+    with pytest.raises(InvalidInputError, match="at least 0"):
+        error_late_early([bad, 1.0])
