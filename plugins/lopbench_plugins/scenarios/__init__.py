@@ -11,3 +11,13 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.tinyimagenet40:TinyImageNet40",
         "40 tasks of 5 new classes of Tiny ImageNet each (Joudaki et al. 2025)",
     )
+    register(
+        "bitflip",
+        "lopbench_plugins.scenarios.bitflip:BitFlip",
+        "online regression on bits of which one flips now and then (Joudaki et al. 2025)",
+    )
+    register(
+        "slowly_changing_regression",
+        "lopbench_plugins.scenarios.slowly_changing_regression:SlowlyChangingRegression",
+        "online regression on bits of which most are redrawn now and then (Dohare et al. 2024)",
+    )

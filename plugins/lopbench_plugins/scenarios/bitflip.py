@@ -1,0 +1,361 @@
+"""Bit flipping: online regression on bits of which most stand still, and change one at a time.
+
+Joudaki et al. 2025, "Barriers for Learning in an Evolving World" (arXiv:2510.00304), appendix B, after the
+slowly-changing regression problem of Dohare et al. 2021 (arXiv:2108.06325v2), section 3, and 2024 (Nature 632).
+
+Of ``m`` input bits the first ``f`` are slow: every ``T`` samples one of them flips, or all are drawn anew. The others
+are drawn at every sample. A fixed network of threshold units, wider than any learner, gives the target (`ltu`), so
+that the learner must follow the slow bits for ever. Each sample is seen once, one a step; the score is its squared
+error before the update.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lopbench.core import rng
+from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Scenario
+from lopbench_plugins.scenarios.ltu import CONVENTIONS, LtuTarget, TargetName
+
+Flip = Literal["one", "all"]
+
+#: Samples whose random bits come from one generator: the stream is the same however it is binned and asked for.
+BLOCK = 2000
+
+#: Most inputs a task may have for its targets to be tabulated; beyond, they are computed sample by sample.
+TABLE_ROWS = 2**14
+
+#: Most inputs of the held-out data: all there are under one state of the slow bits, or a sample of this size.
+HELD_OUT = 4096
+
+#: Inputs of a probe.
+PROBE = 128
+
+#: Samples made ahead where batches are asked for one by one.
+AHEAD = 256
+
+#: Bits are handled as the digits of a signed 64-bit number.
+MAX_BITS = 62
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitFlip(Scenario):
+    """A stream of samples without boundaries; its tasks are the bins in which errors are averaged.
+
+    Args:
+        samples: Length of the stream in samples, which are steps; a multiple of ``steps_per_task``.
+        m: Number of input bits, 1 to 62.
+        f: Number of slow bits, 1 to m.
+        T: Samples from one change of the slow bits to the next, at least 1.
+        beta: Share of the bits that must match for a unit of the target to fire, in (0, 1).
+        target_width: Hidden units of the target, at least 1.
+        flip: What happens every T samples: one slow bit, drawn at random, flips, or all are drawn anew.
+        target: Whose threshold and inputs: those of the paper, of its code, or of Dohare et al.; see `ltu`.
+        steps_per_task: Samples of a bin.
+        tasks: Number of bins, which follows from ``samples``; 0 fills it in.
+        head_policy: "keep", for there are no tasks at whose start the head could be zeroed.
+        optimizer_policy: "carry", for the same reason.
+        probe_every: Samples between diagnostics inside a bin; 0 for the start and end of each bin only.
+        profile: Name of the profile the fields were taken from.
+    """
+
+    name: ClassVar[str] = "bitflip"
+    version: ClassVar[int] = 1
+    score: ClassVar[Literal["accuracy", "error"]] = "error"
+    boundaries: ClassVar[bool] = False
+    default_architecture: ClassVar[str] = "online_mlp"
+    default_profile: ClassVar[str] = "lite"
+    unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
+    profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "full": {"samples": 5_000_000},
+        "lite": {"samples": 1_000_000},
+        "smoke": {"samples": 5_000, "T": 500, "steps_per_task": 500},
+    }
+
+    profile: str = "lite"
+    samples: int = 1_000_000
+    m: int = 20
+    f: int = 15
+    T: int = 10_000
+    beta: float = 0.7
+    target_width: int = 100
+    flip: Flip = "one"
+    target: TargetName = "paper"
+    steps_per_task: int = 10_000
+    tasks: int = 0
+    head_policy: Literal["zero", "keep"] = "keep"
+
+    def __post_init__(self) -> None:
+        for field in ("samples", "m", "f", "T", "target_width", "steps_per_task"):
+            if getattr(self, field) < 1:
+                raise InvalidInputError(f"{self.name}: {field} must be at least 1, got {getattr(self, field)}")
+        if self.m > MAX_BITS:
+            raise InvalidInputError(f"{self.name}: m must be at most {MAX_BITS} bits, got {self.m}")
+        if self.f > self.m:
+            raise InvalidInputError(
+                f"{self.name}: f must be at most m, for the slow bits are some of the m; got f={self.f}, m={self.m}"
+            )
+        if not 0 < self.beta < 1:
+            raise InvalidInputError(f"{self.name}: beta must be above 0 and below 1, got {self.beta}")
+        for field, choices in (("flip", get_args(Flip)), ("target", get_args(TargetName))):
+            if getattr(self, field) not in choices:
+                raise InvalidInputError(
+                    f"{self.name}: {field} must be one of {', '.join(choices)}, got {getattr(self, field)!r}"
+                )
+        for field, only in (("head_policy", "keep"), ("optimizer_policy", "carry")):
+            if getattr(self, field) != only:
+                raise InvalidInputError(
+                    f"{self.name} has no boundaries to act at: {field} must be {only}, got {getattr(self, field)!r}"
+                )
+        if self.probe_every < 0:
+            raise InvalidInputError(f"{self.name}: probe_every must be at least 0, got {self.probe_every}")
+        tasks, rest = divmod(self.samples, self.steps_per_task)
+        if rest:
+            raise InvalidInputError(
+                f"{self.name}: samples must be a multiple of steps_per_task, the samples of a bin; "
+                f"got samples={self.samples}, steps_per_task={self.steps_per_task}"
+            )
+        if self.tasks not in (0, tasks):
+            raise InvalidInputError(
+                f"{self.name}: {self.samples} samples in bins of {self.steps_per_task} are {tasks} tasks, "
+                f"got tasks={self.tasks}; set samples and leave tasks out"
+            )
+        object.__setattr__(self, "tasks", tasks)  # a derived field of a frozen dataclass; records must hold it
+
+    @property
+    def data(self) -> None:
+        """None: samples are generated."""
+        return
+
+    def optimizer(self, architecture: str) -> str:
+        """Return SGD at 0.01, the largest of the published step sizes, where plasticity is lost most."""
+        return "sgd:lr=0.01"
+
+    def reference_optimizer(self, architecture: str) -> str:
+        """Return SGD at 0.01, as the learner's."""
+        return "sgd:lr=0.01"
+
+    def stream(self, seed: int, *, data: object, device: torch.device) -> "BitFlipStream":
+        """Return the stream of ``seed``; ``data`` is not used."""
+        return BitFlipStream(self, seed, device)
+
+
+class BitFlipStream:
+    """The samples of one seed. Random bits are drawn on the CPU and made into samples on ``device``.
+
+    All that is kept of the stream is one number for each state of the slow bits, ``samples / T`` of them.
+    """
+
+    outputs = 1
+
+    def __init__(self, scenario: BitFlip, seed: int, device: torch.device) -> None:
+        self.scenario = scenario
+        self.device = device
+        self.fast = scenario.m - scenario.f  #: Number of fast bits.
+        self._seed = seed
+        convention = CONVENTIONS[scenario.target]
+        self.input_shape: Sequence[int] = (scenario.m + convention.bias_input,)
+        self.target = LtuTarget(
+            convention,
+            scenario.m,
+            scenario.target_width,
+            scenario.beta,
+            generator=self.generator("target"),
+            device=device,
+        )
+        self.states = self._draw_states()
+        self._slow_digits = torch.arange(scenario.f, device=device)
+        self._fast_digits = torch.arange(self.fast, device=device)
+
+    def generator(self, *names: str | int) -> torch.Generator:
+        """Return a fresh generator of the stream's, for one purpose."""
+        return rng.derive(self._seed, "data", self.scenario.name, *names)
+
+    def _draw_states(self) -> Tensor:
+        """Return the successive states of the slow bits, ``(samples / T,)``; bit i is the digit of worth ``2 ** i``."""
+        f, count = self.scenario.f, -(-self.scenario.samples // self.scenario.T)
+        if self.scenario.flip == "all":
+            return torch.randint(0, 2**f, (count,), generator=self.generator("slow"))
+        first = torch.randint(0, 2**f, (1,), generator=self.generator("slow"))
+        flips = torch.randint(0, f, (count - 1,), generator=self.generator("flips"))
+        return torch.from_numpy(np.bitwise_xor.accumulate(torch.cat([first, 1 << flips]).numpy()))
+
+    def samples(self, states: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs ``(N, *input_shape)`` and targets ``(N, 1)``, float32, for ``(N,)`` slow and fast bits each."""
+        slow = states.to(self.device).unsqueeze(1) >> self._slow_digits
+        fast = codes.to(self.device).unsqueeze(1) >> self._fast_digits
+        bits = torch.cat([slow, fast], dim=1).bitwise_and_(1).float()
+        return F.pad(bits, (0, self.input_shape[0] - self.scenario.m), value=1.0), self.target(bits)
+
+    def codes(self, block: int) -> Tensor:
+        """Return the fast bits of a block of samples, ``(BLOCK,)`` whole numbers below ``2 ** fast``, on the CPU."""
+        return torch.randint(0, 2**self.fast, (BLOCK,), generator=self.generator("fast", block))
+
+    def task(self, index: int) -> "BitFlipTask":
+        """Return bin ``index``."""
+        return BitFlipTask(self, index)
+
+
+class BitFlipTask:
+    """One bin of the stream, with all states of the slow bits that fall into it.
+
+    Args:
+        stream: The stream it is part of.
+        index: Its place in the stream.
+    """
+
+    def __init__(self, stream: BitFlipStream, index: int) -> None:
+        size, every = stream.scenario.steps_per_task, stream.scenario.T
+        self.stream = stream
+        self.start = index * size  #: Place of its first sample in the stream.
+        self.size = size
+        first, last = self.start // every, (self.start + size - 1) // every
+        self._index = index
+        self._first_state = first
+        self._states = stream.states[first : last + 1]
+        self._tabulated = len(self._states) << stream.fast <= TABLE_ROWS
+
+    @cached_property
+    def _table(self) -> tuple[Tensor, Tensor]:
+        """All inputs of the bin and their targets: for each state in order, for each of its fast bits in order."""
+        per_state = 1 << self.stream.fast
+        codes = torch.arange(per_state).repeat(len(self._states))
+        return self.stream.samples(self._states.repeat_interleave(per_state), codes)
+
+    def make(self, start: int, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the samples with the fast bits ``codes`` (N,) from place ``start`` of the bin on.
+
+        Past its end the bin goes on under its last slow bits.
+
+        Returns:
+            Inputs ``(N, *input_shape)`` and targets ``(N, 1)``.
+        """
+        place: int | Tensor = 0
+        if len(self._states) > 1:
+            places = torch.arange(self.start + start, self.start + start + len(codes)) // self.stream.scenario.T
+            place = (places - self._first_state).clamp_(max=len(self._states) - 1)
+        if self._tabulated:
+            inputs, targets = self._table
+            rows = (codes + (place << self.stream.fast)).to(inputs.device)
+            return inputs.index_select(0, rows), targets.index_select(0, rows)
+        return self.stream.samples(self._states[place].expand(len(codes)), codes)
+
+    @cached_property
+    def chance(self) -> float:
+        """Mean squared error of the best constant, the variance of the target over the bin.
+
+        The expectation over the fast bits where its inputs are tabulated, otherwise over the samples of the bin.
+        """
+        if self._tabulated:
+            values = self._table[1].double().view(len(self._states), -1)  # (states, fast bits)
+            edges = (torch.arange(len(self._states) + 1) + self._first_state) * self.stream.scenario.T
+            shares = edges.clamp_(self.start, self.start + self.size).diff().to(values) / self.size
+            mean, square = shares @ values.mean(dim=1), shares @ values.square().mean(dim=1)
+        else:
+            batches, left = self.batches(), self.size
+            mean = square = torch.zeros((), dtype=torch.float64, device=self.stream.device)
+            while left:
+                taken = min(left, BLOCK)
+                values = batches.take(taken)[1].double()
+                mean, square, left = (
+                    mean + values.sum() / self.size,
+                    square + values.square().sum() / self.size,
+                    left - taken,
+                )
+        return float(square - mean**2)
+
+    def batches(self) -> "BitFlipBatches":
+        """Return the bin's samples from its start."""
+        return BitFlipBatches(self)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean squared error of ``outputs``, ``(N, 1)`` as ``targets``."""
+        return F.mse_loss(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the squared error of each sample, ``(N,)``."""
+        return (outputs - targets).square().squeeze(1)
+
+    def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """Return no further scores."""
+        return {}
+
+    def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield one batch: all inputs under the bin's last slow bits, or 4,096 drawn from them if there are more."""
+        yield self._held_out
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Return 128 inputs, spread evenly over the bin, with fast bits of their own."""
+        return self._probe
+
+    @cached_property
+    def _held_out(self) -> tuple[Tensor, Tensor]:
+        every = 1 << self.stream.fast
+        drawn = torch.randint(0, every, (HELD_OUT,), generator=self.stream.generator("held_out", self._index))
+        codes = torch.arange(every) if every <= HELD_OUT else drawn
+        return self.stream.samples(self._states[-1].expand(len(codes)), codes)
+
+    @cached_property
+    def _probe(self) -> tuple[Tensor, Tensor]:
+        generator = self.stream.generator("probe", self._index)
+        codes = torch.randint(0, 1 << self.stream.fast, (PROBE,), generator=generator)
+        places = self.start + torch.arange(PROBE) * self.size // PROBE
+        return self.stream.samples(self.stream.states[places // self.stream.scenario.T], codes)
+
+
+class BitFlipBatches:
+    """The samples of a bin in order, one a batch; it has no end.
+
+    Args:
+        task: The bin.
+    """
+
+    def __init__(self, task: BitFlipTask) -> None:
+        self._task = task
+        self._next = 0  #: Place in the bin of the next sample.
+        self._block = -1  #: The block whose fast bits are at hand.
+        self._codes = torch.empty(0, dtype=torch.int64)
+        self._ahead = range(0)  #: Places of the samples made ahead.
+        self._samples = (torch.empty(0), torch.empty(0))
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Return the next sample, ``(1, *input_shape)``, and its target, ``(1, 1)``, on the stream's device."""
+        if self._next not in self._ahead:
+            self._ahead = range(self._next, self._next + AHEAD)
+            self._samples = self._task.make(self._next, self._draw(AHEAD))
+        row = self._next - self._ahead.start
+        self._next += 1
+        return self._samples[0][row : row + 1], self._samples[1][row : row + 1]
+
+    def take(self, steps: int) -> tuple[Tensor, Tensor]:
+        """Return the next ``steps`` samples, ``(steps, 1, *input_shape)``, and their targets, ``(steps, 1, 1)``."""
+        inputs, targets = self._task.make(self._next, self._draw(steps))
+        self._next += steps
+        return inputs.unsqueeze(1), targets.unsqueeze(1)
+
+    def _draw(self, count: int) -> Tensor:
+        """Return the fast bits of the next ``count`` samples."""
+        place, parts = self._task.start + self._next, []
+        stop = place + count
+        while place < stop:
+            block, offset = divmod(place, BLOCK)
+            if block != self._block:
+                self._block, self._codes = block, self._task.stream.codes(block)
+            parts.append(self._codes[offset : offset + stop - place])
+            place += len(parts[-1])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the place in the bin."""
+        return {"next": torch.tensor(self._next)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``state``."""
+        self._next = int(state["next"])
