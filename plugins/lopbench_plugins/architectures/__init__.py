@@ -12,3 +12,7 @@ def lopbench_architectures(register: Register) -> None:
     register("resnet18", f"{package}.resnet18:ResNet18", "residual network of 18 layers for small images")
     register("vit", f"{package}.vit:ViT", "vision transformer of six blocks on 8x8 patches")
     register("timm", f"{package}.timm:Timm", "any timm model from scratch, as in timm:resnet18")
+    register(
+        "online_mlp", f"{package}.online_mlp:OnlineMLP", "one hidden layer of 5 units, the learner of bit flipping"
+    )
+    register("linear", f"{package}.linear:Linear", "no hidden units, the linear baseline")
