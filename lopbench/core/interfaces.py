@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from lopbench.core.probe import LayerProbe, NetworkProbe
+    from lopbench.core.profile import Profile
 
 Track = Literal["boundary-free", "boundary-aware", "replay"]
 
@@ -61,9 +62,22 @@ class Cloner(Component, ABC):
 
     @abstractmethod
     def clone(
-        self, module: nn.Module, factor: int, *, generator: Generator
-    ) -> tuple[nn.Module, Mapping[str, Sequence[Sequence[int]]]]:
-        """Return the network ``factor`` times as wide, and its profile: the blocks of clones of each interface."""
+        self, module: nn.Module, factor: int, *, example: Tensor, generator: Generator
+    ) -> tuple[nn.Module, Profile]:
+        """Return a new network ``factor`` times as wide, and what is a clone of what in it.
+
+        Inputs and outputs of the network keep their width. ``module`` is left as it is.
+
+        Args:
+            module: The network to widen.
+            factor: Clones of each unit, at least 1.
+            example: A batch of zeros of the shape the network takes, ``(2, *input_shape)``, on its device.
+            generator: Source of every random draw, on the CPU; advanced in place.
+
+        Raises:
+            InvalidInputError: If ``factor`` is below 1.
+            UnsupportedError: If a layer cannot be served; the message names it.
+        """
 
 
 class Optimizer(Protocol):
@@ -174,6 +188,10 @@ class Learner(Protocol):
     def fresh(self, state: State) -> Mapping[str, Tensor]:
         """Return the parameters ``(R, ...)`` of newly initialised networks, drawn from the method's own stream."""
 
+    @property
+    def traced(self) -> bool:
+        """Whether this step is being traced into a program of many steps: no value can be read on the host."""
+
     def restart(self) -> None:
         """Become the protocol's fresh reference: new network, new optimizer at the reference learning rate."""
 
@@ -186,7 +204,13 @@ class State(Protocol):
 
     @property
     def generators(self) -> list[Generator]:
-        """One per replica, private to the method, on the learner's device."""
+        """One per replica, private to the method, on the learner's device. A traced step has none."""
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return standard normal noise of the shape ``(R, ...)`` of ``like``, each replica's from its generator."""
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Return numbers uniform in [0, 1) of the shape ``(R, ...)`` of ``like``, likewise."""
 
     def __getitem__(self, key: str) -> Tensor: ...
     def __setitem__(self, key: str, value: Tensor) -> None: ...
@@ -206,8 +230,11 @@ class Perturbation(Component, ABC):
     uses_replay: ClassVar[bool] = False
     #: Reads ``Units.activation``, so that the learner must capture activations at each step.
     uses_activations: ClassVar[bool] = False
-    #: False if replicas cannot run in one program (global random draws); seeds then run one after another.
-    replica_aware: ClassVar[bool] = True
+    #: True if the hooks of a step can be traced into a program that takes many steps at once: they compute with
+    #: tensors of fixed shapes, read no value on the host, and draw from ``state.normal`` and ``state.uniform``.
+    traceable: ClassVar[bool] = False
+    #: Fields that may differ between the replicas of a program; there they are tensors ``(R,)`` of float64.
+    swept: ClassVar[tuple[str, ...]] = ()
 
     @property
     def track(self) -> Track:
@@ -228,6 +255,13 @@ class Perturbation(Component, ABC):
             UnsupportedError: If the method cannot serve this network.
         """
         return module
+
+    def begin(self, learner: Learner, state: State) -> None:
+        """Put what the method remembers into ``state``, once, before the first step in which it acts.
+
+        Raises:
+            UnsupportedError: If the method cannot serve this network.
+        """
 
     def on_task_start(self, learner: Learner, state: State) -> None:
         """Act at a task boundary, before the first step of every task but the first; needs ``uses_boundaries``."""
