@@ -15,7 +15,7 @@ from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json
 from lopbench.results.record import Record
 from lopbench.results.statistics import INTERVAL_METHOD, interval
-from lopbench.results.tasks import Chances, task_count, task_scores
+from lopbench.results.tasks import Floors, task_count, task_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +29,11 @@ _SCORES = ("online_accuracy", "heldout_accuracy")
 _DATE: Mapping[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
 _REFERENCE = "fresh network"
+_BEFORE = "before the method"
+
+#: Share of the stream whose mean stands for the end of a phase: the last 100,000 of 5,000,000 samples of the paper.
+_PHASE_END = 0.02
+
 _MARKERS = "osD^vP*X<>"
 _REFERENCE_STYLE: Mapping[str, Any] = {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
 
@@ -102,17 +107,17 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
     if len(protocols) > 1:
         raise ResultsError(f"One figure cannot hold several protocols, got {', '.join(protocols)}; select one.")
     references = {record.spec.reference().run_id for record in runs}
-    chances = Chances(records)
+    floors = Floors(records)
     labels = _labels(runs)
     rows: list[tuple[str, int, int, float]] = []
     for record in records:
         if record.spec.kind == "continual":
-            label = labels[canonical_json(record.spec_json["methods"])]
+            label = labels[_recipe(record)]
         elif record.run_id in references and record.outcome == "completed":
             label = _REFERENCE
         else:
             continue
-        rows += [(label, record.spec.seed, task, value) for task, value in _by_task(record, metric, chances)]
+        rows += [(label, record.spec.seed, task, value) for task, value in _by_task(record, metric, floors)]
     data = pd.DataFrame(rows, columns=["method", "seed", "task", "value"])
     methods = sorted(set(data["method"]) - {_REFERENCE}, key=_none_first)
     if not methods:
@@ -167,24 +172,31 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
             raise ResultsError(f"The figure cannot be written to {path}: {error.strerror or error}.") from error
 
 
-def _by_task(record: Record, metric: str, chances: Chances) -> Iterator[tuple[int, float]]:
+def _by_task(record: Record, metric: str, floors: Floors) -> Iterator[tuple[int, float]]:
     if metric in _SCORES and record.spec.kind == "continual":
         tasks = range(task_count(record))
-        values = task_scores(record, metric, tasks, chances.of(record, tasks))
+        values = task_scores(record, metric, tasks, floors.of(record, tasks))
         yield from zip(tasks, values.tolist(), strict=True)
         return
+    yield from _task_means(record, metric).items()
+
+
+def _task_means(record: Record, metric: str) -> dict[int, float]:
+    """Return the mean of a metric over its rows in each task (layers, probes during training), where it is known."""
     frame = record.measurements
     mean = frame[frame["metric"] == metric].groupby("task")["value"].mean().dropna()
-    yield from zip(mean.index.tolist(), mean.tolist(), strict=True)
+    return dict(zip(mean.index.tolist(), mean.tolist(), strict=True))
+
+
+def _recipe(record: Record) -> str:
+    """Return what one line of a figure is of: the methods and when they turn on."""
+    return canonical_json([record.spec_json["methods"], record.spec.start])
 
 
 def _labels(runs: Sequence[Record]) -> dict[str, str]:
     """Return the legend of each set of methods; what only the code tells apart carries its origin."""
-    labels = {canonical_json(record.spec_json["methods"]): record.spec.method_label for record in runs}
-    origins = {
-        canonical_json(record.spec_json["methods"]): ", ".join(f"{m.origin} v{m.version}" for m in record.spec.methods)
-        for record in runs
-    }
+    labels = {_recipe(record): record.spec.method_label for record in runs}
+    origins = {_recipe(record): ", ".join(f"{m.origin} v{m.version}" for m in record.spec.methods) for record in runs}
     count = Counter(labels.values())
     return {key: label if count[label] == 1 else f"{label} ({origins[key]})" for key, label in labels.items()}
 

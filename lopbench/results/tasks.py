@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +13,36 @@ from lopbench.core.spec import canonical_json
 from lopbench.results.record import Record
 from lopbench.results.score import at_floor
 
+Score = Literal["accuracy", "error"]
 
-class Chances:
-    """The chance score of each task, from all runs of a world (scenario, data): a killed run does not know them all."""
+
+class Floors:
+    """What the scenarios of some runs score, and what a task counts that a run did not finish.
+
+    Accuracies are then at the chance of the task, errors infinite. Both are known from all runs of a world (scenario,
+    data), since a run that was killed does not know them.
+    """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self._known: dict[str, dict[tuple[int, int], float]] = defaultdict(dict)
+        self._chances: dict[str, dict[tuple[int, int], float]] = defaultdict(dict)
+        self._errors: set[str] = set()
         for record in records:
-            known = self._known[_world(record)]
-            known |= {(record.spec.seed, task): chance for task, chance in record.per_task("chance").items()}
+            world = _world(record)
+            known = record.per_task("chance")
+            self._chances[world] |= {(record.spec.seed, task): chance for task, chance in known.items()}
+            if world not in self._errors and record.per_task("online_error"):
+                self._errors.add(world)
+
+    def score(self, record: Record) -> Score:
+        """Return what the scenario of the run scores: "error" if a run of it measured one, else "accuracy"."""
+        return "error" if _world(record) in self._errors else "accuracy"
 
     def of(self, record: Record, tasks: Iterable[int]) -> dict[int, float]:
-        """Return the chance of each task; the mean of what is known where no run of the seed came so far."""
-        known = self._known[_world(record)]
+        """Return the floor of each task; the mean chance of what is known where no run of the seed came so far."""
+        world = _world(record)
+        if world in self._errors:
+            return dict.fromkeys(tasks, math.inf)
+        known = self._chances[world]
         usual = math.fsum(known.values()) / len(known) if known else math.nan
         return {task: known.get((record.spec.seed, task), usual) for task in tasks}
 
@@ -35,14 +53,20 @@ def task_count(record: Record) -> int:
     Raises:
         ResultsError: If its spec does not say.
     """
-    tasks = record.spec.scenario.fields.get("tasks")
-    if not isinstance(tasks, int) or tasks < 1:
-        raise ResultsError(f"The run record {record.path} cannot be scored: its scenario has tasks={tasks!r}.")
-    return tasks
+    return _whole(record, "tasks")
 
 
-def task_scores(record: Record, metric: str, tasks: Sequence[int], chance: Mapping[int, float]) -> NDArray[np.float64]:
-    """Return the per-task scores ``(T,)`` of ``tasks``, at chance where a diverged or failed run has none.
+def steps_per_task(record: Record) -> int:
+    """Return the number of training steps in a task of the run's scenario.
+
+    Raises:
+        ResultsError: If its spec does not say.
+    """
+    return _whole(record, "steps_per_task")
+
+
+def task_scores(record: Record, metric: str, tasks: Sequence[int], floor: Mapping[int, float]) -> NDArray[np.float64]:
+    """Return the per-task scores ``(T,)`` of ``tasks``, at ``floor`` where a diverged or failed run has none.
 
     Raises:
         ResultsError: If a completed run has no score for one of the tasks.
@@ -54,7 +78,14 @@ def task_scores(record: Record, metric: str, tasks: Sequence[int], chance: Mappi
             f"The run record {record.path} is incomplete: it says completed but has no {metric} for task {missing[0]}. "
             "Remove that directory and run its spec again."
         )
-    return at_floor(found, chance, tasks)
+    return at_floor(found, floor, tasks)
+
+
+def _whole(record: Record, field: str) -> int:
+    value = record.spec.scenario.fields.get(field)
+    if not isinstance(value, int) or value < 1:
+        raise ResultsError(f"The run record {record.path} cannot be scored: its scenario has {field}={value!r}.")
+    return value
 
 
 def _world(record: Record) -> str:

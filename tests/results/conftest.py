@@ -9,8 +9,10 @@ import pytest
 
 from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec
 from lopbench.results.record import Measurements, write_record
+from lopbench.results.score import scored_tasks
 
 TASKS = 10
+STEPS = 100
 
 
 def component(kind: str, name: str, track: str | None = None, version: int = 1, **fields: Any) -> ComponentSpec:
@@ -21,7 +23,7 @@ def make_spec(
     *methods: ComponentSpec, seed: int = 0, lr: float = 3e-3, profile: str = "lite", **changes: Any
 ) -> RunSpec:
     spec = RunSpec(
-        scenario=component("scenarios", "toy", tasks=TASKS, profile=profile),
+        scenario=component("scenarios", "toy", tasks=TASKS, steps_per_task=STEPS, profile=profile),
         architecture=component("architectures", "net", width=8),
         optimizer=OptimizerSpec(kind="adam", lr=lr),
         reference_optimizer=OptimizerSpec(kind="adam", lr=1e-3),
@@ -50,13 +52,23 @@ def make_status(status: str = "completed", **changes: Any) -> dict[str, Any]:
     }
 
 
-def fill(online: Mapping[int, float], heldout: Mapping[int, float] | None = None, chance: float = 0.2) -> Measurements:
+def fill(
+    online: Mapping[int, float],
+    heldout: Mapping[int, float] | None = None,
+    chance: float = 0.2,
+    *,
+    score: str = "accuracy",
+    metrics: Mapping[str, Mapping[int, float]] | None = None,
+) -> Measurements:
     rows = Measurements()
     for task, value in online.items():
-        rows.add(100 * (task + 1), task, "chance", chance)
-        rows.add(100 * (task + 1), task, "online_accuracy", value)
+        rows.add(STEPS * (task + 1), task, "chance", chance)
+        rows.add(STEPS * (task + 1), task, f"online_{score}", value)
     for task, value in (heldout or {}).items():
-        rows.add(100 * (task + 1), task, "heldout_accuracy", value)
+        rows.add(STEPS * (task + 1), task, f"heldout_{score}", value)
+    for metric, values in (metrics or {}).items():
+        for task, value in values.items():
+            rows.add(STEPS * (task + 1), task, metric, value, "hidden")
     return rows
 
 
@@ -80,18 +92,22 @@ class Results:
         chance: float = 0.2,
         environment: Mapping[str, Any] | None = None,
         root: Path | None = None,
+        score: str = "accuracy",
+        metrics: Mapping[str, Mapping[int, float]] | None = None,
         **status_changes: Any,
     ) -> Path:
         """Write a run; one number for ``online`` stands for all tasks of its kind."""
         if not isinstance(online, Mapping):
-            online = dict.fromkeys(range(TASKS) if spec.kind == "continual" else range(5, TASKS), online)
+            count = spec.scenario.fields.get("tasks", TASKS)
+            tasks = range(count) if spec.kind == "continual" else scored_tasks(count, spec.start)
+            online = dict.fromkeys(tasks, online)
         return write_record(
             root or self.root,
             spec.to_json(),
             spec.run_id,
             environment or {"device": "cpu"},
             make_status(status, **status_changes),
-            fill(online, heldout, chance),
+            fill(online, heldout, chance, score=score, metrics=metrics),
             None,
         )
 

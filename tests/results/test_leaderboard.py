@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import OptimizerSpec
-from lopbench.results.leaderboard import COLUMNS, leaderboard, render, to_csv
+from lopbench.results.leaderboard import COLUMNS, leaderboard, markdown, render, to_csv
 from lopbench.results.statistics import interval
 
 
@@ -301,3 +302,184 @@ def test_record_without_the_plugins_is_readable(results):
     path = results.add(results.spec(results.component("methods", "elsewhere", track="replay", rate=0.5)), 0.5)
     assert json.loads((path / "spec.json").read_text())["methods"][0]["origin"] == "tests 1"
     assert only(leaderboard(results.root))["method"] == "elsewhere:rate=0.5"
+
+
+# -- errors
+
+
+@pytest.fixture
+def errors(results):
+    """Return a function that writes a run of an error scenario and its references."""
+
+    def write(spec, online, fresh=0.5, own=None, **options):
+        results.add(spec, online, score="error", **options)
+        if fresh is not None:
+            results.add(spec.reference(), fresh, score="error")
+        if own is not None:
+            results.add(spec.own_reference(), own, score="error")
+
+    return write
+
+
+def test_one_row_of_errors_by_hand(results):
+    spec = results.spec(results.component("methods", "m", track="boundary-free"))
+    online = dict.fromkeys(range(5), 0.5) | {5: 0.5, 6: 1.0, 7: 1.0, 8: 2.0, 9: 2.0}
+    results.add(spec, online, dict.fromkeys(range(10), 0.8), score="error")
+    results.add(spec.reference(), 0.5, dict.fromkeys(range(5, 10), 0.4), score="error")
+    results.add(spec.own_reference(), 0.25, score="error")
+    row = only(leaderboard(results.root))
+    assert row["score"] == "error"
+    assert row["retention"] == pytest.approx(2 ** (-6 / 5), rel=1e-12)  # ratios 1, 1/2, 1/2, 1/4, 1/4
+    assert row["heldout_retention"] == pytest.approx(0.5, rel=1e-12)
+    assert row["self_retention"] == pytest.approx(2 ** (-11 / 5), rel=1e-12)
+    assert row["lifetime_online"] == pytest.approx(9.0 / 10, rel=1e-12)
+    assert row["late_early"] == pytest.approx(2.5 / 6.5, rel=1e-12)
+    assert list(row[["seeds", "unpaired", "notes"]]) == [1, 0, ""]
+
+
+def test_score_is_named_for_accuracies_too(many_seeds, results):
+    many_seeds([0.5])
+    assert only(leaderboard(results.root))["score"] == "accuracy"
+
+
+def test_less_error_is_more_in_every_column(errors, results):
+    better, worse = (results.component("methods", name, track="boundary-free") for name in ("z", "a"))
+    errors(results.spec(better), 0.5, own=0.5)
+    errors(results.spec(worse), dict.fromkeys(range(5), 0.5) | dict.fromkeys(range(5, 10), 0.9), own=0.5)
+    frame = leaderboard(results.root)
+    assert frame["method"].tolist() == ["z", "a"]
+    for column in ("retention", "self_retention", "late_early"):
+        assert frame[column][0] == 1.0 > frame[column][1]
+    assert frame["lifetime_online"][0] < frame["lifetime_online"][1]
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+@pytest.mark.parametrize("finished", [0, 7])
+def test_stopped_run_has_infinite_errors(errors, results, status, finished):
+    errors(results.spec(seed=0), 0.5)
+    errors(results.spec(seed=1), dict.fromkeys(range(finished), 0.5), status=status)
+    row = only(leaderboard(results.root))
+    assert (row["retention"], row["late_early"], row["lifetime_online"]) == (0.5, 0.5, math.inf)
+    assert 0 <= row["retention_low"] <= 0.5 <= row["retention_high"] <= 1
+    assert list(row[["seeds", status, "unpaired", "notes"]]) == [2, 1, 0, f"{status}: seed 1"]
+
+
+def test_run_that_failed_at_once_is_scored_as_the_others_of_its_scenario(errors, results):
+    errors(results.spec(results.component("methods", "m", track="boundary-free")), {}, status="failed")
+    row = only(leaderboard(results.root))  # its reference alone tells the score
+    assert list(row[["score", "retention", "late_early", "lifetime_online"]]) == ["error", 0.0, 0.0, math.inf]
+
+
+def test_errors_without_reference_are_still_described(errors, results):
+    errors(results.spec(), 0.5, fresh=None)
+    row = only(leaderboard(results.root))
+    assert math.isnan(row["retention"])
+    assert (row["lifetime_online"], row["late_early"]) == (0.5, 1.0)
+    assert row["notes"] == "no completed fresh reference: seed 0"
+
+
+def test_incomplete_errors_of_a_completed_run_are_refused(errors, results):
+    errors(results.spec(), dict.fromkeys(range(9), 0.5))
+    with pytest.raises(ResultsError, match="no online_error for task 9"):
+        leaderboard(results.root)
+
+
+def test_scenarios_of_both_scores_stand_in_one_file(errors, many_seeds, results, tmp_path):
+    many_seeds([0.5])
+    errors(results.spec(scenario=results.component("scenarios", "flip", tasks=10, profile="lite")), 0.25)
+    frame = leaderboard(results.root)
+    assert dict(zip(frame["scenario"], frame["score"], strict=True)) == {"toy": "accuracy", "flip": "error"}
+    assert dict(zip(frame["scenario"], frame["retention"], strict=True)) == pytest.approx({"toy": 0.5, "flip": 2.0})
+    to_csv(frame, tmp_path / "table.csv")
+    assert printed(pd.read_csv(tmp_path / "table.csv")) == printed(frame)
+
+
+def test_table_of_errors_says_so(errors, results):
+    errors(results.spec(seed=0), 0.0625)
+    errors(results.spec(results.component("methods", "big", track="boundary-free")), 1234.5)
+    errors(results.spec(results.component("methods", "gone", track="boundary-free")), {}, status="diverged")
+    text = printed(leaderboard(results.root))
+    header = text.partition("none")[0]
+    assert "error" in header
+    assert "early/" in header
+    assert "online" not in header
+    assert "before" not in text.lower()
+    for cell in (" 0.062 ", " 1.2e+03 ", " inf "):
+        assert cell in text
+    assert "the fresh network's error over the learner's, at most 2, 0 is a run that stopped" in text
+    assert "chance" not in text
+
+
+# -- methods that start later
+
+
+def test_later_method_has_a_before_and_an_after(errors, results):
+    spec = results.spec(results.component("methods", "m", track="boundary-free"), start=0.5)
+    errors(spec, dict.fromkeys(range(5), 1.0) | dict.fromkeys(range(5, 10), 0.5))
+    errors(replace(spec, seed=1), dict.fromkeys(range(5), 2.0) | dict.fromkeys(range(5, 10), 1.0))
+    row = only(leaderboard(results.root))
+    assert row["method"] == "m from 0.5"
+    assert row["retention_before"] == pytest.approx((1 / 2 + 1 / 4) / 2, rel=1e-12)
+    assert row["retention"] == pytest.approx((1 + 1 / 2) / 2, rel=1e-12)
+    assert row["notes"] == ""
+
+
+def test_later_method_is_a_row_of_its_own_in_the_same_protocol(many_seeds, results):
+    m = results.component("methods", "m", track="boundary-free")
+    many_seeds([0.5, 0.6])
+    many_seeds([0.5, 0.6], m)
+    many_seeds([0.7, 0.8], m, start=0.5)
+    many_seeds([0.7, 0.8], m, start=0.25)
+    frame = leaderboard(results.root)
+    assert frame["protocol_id"].nunique() == 1
+    assert set(frame["method"]) == {"none", "m", "m from 0.5", "m from 0.25"}
+    before = frame.set_index("method")["retention_before"]
+    assert before[["none", "m"]].isna().all()
+    assert before["m from 0.5"] == pytest.approx((0.5 + 0.6) / 0.6 / 2)  # above chance 0.2, references 0.6 above
+    assert (frame["speed"] == 1.0).all()
+
+
+def test_start_within_the_late_tasks_is_noted(many_seeds, results):
+    m = results.component("methods", "m", track="boundary-free")
+    many_seeds([0.5], m, start=0.6)
+    assert only(leaderboard(results.root))["notes"] == "on in a part of the late tasks only"
+
+
+def test_before_the_first_task_is_over_there_is_no_before(many_seeds, results):
+    many_seeds([0.5], results.component("methods", "m", track="boundary-free"), start=0.05)
+    assert math.isnan(only(leaderboard(results.root))["retention_before"])
+
+
+def test_table_shows_before_and_fits_in_eighty_columns(errors, results):
+    m = results.component("methods", "shrink_and_perturb", track="boundary-aware")
+    for seed in range(3):
+        errors(results.spec(m, seed=seed, start=0.5), 0.4 + seed, own=0.3)
+    text = printed(leaderboard(results.root), width=80)
+    assert "before" in text.partition("from 0.5")[0]
+    assert "Before: the retention in the last tasks before the method turned on." in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+# -- Markdown
+
+
+def test_markdown_has_a_table_for_each_protocol(errors, many_seeds, results):
+    many_seeds([0.5, 0.6])
+    errors(results.spec(scenario=results.component("scenarios", "flip", tasks=10, profile="lite")), 0.25)
+    text = markdown(leaderboard(results.root))
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 2
+    for table in tables:
+        assert len({line.count("|") for line in table}) == 1
+        assert set(table[1]) == {"|", "-"}
+    heads = {table[0] for table in tables}
+    assert any("| online | late/early |" in head for head in heads)
+    assert any("| error | early/late |" in head for head in heads)
+    assert sum("| `none` | boundary-free | 2.00 |" in line for table in tables for line in table) == 1
+    assert "- Protocol toy@1+" in text
+
+
+def test_markdown_warns_of_procedural_data(many_seeds, results):
+    many_seeds([0.5], data={"name": "procedural", "content_hash": "00"})
+    assert "- **Procedural images, not a real data set" in markdown(leaderboard(results.root))
