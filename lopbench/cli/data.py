@@ -35,7 +35,7 @@ def list_(data_dir: Path | None, output_format: str) -> None:
                 "summary": info.summary,
                 "scenarios": list(info.used_by),
                 "path": None if path is None else str(path),
-                "url": info.url,
+                "urls": [file.url for file in info.downloads],
                 "terms": info.terms,
             }
         )
@@ -47,7 +47,7 @@ def list_(data_dir: Path | None, output_format: str) -> None:
 
     out = console()
     for row in rows:
-        missing = f"not here; 'lopbench data get {row['name']}' downloads it" if row["url"] else "made when needed"
+        missing = f"not here; 'lopbench data get {row['name']}' downloads it" if row["urls"] else "made when needed"
         out.print(Text(str(row["name"]), style="bold"))
         for line in (row["summary"], f"Found: {row['path'] or missing}", f"Terms: {row['terms']}"):
             out.print(Padding(Text(str(line)), (0, 0, 0, 2), expand=False))

@@ -71,7 +71,7 @@ def split_metrics(text: str) -> tuple[str, ...]:
     "--data",
     default="auto",
     show_default=True,
-    help="Data set: tiny-imagenet-200, procedural; auto is the real one where it is found.",
+    help="The scenario's data set by its name, or procedural; auto is the real one where it is found.",
 )
 @click.option(
     "--data-dir",

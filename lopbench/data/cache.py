@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 
 from lopbench.core.errors import DataError
-from lopbench.data.images import IMAGE_SHAPE, Labels, Pixels, Plan, Progress, begin_hash, reported
+from lopbench.data.images import Labels, Pixels, Plan, Progress, Shape, begin_hash, reported
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,10 @@ def entry_directory(cache: Path, key: str) -> Path:
     return cache / "images" / key
 
 
-def open_entry(cache: Path, key: str) -> Entry | None:
-    """Return entry ``key``, or None if it does not exist or is damaged (a file missing, cut short or misshapen).
+def open_entry(cache: Path, key: str, shape: Shape) -> Entry | None:
+    """Return entry ``key`` of images of ``shape``.
+
+    None if it does not exist or is damaged (a file missing, cut short or misshapen).
 
     Raises:
         DataError: If the entry exists and may not be read.
@@ -71,7 +73,7 @@ def open_entry(cache: Path, key: str) -> Entry | None:
     except (OSError, ValueError, KeyError, TypeError):  # numpy: ValueError for a file shorter than its header says
         return None
     for images, labels in ((entry.train_images, entry.train_labels), (entry.test_images, entry.test_labels)):
-        if images.shape != (len(labels), *IMAGE_SHAPE) or images.dtype != np.uint8 or labels.dtype != np.int64:
+        if images.shape != (len(labels), *shape) or images.dtype != np.uint8 or labels.dtype != np.int64:
             return None
     return entry
 
@@ -92,7 +94,7 @@ def store(cache: Path, key: str, plan: Plan, description: str, progress: Progres
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(directory.with_name(f"{key}.lock")):
-            if entry := open_entry(cache, key):
+            if entry := open_entry(cache, key, plan.shape):
                 return entry
             _check_space(directory.parent, plan)
             shutil.rmtree(partial, ignore_errors=True)
@@ -108,13 +110,13 @@ def store(cache: Path, key: str, plan: Plan, description: str, progress: Progres
             f"Decoded images cannot be written to the cache {cache} ({error.strerror or error}); "
             "make room or make it writable, or name another cache directory in LOPBENCH_CACHE"
         ) from error
-    entry = open_entry(cache, key)
+    entry = open_entry(cache, key, plan.shape)
     assert entry is not None, f"{directory} is damaged right after it was written"
     return entry
 
 
 def _check_space(directory: Path, plan: Plan) -> None:
-    needed = plan.images * int(np.prod(IMAGE_SHAPE))
+    needed = plan.images * int(np.prod(plan.shape))
     free = shutil.disk_usage(directory).free
     if free < 1.05 * needed:
         raise DataError(
@@ -124,13 +126,13 @@ def _check_space(directory: Path, plan: Plan) -> None:
 
 
 def _write(directory: Path, plan: Plan, description: str, progress: Progress | None) -> None:
-    digest = begin_hash(plan.classes, plan.train_labels, plan.test_labels)
+    digest = begin_hash(plan.classes, plan.shape, plan.train_labels, plan.test_labels)
     chunks = reported(plan.chunks(), description, plan.images, progress)
     for split, labels in (("train", plan.train_labels), ("test", plan.test_labels)):
         np.save(directory / f"{split}_labels.npy", labels)
         # Plain writes, not a writable memory map: on a full disk a map kills the process, a write raises OSError.
         with (directory / f"{split}_images.npy").open("wb") as file:
-            _write_header(file, len(labels))
+            _write_header(file, (len(labels), *plan.shape))
             written = 0
             while written < len(labels):
                 chunk = next(chunks)
@@ -143,6 +145,6 @@ def _write(directory: Path, plan: Plan, description: str, progress: Progress | N
     (directory / "meta.json").write_text(json.dumps(meta))
 
 
-def _write_header(file: IO[bytes], images: int) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": (images, *IMAGE_SHAPE)}
+def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)

@@ -6,6 +6,7 @@ import urllib.request
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Literal
@@ -13,36 +14,13 @@ from typing import Literal
 import numpy as np
 
 from lopbench.core.errors import DataError
-from lopbench.data import procedural, tiny_imagenet
 from lopbench.data.cache import cache_directory, entry_directory, open_entry
+from lopbench.data.data_set import DataSet, FileSet, RemoteFile
 from lopbench.data.images import Plan, Progress, content_hash, hashed
-from lopbench.data.load import absent, check_name, describe, locate, procedural_key, tiny_imagenet_key
+from lopbench.data.load import SETS, absent, cache_key, data_set, describe, locate, planned
 
 _BLOCK = 1 << 18  # bytes read at a time
 _TIMEOUT_S = 60  # without a single byte
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSetInfo:
-    """What is known of a data set without having it.
-
-    Args:
-        name: As ``load_images`` takes it.
-        summary: What it is, in one line.
-        url: Where its file is downloaded from; None if it is made here.
-        size_bytes: Size of that file, None if none is published.
-        sha256: SHA-256 of that file, hex, None if none is published.
-        terms: Who holds the rights, and what is allowed.
-        used_by: Names of the scenarios that stream it.
-    """
-
-    name: str
-    summary: str
-    url: str | None
-    size_bytes: int | None
-    sha256: str | None
-    terms: str
-    used_by: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +29,7 @@ class Report:
 
     Args:
         name: Name of the data set.
-        path: The zip or folder that was read; None if the images are made here.
+        path: The archive or folder that was read; None if the images are made here.
         content_hash: As in `ImageSet`, computed anew from the source.
         classes: Number of classes, K.
         train_per_class: Fewest and most train images of a class.
@@ -77,74 +55,53 @@ class Report:
         return self.cache != "differs"
 
 
-def catalog() -> tuple[DataSetInfo, ...]:
+def catalog() -> tuple[DataSet, ...]:
     """Return all data sets."""
-    return (
-        DataSetInfo(
-            name=tiny_imagenet.NAME,
-            summary="Tiny ImageNet: 200 classes of ImageNet at 64x64, 500 train and 50 held-out images each",
-            url=f"http://cs231n.stanford.edu/{tiny_imagenet.ARCHIVE}",
-            size_bytes=None,
-            sha256=None,
-            terms=tiny_imagenet.TERMS,
-            used_by=("tinyimagenet40",),
-        ),
-        DataSetInfo(
-            name=procedural.NAME,
-            summary="NOT Tiny ImageNet: images drawn by a program in its shape, "
-            "{} classes at 64x64, {} train and {} held-out images each".format(*procedural.DEFAULT),
-            url=None,
-            size_bytes=None,
-            sha256=None,
-            terms=procedural.TERMS,
-            used_by=("tinyimagenet40",),
-        ),
-    )
+    return SETS
 
 
 def get(name: str, directory: Path | None = None, progress: Progress | None = None) -> Path:
-    """Download the data set ``name`` into ``directory`` and return the path of its file, as `download` does.
+    """Download the data set ``name`` into ``directory`` as `download` does; return its file, or the folder of several.
 
     Args:
         name: Name of a data set that is downloaded.
-        directory: Where the file goes; the cache directory, in which it is found without being named, if None.
+        directory: Where the files go; the cache directory, in which they are found without being named, if None.
         progress: Told of bytes.
 
     Raises:
         UsageError: If ``name`` is unknown.
-        DataError: As `download`.
+        DataError: If there is nothing to download, or as `download`.
     """
-    infos = {info.name: info for info in catalog()}
-    check_name(name, tuple(infos))
-    return download(infos[name], directory or cache_directory(), progress)
+    entry = data_set(name)
+    paths = [download(file, directory or cache_directory(), progress) for file in entry.downloads]
+    if not paths:
+        raise DataError(f"{name} is made on this machine when it is needed; there is nothing to download")
+    return paths[0] if len(paths) == 1 else paths[0].parent
 
 
-def download(info: DataSetInfo, directory: Path, progress: Progress | None = None) -> Path:
-    """Download ``info.url`` into ``directory``, going on where an earlier attempt was cut, and check it.
+def download(file: RemoteFile, directory: Path, progress: Progress | None = None) -> Path:
+    """Download ``file`` into its folder below ``directory``, going on where an earlier attempt was cut, and check it.
 
-    The file appears under its name only when it is whole: its size is the server's, its hash the published one if
-    there is one, and every member of the zip has its CRC. A file that is already there is checked and kept.
+    The file appears under its name only when it is whole: its size is the server's, size and hash the published ones if
+    there are any, and every member of a zip has its CRC. A file that is already there is checked and kept.
 
     Raises:
-        DataError: If there is nothing to download; if the server cannot be reached, sends something else or breaks
-            off (what came is kept, and the next call goes on from there); if the file is damaged; if ``directory``
-            cannot be written.
+        DataError: If the server cannot be reached, sends something else or breaks off (what came is kept, and the next
+            call goes on from there); if the file is damaged; if ``directory`` cannot be written.
     """
-    if info.url is None:
-        raise DataError(f"{info.name} is made on this machine when it is needed; there is nothing to download")
-    target = directory / info.url.rsplit("/", 1)[1]
+    target = directory / file.folder / file.name
     part = target.with_name(f"{target.name}.part")
     if target.exists():
         try:
-            _check(target, info, progress)
+            _check(target, file, progress)
         except DataError as error:
             raise DataError(f"{error}; delete this file to have it downloaded again") from error
         return target
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _fetch(info.url, part, progress)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(file.url, part, progress)
         try:
-            _check(part, info, progress)
+            _check(part, file, progress)
         except DataError:
             part.unlink()  # going on from it would never end well
             raise
@@ -178,7 +135,9 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
         raise DataError(f"{url} cannot be reached ({reason}); check the network and run again") from error
     with response:
         if response.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
-            raise DataError(f"{url} answers with an HTML page, not a zip: an error or log-in page; download it by hand")
+            raise DataError(
+                f"{url} answers with an HTML page, not the data: an error or log-in page; download it by hand"
+            )
         if response.status == 206:
             if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 part.unlink()
@@ -203,7 +162,7 @@ def _receive(
             if not block:
                 break
             if have == 0 and block.lstrip()[:1] == b"<":
-                raise DataError(f"{url} sends an HTML page, not a zip: an error or log-in page; download it by hand")
+                raise DataError(f"{url} sends an HTML page, not the data: an error or log-in page; download it by hand")
             file.write(block)
             have += len(block)
             if progress is not None and total is not None and (have - shown >= total / 100 or have == total):
@@ -213,33 +172,38 @@ def _receive(
         raise DataError(f"{url} broke off after {have:,} of {total:,} bytes; run again to go on")
 
 
-def _check(path: Path, info: DataSetInfo, progress: Progress | None) -> None:
-    """Check the size and hash if they are known, and the CRC of every member of the zip.
+def _check(path: Path, file: RemoteFile, progress: Progress | None) -> None:
+    """Check size and hash of ``path`` if they are published, and the CRC of every member of a zip.
 
     Raises:
         DataError: If anything is wrong.
     """
     size = path.stat().st_size
-    if info.size_bytes is not None and size != info.size_bytes:
-        raise DataError(f"{path} has {size:,} bytes, and {info.name} has {info.size_bytes:,}")
-    if info.sha256 is not None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != info.sha256:
-            raise DataError(f"{path} has the SHA-256 {found}, and {info.name} has {info.sha256}")
+    if file.size_bytes is not None and size != file.size_bytes:
+        raise DataError(f"{path} has {size:,} bytes, and the original has {file.size_bytes:,}")
+    if file.md5 is not None:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+        if found != file.md5:
+            raise DataError(f"{path} has the MD5 {found}, and the original has {file.md5}")
+    if file.name.endswith(".zip"):
+        _check_zip(path, file.name, progress)
+
+
+def _check_zip(path: Path, name: str, progress: Progress | None) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             for done, member in enumerate(members):
                 if progress is not None and done % (len(members) // 100 + 1) == 0:
-                    progress(f"checking {info.name}", done, len(members))
+                    progress(f"checking {name}", done, len(members))
                 with archive.open(member) as file:
                     while file.read(_BLOCK):  # the CRC is checked at the end
                         pass
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(f"{path} is not a whole zip ({error})") from error
     if progress is not None:
-        progress(f"checking {info.name}", len(members), len(members))
+        progress(f"checking {name}", len(members), len(members))
 
 
 def verify(
@@ -248,7 +212,7 @@ def verify(
     """Read every image of the data set ``name`` from its source, count, hash, and compare with the decoded cache.
 
     Args:
-        name: "tiny-imagenet-200" or "procedural".
+        name: Name of a data set.
         data_dir: As for `load_images`.
         progress: Told of decoding.
         cache_dir: As for `load_images`.
@@ -257,13 +221,11 @@ def verify(
         UsageError: If ``name`` is unknown.
         DataError: If the data set is not found, or its source is damaged or incomplete.
     """
-    path = locate(name, data_dir)
-    if name == procedural.NAME:
-        return _report(name, None, procedural_key(), procedural.plan(), cache_dir, progress)
-    if path is None:
-        raise DataError(absent(data_dir))
-    with tiny_imagenet.opened(path) as source:
-        return _report(name, path, tiny_imagenet_key(path), tiny_imagenet.plan(source), cache_dir, progress)
+    entry, path = data_set(name), locate(name, data_dir)
+    if path is None and isinstance(entry, FileSet):
+        raise DataError(absent(entry, data_dir))
+    with planned(entry, path) as plan:
+        return _report(name, path, cache_key(entry, path), plan, cache_dir, progress)
 
 
 def _report(
@@ -271,7 +233,7 @@ def _report(
 ) -> Report:
     digest = hashed(plan, f"verifying {name}", progress)
     cache = cache_dir or cache_directory()
-    entry = open_entry(cache, key)
+    entry = open_entry(cache, key, plan.shape)
     state: Literal["matches", "differs", "absent"] = "absent"
     if entry is not None:
         cached = content_hash(

@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -21,15 +22,11 @@ from typing import Protocol
 import numpy as np
 
 from lopbench.core.errors import DataError
-from lopbench.data.images import IMAGE_SHAPE, Labels, Pixels, Plan, in_parallel
+from lopbench.data.data_set import FileSet, RemoteFile
+from lopbench.data.images import TINY_SHAPE, Labels, Pixels, Plan, in_parallel
 
 NAME = "tiny-imagenet-200"
 ARCHIVE = f"{NAME}.zip"
-TERMS = (
-    "The images are ImageNet's and their owners hold the rights; "
-    "ImageNet's terms of access allow non-commercial research and educational use only."
-)
-
 #: The original has this many classes, and this many images a class in train and in val.
 ORIGINAL = (200, 500, 50)
 
@@ -217,6 +214,7 @@ def plan(source: Source) -> Plan:
         classes=classes,
         subset=len(classes) < original_classes
         or bool((per_class[0] < original_train).any() or (per_class[1] < original_val).any()),
+        shape=TINY_SHAPE,
         train_labels=_labels(train),
         test_labels=_labels(test),
         chunks=lambda: in_parallel(partial(_decode, source), _chunks([[name for _, name in x] for x in (train, test)])),
@@ -292,7 +290,7 @@ def _decode(source: Source, names: list[str]) -> Pixels:
     """Return the images ``names``, ``(n, 3, 64, 64)``."""
     from PIL import Image  # lazily: a cached data set needs no decoder
 
-    _, height, width = IMAGE_SHAPE
+    _, height, width = TINY_SHAPE
     pixels = np.empty((len(names), height, width, 3), dtype=np.uint8)
     for row, name in zip(pixels, names, strict=True):
         content = source.read(name)
@@ -306,3 +304,38 @@ def _decode(source: Source, names: list[str]) -> Pixels:
         if size != (width, height):
             raise DataError(f"{name} in {source.path} has {size[0]}x{size[1]} pixels, not {width}x{height}; {_AGAIN}")
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyImageNet(FileSet):
+    """Tiny ImageNet."""
+
+    def find(self, place: Path) -> Path | None:
+        """Return ``place`` if it is the zip or the unpacked folder, else one of these inside it."""
+        if place.suffix == ".zip" or (place / "wnids.txt").is_file():
+            return place if place.exists() else None
+        return next((path for path in (place / NAME, place / ARCHIVE) if path.exists()), None)
+
+    def fingerprint(self, path: Path) -> str:
+        """Return `fingerprint` of ``path``."""
+        return fingerprint(path)
+
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[Plan]:
+        """Open the zip or folder ``path``."""
+        with opened(path) as source:
+            yield plan(source)
+
+
+TINY_IMAGENET = TinyImageNet(
+    name=NAME,
+    title="Tiny ImageNet",
+    summary="Tiny ImageNet: 200 classes of ImageNet at 64x64, 500 train and 50 held-out images each",
+    terms="The images are ImageNet's and their owners hold the rights; "
+    "ImageNet's terms of access allow non-commercial research and educational use only.",
+    shape=TINY_SHAPE,
+    used_by=("tinyimagenet40", "cloning"),
+    files=(RemoteFile(url=f"http://cs231n.stanford.edu/{ARCHIVE}"),),  # neither size nor hash is published
+    layout=f"{ARCHIVE} or the folder {NAME}",
+    stand_in="procedural",
+)

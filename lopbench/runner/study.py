@@ -81,7 +81,8 @@ def plan(
         optimizers: Optimizer specs; None for the protocol's own.
         profile: Profile of the scenario; None for its default.
         metrics: Metric specs; None for the default diagnostics.
-        data: "auto", or the name of a data set whose absence is an error.
+        data: "auto", the scenario's data set where it is found and else procedural images; the name of that data set,
+            whose absence is then an error; or "procedural".
         data_dir: Where to look for the data set first.
         device: "auto", "cpu", "cuda" or "cuda:1".
         results: Results folder.
@@ -110,7 +111,8 @@ def plan(
     for methods_spec in parsed_methods:
         _check_methods(methods_spec)
     device = _device(device)
-    images = None if built.data is None else load_images(data, data_dir=data_dir, progress=progress)
+    streamed = built.data
+    images = None if streamed is None else load_images(data, wanted=streamed, data_dir=data_dir, progress=progress)
     specs = tuple(
         RunSpec(
             scenario=scenario_spec,

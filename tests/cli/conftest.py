@@ -37,8 +37,8 @@ def tiny(monkeypatch, images, lopbench):
     """Return a function that does tiny runs on a few images."""
     asked = []
 
-    def load(name, *, data_dir, progress) -> ImageSet:
-        asked.append((name, data_dir))
+    def load(name, *, wanted, data_dir, progress) -> ImageSet:
+        asked.append((name, wanted, data_dir))
         return images
 
     monkeypatch.setattr("lopbench.runner.study.load_images", load)

@@ -106,7 +106,7 @@ def test_options_reach_the_study(tiny, monkeypatch, tmp_path):
         "--results=elsewhere",
         "--dry-run",
     )
-    assert tiny.asked == [("procedural", tmp_path)]
+    assert tiny.asked == [("procedural", "tiny-imagenet-200", tmp_path)]
     assert asked["optimizers"] == ("adam:lr=1e-3", "sgd:lr=0.1")
     assert asked["methods"] == ("none",)
     assert asked["profile"] == "full"

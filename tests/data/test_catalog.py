@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from lopbench.core.errors import DataError, UsageError
-from lopbench.data import DataSetInfo, catalog, download, get, load_images, procedural, verify
+from lopbench.data import (
+    RemoteFile,
+    cache_directory,
+    catalog,
+    download,
+    get,
+    load,
+    load_images,
+    procedural,
+    tiny_imagenet,
+    verify,
+)
 
 NAME = "tiny-imagenet-200"
 ARCHIVE = f"{NAME}.zip"
@@ -83,131 +94,146 @@ def server(body, monkeypatch):
 
 
 @pytest.fixture
-def info(server):
-    return DataSetInfo(
-        name=NAME, summary="", url=server.url, size_bytes=None, sha256=None, terms="", used_by=("tinyimagenet40",)
-    )
+def remote(server):
+    return RemoteFile(url=server.url)
 
 
-def test_download_gives_the_file_and_tells_progress(server, info, body, tmp_path):
+def test_download_gives_the_file_and_tells_progress(server, remote, body, tmp_path):
     calls = []
-    path = download(info, tmp_path / "new" / "data", lambda *call: calls.append(call))
+    path = download(remote, tmp_path / "new" / "data", lambda *call: calls.append(call))
     assert path == tmp_path / "new" / "data" / ARCHIVE
     assert path.read_bytes() == body
     assert [entry.name for entry in path.parent.iterdir()] == [ARCHIVE]
     assert (f"downloading {server.url}", len(body), len(body)) in calls
-    assert calls[-1][0] == f"checking {NAME}"
+    assert calls[-1][0] == f"checking {ARCHIVE}"
     assert calls[-1][1] == calls[-1][2]
 
 
-def test_get_finds_the_data_set_in_the_catalogue_and_load_finds_it_in_the_cache(info, monkeypatch):
-    # The function hides its module of the same name from a dotted path.
-    monkeypatch.setitem(get.__globals__, "catalog", lambda: (info,))
-    assert get(NAME).name == ARCHIVE
-    assert load_images().name == NAME
+def test_get_finds_the_data_set_in_the_catalogue_and_load_finds_it_in_the_cache(remote, monkeypatch):
+    monkeypatch.setattr(load, "SETS", (replace(tiny_imagenet.TINY_IMAGENET, files=(remote,)),))
+    assert get(NAME) == cache_directory() / ARCHIVE
+    assert load_images(NAME).name == NAME
 
 
-def test_a_cut_download_is_kept_and_goes_on_where_it_stopped(server, info, body, tmp_path):
+def test_a_cut_download_is_kept_and_goes_on_where_it_stopped(server, remote, body, tmp_path):
     server.cut = 30_000
     with pytest.raises(DataError, match=r"broke off after 30,000 of .* run again to go on"):
-        download(info, tmp_path)
+        download(remote, tmp_path)
     assert not (tmp_path / ARCHIVE).exists()
     with pytest.raises(DataError, match="broke off after 60,000 of"):
-        download(info, tmp_path)
+        download(remote, tmp_path)
     server.cut = None
-    assert download(info, tmp_path).read_bytes() == body
+    assert download(remote, tmp_path).read_bytes() == body
     assert server.asked == [None, "bytes=30000-", "bytes=60000-"]
     assert not (tmp_path / f"{ARCHIVE}.part").exists()
 
 
-def test_a_server_without_ranges_starts_over(server, info, body, tmp_path):
+def test_a_server_without_ranges_starts_over(server, remote, body, tmp_path):
     (tmp_path / f"{ARCHIVE}.part").write_bytes(body[:1000])
     server.ranges = False
-    assert download(info, tmp_path).read_bytes() == body
+    assert download(remote, tmp_path).read_bytes() == body
 
 
-def test_a_part_that_is_whole_is_only_checked(server, info, body, tmp_path):
+def test_a_part_that_is_whole_is_only_checked(server, remote, body, tmp_path):
     (tmp_path / f"{ARCHIVE}.part").write_bytes(body)
-    assert download(info, tmp_path).read_bytes() == body
+    assert download(remote, tmp_path).read_bytes() == body
     assert server.asked == [f"bytes={len(body)}-"]
 
 
-def test_a_part_longer_than_the_file_is_dropped(server, info, body, tmp_path):
+def test_a_part_longer_than_the_file_is_dropped(server, remote, body, tmp_path):
     (tmp_path / f"{ARCHIVE}.part").write_bytes(body + b"more")
     with pytest.raises(DataError, match="run again to start over"):
-        download(info, tmp_path)
-    assert download(info, tmp_path).read_bytes() == body
+        download(remote, tmp_path)
+    assert download(remote, tmp_path).read_bytes() == body
 
 
-def test_a_part_of_another_file_is_found_out_and_dropped(server, info, body, tmp_path):
+def test_a_part_of_another_file_is_found_out_and_dropped(server, remote, body, tmp_path):
     (tmp_path / f"{ARCHIVE}.part").write_bytes(bytes(5000))
     with pytest.raises(DataError, match="not a whole zip"):
-        download(info, tmp_path)
+        download(remote, tmp_path)
     assert list(tmp_path.glob(f"{ARCHIVE}*")) == []
-    assert download(info, tmp_path).read_bytes() == body
+    assert download(remote, tmp_path).read_bytes() == body
 
 
 @pytest.mark.parametrize("page", ["text/html; charset=utf-8", "application/octet-stream"])
-def test_an_html_page_is_refused(server, info, tmp_path, page):
+def test_an_html_page_is_refused(server, remote, tmp_path, page):
     server.body, server.page = b"\n<!DOCTYPE html><html>log in</html>", page
-    with pytest.raises(DataError, match="HTML page, not a zip"):
-        download(info, tmp_path)
+    with pytest.raises(DataError, match="HTML page, not the data"):
+        download(remote, tmp_path)
     assert not (tmp_path / ARCHIVE).exists()
     assert not any(entry.stat().st_size for entry in tmp_path.glob(f"{ARCHIVE}*"))
 
 
-def test_a_flipped_byte_is_found_by_the_crc(server, info, body, tmp_path):
+def test_a_flipped_byte_is_found_by_the_crc(server, remote, body, tmp_path):
     damaged = bytearray(body)
     damaged[len(body) // 2] ^= 1
     server.body = bytes(damaged)
     with pytest.raises(DataError):
-        download(info, tmp_path)
+        download(remote, tmp_path)
     assert list(tmp_path.glob(f"{ARCHIVE}*")) == []
 
 
-def test_a_published_size_and_hash_are_held_against_the_file(info, body, tmp_path):
-    digest = hashlib.sha256(body).hexdigest()
-    right = replace(info, size_bytes=len(body), sha256=digest)
+def test_a_published_size_and_hash_are_held_against_the_file(remote, body, tmp_path):
+    digest = hashlib.md5(body).hexdigest()
+    right = replace(remote, size_bytes=len(body), md5=digest)
     assert download(right, tmp_path / "right").read_bytes() == body
-    with pytest.raises(DataError, match=f"has {len(body):,} bytes, and {NAME} has 5"):
+    with pytest.raises(DataError, match=f"has {len(body):,} bytes, and the original has 5"):
         download(replace(right, size_bytes=5), tmp_path / "size")
-    with pytest.raises(DataError, match=f"has the SHA-256 {digest}"):
-        download(replace(right, sha256="0" * 64), tmp_path / "hash")
+    with pytest.raises(DataError, match=f"has the MD5 {digest}"):
+        download(replace(right, md5="0" * 32), tmp_path / "hash")
 
 
-def test_a_whole_file_is_kept_and_a_damaged_one_is_not_overwritten(server, info, body, tmp_path):
+def test_a_whole_file_is_kept_and_a_damaged_one_is_not_overwritten(server, remote, body, tmp_path):
     (tmp_path / ARCHIVE).write_bytes(body)
-    assert download(info, tmp_path).read_bytes() == body
+    assert download(remote, tmp_path).read_bytes() == body
     (tmp_path / ARCHIVE).write_bytes(b"mine")
     with pytest.raises(DataError, match="delete this file to have it downloaded again"):
-        download(info, tmp_path)
+        download(remote, tmp_path)
     assert (tmp_path / ARCHIVE).read_bytes() == b"mine"
     assert server.asked == []
 
 
-def test_http_errors_and_silence_are_told(server, info, tmp_path):
+def test_http_errors_and_silence_are_told(server, remote, tmp_path):
     server.status = 404
     with pytest.raises(DataError, match="HTTP 404"):
-        download(info, tmp_path)
+        download(remote, tmp_path)
     with pytest.raises(DataError, match=r"cannot be reached .* run again"):
-        download(replace(info, url=f"http://127.0.0.1:1/{ARCHIVE}"), tmp_path)
+        download(replace(remote, url=f"http://127.0.0.1:1/{ARCHIVE}"), tmp_path)
 
 
-def test_an_unwritable_directory_is_told(info, tmp_path):
+def test_an_unwritable_directory_is_told(remote, tmp_path):
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(DataError, match="cannot be written"):
-        download(info, tmp_path / "file")
+        download(remote, tmp_path / "file")
 
 
-def test_the_catalogue_knows_both_sets_and_claims_no_unpublished_hash():
-    tiny, made = catalog()
-    assert tiny.name == NAME
-    assert tiny.url == "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
-    assert tiny.sha256 is tiny.size_bytes is None
-    assert "non-commercial" in tiny.terms
-    assert made.name == "procedural"
-    assert made.url is None
-    assert "NOT Tiny ImageNet" in made.summary
+def test_every_real_set_has_a_stand_in_of_its_shape_that_says_what_it_is_not():
+    sets = {entry.name: entry for entry in catalog()}
+    assert list(sets)[:5] == [NAME, "cifar10", "cifar100", "mnist", "procedural"]
+    for entry in sets.values():
+        if entry.downloads:
+            stand_in = sets[entry.stand_in]
+            assert stand_in.downloads == ()
+            assert (stand_in.shape, stand_in.title) == (entry.shape, entry.title)
+            assert stand_in.summary.startswith(f"NOT {entry.title}: ")
+
+
+def test_the_catalogue_gives_torchvisions_sources_and_claims_no_unpublished_hash():
+    datasets = pytest.importorskip("torchvision.datasets")
+    files = {entry.name: entry.downloads for entry in catalog()}
+    (tiny,) = files[NAME]
+    assert tiny == RemoteFile(url="http://cs231n.stanford.edu/tiny-imagenet-200.zip")
+    for name, theirs in (("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)):
+        (ours,) = files[name]
+        assert (ours.url, ours.md5) == (theirs.url, theirs.tgz_md5)
+        parts = load.data_set(name)
+        assert [[part.name, part.md5] for part in parts.train] == theirs.train_list
+        assert [[parts.test.name, parts.test.md5]] == theirs.test_list
+        assert (parts.meta.name, parts.meta.md5) == (theirs.meta["filename"], theirs.meta["md5"])
+        assert parts.folder == theirs.base_folder
+    assert [(file.name, file.md5) for file in files["mnist"]] == datasets.MNIST.resources
+    assert all(file.url.startswith(datasets.MNIST.mirrors[0]) for file in files["mnist"])
+    assert {file.folder for file in files["mnist"]} == {"MNIST/raw"}
 
 
 def test_get_refuses_what_cannot_be_downloaded(tmp_path):
@@ -259,7 +285,7 @@ def test_verify_says_where_it_looked(tmp_path):
 
 def test_verify_draws_the_procedural_images_again(monkeypatch):
     whole = procedural.plan
-    monkeypatch.setattr(procedural, "plan", lambda: whole(2, 3, 1))
+    monkeypatch.setattr(procedural, "plan", lambda *_: whole(2, 3, 1))
     images = load_images("procedural")
     report = verify("procedural")
     assert report.cache == "matches"

@@ -17,7 +17,7 @@ NAME = "tiny-imagenet-200"
 def small_procedural(monkeypatch):
     """Make the procedural set small: its full size is tested elsewhere."""
     whole = procedural.plan
-    monkeypatch.setattr(procedural, "plan", lambda: whole(3, 4, 2))
+    monkeypatch.setattr(procedural, "plan", lambda *_: whole(3, 4, 2))
 
 
 def refuse(*_):
@@ -98,7 +98,7 @@ def test_two_processes_may_race(tiny, tmp_path):
     path = tiny.zip(tmp_path / "data")
     code = (
         "import sys; from pathlib import Path; from lopbench.data import load_images; "
-        "print(load_images(data_dir=Path(sys.argv[1])).content_hash)"
+        "print(load_images('tiny-imagenet-200', data_dir=Path(sys.argv[1])).content_hash)"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(3)
@@ -137,7 +137,7 @@ def test_zip_folder_or_their_parent_may_be_named(tiny, tmp_path):
 
 def test_a_data_directory_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(DataError, match="nowhere does not exist"):
-        load_images("auto", data_dir=tmp_path / "nowhere")
+        load_images("auto", wanted=NAME, data_dir=tmp_path / "nowhere")
 
 
 def test_absence_says_where_it_looked_and_how_to_get_it(tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_absence_says_where_it_looked_and_how_to_get_it(tmp_path, monkeypatch):
 
 
 def test_auto_falls_back_with_a_notice_that_cannot_be_missed(small_procedural):
-    images = load_images("auto")
+    images = load_images("auto", wanted=NAME)
     assert images.name == "procedural"
     assert not images.real
     assert images.notice.startswith("NOT Tiny ImageNet")
@@ -166,7 +166,7 @@ def test_auto_falls_back_with_a_notice_that_cannot_be_missed(small_procedural):
 
 def test_auto_takes_the_real_images_where_they_are(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("LOPBENCH_DATA", str(tiny.zip(tmp_path / "data").parent))
-    images = load_images()
+    images = load_images("auto", wanted=NAME)
     assert images.name == NAME
     assert images.real
 
@@ -182,8 +182,10 @@ def test_procedural_is_taken_when_asked_for_and_cached(tiny, tmp_path, small_pro
 def test_an_unknown_name_gets_a_suggestion():
     with pytest.raises(UsageError, match="Did you mean 'procedural'"):
         load_images("proceduarl")
-    with pytest.raises(UsageError, match="tiny-imagenet-200"):
-        load_images("mnist")
+    with pytest.raises(UsageError, match="Did you mean 'auto'"):
+        load_images("aut", wanted=NAME)
+    with pytest.raises(UsageError, match="There are tiny-imagenet-200, cifar10, "):
+        load_images("imagenet-21k", wanted="imagenet-21k")
 
 
 def test_an_unwritable_cache_is_told(tiny, tmp_path):

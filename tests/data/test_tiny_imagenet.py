@@ -209,7 +209,7 @@ def test_damage_is_told_in_one_sentence_with_what_to_do(tiny, tmp_path, make_jpe
     damage(tiny, make_jpeg)
     path = getattr(tiny, form)(tmp_path / "data")
     with pytest.raises(DataError, match=names) as caught:
-        load_images("auto", data_dir=path.parent)  # a damaged set is never replaced by procedural images
+        load_images("auto", wanted=NAME, data_dir=path.parent)  # a damaged set is never replaced by procedural images
     assert str(path) in str(caught.value)
     assert "lopbench data get tiny-imagenet-200" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -225,7 +225,7 @@ def test_a_failed_decoding_leaves_nothing_in_the_cache(tiny, tmp_path, make_jpeg
 def test_an_html_page_called_zip_is_named_as_such(tmp_path):
     (tmp_path / "tiny-imagenet-200.zip").write_text("\n<!DOCTYPE html><html>404</html>")
     with pytest.raises(DataError, match="is an HTML page, not a zip"):
-        load_images("auto", data_dir=tmp_path)
+        load_images("auto", wanted=NAME, data_dir=tmp_path)
 
 
 @pytest.mark.parametrize(("keep", "says"), [(0.9, "truncated zip"), (0.0, "is not a zip")])

@@ -1,0 +1,216 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in their Python version, from the tar, read in place, or its folder.
+
+The files are pickles, which can run anything when they are read the usual way. Only files with the official MD5 are
+read at all, and with an unpickler in which the three names of numpy that they need stand for a class that does nothing.
+torchvision's reader has no such guard, and refuses a set of which a training batch is left out.
+"""
+
+import io
+import lzma
+import pickle
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from lopbench.core.errors import DataError
+from lopbench.data.data_set import FileSet, RemoteFile, check_md5, stat_fingerprint
+from lopbench.data.images import Labels, Pixels, Plan, by_class, in_pieces
+
+_URL = "https://www.cs.toronto.edu/~kriz"
+_TERMS = (
+    "The authors state no licence and ask to cite Krizhevsky 2009; the images are from 80 Million Tiny Images, "
+    "which its authors withdrew in 2020: for research use."
+)
+
+_LARGEST_FILE = 256 << 20  # bytes; the largest has 155 million
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A file of the set: its name and its official MD5."""
+
+    name: str
+    md5: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cifar(FileSet):
+    """CIFAR-10 or CIFAR-100.
+
+    Args:
+        folder: Name of the unpacked folder.
+        train: The training batches, in order; some may be absent, which makes a subset.
+        test: The held-out images.
+        meta: The file with the names of the classes.
+        labels: The key under which a batch has its labels.
+        names: The key under which ``meta`` has the names of the classes.
+    """
+
+    folder: str
+    train: tuple[Part, ...]
+    test: Part
+    meta: Part
+    labels: bytes
+    names: bytes
+
+    @property
+    def _archive(self) -> str:
+        return self.files[0].name
+
+    def find(self, place: Path) -> Path | None:
+        """Return ``place`` if it is the tar or the unpacked folder, else one of these inside it.
+
+        The tar may be packed anew in another way and have more in its name, ``cifar-10-python.subset.tar.xz``.
+        """
+        pattern = re.compile(re.escape(self._archive.removesuffix(".tar.gz")) + r"(\..+)?\.tar(\.(gz|xz|bz2))?")
+        if place.is_file():
+            return place if pattern.fullmatch(place.name) else None
+        if all((place / part.name).is_file() for part in (self.meta, self.test)):
+            return place
+        others = sorted(path for path in place.glob("*.tar*") if pattern.fullmatch(path.name))
+        return next((path for path in (place / self.folder, place / self._archive, *others) if path.exists()), None)
+
+    def fingerprint(self, path: Path) -> str:
+        """Return a hash of names, sizes and modification times."""
+        return stat_fingerprint(self._in_folder(path) if path.is_dir() else [path])
+
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[Plan]:
+        """Read all files at ``path``, a tar or folder, and check them."""
+        contents = {name: self._checked(name, content, path) for name, content in self._read(path)}
+        batches = [contents[part.name] for part in self.train if part.name in contents]
+        for part in (self.meta, self.test, *(() if batches else self.train[:1])):
+            if part.name not in contents:
+                raise DataError(f"{path} has no {part.name}; {self.again}")
+        train, test = self._images(batches), self._images([contents[self.test.name]])
+        yield Plan(
+            classes=tuple(name.decode("ascii") for name in contents[self.meta.name][self.names]),
+            subset=len(batches) < len(self.train),
+            shape=self.shape,
+            train_labels=train[1],
+            test_labels=test[1],
+            chunks=lambda: in_pieces(train[0], test[0]),
+        )
+
+    def _parts(self) -> dict[str, Part]:
+        return {part.name: part for part in (self.meta, *self.train, self.test)}
+
+    def _in_folder(self, path: Path) -> list[Path]:
+        return [path / name for name in self._parts() if (path / name).is_file()]
+
+    def _read(self, path: Path) -> Iterator[tuple[str, bytes]]:
+        """Yield name and content of each file of the set at ``path``, one after another as together they are large.
+
+        Raises:
+            DataError: If one cannot be read.
+        """
+        try:
+            if path.is_dir():
+                for file in self._in_folder(path):
+                    with file.open("rb") as stream:
+                        yield file.name, stream.read(_LARGEST_FILE)
+                return
+            with tarfile.open(path, "r|*") as archive:  # a stream: packed, it can only be read from its start
+                for member in archive:
+                    name = PurePosixPath(member.name).name
+                    if name in self._parts() and (content := archive.extractfile(member)) is not None:
+                        yield name, content.read(_LARGEST_FILE)
+        except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
+            raise DataError(f"{path} is not a whole tar file ({error}); {self.again}") from error
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error}); make it readable") from error
+
+    def _checked(self, name: str, content: bytes, path: Path) -> dict[bytes, Any]:
+        check_md5(content, self._parts()[name].md5, name, path, self.again)
+        return unpickled(content)
+
+    def _images(self, batches: list[dict[bytes, Any]]) -> tuple[Pixels, Labels]:
+        """Return images ``(N, 3, 32, 32)`` and labels ``(N,)`` of ``batches`` together, class by class."""
+        images = np.concatenate([np.frombuffer(batch[b"data"].state[4], np.uint8) for batch in batches])
+        labels = np.concatenate([np.array(batch[self.labels], np.int64) for batch in batches])
+        return by_class(images.reshape(-1, *self.shape), labels)
+
+
+class Inert:
+    """Stands for whatever a pickle names: keeps what a pickled array is set to, and runs nothing."""
+
+    def __init__(self, *_: object) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state  # of an array: version, shape, type, whether columns come first, and its bytes
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type[Inert]:
+        if (module, name) not in (("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")):
+            raise pickle.UnpicklingError(f"{module}.{name} has no place in a file of images")
+        return Inert
+
+
+def unpickled(content: bytes) -> dict[bytes, Any]:
+    """Return what a CIFAR file holds: strings are bytes, arrays are `Inert`, and nothing of the pickle's is run.
+
+    Raises:
+        UnpicklingError: If the pickle names anything but a numpy array.
+    """
+    loaded: dict[bytes, Any] = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+    return loaded
+
+
+CIFAR10 = Cifar(
+    name="cifar10",
+    title="CIFAR-10",
+    summary="CIFAR-10: 10 classes of small photographs at 32x32, 5,000 train and 1,000 held-out images each",
+    terms=_TERMS,
+    shape=(3, 32, 32),
+    used_by=("cloning",),
+    files=(
+        RemoteFile(
+            url=f"{_URL}/cifar-10-python.tar.gz", size_bytes=170_498_071, md5="c58f30108f718f92721af3b95e74349a"
+        ),
+    ),
+    layout="cifar-10-python.tar.gz or the folder cifar-10-batches-py",
+    stand_in="procedural-cifar10",
+    folder="cifar-10-batches-py",
+    train=(
+        Part(name="data_batch_1", md5="c99cafc152244af753f735de768cd75f"),
+        Part(name="data_batch_2", md5="d4bba439e000b95fd0a9bffe97cbabec"),
+        Part(name="data_batch_3", md5="54ebc095f3ab1f0389bbae665268c751"),
+        Part(name="data_batch_4", md5="634d18415352ddfa80567beed471001a"),
+        Part(name="data_batch_5", md5="482c414d41f54cd18b22e5b47cb7c3cb"),
+    ),
+    test=Part(name="test_batch", md5="40351d587109b95175f43aff81a1287e"),
+    meta=Part(name="batches.meta", md5="5ff9c542aee3614f3951f8cda6e48888"),
+    labels=b"labels",
+    names=b"label_names",
+)
+
+CIFAR100 = Cifar(
+    name="cifar100",
+    title="CIFAR-100",
+    summary="CIFAR-100: 100 classes of small photographs at 32x32, 500 train and 100 held-out images each",
+    terms=_TERMS,
+    shape=(3, 32, 32),
+    used_by=("cloning",),
+    files=(
+        RemoteFile(
+            url=f"{_URL}/cifar-100-python.tar.gz", size_bytes=169_001_437, md5="eb9058c3a382ffc7106e4002c42a8d85"
+        ),
+    ),
+    layout="cifar-100-python.tar.gz or the folder cifar-100-python",
+    stand_in="procedural-cifar100",
+    folder="cifar-100-python",
+    train=(Part(name="train", md5="16019d7e3df5f24257cddd939b257f8d"),),
+    test=Part(name="test", md5="f0ef6b0ae62326f3e7ffdfab6717acfc"),
+    meta=Part(name="meta", md5="7973b15100ade9c7d40fb424638fde48"),
+    labels=b"fine_labels",
+    names=b"fine_label_names",
+)

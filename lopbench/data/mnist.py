@@ -1,0 +1,110 @@
+"""MNIST (LeCun et al. 1998) from its four idx files, as they are or compressed with gzip.
+
+They lie in ``MNIST/raw``, where torchvision keeps them. Its own reader imports torch and wants the unpacked files, of
+which it checks none; an idx file is a header of 32-bit numbers, and then the bytes.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lopbench.core.errors import DataError
+from lopbench.data.data_set import FileSet, RemoteFile, check_md5, stat_fingerprint
+from lopbench.data.images import Labels, Pixels, Plan, by_class, in_pieces
+
+_MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"  # torchvision's; the authors' page no longer serves the files
+
+#: MD5 of the unpacked files.
+MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+_LARGEST_FILE = 64 << 20  # bytes; the largest has 47 million
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mnist(FileSet):
+    """MNIST."""
+
+    def find(self, place: Path) -> Path | None:
+        """Return ``place`` or the folder ``MNIST/raw`` below it, whichever holds the files."""
+        folders = (place, place / "raw", place / "MNIST" / "raw")
+        return next((folder for folder in folders if _present(folder)), None)
+
+    def fingerprint(self, path: Path) -> str:
+        """Return a hash of names, sizes and modification times."""
+        return stat_fingerprint(_present(path).values())
+
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[Plan]:
+        """Read all four files of the folder ``path`` and check them."""
+        train, test = (self._split(path, split) for split in ("train", "t10k"))
+        yield Plan(
+            classes=tuple("0123456789"),
+            subset=False,
+            shape=self.shape,
+            train_labels=train[1],
+            test_labels=test[1],
+            chunks=lambda: in_pieces(train[0], test[0]),
+        )
+
+    def _split(self, path: Path, split: str) -> tuple[Pixels, Labels]:
+        """Return images ``(N, 1, 28, 28)`` and labels ``(N,)`` of one split, class by class."""
+        # Behind four (images) and two (labels) numbers of four bytes.
+        images = np.frombuffer(self._read(path, f"{split}-images-idx3-ubyte"), np.uint8, offset=16)
+        labels = np.frombuffer(self._read(path, f"{split}-labels-idx1-ubyte"), np.uint8, offset=8)
+        return by_class(images.reshape(-1, *self.shape), labels.astype(np.int64))
+
+    def _read(self, path: Path, name: str) -> bytes:
+        """Return the content of an idx file.
+
+        Raises:
+            DataError: If it is absent, cannot be read, or is not the official one.
+        """
+        file = _present(path).get(name)
+        if file is None:
+            raise DataError(f"{path} has neither {name} nor {name}.gz; {self.again}")
+        try:
+            with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+                content = stream.read(_LARGEST_FILE)
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise DataError(f"{file} is not a whole gzip file ({error}); {self.again}") from error
+        except OSError as error:
+            raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
+        check_md5(content, MD5[name], file.name, path, self.again)
+        return content
+
+
+def _present(folder: Path) -> dict[str, Path]:
+    """Return the files of MNIST in ``folder``, unpacked or not, by their unpacked names."""
+    candidates = ((name, folder / f"{name}{suffix}") for name in MD5 for suffix in (".gz", ""))
+    return {name: path for name, path in candidates if path.is_file()}  # unpacked ones last, so preferred
+
+
+MNIST = Mnist(
+    name="mnist",
+    title="MNIST",
+    summary="MNIST: 10 classes of handwritten digits, grey at 28x28, 60,000 train and 10,000 held-out images",
+    terms="The original page states no licence, later distributors give CC BY-SA 3.0; cite LeCun et al. 1998.",
+    shape=(1, 28, 28),
+    used_by=("cloning",),
+    files=tuple(
+        RemoteFile(url=f"{_MIRROR}/{name}.gz", size_bytes=size, md5=md5, folder="MNIST/raw")
+        for name, size, md5 in (
+            ("train-images-idx3-ubyte", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+            ("train-labels-idx1-ubyte", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
+            ("t10k-images-idx3-ubyte", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
+            ("t10k-labels-idx1-ubyte", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
+        )
+    ),
+    layout="MNIST/raw with the four idx files, packed or not",
+    stand_in="procedural-mnist",
+)
