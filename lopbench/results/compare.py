@@ -1,0 +1,825 @@
+"""Comparisons: whether one method does better than another, or that the runs cannot tell.
+
+Rows compare where their protocols are the same; what differs is named. Where both sides have runs, seeds are paired:
+the same seed has the same tasks, batches and initialisation whatever the method.
+"""
+
+import csv
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
+from lopbench.core.registry import suggest
+from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, parse_methods
+from lopbench.results.leaderboard import leaderboard
+from lopbench.results.record import Record, find_records
+from lopbench.results.score import late_window
+from lopbench.results.statistics import (
+    FEWEST_SEEDS,
+    FEWEST_SEEDS_FROM_INTERVAL,
+    INTERVAL_METHOD,
+    LEVEL,
+    MOST_SEEDS,
+    POWER,
+    Sample,
+    detectable,
+    holm,
+    interval,
+    needed_seeds,
+    paired_test,
+    probability_of_improvement,
+    unpaired_test,
+)
+from lopbench.results.tasks import task_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+Score = Literal["retention", "heldout_retention", "lifetime_online"]
+SCORES: tuple[Score, ...] = get_args(Score)
+
+#: The method that a single folder or CSV is compared with, unless another is named.
+BASELINE = "none"
+
+COLUMNS = (
+    "protocol_id",
+    "scenario",
+    "profile",
+    "score",
+    "baseline_source",
+    "baseline",
+    "source",
+    "method",
+    "pairing",
+    "seeds",
+    "baseline_value",
+    "value",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "improvement",
+    "improvement_low",
+    "improvement_high",
+    "p_value",
+    "p_holm",
+    "verdict",
+    "needed_seeds",
+    "notes",
+)
+
+#: What a table says of its rows beyond its numbers; the first must agree, the others tell why it does not.
+_IDENTITY = ("protocol_id", "scenario", "profile", "architecture", "optimizer", "data", "family")
+_NUMBERS = ("retention", "retention_low", "retention_high")
+_COUNTS = ("schema_version", "seeds", "unpaired", "diverged", "failed")
+_NEEDED = (*_IDENTITY, *_NUMBERS, *_COUNTS, "method", "track", "inputs_digest")
+
+#: What a spreadsheet takes for a formula when a cell begins with it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+# Two results closer than this are the same number computed in another order.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something besides the method in which compared rows are unlike, such as a version.
+
+    Args:
+        field: Its name, as in "versions.torch".
+        values: Each value, and the rows that have it.
+    """
+
+    field: str
+    values: Mapping[str, tuple[str, ...]]
+
+    def __str__(self) -> str:
+        return f"{self.field}: " + "; ".join(f"{value} ({_some(rows)})" for value, rows in self.values.items())
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A row that was compared with nothing.
+
+    Args:
+        row: Which one.
+        reason: Why; names the fields in which the protocols differ.
+        refused: Whether there is such a row to compare with, but of another protocol.
+    """
+
+    row: str
+    reason: str
+    refused: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Args:
+        rows: One for each pair, with the columns that `compare` explains.
+        differences: In what else the compared rows differ: versions, hardware, code of the methods.
+        left_out: Rows that were compared with nothing.
+        notes: What a reader should know before using the rows.
+    """
+
+    rows: "pd.DataFrame"
+    differences: tuple[Difference, ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values; NaN is null."""
+        rows = [{key: _plain(value) for key, value in row.items()} for row in _lines(self.rows)]
+        return {
+            "rows": rows,
+            "differences": [
+                {"field": d.field, "values": {k: list(v) for k, v in d.values.items()}} for d in self.differences
+            ],
+            "left_out": [{"row": x.row, "reason": x.reason, "refused": x.refused} for x in self.left_out],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One method under one protocol, from runs or from a line of a CSV.
+
+    Args:
+        source: The folder or file, as the user wrote it.
+        facts: The columns of `_IDENTITY`, and "track".
+        method: Label of the method.
+        runs: The runs by seed; empty if they are not at hand.
+        references: Paths of the references that the runs may need, by run id.
+        line: The numbers of a CSV; None if there are runs.
+    """
+
+    source: str
+    facts: Mapping[str, str]
+    method: str
+    runs: Mapping[int, Record] = field(default_factory=dict)
+    references: Mapping[str, Path] = field(default_factory=dict)
+    line: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method} of {self.source}"
+
+    @property
+    def protocol_id(self) -> str:
+        return self.facts["protocol_id"]
+
+    @cached_property
+    def spec(self) -> RunSpec | None:
+        """The spec of one of its runs, None if there are none."""
+        return next((record.spec for record in self.runs.values()), None)
+
+    @cached_property
+    def of_errors(self) -> bool:
+        """Whether the online score is an error."""
+        return any(record.per_task("online_error") for record in self.runs.values())
+
+    @cached_property
+    def same(self) -> object:
+        """What is equal where two rows come from the very same runs."""
+        if self.line is not None:
+            return self.line["inputs_digest"]
+        return frozenset((record.run_id, record.measurements_digest) for record in self.runs.values())
+
+    @property
+    def stopped(self) -> Iterator[str]:
+        """Which runs did not complete, in words."""
+        for outcome in ("diverged", "failed"):
+            if self.line is not None:
+                if self.line[outcome]:
+                    yield f"{self.line[outcome]} {outcome}"
+            else:
+                seeds = [seed for seed, record in self.runs.items() if record.outcome == outcome]
+                if seeds:
+                    yield f"{outcome}: {_seeds(seeds)}"
+
+    @cached_property
+    def board(self) -> Mapping[int, Mapping[str, Any]]:
+        """The leaderboard of each seed's run alone, so that what a score means is said in one place."""
+        rows = {}
+        for seed, record in self.runs.items():
+            wanted = (record.spec.reference().run_id, record.spec.own_reference().run_id)
+            paths = {self.references[run_id] for run_id in wanted if run_id in self.references}
+            rows[seed] = _lines(leaderboard(record.path, *paths))[0]
+        return rows
+
+    def scores(self, score: Score) -> dict[int, float]:
+        """Return the score of each seed; NaN where there is none, as without a fresh reference."""
+        return {seed: float(row[score]) for seed, row in self.board.items()}
+
+    def without(self, score: Score, seeds: Iterable[int]) -> str | None:
+        """Say which of the seeds have no score and why, None if all have."""
+        scores = self.scores(score)
+        missing = [seed for seed in seeds if not math.isfinite(scores[seed])]
+        if not missing:
+            return None
+        reasons = {re.sub(r": seeds? [\d, ]+", "", self.board[seed]["notes"]) or "not measured" for seed in missing}
+        return f"{self}: no {score}, left out: {_seeds(missing)} ({', '.join(sorted(reasons))})"
+
+    def sample(self, score: Score) -> Sample | None:
+        """Return what is known of the score without pairing seeds, None if nothing."""
+        if self.line is None:
+            finite = [value for value in self.scores(score).values() if math.isfinite(value)]
+            return Sample.of(finite) if finite else None
+        seeds = self.line["seeds"] - self.line["unpaired"]
+        mean, low, high = (self.line[key] for key in _NUMBERS)
+        if seeds < 1 or math.isnan(mean):
+            return None
+        return Sample.from_interval(mean, low, high, seeds)
+
+
+def compare(*sources: str | os.PathLike[str], score: Score = "retention") -> Comparison:
+    """Compare methods: the rows of the further sources with those of the first, or those of one with its ``none``.
+
+    A source is a results folder, a run directory or a leaderboard's CSV; ``SOURCE:METHOD`` is one method of it. With a
+    single source, all its methods are compared with the one named, or with ``none``. With several, the first is the
+    baseline: where it names a method or has just one, all rows of the others are compared with that one, and else each
+    with the row of the same method. Only rows of the same protocol are compared.
+
+    With runs on both sides, seeds that both have are paired, and on each seed all tasks. Where there is only a CSV,
+    or no shared seed, the two means are compared as if they were independent.
+
+    Columns of ``rows`` besides the names:
+        pairing: "seeds", or "none" where only the means could be compared.
+        seeds: Number of paired seeds; without pairing the smaller number of the two.
+        baseline_value, value: Means of the score over these seeds.
+        difference, difference_low, difference_high: ``value - baseline_value``, and its 95% interval: `interval` over
+            seeds, or Welch's without pairing.
+        improvement, improvement_low, improvement_high: Probability of improvement and its 95% interval over seeds: the
+            share of seeds and tasks (the late ones, for a retention) on which the method does better than the baseline,
+            ties counting half; NaN without pairing. A task that a run did not finish is worse than one it did.
+        p_value, p_holm: Two-sided p-value of `paired_test` or `unpaired_test`, and the same corrected by `holm` for
+            all rows of the comparison; NaN where there are too few seeds for a test.
+        verdict: "better", "worse" or "no evidence", at 5% of ``p_holm``.
+        needed_seeds: Where there is no evidence, `needed_seeds` at 5% divided by the number of tests; missing if it
+            cannot be told or is more than 1000, as ``notes`` says.
+
+    Args:
+        sources: What to compare, at least one.
+        score: The column of `leaderboard` to compare by. Lower is better for "lifetime_online" where it is an error.
+
+    Raises:
+        UsageError: If a source or a method does not exist, or a CSV is asked for a score other than the retention.
+        ResultsError: If nothing compares, naming the fields that differ; if a record or a CSV is damaged; or if one
+            label stands for several versions of a method's code.
+    """
+    import pandas as pd
+
+    pairs, left_out = _match([_load(os.fspath(source)) for source in sources])
+    if not pairs:
+        refused = [each for each in left_out if each.refused] or left_out
+        if not refused:
+            raise ResultsError(f"{_some([str(s) for s in sources])} give one row only; a comparison needs two.")
+        raise ResultsError(f"Nothing compares: {refused[0].row} {refused[0].reason}.")
+    rows = [_Pair(baseline, row, score).result() for baseline, row in pairs]
+    tests = sum(not math.isnan(row["p_value"]) for row in rows)
+    for row, corrected in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        _judge(row, corrected, tests)
+    made = pd.DataFrame(rows)
+    made["needed_seeds"] = made["needed_seeds"].astype("Int64")
+    order = {protocol: index for index, protocol in enumerate(dict.fromkeys(made["protocol_id"]))}
+    made["_order"] = made["protocol_id"].map(order)
+    made = made.sort_values(["_order", "difference"], ascending=[True, False], kind="stable", na_position="last")
+    compared = list(dict.fromkeys(row for pair in pairs for row in pair))
+    return Comparison(
+        rows=made[list(COLUMNS)].reset_index(drop=True),
+        differences=tuple(_differences(compared)),
+        left_out=tuple(left_out),
+        notes=tuple(_notes(rows, compared, tests)),
+    )
+
+
+def protocol_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the fields in which two protocols (`RunSpec.protocol`) differ: dotted name to both values as JSON.
+
+    Components in a list go by their names, as in "metrics.dead_fraction.version"; what only one of them has is
+    "(none)" in the other.
+    """
+    x, y = dict(_flat("", a)), dict(_flat("", b))
+    return {
+        key: (x.get(key, "(none)"), y.get(key, "(none)"))
+        for key in dict.fromkeys((*x, *y))
+        if x.get(key, "(none)") != y.get(key, "(none)")
+    }
+
+
+def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
+    """Write the rows of a comparison; floats keep all their digits, NaN is empty.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+
+    Raises:
+        ResultsError: If the file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        frame.map(_harmless).to_csv(partial, index=False, lineterminator="\n")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise ResultsError(f"The comparison cannot be written to {path}: {error.strerror or error}.") from error
+
+
+def render(comparison: Comparison, console: "Console") -> None:
+    """Print a comparison: first what differs, then one table for each protocol, then what was left out and notes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for difference in comparison.differences:
+        console.print(Text(f"Differs: {difference}", style="yellow"))
+    if not comparison.differences:
+        console.print(Text("Differs: nothing that was recorded, besides the methods."))
+    for protocol_id, rows in comparison.rows.groupby("protocol_id", sort=False):
+        first = rows.iloc[0]
+        table = Table(
+            title=Text(f"{first['scenario']} {first['profile']}, {first['score']}, {protocol_id}"),
+            title_justify="left",
+            box=None,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
+        table.add_column("method", overflow="fold")
+        table.add_column("value", justify="right", no_wrap=True)
+        table.add_column("against", overflow="fold")
+        for heading in ("value", "difference", "P(better)", "p", "seeds"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("verdict")
+        several = len({*rows["source"], *rows["baseline_source"]}) > 1
+        for row in _lines(rows):
+            table.add_row(
+                Text(f"{row['method']} of {row['source']}" if several else row["method"]),
+                _number(row["value"]),
+                Text(f"{row['baseline']} of {row['baseline_source']}" if several else row["baseline"]),
+                _number(row["baseline_value"]),
+                _with_interval(row["difference"], row["difference_low"], row["difference_high"]),
+                _number(row["improvement"]),
+                _p_text(row["p_holm"]),
+                str(row["seeds"]),
+                Text(_verdict(row), style={"better": "green", "worse": "red"}.get(row["verdict"], "")),
+            )
+        console.print(table)
+        for row in _lines(rows):
+            if row["notes"]:
+                console.print(Text(f"{row['method']}: {row['notes']}"), style="dim")
+    for each in comparison.left_out:
+        console.print(Text(f"Not compared: {each.row} {each.reason}.", style="yellow"))
+    for note in comparison.notes:
+        console.print(Text(note), style="dim")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the user named: all rows of it, and the method of it that was asked for."""
+
+    name: str
+    rows: tuple[_Row, ...]
+    method: str | None
+
+    @property
+    def chosen(self) -> list[_Row]:
+        return [row for row in self.rows if self.method is None or row.method == self.method]
+
+
+def _load(text: str) -> _Source:
+    path, method = _split(text)
+    rows = tuple(_from_records(path) if path.is_dir() else _from_csv(path))
+    return _Source(str(path), rows, None if method is None else _label(method, rows, path))
+
+
+def _split(text: str) -> tuple[Path, str | None]:
+    """Split PATH or PATH:METHOD where the path exists, since methods contain colons and paths may."""
+    if Path(text).exists():
+        return Path(text), None
+    for index, character in enumerate(text):
+        if character == ":" and index and Path(text[:index]).exists():
+            method = text[index + 1 :].strip()
+            if not method:
+                raise UsageError(f"{text!r} names no method; write {text}none, or leave out the colon for all methods.")
+            return Path(text[:index]), method
+    raise UsageError(f"{text} does not exist; give a results folder, a run directory or a leaderboard's CSV.")
+
+
+def _label(text: str, rows: Iterable[_Row], path: Path) -> str:
+    """Return the label that the rows use for the method ``text``."""
+    known = sorted({row.method for row in rows})
+    if text in known:
+        return text
+    with suppress(LopbenchError):  # of a plugin that is not installed here only the recorded label is known
+        label = "+".join(method.label() for method in parse_methods(text)) or BASELINE
+        if label in known:
+            return label
+    raise UsageError(f"{path} has no method {text!r}.{suggest(text, known)} Its methods: {', '.join(known)}.")
+
+
+def _from_records(path: Path) -> Iterator[_Row]:
+    records: dict[str, Record] = {}
+    for record in find_records(path):
+        other = records.setdefault(record.run_id, record)
+        if other.measurements_digest != record.measurements_digest:
+            raise ResultsError(
+                f"{other.path} and {record.path} are the same run with different results; leave one of them out."
+            )
+    rows: dict[str, dict[int, Record]] = defaultdict(dict)
+    for record in records.values():
+        if record.spec.kind == "continual":  # what differs in anything but the seed is another row
+            key = canonical_json({key: part for key, part in record.spec_json.items() if key != "seed"})
+            rows[key][record.spec.seed] = record
+    if not rows:
+        raise ResultsError(f"There are no runs in {path}; 'lopbench run --results DIR' makes some.")
+    references = {run_id: record.path for run_id, record in records.items() if record.spec.kind == "fresh"}
+    labels: dict[tuple[str, str], _Row] = {}
+    for runs in rows.values():
+        first = _lines(leaderboard(next(iter(runs.values())).path))[0]
+        facts = {key: str(first[key]) for key in (*_IDENTITY, "track")}
+        row = _Row(str(path), facts, str(first["method"]), dict(sorted(runs.items())), references)
+        if labels.setdefault((row.protocol_id, row.method), row) is not row:
+            raise ResultsError(
+                f"{row.method} in {path} stands for two versions of its code under one protocol; "
+                "put the runs of one of them into a folder of their own."
+            )
+    yield from labels.values()
+
+
+def _from_csv(path: Path) -> Iterator[_Row]:
+    found: dict[tuple[str, str], _Row] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = list(reader.fieldnames or ())
+            missing = [column for column in _NEEDED if column not in header]
+            if missing:
+                raise ResultsError(
+                    f"{path} is no leaderboard: it has no column {missing[0]!r}; "
+                    "'lopbench leaderboard RESULTS --output FILE.csv' writes one."
+                )
+            for cells in reader:
+                if [cells[column] for column in header] == header:  # files were joined with their headers
+                    continue
+                row = _line(path, reader.line_num, cells)
+                other = found.setdefault((row.protocol_id, row.method), row)
+                if other.same != row.same:
+                    raise ResultsError(
+                        f"{path} has {row.method} under protocol {row.protocol_id} twice, from different runs; "
+                        "make the table again with 'lopbench leaderboard' over all their folders."
+                    )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ResultsError(f"{path} cannot be read as a CSV file: {error}.") from error
+    if not found:
+        raise ResultsError(f"{path} has no rows.")
+    yield from found.values()
+
+
+def _line(path: Path, number: int, cells: Mapping[str, str | None]) -> _Row:
+    """Return the row that a line of a CSV holds, its numbers checked."""
+    where = f"{path}, line {number}"
+    texts: dict[str, str] = {}
+    for column in _NEEDED:
+        cell = cells.get(column)
+        if cell is None:
+            raise ResultsError(f"{where} ends before the column {column!r}; the file was cut off or edited.")
+        texts[column] = cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+    line: dict[str, Any] = {"inputs_digest": texts["inputs_digest"]}
+    for column in (*_COUNTS, *_NUMBERS):
+        text = texts[column]
+        try:
+            value = math.nan if text == "" and column in _NUMBERS else float(text)
+        except ValueError:
+            raise ResultsError(f"{where}: {column} is {text!r}, not a number.") from None
+        if math.isinf(value) or (column in _COUNTS and not (value >= 0 and value == int(value))):
+            raise ResultsError(f"{where}: {column} is {text!r}, which it cannot be.")
+        line[column] = int(value) if column in _COUNTS else value
+    if line["schema_version"] > SCHEMA_VERSION:
+        raise ResultsError(
+            f"{where} has schema version {line['schema_version']}, this lopbench reads up to {SCHEMA_VERSION}; "
+            "upgrade lopbench."
+        )
+    for column in ("protocol_id", "method"):
+        if not texts[column]:
+            raise ResultsError(f"{where} has no {column}.")
+    row = _Row(str(path), {key: texts[key] for key in (*_IDENTITY, "track")}, texts["method"], line=line)
+    try:
+        row.sample("retention")
+    except InvalidInputError as error:
+        raise ResultsError(f"{where}: {error}.") from error
+    return row
+
+
+def _match(sources: Sequence[_Source]) -> tuple[list[tuple[_Row, _Row]], list[LeftOut]]:
+    """Return the pairs of baseline and row to compare, and the rows that have no counterpart."""
+    if not sources:
+        raise UsageError("There is nothing to compare; give a results folder or a leaderboard's CSV.")
+    first, others = sources[0], list(sources[1:])
+    method = first.method
+    if not others:
+        method = method or _label(BASELINE, first.rows, Path(first.name))
+        others = [_Source(first.name, first.rows, None)]
+    elif method is None and len(labels := {row.method for row in first.rows}) == 1:
+        method = labels.pop()
+    pairs: list[tuple[_Row, _Row]] = []
+    left_out: list[LeftOut] = []
+    for row in (row for source in others for row in source.chosen):
+        wanted = row.method if method is None else method
+        if row.source == first.name and row.method == wanted:
+            continue  # itself
+        counterparts = [each for each in first.rows if each.method == wanted]
+        partner = next((each for each in counterparts if each.protocol_id == row.protocol_id), None)
+        if partner is not None:
+            pairs.append((partner, row))
+        elif counterparts:
+            left_out.append(LeftOut(_in_protocol(row), _refusal(row, counterparts), refused=True))
+        else:
+            left_out.append(LeftOut(str(row), f"has no counterpart: {first.name} has no {wanted}", refused=False))
+    return pairs, left_out
+
+
+def _in_protocol(row: _Row) -> str:
+    return f"{row} under {row.protocol_id}"
+
+
+def _refusal(row: _Row, counterparts: Iterable[_Row]) -> str:
+    """Say in which fields the nearest of the counterparts is of another protocol."""
+    found = [(other, _fields_apart(other, row)) for other in counterparts]
+    other, fields = min(found, key=lambda entry: len(entry[1]))
+    apart = "; ".join(f"{name} is {theirs} here and {ours} there" for name, (ours, theirs) in fields.items())
+    if not fields:
+        apart = "protocol_id, of which a CSV does not tell what it is made of; give the results folders to be told"
+    return f"does not compare with {_in_protocol(other)}, the nearest, which differs in its protocol: {apart}"
+
+
+def _fields_apart(a: _Row, b: _Row) -> dict[str, tuple[str, str]]:
+    if a.spec is not None and b.spec is not None:
+        return protocol_differences(a.spec.protocol(), b.spec.protocol())
+    columns = [key for key in _IDENTITY if key not in ("protocol_id", "family")]
+    return {
+        key: (a.facts[key] or "(none)", b.facts[key] or "(none)") for key in columns if a.facts[key] != b.facts[key]
+    }
+
+
+def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield the leaves of JSON values under dotted names."""
+    dot = f"{name}." if name else ""
+    if isinstance(value, Mapping) and value:
+        for key, part in value.items():
+            yield from _flat(f"{dot}{key}", part)
+    elif isinstance(value, list) and value and all(isinstance(part, Mapping) and "name" in part for part in value):
+        count: dict[str, int] = defaultdict(int)
+        for part in value:
+            key = str(part["name"])
+            count[key] += 1
+            label = key if count[key] == 1 else f"{key}#{count[key]}"  # a metric may stand there twice
+            yield from _flat(f"{dot}{label}", part)
+    else:
+        yield name, canonical_json(value)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A baseline, what is compared with it, and by which score."""
+
+    baseline: _Row
+    row: _Row
+    score: Score
+
+    def result(self) -> dict[str, Any]:
+        """Return the row of the comparison, without its verdict."""
+        if self.score != "retention":
+            for side in (self.baseline, self.row):
+                if side.line is not None:
+                    raise UsageError(
+                        f"{side.source} has intervals of the retention only; "
+                        f"give results folders to compare by {self.score}."
+                    )
+        shared = sorted(self.baseline.runs.keys() & self.row.runs.keys())
+        facts = self.row.facts
+        return {
+            "protocol_id": facts["protocol_id"],
+            "scenario": facts["scenario"],
+            "profile": facts["profile"],
+            "score": self.score,
+            "baseline_source": self.baseline.source,
+            "baseline": self.baseline.method,
+            "source": self.row.source,
+            "method": self.row.method,
+            "_lower_is_better": self.score == "lifetime_online" and (self.baseline.of_errors or self.row.of_errors),
+            **(self._paired(shared) if shared else self._unpaired()),
+        }
+
+    def _paired(self, shared: Sequence[int]) -> dict[str, Any]:
+        """Return the numbers over the seeds that both sides have."""
+        before, after = self.baseline.scores(self.score), self.row.scores(self.score)
+        scored = [seed for seed in shared if math.isfinite(before[seed]) and math.isfinite(after[seed])]
+        a, b = [before[seed] for seed in scored], [after[seed] for seed in scored]
+        differences = [0.0 if math.isclose(x, y, rel_tol=_ROUNDING) else y - x for x, y in zip(a, b, strict=True)]
+        improvements = [self._improvement(seed) for seed in scored]
+        low, high = interval(differences) if scored else (math.nan, math.nan)
+        improvement_low, improvement_high = interval(improvements) if scored else (math.nan, math.nan)
+        notes = [*self._common_notes()]
+        alone = sorted(self.baseline.runs.keys() ^ self.row.runs.keys())
+        if alone:
+            notes.append(f"on one side only, left out: {_seeds(alone)}")
+        notes += filter(None, (side.without(self.score, shared) for side in (self.baseline, self.row)))
+        if len(scored) < FEWEST_SEEDS:
+            notes.append(f"a test needs at least {FEWEST_SEEDS} shared seeds")
+        return {
+            "pairing": "seeds",
+            "seeds": len(scored),
+            "baseline_value": _mean(a),
+            "value": _mean(b),
+            "difference": _mean(differences),
+            "difference_low": low,
+            "difference_high": high,
+            "improvement": _mean(improvements),
+            "improvement_low": improvement_low,
+            "improvement_high": improvement_high,
+            "p_value": paired_test(differences) if scored else math.nan,
+            "_deviation": float(np.std(differences, ddof=1)) if len(scored) >= FEWEST_SEEDS else math.nan,
+            "notes": "; ".join(notes),
+        }
+
+    def _unpaired(self) -> dict[str, Any]:
+        """Return the numbers that two means with their standard errors give."""
+        a, b = self.baseline.sample(self.score), self.row.sample(self.score)
+        low, high, p_value = unpaired_test(a, b) if a and b else (math.nan, math.nan, math.nan)
+        from_csv = [side.source for side in (self.baseline, self.row) if side.line is not None]
+        notes = [*self._common_notes()]
+        if not from_csv:
+            notes.append("no shared seed: the means were compared, not paired")
+        if math.isnan(p_value):
+            fewest = FEWEST_SEEDS_FROM_INTERVAL if from_csv else FEWEST_SEEDS
+            notes.append(f"a test of means{' of a CSV' if from_csv else ''} needs at least {fewest} seeds on each side")
+        seeds = min(a.seeds, b.seeds) if a and b else 0
+        # Of one seed's difference, had both sides that many seeds.
+        deviation = math.hypot(*(x.standard_error * math.sqrt(x.seeds) for x in (a, b))) if a and b else math.nan
+        return {
+            "pairing": "none",
+            "seeds": seeds,
+            "baseline_value": a.mean if a else math.nan,
+            "value": b.mean if b else math.nan,
+            "difference": b.mean - a.mean if a and b else math.nan,
+            "difference_low": low,
+            "difference_high": high,
+            "improvement": math.nan,
+            "improvement_low": math.nan,
+            "improvement_high": math.nan,
+            "p_value": p_value,
+            "_deviation": deviation,
+            "notes": "; ".join(notes),
+        }
+
+    def _common_notes(self) -> Iterator[str]:
+        if self.baseline.same == self.row.same:
+            yield "the same runs on both sides"
+        for side in (self.row, self.baseline):
+            for text in side.stopped:
+                yield f"{side}: {text}"
+        tracks = [side.facts["track"] for side in (self.row, self.baseline)]
+        if tracks[0] != tracks[1]:
+            yield f"of different tracks: {tracks[0]} against {tracks[1]}"
+
+    def _improvement(self, seed: int) -> float:
+        """Return the probability of improvement over the tasks of one seed; what was not finished is worst."""
+        runs = self.baseline.runs[seed], self.row.runs[seed]
+        kind = "error" if self.baseline.of_errors or self.row.of_errors else "accuracy"
+        metric = f"{'heldout' if self.score == 'heldout_retention' else 'online'}_{kind}"
+        count = task_count(runs[0])
+        tasks = range(count) if self.score == "lifetime_online" else late_window(count)
+        sign = -1.0 if kind == "error" else 1.0
+        tables = [run.per_task(metric) for run in runs]
+        a, b = ([sign * found[task] if task in found else -math.inf for task in tasks] for found in tables)
+        return probability_of_improvement(a, b)
+
+
+def _judge(row: dict[str, Any], corrected: float, tests: int) -> None:
+    """Add the verdict to a row, in place, and how many seeds would tell where these do not."""
+    deviation, difference = row.pop("_deviation"), row["difference"]
+    lower_is_better = row.pop("_lower_is_better")
+    row["p_holm"], row["needed_seeds"] = corrected, None
+    if corrected <= LEVEL:
+        row["verdict"] = "better" if (difference > 0) != lower_is_better else "worse"
+        return
+    row["verdict"] = "no evidence"
+    if not math.isnan(deviation) and difference != 0:
+        row["needed_seeds"] = needed_seeds(difference, deviation, LEVEL / max(tests, 1))
+        if row["needed_seeds"] is None:
+            row["notes"] = "; ".join(filter(None, (row["notes"], f"more than {MOST_SEEDS} seeds would be needed")))
+
+
+def _differences(rows: Sequence[_Row]) -> Iterator[Difference]:
+    """Yield what the environments and the code of the methods have unlike."""
+    one_source = len({row.source for row in rows}) == 1
+    unknown = dict.fromkeys(row.source for row in rows if row.line is not None)
+    if unknown:
+        yield Difference("versions, hardware", {"not known": tuple(unknown)})
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        values: dict[str, set[str]] = defaultdict(set)
+        for record in row.runs.values():
+            for key, value in _flat("", record.environment):
+                values[key].add(value.strip('"'))
+            for method in record.spec.methods:
+                values[f"{method.name}.version"].add(str(method.version))
+                values[f"{method.name}.origin"].add(method.origin)
+        name = row.method if one_source else str(row)
+        for key, texts in values.items():
+            text = ", ".join(sorted(texts))
+            if name not in found[key][text]:
+                found[key][text].append(name)
+    for key, by_value in found.items():
+        if len(by_value) > 1:
+            yield Difference(key, {value: tuple(names) for value, names in by_value.items()})
+
+
+def _notes(rows: Sequence[Mapping[str, Any]], compared: Sequence[_Row], tests: int) -> Iterator[str]:
+    files = list(dict.fromkeys(row.source for row in compared if row.line is not None))
+    if files:
+        yield (
+            f"From a CSV ({_some(files)}): seeds cannot be paired, so means were compared by Welch's t-test, with "
+            "standard errors read off the intervals, which shows less than pairing. Give results folders for more."
+        )
+    yield (
+        "Difference: the method's value minus that of the row it is compared with; "
+        f"{INTERVAL_METHOD}{', Welch without pairing' if any(row['pairing'] == 'none' for row in rows) else ''}. "
+        "P(better): share of seeds and tasks on which the method does better, ties half."
+    )
+    yield (
+        f"Verdict: two-sided t-test over seeds at {LEVEL:.0%}, p corrected by Holm's method for {tests} "
+        f"test{'' if tests == 1 else 's'}. It takes differences between seeds for normal."
+    )
+    if any(row["verdict"] == "no evidence" for row in rows):
+        yield (
+            "No evidence is not evidence of no difference. Needed seeds: to tell a difference in "
+            f"{POWER:.0%} of cases, if it is as large as these few seeds say."
+        )
+    paired = [row["seeds"] for row in rows if row["pairing"] == "seeds" and row["seeds"] >= FEWEST_SEEDS]
+    if paired and min(paired) < 5:
+        times = detectable(min(paired), LEVEL / tests)
+        yield (
+            f"With {min(paired)} seeds a difference has to be up to {times:.1f} times its standard deviation over "
+            "seeds to show, and intervals are too narrow: at 3 they cover the mean in 75% of cases at best."
+        )
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    needed = row["needed_seeds"]
+    return row["verdict"] if _plain(needed) is None else f"{row['verdict']}, needs about {needed} seeds"
+
+
+def _lines(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return the rows of a frame by column name."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell of a frame as a JSON value."""
+    import pandas as pd
+
+    if pd.isna(value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}" if abs(value) >= 1000 else f"{value:.2f}"
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:+.3f}" if math.isnan(low) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _p_text(value: float) -> str:
+    return "-" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return names in words, the first three of many."""
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
