@@ -3,19 +3,24 @@
 They are made without pyplot's state and without a display; seaborn and matplotlib are imported when one is drawn.
 """
 
+import json
+import math
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.spec import canonical_json
+from lopbench.core.spec import canonical_json, format_value
 from lopbench.results.record import Record
+from lopbench.results.score import before_window
 from lopbench.results.statistics import INTERVAL_METHOD, interval
-from lopbench.results.tasks import Floors, task_count, task_scores
+from lopbench.results.tasks import Floors, steps_per_task, task_count, task_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,13 +34,12 @@ _SCORES = ("online_accuracy", "heldout_accuracy")
 _DATE: Mapping[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
 _REFERENCE = "fresh network"
-_BEFORE = "before the method"
-
 #: Share of the stream whose mean stands for the end of a phase: the last 100,000 of 5,000,000 samples of the paper.
 _PHASE_END = 0.02
 
 _MARKERS = "osD^vP*X<>"
 _REFERENCE_STYLE: Mapping[str, Any] = {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
+_SWITCH_STYLE: Mapping[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
 
 
 def retention_vs_learning_rate(frame: "pd.DataFrame") -> "Figure":
@@ -152,6 +156,123 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
     return figure
 
 
+def error_curves(records: Sequence[Record], panels: Literal["step size", "width"] = "step size") -> "Figure":
+    """Return the online error over the stream, averaged over each task: a panel for each step size or width.
+
+    In the style in which Dohare et al. (2023, arXiv:2306.13812) show the slowly-changing regression: a colour for each
+    method, its mean over seeds as a line, here with the 95% interval as a band. A line ends where the first of its runs
+    stopped, since a mean of those that are left would flatter it.
+
+    Args:
+        records: Runs of one scenario, references left out. Over step sizes several architectures may stand together,
+            and are then named in the legend.
+        panels: What tells the panels apart: the learning rate, or the field ``width`` of the architecture.
+
+    Raises:
+        ResultsError: If the runs differ in anything else but method and seed, or none measured an error.
+    """
+    runs = _learners(records)
+    by_rate = panels == "step size"
+    _check_alike(runs, but="lr and architecture" if by_rate else "width")
+    _check_measured(runs, "online_error")
+    labels = _labels(runs)
+    several = by_rate and len({record.spec.architecture_label for record in runs}) > 1
+    lines: dict[float, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in runs:
+        name = labels[_recipe(record)] + (f", {record.spec.architecture_label}" if several else "")
+        lines[record.spec.optimizer.lr if by_rate else _width(record)][name].append(record)
+    names = sorted({name for panel in lines.values() for name in panel}, key=_none_first)
+    with _panels(names, columns=len(lines)) as (figure, grid, colours):
+        for axes, value in zip(grid, sorted(lines), strict=True):
+            for name, line in lines[value].items():
+                _draw_line(axes, line, "online_error", colours[name])
+            axes.set(title=f"{panels} {value:g}", xlabel="step")
+        grid[0].set_ylabel("online error")
+        _describe(figure, runs, colours)
+    return figure
+
+
+def recovery_curves(records: Sequence[Record], metric: str = "effective_rank") -> "Figure":
+    """Return the online error over the stream, a metric under it, and a vertical line where methods turn on.
+
+    In the style of Fig. B.1 of Joudaki et al. 2025, "Barriers for Learning in an Evolving World": the mean over seeds,
+    here with the 95% interval as a band where they show the standard deviation. Both are averaged over each task, the
+    metric over its layers too. A line ends where the first of its runs stopped.
+
+    Args:
+        records: Runs of one protocol, references left out.
+        metric: Label of the metric.
+
+    Raises:
+        ResultsError: If the runs are of several protocols, or none measured the error or the metric.
+    """
+    runs = _learners(records)
+    _check_alike(runs)
+    labels = _labels(runs)
+    lines: dict[str, list[Record]] = defaultdict(list)
+    for record in runs:
+        lines[labels[_recipe(record)]].append(record)
+    with _panels(sorted(lines, key=_none_first), rows=2) as (figure, grid, colours):
+        for axes, shown in zip(grid, ("online_error", metric), strict=True):
+            _check_measured(runs, shown)
+            for name, line in lines.items():
+                _draw_line(axes, line, shown, colours[name])
+            for start in sorted({record.spec.start for record in runs} - {0.0}):
+                axes.axvline(start * task_count(runs[0]) * steps_per_task(runs[0]), label="method on", **_SWITCH_STYLE)
+            axes.set_ylabel(shown.replace("_", " "))
+        grid[-1].set_xlabel("step")
+        _describe(figure, runs, colours)
+    return figure
+
+
+def recovery_bars(
+    records: Sequence[Record], metrics: Sequence[str] = ("duplicate_fraction", "effective_rank", "online_error")
+) -> "Figure":
+    """Return metrics by width, a panel for each, before the methods turned on and at the end of the stream.
+
+    In the style of Fig. B.2 of Joudaki et al. 2025, "Barriers for Learning in an Evolving World". A bar is the mean
+    over seeds, with its 95% interval, of the last 2% of the stream (their 100,000 of 5,000,000 samples), at least one
+    task, before that moment. Runs that turn on different methods at one moment share the bar before it. There is no bar
+    where a run had stopped, since a mean of those that are left would flatter it.
+
+    Args:
+        records: Runs that differ in width, method and seed only, references left out.
+        metrics: Labels of the metrics, at least one.
+
+    Raises:
+        ResultsError: If the runs differ in anything else, an architecture has no width, or no run measured a metric.
+    """
+    runs = _learners(records)
+    _check_alike(runs, but="width")
+    labels = _labels(runs)
+    phases = [
+        (name, _width(record), record, tasks)
+        for record in runs
+        for name, tasks in _phases(record, labels[_recipe(record)])
+    ]
+    widths = sorted({width for _, width, _, _ in phases})
+    names = sorted({name for name, _, _, _ in phases}, key=_none_first)
+    size = 0.8 / len(names)
+    with _panels(names, columns=len(metrics), shared=False) as (figure, grid, colours):
+        for axes, metric in zip(grid, metrics, strict=True):
+            _check_measured(runs, metric)
+            # Of each bar the values by seed, several where runs share a phase, NaN where one had stopped.
+            values: dict[tuple[str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+            for name, width, record, tasks in phases:
+                known = _task_means(record, metric)
+                values[name, width][record.spec.seed].append(_mean([known.get(task, math.nan) for task in tasks]))
+            for (name, width), by_seed in values.items():
+                mean, low, high = _summary([_mean(found) for found in by_seed.values()])
+                at = widths.index(width) + (names.index(name) - (len(names) - 1) / 2) * size
+                bars = [[max(mean - low, 0.0)], [max(high - mean, 0.0)]]
+                axes.bar(at, mean, size, yerr=bars, color=colours[name], capsize=2, error_kw={"elinewidth": 0.8})
+            axes.set(title=metric.replace("_", " "), xlabel="width")
+            axes.set_xticks(range(len(widths)), labels=[str(width) for width in widths])
+            axes.grid(visible=False, axis="x")
+        _describe(figure, runs, colours)
+    return figure
+
+
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Write a figure as SVG, PDF or PNG (300 dots an inch), by the suffix of ``path``.
 
@@ -188,6 +309,85 @@ def _task_means(record: Record, metric: str) -> dict[int, float]:
     return dict(zip(mean.index.tolist(), mean.tolist(), strict=True))
 
 
+def _learners(records: Iterable[Record]) -> list[Record]:
+    """Return the runs of learners, each once.
+
+    Raises:
+        ResultsError: If there are none.
+    """
+    runs = {record.run_id: record for record in records if record.spec.kind == "continual"}
+    if not runs:
+        raise ResultsError("There is no run of a learner to draw.")
+    return list(runs.values())
+
+
+def _check_alike(runs: Iterable[Record], but: Literal["", "width", "lr and architecture"] = "") -> None:
+    """Refuse runs whose protocols differ in anything ``but`` what is named.
+
+    Raises:
+        ResultsError: If they do, naming the parts that differ.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for record in runs:
+        protocol = json.loads(canonical_json(record.spec.protocol()))  # a copy, to cut up
+        if but == "width":
+            protocol["architecture"]["fields"].pop("width", None)
+        elif but == "lr and architecture":
+            del protocol["optimizer"]["fields"]["lr"]
+            del protocol["reference_optimizer"]  # depends on the architecture, and no reference is drawn
+            found[f"the code of {record.spec.architecture_label}"].add(canonical_json(protocol.pop("architecture")))
+        for part, value in protocol.items():
+            found[part].add(canonical_json(value))
+    differing = [part for part, values in found.items() if len(values) > 1]
+    if differing:
+        raise ResultsError(f"One figure cannot hold these runs: they differ in {', '.join(differing)}. Select fewer.")
+
+
+def _check_measured(runs: Iterable[Record], metric: str) -> None:
+    if not any(_task_means(record, metric) for record in runs):
+        raise ResultsError(f"No run measured {metric!r}; 'lopbench list metrics' shows what can be measured.")
+
+
+def _width(record: Record) -> int:
+    width = record.spec.architecture.fields.get("width")
+    if not isinstance(width, int):
+        raise ResultsError(
+            f"{record.spec.architecture_label} has no width; select runs of an architecture that has one."
+        )
+    return width
+
+
+def _phases(record: Record, label: str) -> Iterator[tuple[str, range]]:
+    """Yield the last tasks before the methods of a run turned on and those at its end, each with their name."""
+    count = task_count(record)
+    length = max(1, round(_PHASE_END * count))
+    before = before_window(count, record.spec.start)
+    if before:
+        yield f"none until {format_value(record.spec.start)}", before[-length:]
+    yield label, range(count)[-length:]
+
+
+def _draw_line(axes: "Axes", runs: Sequence[Record], metric: str, colour: object) -> None:
+    """Draw the mean and interval over ``runs``, which differ in seed, on the tasks that all of them have measured."""
+    known = [_task_means(record, metric) for record in runs]
+    tasks = sorted(set[int].intersection(*map(set, known)))
+    mean, low, high = np.array([_summary([values[task] for values in known]) for task in tasks]).reshape(-1, 3).T
+    steps = (np.array(tasks) + 1) * steps_per_task(runs[0])
+    axes.plot(steps, mean, color=colour, linewidth=1.2)
+    axes.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def _summary(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean over seeds and its interval, which is empty for one seed; NaN if one is."""
+    mean = _mean(values)
+    low, high = interval(values) if len(values) > 1 and not math.isnan(mean) else (mean, mean)
+    return mean, low, high
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
 def _recipe(record: Record) -> str:
     """Return what one line of a figure is of: the methods and when they turn on."""
     return canonical_json([record.spec_json["methods"], record.spec.start])
@@ -202,30 +402,97 @@ def _labels(runs: Sequence[Record]) -> dict[str, str]:
 
 
 def _none_first(label: str) -> tuple[bool, str]:
-    return label != "none", label
+    return label.partition(" ")[0].rstrip(",") != "none", label
 
 
 def _finish(figure: "Figure", axes: "Axes", setting: str, fewest: int, most: int) -> None:
     """Add the title, which states seeds and interval, and the legend, beside the axes where it covers nothing."""
-    seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
-    spread = f"mean of {seeds}" if most == 1 else f"mean of {seeds}, {INTERVAL_METHOD}"
-    axes.set_title(f"{setting}\n{spread}", fontsize="small")
+    axes.set_title(f"{setting}\n{_spread(fewest, most)}", fontsize="small")
     legend = axes.get_legend()  # seaborn's own
     if legend is not None:
         legend.remove()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
 
 
+def _spread(fewest: int, most: int) -> str:
+    seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
+    return f"mean of {seeds}" if most == 1 else f"mean of {seeds}, {INTERVAL_METHOD}"
+
+
+def _describe(figure: "Figure", runs: Sequence[Record], colours: Mapping[str, Any]) -> None:
+    """Add the title, with seeds, interval and runs that stopped, and the legend to a figure of several panels."""
+    from matplotlib.patches import Patch
+
+    spec = runs[0].spec
+    setting = [f"{spec.scenario.name} {spec.profile}", spec.architecture_label, spec.optimizer_label]
+    for index, labels in (
+        (1, {record.spec.architecture_label for record in runs}),
+        (2, {record.spec.optimizer_label for record in runs}),
+    ):
+        if len(labels) > 1:  # the panels or the legend tell them apart
+            setting[index] = setting[index].partition(":")[0]
+    lines: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for record in runs:
+        lines[record.spec.protocol_id, _recipe(record)].add(record.spec.seed)
+    counts = [len(seeds) for seeds in lines.values()]
+    stopped = sum(record.outcome != "completed" for record in runs)
+    notes = [_spread(min(counts), max(counts))]
+    if stopped:
+        notes.append(f"{stopped} of {len(runs)} runs stopped early")
+    figure.suptitle(f"{', '.join(setting)}\n{'; '.join(notes)}", fontsize="small")
+    handles = {name: Patch(color=colour) for name, colour in colours.items()}
+    others = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend([*handles.values(), *others.values()], [*handles, *others], loc="outside right upper", frameon=False)
+
+
+@contextmanager
+def _panels(
+    names: Sequence[str], *, rows: int = 1, columns: int = 1, shared: bool = True
+) -> "Iterator[tuple[Figure, list[Axes], dict[str, Any]]]":
+    """Yield a figure of panels, in reading order, and a colour for each name, in the house style.
+
+    Args:
+        names: What the colours stand for.
+        rows: Number of rows, which share their horizontal axis.
+        columns: Number of columns.
+        shared: Whether the horizontal axes count steps and the panels of a row share their vertical axis.
+    """
+    import seaborn as sns
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    with _style():
+        figure = Figure(figsize=(2.2 + 2.6 * columns if columns > 1 else 7.2, 0.8 + 2.2 * rows), layout="constrained")
+        grid = list(figure.subplots(rows, columns, sharex="col", sharey="row" if shared else False, squeeze=False).flat)
+        for axes in grid:
+            sns.despine(ax=axes)
+            if shared:
+                axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        yield figure, grid, dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+
+
 @contextmanager
 def _axes(colours: int) -> "Iterator[tuple[Figure, Axes, list[Any]]]":
     """Yield a figure with one pair of axes and a palette, in the house style, which holds inside the block."""
-    import matplotlib as mpl
     import seaborn as sns
     from matplotlib.figure import Figure
 
-    style = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), "axes.grid": True, "grid.alpha": 0.3}
-    with mpl.rc_context(style):
+    with _style():
         figure = Figure(figsize=(7.2, 3.8), layout="constrained")
         axes = figure.subplots()
         sns.despine(ax=axes)
         yield figure, axes, list(sns.color_palette("colorblind", colours))
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Hold the house style inside the block."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    with mpl.rc_context(
+        {**sns.axes_style("ticks"), **sns.plotting_context("paper"), "axes.grid": True, "grid.alpha": 0.3}
+    ):
+        yield

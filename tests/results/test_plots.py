@@ -1,12 +1,21 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from lopbench.core.errors import ResultsError
 from lopbench.results.leaderboard import leaderboard, to_csv
-from lopbench.results.plots import curves, retention_vs_learning_rate, save
+from lopbench.results.plots import (
+    curves,
+    error_curves,
+    recovery_bars,
+    recovery_curves,
+    retention_vs_learning_rate,
+    save,
+)
 from lopbench.results.record import find_records
+from lopbench.results.statistics import interval
 
 
 def labels(figure):
@@ -91,6 +100,214 @@ def test_curves_refuse_several_protocols_and_unmeasured_metrics(many_seeds, resu
     many_seeds([0.5], lr=1e-3)
     with pytest.raises(ResultsError, match="several protocols"):
         curves(find_records(results.root))
+
+
+def test_curves_tell_when_methods_turn_on(many_seeds, results):
+    m = results.component("methods", "m", track="boundary-free")
+    many_seeds([0.5], m)
+    many_seeds([0.5], m, start=0.5)
+    assert labels(curves(find_records(results.root))) == ["m", "m from 0.5", "fresh network"]
+
+
+# -- errors over the stream
+
+
+@pytest.fixture
+def stream(results):
+    """Return a function that writes runs of one error for each seed and phase, with a rank and duplicates."""
+    m = results.component("methods", "m", track="boundary-free")
+
+    def write(before, after, *, start=0.5, methods=(m,), width=8, **changes):
+        for seed, (first, second) in enumerate(zip(before, after, strict=True)):
+            architecture = results.component("architectures", "net", width=width)
+            spec = results.spec(*methods, seed=seed, start=start, **{"architecture": architecture, **changes})
+            values = dict.fromkeys(range(5), first) | dict.fromkeys(range(5, 10), second)
+            metrics = {
+                "effective_rank": {task: 4 / value for task, value in values.items()},
+                "duplicate_fraction": dict.fromkeys(values, 0.25),
+            }
+            results.add(spec, values, score="error", metrics=metrics)
+            results.add(spec.reference(), 0.1, score="error")
+
+    return write
+
+
+def test_error_curves_show_means_and_bands_by_step_size(stream, results):
+    stream([1.0, 1.5], [2.0, 3.0], lr=0.01, start=0.0, methods=())
+    stream([1.0, 1.5], [0.5, 0.75], lr=0.01, start=0.0)
+    stream([0.5, 0.5], [0.25, 0.25], lr=0.001, start=0.0)
+    figure = error_curves(find_records(results.root))
+    assert labels(figure) == ["none", "m"]
+    assert [axes.get_title() for axes in figure.axes] == ["step size 0.001", "step size 0.01"]
+    assert figure.axes[0].get_ylabel() == "online error"
+    slow, fast = figure.axes
+    (line,) = slow.lines
+    assert line.get_xdata().tolist() == list(range(100, 1100, 100))
+    assert line.get_ydata() == pytest.approx([0.5] * 5 + [0.25] * 5)
+    means = {tuple(line.get_ydata()) for line in fast.lines}
+    assert means == {(1.25,) * 5 + (2.5,) * 5, (1.25,) * 5 + (0.625,) * 5}
+    ends = [set(band.get_paths()[0].vertices[:, 1]) for band in fast.collections]
+    assert any(set(interval([2.0, 3.0])) <= found for found in ends)
+    colours = {line.get_color() for line in slow.lines + fast.lines}
+    assert len(colours) == 2
+    assert "2 seeds" in figure.get_suptitle()
+    assert "stopped" not in figure.get_suptitle()
+
+
+def test_error_curves_have_a_panel_for_each_width(stream, results):
+    for width in (100, 5):
+        stream([1.0], [0.5], width=width)
+    figure = error_curves(find_records(results.root), "width")
+    assert [axes.get_title() for axes in figure.axes] == ["width 5", "width 100"]
+    assert labels(figure) == ["m from 0.5"]
+
+
+def test_error_curves_name_architectures_that_stand_together(stream, results):
+    stream([1.0], [2.0], start=0.0, methods=())
+    stream([0.9], [0.9], start=0.0, methods=(), architecture=results.component("architectures", "linear"))
+    figure = error_curves(find_records(results.root))
+    assert labels(figure) == ["none, linear", "none, net:width=8"]
+    assert len(figure.axes[0].lines) == 2
+
+
+def test_a_line_ends_where_its_first_run_stopped(stream, results):
+    stream([1.0, 1.0], [1.0, 1.0], start=0.0, methods=())
+    results.add(results.spec(seed=2), dict.fromkeys(range(4), 9.0), score="error", status="diverged")
+    figure = error_curves(find_records(results.root))
+    (line,) = figure.axes[0].lines
+    assert line.get_ydata() == pytest.approx([(1 + 1 + 9) / 3] * 4)
+    assert "1 of 3 runs stopped early" in figure.get_suptitle()
+
+
+def test_a_recipe_of_which_a_run_failed_at_once_has_no_line(stream, results):
+    stream([1.0, 1.0], [1.0, 1.0], start=0.0)
+    stream([1.0], [1.0], start=0.0, methods=())
+    results.add(results.spec(seed=1), {}, score="error", status="failed")
+    figure = error_curves(find_records(results.root))
+    assert sorted(len(line.get_xdata()) for line in figure.axes[0].lines) == [0, 10]
+    assert labels(figure) == ["none", "m"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "panels", "named"),
+    [
+        ({"lr": 0.1}, "width", "optimizer"),
+        ({"width": 9, "core": "0.2.0"}, "width", "core"),
+        ({"data": {"name": "other", "content_hash": "00"}}, "step size", "data"),
+        ({"architecture": ("net", 2)}, "step size", "the code of net:width=8"),
+        ({"architecture": ("other", 1)}, "width", "architecture"),
+    ],
+)
+def test_error_curves_refuse_runs_that_differ_in_more(stream, results, changes, panels, named):
+    if isinstance(changes.get("architecture"), tuple):
+        name, version = changes["architecture"]
+        changes = {"architecture": results.component("architectures", name, version=version, width=8)}
+    stream([1.0], [1.0])
+    stream([1.0], [1.0], **changes)
+    with pytest.raises(ResultsError, match=f"they differ in {named}\\. Select"):
+        error_curves(find_records(results.root), panels)
+
+
+def test_figures_of_errors_need_runs_that_measured_them(many_seeds, results):
+    with pytest.raises(ResultsError, match="no run of a learner"):
+        error_curves([])
+    many_seeds([0.5], architecture=results.component("architectures", "round"))
+    records = find_records(results.root)
+    for draw in (error_curves, recovery_curves):
+        with pytest.raises(ResultsError, match="No run measured 'online_error'"):
+            draw(records)
+    with pytest.raises(ResultsError, match="round has no width"):
+        recovery_bars(records)
+
+
+# -- recovery
+
+
+def test_recovery_stacks_error_and_rank_with_the_switch(stream, results):
+    stream([1.0, 2.0], [0.5, 0.5])
+    stream([1.0, 2.0], [2.0, 4.0], start=0.0, methods=())
+    figure = recovery_curves(find_records(results.root))
+    assert labels(figure) == ["none", "m from 0.5", "method on"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["online error", "effective rank"]
+    for axes in figure.axes:
+        (switch,) = [line for line in axes.lines if line.get_label() == "method on"]
+        assert list(switch.get_xdata()) == [500, 500]
+    rank = {tuple(line.get_ydata()) for line in figure.axes[1].lines if len(line.get_xdata()) == 10}
+    assert rank == {(3.0,) * 5 + (8.0,) * 5, (3.0,) * 5 + (1.5,) * 5}
+
+
+def test_recovery_without_a_switch_has_no_line_for_it(stream, results):
+    stream([1.0], [1.0], start=0.0, methods=())
+    assert labels(recovery_curves(find_records(results.root))) == ["none"]
+
+
+def test_recovery_refuses_several_protocols_and_unmeasured_metrics(stream, results):
+    stream([1.0], [1.0])
+    with pytest.raises(ResultsError, match="No run measured 'dead_fraction'"):
+        recovery_curves(find_records(results.root), "dead_fraction")
+    stream([1.0], [1.0], width=9)
+    with pytest.raises(ResultsError, match="they differ in architecture"):
+        recovery_curves(find_records(results.root))
+
+
+def heights(axes):
+    return {round(bar.get_x() + bar.get_width() / 2, 3): bar.get_height() for bar in axes.patches}
+
+
+def test_recovery_bars_show_both_phases_by_width(stream, results):
+    stream([1.0, 2.0], [0.5, 0.25], width=5)
+    stream([4.0, 4.0], [1.0, 1.0], width=100)
+    figure = recovery_bars(find_records(results.root))
+    assert labels(figure) == ["none until 0.5", "m from 0.5"]
+    assert [axes.get_title() for axes in figure.axes] == ["duplicate fraction", "effective rank", "online error"]
+    duplicates, rank, error = figure.axes
+    assert heights(error) == pytest.approx({-0.2: 1.5, 0.2: 0.375, 0.8: 4.0, 1.2: 1.0})
+    assert heights(rank) == pytest.approx({-0.2: 3.0, 0.2: 12.0, 0.8: 1.0, 1.2: 4.0})
+    assert set(heights(duplicates).values()) == {0.25}
+    assert [text.get_text() for text in error.get_xticklabels()] == ["5", "100"]
+    ends = {tuple(segment[:, 1]) for bars in error.containers for segment in bar_ends(bars)}
+    assert interval([1.0, 2.0]) in {tuple(map(float, end)) for end in ends}
+
+
+def bar_ends(container):
+    return container.errorbar.lines[2][0].get_segments() if container.__class__.__name__ == "BarContainer" else []
+
+
+def test_recovery_bars_take_the_last_task_before_each_moment(results):
+    spec = results.spec(results.component("methods", "m", track="boundary-free"), start=0.5)
+    results.add(spec, {task: float(task) for task in range(10)}, score="error")
+    figure = recovery_bars(find_records(results.root), ["online_error"])
+    assert sorted(heights(figure.axes[0]).values()) == [4.0, 9.0]
+
+
+def test_recovery_bars_of_several_methods_share_what_was_before(stream, results):
+    other = results.component("methods", "other", track="boundary-free")
+    stream([1.0, 2.0], [0.5, 0.5])
+    stream([1.0, 2.0], [0.25, 0.25], methods=(other,))
+    stream([1.0, 2.0], [3.0, 3.0], methods=(), start=0.0)
+    figure = recovery_bars(find_records(results.root), ["online_error"])
+    assert labels(figure) == ["none", "none until 0.5", "m from 0.5", "other from 0.5"]
+    assert [height for _, height in sorted(heights(figure.axes[0]).items())] == [3.0, 1.5, 0.5, 0.25]
+
+
+def test_no_bar_where_a_run_had_stopped(stream, results):
+    stream([1.0, 1.0], [0.5, 0.5])
+    m = results.component("methods", "m", track="boundary-free")
+    stopped = replace(results.spec(m, start=0.5), seed=2)
+    results.add(stopped, dict.fromkeys(range(7), 1.0), score="error", status="diverged")
+    figure = recovery_bars(find_records(results.root), ["online_error"])
+    drawn = [height for height in heights(figure.axes[0]).values() if height == height]
+    assert drawn == [1.0]
+    assert "1 of 3 runs stopped early" in figure.get_suptitle()
+
+
+def test_figures_of_streams_are_the_same_bytes_for_the_same_runs(stream, results, tmp_path):
+    stream([1.0, 2.0], [0.5, 0.25])
+    records = find_records(results.root)
+    for draw in (error_curves, recovery_curves, recovery_bars):
+        for name, order in (("a", records), ("b", records[::-1])):
+            save(draw(order), tmp_path / f"{name}.svg")
+        assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 @pytest.mark.parametrize("suffix", ["svg", "pdf", "png"])
