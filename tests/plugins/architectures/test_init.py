@@ -22,7 +22,7 @@ def test_registered_names_lead_to_the_classes_that_bear_them():
         assert issubclass(component, Architecture)
         assert component.name == name
         assert summary
-    assert [name for name, _, _ in registered()] == ["mlp", "cnn", "resnet18", "vit", "timm"]
+    assert [name for name, _, _ in registered()] == ["mlp", "cnn", "resnet18", "vit", "timm", "online_mlp", "linear"]
 
 
 def test_registering_imports_no_torch():

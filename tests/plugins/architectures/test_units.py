@@ -19,6 +19,7 @@ ARCHITECTURES = {
     "vit:width=24,depth=3,heads=2": 3,
     "timm:resnet18": 8,
     "timm:vit_tiny_patch16_224": 12,
+    "online_mlp": 1,
 }
 
 
