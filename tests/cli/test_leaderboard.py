@@ -36,3 +36,11 @@ def test_a_folder_without_runs_is_one_sentence(lopbench, folder):
     assert shown.exit_code == 1
     assert shown.stderr.startswith("Error: ")
     assert shown.stdout == ""
+
+
+def test_markdown_is_a_table_to_paste(lopbench, results):
+    shown = lopbench("leaderboard", results, "--format=markdown")
+    assert shown.exit_code == 0
+    assert "| `reset` |" in shown.stdout
+    assert shown.stdout.endswith("\n")
+    assert not shown.stdout.endswith("\n\n")
