@@ -230,6 +230,8 @@ class Perturbation(Component, ABC):
     uses_replay: ClassVar[bool] = False
     #: Reads ``Units.activation``, so that the learner must capture activations at each step.
     uses_activations: ClassVar[bool] = False
+    #: False if replicas cannot run in one program (global random draws); seeds then run one after another.
+    replica_aware: ClassVar[bool] = True
     #: True if the hooks of a step can be traced into a program that takes many steps at once: they compute with
     #: tensors of fixed shapes, read no value on the host, and draw from ``state.normal`` and ``state.uniform``.
     traceable: ClassVar[bool] = False

@@ -49,20 +49,33 @@ class FreshPool:
 
         At least one unit must be in ``mask``. The M rows are in the order of ``mask.nonzero()``: replica by replica.
         """
-        taken = self._taken[group.name]
+        counts = mask.sum(dim=1).tolist()
+        parts = [self.look_ahead(group, replica, 0, count) for replica, count in enumerate(counts) if count]
+        self.consume(group, counts)
+        biases = [bias for _, bias in parts if bias is not None]
+        return torch.cat([weight for weight, _ in parts]), torch.cat(biases) if biases else None
+
+    def look_ahead(self, group: UnitGroup, replica: int, skip: int, count: int) -> Rows:
+        """Return ``count`` of the rows that come next in a replica, at least 1, after ``skip`` others; uses up none."""
         weights: list[Tensor] = []
         biases: list[Tensor] = []
-        for replica, count in enumerate(mask.sum(dim=1).tolist()):
-            end = taken[replica] + count
-            while taken[replica] < end:
-                k, start = divmod(taken[replica], group.size)
-                stop = min(group.size, start + end - taken[replica])
-                weight, bias = self._rows(group, replica, k)
-                weights.append(weight[start:stop])
-                if bias is not None:
-                    biases.append(bias[start:stop])
-                taken[replica] += stop - start
+        place = self._taken[group.name][replica] + skip
+        end = place + count
+        while place < end:
+            k, start = divmod(place, group.size)
+            stop = min(group.size, start + end - place)
+            weight, bias = self._rows(group, replica, k)
+            weights.append(weight[start:stop])
+            if bias is not None:
+                biases.append(bias[start:stop])
+            place += stop - start
         return torch.cat(weights), torch.cat(biases) if biases else None
+
+    def consume(self, group: UnitGroup, counts: Sequence[int]) -> None:
+        """Count the next rows of each replica, ``(R,)``, as used."""
+        taken = self._taken[group.name]
+        for replica, count in enumerate(counts):
+            taken[replica] += count
 
     def _rows(self, group: UnitGroup, replica: int, k: int) -> Rows:
         """Return the rows of ``group`` in network ``k`` of ``replica``, building the network if it is not at hand."""

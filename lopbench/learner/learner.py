@@ -7,6 +7,7 @@ advances all of them through ``torch.func.functional_call`` under ``torch.vmap``
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -32,6 +33,17 @@ class MethodState:
     def __init__(self, generators: list[Generator]) -> None:
         self.generators = generators
         self.tensors: dict[str, Tensor] = {}
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return standard normal noise of the shape ``(R, ...)`` of ``like``."""
+        return rng.normal(like, self.generators)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Return numbers uniform in [0, 1) of the shape ``(R, ...)`` of ``like``."""
+        numbers = torch.empty_like(like)
+        for row, generator in zip(numbers, self.generators, strict=True):
+            row.uniform_(generator=generator)
+        return numbers
 
     def __getitem__(self, key: str) -> Tensor:
         return self.tensors[key]
@@ -60,6 +72,26 @@ def activation_layers(module: nn.Module) -> list[str]:
     return [name for name, child in module.named_modules() if is_activation(child)]
 
 
+def stacked_method(methods: Sequence[Perturbation]) -> Perturbation:
+    """Return one method that serves every replica with the hyperparameters of its own.
+
+    Args:
+        methods: The method of each replica, all of one class, differing in fields that it declares as ``swept``.
+    """
+    first = methods[0]
+    made = copy.copy(first)  # not `replace`, whose checks are for numbers
+    for field in first.swept:
+        values = [getattr(method, field) for method in methods]
+        if any(value != values[0] for value in values):
+            object.__setattr__(made, field, torch.tensor(values, dtype=torch.float64))
+    return made
+
+
+def is_active(method: Perturbation) -> bool:
+    """Return whether the method acts: where its replicas differ they all do, or they would not run together."""
+    return any(isinstance(getattr(method, field), Tensor) for field in method.swept) or method.active
+
+
 def is_activation(module: nn.Module) -> bool:
     """Return whether ``module`` is an elementwise activation function, torch's own or one of timm's."""
     return "activation" in type(module).__module__ and not isinstance(module, nn.MultiheadAttention | nn.Softmax)
@@ -71,8 +103,9 @@ class StackLearner:
     Args:
         build: Makes one network from a generator.
         seeds: Seed of each replica.
-        methods: The methods, in the order in which they act.
+        methods: The methods, in the order in which they act; `stacked_method` makes one of those of all replicas.
         optimizer: The optimizer of the run.
+        rates: Learning rate of each replica where they differ, which only a `Program` can train.
         reference_optimizer: The optimizer of the protocol's fresh reference, for `restart`.
         input_shape: Shape of one sample.
         outputs: Number of outputs of the head.
@@ -81,6 +114,8 @@ class StackLearner:
         dtype: Type of parameters and inputs.
         init_index: Index of the named stream of the first initialisation: networks that start at task ``t`` start
             from the stream ``("init", t)``, whoever asks for them.
+        traced: Whether a `Program` takes the steps; then `step` must not be called.
+        waiting: Whether the methods wait for `turn_on`; what they make of the network they make at once.
 
     Raises:
         UnsupportedError: If a method cannot serve the network.
@@ -93,6 +128,7 @@ class StackLearner:
         seeds: Sequence[int],
         methods: Sequence[Perturbation] = (),
         optimizer: OptimizerSpec,
+        rates: Sequence[float] | None = None,
         reference_optimizer: OptimizerSpec | None = None,
         input_shape: Sequence[int],
         outputs: int,
@@ -100,6 +136,8 @@ class StackLearner:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         init_index: int = 0,
+        traced: bool = False,
+        waiting: bool = False,
     ) -> None:
         self.seeds = tuple(seeds)
         self.replicas = len(self.seeds)
@@ -107,6 +145,8 @@ class StackLearner:
         self.device = torch.device(device)
         self.dtype = dtype
         self.stacked = self.replicas > 1
+        self.traced = traced
+        self.rates = (optimizer.lr,) * self.replicas if rates is None else tuple(rates)
         self._build_base = build
         self._input_shape = tuple(input_shape)
         self._reference_optimizer = reference_optimizer or optimizer
@@ -144,23 +184,39 @@ class StackLearner:
         #: What dropout inside the network draws from.
         self._layer_generator = rng.derive(self.seeds[0], "layers", device=self.device)
 
-        pairs = list(zip(self.methods, self.states, strict=True))
-        active = [(m, s) for m, s in pairs if m.active]
-        self._boundary = [(m, s) for m, s in active if m.uses_boundaries]
-        self._penalties = [(m, s) for m, s in active if _overrides(m, "penalty")]
-        self._backward = [(m, s) for m, s in active if _overrides(m, "after_backward")]
-        self._after = [(m, s) for m, s in active if _overrides(m, "after_step")]
-        self._evaluated = [(m, s) for m, s in active if _overrides(m, "evaluated")]
-        self._capture = any(m.uses_activations for m, _ in active)
         self._groups: tuple[UnitGroup, ...] | None = None
         self._units: tuple[StackUnits, ...] = ()
         self._pool: FreshPool | None = None
         self._captured: dict[str, Tensor] = {}
-        if self._capture:
-            self._watch({group.read for group in self._find_groups()})
+        self.active: tuple[tuple[Perturbation, MethodState], ...] = ()
+        self._sort_hooks()
+        if not waiting:
+            self.turn_on()
         self.module.train()
 
     # -- construction
+
+    def turn_on(self) -> None:
+        """Let the methods act from now on.
+
+        Raises:
+            UnsupportedError: If a method cannot serve the network.
+        """
+        pairs = zip(self.methods, self.states, strict=True)
+        self.active = tuple((m, s) for m, s in pairs if is_active(m))
+        self._sort_hooks()
+        if any(m.uses_activations for m, _ in self.active):
+            self._watch({group.read for group in self.groups})
+        with torch.no_grad():
+            for method, state in self.active:
+                method.begin(self, state)
+
+    def _sort_hooks(self) -> None:
+        self._boundary = [(m, s) for m, s in self.active if m.uses_boundaries]
+        self._penalties = [(m, s) for m, s in self.active if _overrides(m, "penalty")]
+        self._backward = [(m, s) for m, s in self.active if _overrides(m, "after_backward")]
+        self._after = [(m, s) for m, s in self.active if _overrides(m, "after_step")]
+        self._evaluated = [(m, s) for m, s in self.active if _overrides(m, "evaluated")]
 
     def _build(self, generator: Generator) -> nn.Module:
         """Return a new network as the methods configure it; the base network draws first and so is the same in all."""
@@ -173,7 +229,13 @@ class StackLearner:
     def _stack(self, tensor: Tensor) -> Tensor:
         return tensor if self.stacked else tensor.unsqueeze(0)
 
-    def _find_groups(self) -> tuple[UnitGroup, ...]:
+    @property
+    def groups(self) -> tuple[UnitGroup, ...]:
+        """Where the units are that a method may reset.
+
+        Raises:
+            UnsupportedError: If the network has none.
+        """
         if self._groups is None:
             example = torch.zeros(2, *self._input_shape, dtype=self.dtype, device=self.device)
             self._groups = discover(self.module, example)
@@ -232,20 +294,24 @@ class StackLearner:
             UnsupportedError: If the network has none.
         """
         if not self._units:
-            groups = self._find_groups()
-            if self._pool is None:
-                self._pool = FreshPool(
-                    build=lambda generator: dict(self._build(generator).named_parameters()),
-                    generator_for=lambda replica, k: rng.derive(self.seeds[replica], "reset", k),
-                    groups=groups,
-                    replicas=self.replicas,
-                )
             buffers = self.buffers
             self._units = tuple(
-                StackUnits(group, self._views, buffers, self.optimizer, self._pool, self._reader(group.read))
-                for group in groups
+                StackUnits(group, self._views, buffers, self.optimizer, self.pool, self._reader(group.read))
+                for group in self.groups
             )
         return self._units
+
+    @property
+    def pool(self) -> FreshPool:
+        """Where the incoming weights of units that are reset come from."""
+        if self._pool is None:
+            self._pool = FreshPool(
+                build=lambda generator: dict(self._build(generator).named_parameters()),
+                generator_for=lambda replica, k: rng.derive(self.seeds[replica], "reset", k),
+                groups=self.groups,
+                replicas=self.replicas,
+            )
+        return self._pool
 
     def _reader(self, name: str) -> Callable[[], Tensor]:
         return lambda: self._stack(self._captured[name].detach())
@@ -327,16 +393,28 @@ class StackLearner:
             with self._layer_randomness():
                 return [self.module(inputs[0].to(self.dtype))]
 
-        def call(
-            parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor
-        ) -> tuple[Tensor, dict[str, Tensor]]:
-            self._captured = {}
-            return functional_call(self.module, (parameters, buffers), (x,)), self._captured
-
-        outputs, self._captured = torch.vmap(call)(
+        outputs, self._captured = torch.vmap(self.call)(
             dict(self.leaves), self._buffers, torch.stack(list(inputs)).to(self.dtype)
         )
         return outputs.unbind(0)
+
+    def call(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what one replica makes of ``x``, and what the watched modules read on the way; for transforms."""
+        self._captured = {}
+        return functional_call(self.module, (parameters, buffers), (x,)), self._captured
+
+    def untraceable(self) -> str | None:
+        """Return why a `Program` cannot take the steps, None if it can."""
+        if self._stochastic:
+            return "the network draws random numbers"
+        if self._buffers:
+            return "the network has buffers"
+        for method, _ in self.active:
+            if not method.traceable:
+                return f"method {method.name} cannot be traced"
+        return None
 
     @contextmanager
     def _layer_randomness(self) -> Iterator[None]:
@@ -469,9 +547,7 @@ class StackLearner:
             for replica, generator in enumerate(state.generators):
                 generator.set_state(generators[f"{index}/{replica}"].cpu())
         if "pool" in part:
-            assert self.units  # makes the pool
-            assert self._pool is not None
-            self._pool.load_state_dict(part["pool"])
+            self.pool.load_state_dict(part["pool"])
 
     def state_bytes(self) -> int:
         """Return the bytes of parameters, buffers, optimizer and methods: what the recipe must hold in memory."""

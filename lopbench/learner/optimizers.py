@@ -12,11 +12,47 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lopbench.core.replicas import add_scaled, per_replica
 from lopbench.core.spec import OptimizerSpec
 
 
+def update(
+    spec: OptimizerSpec, lr: float | Tensor, weight: Tensor, gradient: Tensor, state: Mapping[str, Tensor]
+) -> None:
+    """Take a step of one parameter in place, its state included: the rules that torch's fused optimizers apply.
+
+    Args:
+        spec: The rule and its hyperparameters, but for the learning rate.
+        lr: Learning rate, one for all replicas or ``(R,)``.
+        weight: The parameter, ``(R, ...)``.
+        gradient: Its gradient, ``(R, ...)``; left as it is.
+        state: "momentum_buffer" for SGD with momentum, none without; the fields of `Counted` for Adam and AdamW.
+    """
+    if spec.weight_decay and spec.kind != "adamw":
+        gradient = gradient.add(weight, alpha=spec.weight_decay)
+    elif spec.weight_decay:
+        weight.mul_(1 - per_replica(lr, weight) * spec.weight_decay)
+    if spec.kind == "sgd":
+        if spec.momentum:
+            gradient = state["momentum_buffer"].mul_(spec.momentum).add_(gradient)
+        add_scaled(weight, gradient, -lr)
+        return
+    beta1, beta2 = spec.betas
+    state["exp_avg"].lerp_(gradient, 1 - beta1)
+    state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    correction1 = 1 - state["decay1"].mul_(beta1)
+    correction2 = 1 - state["decay2"].mul_(beta2)
+    # m / c1 / (sqrt(v / c2) + eps), with both corrections moved into the denominator. In place and in two
+    # passes: one `addcmul` over corrections that broadcast takes seven times as long as all the rest.
+    denominator = state["exp_avg_sq"].sqrt().mul_(correction1 * correction2.rsqrt()).add_(spec.eps * correction1)
+    if isinstance(lr, Tensor):
+        add_scaled(weight, state["exp_avg"] / denominator, -lr)
+    else:
+        weight.addcdiv_(state["exp_avg"], denominator, value=-lr)
+
+
 @dataclass(eq=False)
-class _Counted:
+class Counted:
     """Adam's state of one parameter with a step count for each entry.
 
     ``decay1`` and ``decay2`` are ``beta ** steps``, of the smallest shape that tells cleared entries apart: rows are
@@ -42,7 +78,7 @@ class StackOptimizer:
         self.spec = spec
         self.parameters = dict(parameters)
         self.stacked = stacked
-        self._counted: dict[str, _Counted] = {}
+        self._counted: dict[str, Counted] = {}
         self._inner = self._make(list(self.parameters.values()))
 
     def _make(self, leaves: list[nn.Parameter]) -> torch.optim.Optimizer | None:
@@ -71,25 +107,10 @@ class StackOptimizer:
 
     @torch.no_grad()
     def _step_counted(self) -> None:
-        beta1, beta2 = self.spec.betas
-        lr, eps, decay = self.spec.lr, self.spec.eps, self.spec.weight_decay
         for name, state in self._counted.items():
             parameter = self.parameters[name]
-            if parameter.grad is None:
-                continue
-            weight, gradient = self._stack(parameter.data), self._stack(parameter.grad)
-            if decay and self.spec.kind == "adam":
-                gradient = gradient.add(weight, alpha=decay)
-            elif decay:
-                weight.mul_(1 - lr * decay)
-            state.exp_avg.lerp_(gradient, 1 - beta1)
-            state.exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            correction1 = 1 - state.decay1.mul_(beta1)
-            correction2 = 1 - state.decay2.mul_(beta2)
-            # m / c1 / (sqrt(v / c2) + eps), with both corrections moved into the denominator. In place and in two
-            # passes: one `addcmul` over corrections that broadcast takes seven times as long as all the rest.
-            denominator = state.exp_avg_sq.sqrt().mul_(correction1 * correction2.rsqrt()).add_(eps * correction1)
-            weight.addcdiv_(state.exp_avg, denominator, value=-lr)
+            if parameter.grad is not None:
+                update(self.spec, self.spec.lr, self._stack(parameter.data), self._stack(parameter.grad), vars(state))
 
     def _stack(self, tensor: Tensor) -> Tensor:
         return tensor if self.stacked else tensor.unsqueeze(0)
@@ -132,7 +153,7 @@ class StackOptimizer:
         counted.decay1.masked_fill_(mask, 1.0)
         counted.decay2.masked_fill_(mask, 1.0)
 
-    def _count(self, name: str, mask: Tensor) -> _Counted | None:
+    def _count(self, name: str, mask: Tensor) -> Counted | None:
         """Move a parameter from the fused update to the counted one; None if it was never updated."""
         parameter = self.parameters[name]
         assert self._inner is not None  # a parameter that is not counted is one of the fused optimizer's
@@ -147,7 +168,7 @@ class StackOptimizer:
         steps = state["step"].to(torch.float64)
         ones = torch.ones(mask.shape, dtype=parameter.dtype, device=parameter.device)
         beta1, beta2 = self.spec.betas
-        counted = _Counted(
+        counted = Counted(
             self._stack(state["exp_avg"]),
             self._stack(state["exp_avg_sq"]),
             ones * (beta1**steps).to(ones),
@@ -155,6 +176,36 @@ class StackOptimizer:
         )
         self._counted[name] = counted
         return counted
+
+    def stacked_state(self) -> dict[str, dict[str, Tensor]]:
+        """Return the state that `update` takes for each parameter, each tensor of the parameter's ``(R, ...)``."""
+        states: dict[str, dict[str, Tensor]] = {}
+        for name, parameter in self.parameters.items():
+            weight, zeros = self._stack(parameter.detach()), torch.zeros_like(self._stack(parameter.detach()))
+            inner = self._inner.state.get(parameter, {}) if self._inner is not None else {}
+            if self.spec.kind == "sgd":
+                buffer = inner.get("momentum_buffer")
+                full = {"momentum_buffer": zeros if buffer is None else self._stack(buffer)}
+                states[name] = full if self.spec.momentum else {}
+            elif name in self._counted:
+                states[name] = {key: value.expand(weight.shape) for key, value in vars(self._counted[name]).items()}
+            else:
+                steps = inner["step"].to(torch.float64) if inner else 0.0
+                decay1, decay2 = (torch.full_like(weight, float(beta**steps)) for beta in self.spec.betas)
+                mean, square = (self._stack(inner[key]) if inner else zeros for key in ("exp_avg", "exp_avg_sq"))
+                states[name] = vars(Counted(mean, square, decay1, decay2))
+        return states
+
+    def adopt(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from the states that `stacked_state` returned and `update` has changed since."""
+        if self.spec.kind != "sgd":
+            self._counted = {name: Counted(**state) for name, state in states.items()}
+            self._inner = None
+        elif self.spec.momentum:
+            assert self._inner is not None  # SGD counts nothing
+            for name, state in states.items():
+                buffer = state["momentum_buffer"]
+                self._inner.state[self.parameters[name]]["momentum_buffer"] = buffer if self.stacked else buffer[0]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state as named tensors."""
@@ -174,7 +225,7 @@ class StackOptimizer:
             name, _, entry = key.partition("/")
             grouped.setdefault(name, {})[entry] = value.clone()
         self._counted = {
-            name: _Counted(**{k.removeprefix("counted/"): v for k, v in entries.items()})
+            name: Counted(**{k.removeprefix("counted/"): v for k, v in entries.items()})
             for name, entries in grouped.items()
             if any(k.startswith("counted/") for k in entries)
         }

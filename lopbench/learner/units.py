@@ -400,19 +400,14 @@ class StackUnits:
             )
         if transfer_mean is not None:
             self._check_transfer(transfer_mean, shape)
-        replica, unit = mask.nonzero(as_tuple=True)
-        if len(replica) == 0:
+        if self._is_empty(mask):
             return
         if transfer_mean is not None:
             self._transfer(mask, transfer_mean)
 
-        weight = parameters[group.weight]
-        rows, biases = self._pool.take(group, mask)
-        weight[replica, unit] = rows.to(weight)
-        self._optimizer.clear(group.weight, mask.view(*shape, *[1] * (weight.ndim - 2)))
+        self._redraw(mask, bias)
+        self._optimizer.clear(group.weight, mask.view(*shape, *[1] * (parameters[group.weight].ndim - 2)))
         if group.bias is not None:
-            assert biases is not None  # the pool builds the same layers
-            parameters[group.bias][replica, unit] = biases.to(weight) if bias == "law" else 0.0
             self._optimizer.clear(group.bias, mask)
         for norm in group.norms:
             for name, value in ((norm.weight, 1.0), (norm.bias, 0.0)):
@@ -423,10 +418,28 @@ class StackUnits:
                 if name is not None:
                     self._buffers[name].masked_fill_(mask, value)
         for consumer in group.consumers:
-            self._columns(consumer)[replica, :, unit] = 0.0
+            self._erase(mask, consumer)
             columns = mask.repeat_interleave(consumer.expansion, dim=1).unsqueeze(1)  # (R, 1, D * expansion)
             ndim = parameters[consumer.weight].ndim
             self._optimizer.clear(consumer.weight, columns.view(*columns.shape, *[1] * (ndim - 3)))
+
+    def _is_empty(self, mask: Tensor) -> bool:
+        return not bool(mask.any())
+
+    def _redraw(self, mask: Tensor, bias: Literal["law", "zero"]) -> None:
+        """Give the masked units fresh incoming weights and biases."""
+        group, where = self.group, mask.nonzero(as_tuple=True)
+        weight = self._parameters[group.weight]
+        rows, biases = self._pool.take(group, mask)
+        weight[where] = rows.to(weight)
+        if group.bias is not None:
+            assert biases is not None  # the pool builds the same layers
+            self._parameters[group.bias][where] = biases.to(weight) if bias == "law" else 0.0
+
+    def _erase(self, mask: Tensor, consumer: Consumer) -> None:
+        """Zero the weights with which ``consumer`` reads the masked units."""
+        replica, unit = mask.nonzero(as_tuple=True)
+        self._columns(consumer)[replica, :, unit] = 0.0
 
     def _columns(self, consumer: Consumer) -> Tensor:
         """Return a view ``(R, O, D, expansion, *kernel)`` of the weights that read the units."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.interfaces import Learner, Perturbation, State, Units
+from lopbench.core.replicas import per_replica
 
 Utility = Literal[
     "weight",
@@ -63,6 +64,8 @@ class ContinualBackprop(Perturbation):
 
     name: ClassVar[str] = "cbp"
     uses_activations: ClassVar[bool] = True
+    traceable: ClassVar[bool] = True
+    swept: ClassVar[tuple[str, ...]] = ("replacement_rate",)
     replacement_rate: float = 1e-4
     decay: float = 0.99
     maturity: int = 100
@@ -89,8 +92,8 @@ class ContinualBackprop(Perturbation):
         """Whether units are replaced."""
         return self.replacement_rate > 0
 
-    def after_step(self, learner: Learner, state: State) -> None:
-        """Update ages, means and utilities of all units, and replace those whose turn it is.
+    def begin(self, learner: Learner, state: State) -> None:
+        """Start all units at age, utility and mean activation zero.
 
         The units of all groups stand side by side, ``(R, sum of D)``, in the tensors of the state.
 
@@ -99,25 +102,32 @@ class ContinualBackprop(Perturbation):
                 and a layer that would take it has no bias.
         """
         groups = learner.units
-        if "age" not in state:
-            self._start(learner, groups, state)
-        state["age"] += 1
-        self._measure(groups, state)
-        counts = self.count(state)
-        if any(any(row) for row in counts):
-            self._replace(groups, state, counts)
-
-    def _start(self, learner: Learner, groups: Sequence[Units], state: State) -> None:
         weights = learner.parameters[learner.head[0]]
-        units = weights.new_zeros(learner.replicas, sum(group.size for group in groups))
+        sizes = [group.size for group in groups]
+        units = weights.new_zeros(learner.replicas, sum(sizes))
         state["age"] = units.long()
         state["utility"] = units.clone()
         state["mean_activation"] = units.clone()
-        self.start_counting(state, learner.replicas, [group.size for group in groups])
+        if learner.traced:
+            state["share"] = units.new_zeros(learner.replicas, len(groups), dtype=torch.float64)
+        else:
+            self.start_counting(state, learner.replicas, sizes)
         if self.bias_transfer:
-            for group, mean in zip(groups, units.split([group.size for group in groups], dim=1), strict=True):
+            for group, mean in zip(groups, units.split(sizes, dim=1), strict=True):
                 # Replaces nothing, but refuses now what it would refuse at the first replacement.
                 group.reset(torch.zeros_like(mean, dtype=torch.bool), transfer_mean=mean)
+
+    def after_step(self, learner: Learner, state: State) -> None:
+        """Update ages, means and utilities of all units, and replace those whose turn it is."""
+        groups = learner.units
+        state["age"] += 1
+        self._measure(groups, state)
+        if learner.traced:
+            self._replace_traced(groups, state)
+            return
+        counts = self.count(state)
+        if any(any(row) for row in counts):
+            self._replace(groups, state, counts)
 
     def _measure(self, groups: Sequence[Units], state: State) -> None:
         """Update running mean and utility of all units in place, from the last batch and the weights after it."""
@@ -129,9 +139,7 @@ class ContinualBackprop(Perturbation):
         """Return this step's utility of all units, ``(R, sum of D)``."""
         value = torch.ones_like(state["utility"])
         if self.utility == "random":
-            for row, generator in zip(value, state.generators, strict=True):
-                row.uniform_(generator=generator)
-            return value
+            return state.uniform(value)
         if self.utility == "contribution":
             value = torch.cat([_mean(h.abs(), 1) for h in activations], dim=1)
         elif self.utility in _USES_DEVIATION:
@@ -186,14 +194,18 @@ class ContinualBackprop(Perturbation):
             oldest[:] = counts
         return [[int(count) for count in row] for row in counts]
 
-    def _replace(self, groups: Sequence[Units], state: State, counts: list[list[int]]) -> None:
-        """Replace, in every replica and group, the given number of mature units of the lowest utility."""
+    def _ranking(self, state: State) -> tuple[Tensor, Tensor]:
+        """Return what mature units are ranked by, infinite for all others, and the corrected mean activations."""
         correction = self._correction(state)
-        means = state["mean_activation"] / correction
         # A mature unit comes before all others, even if it has diverged.
-        largest = torch.finfo(means.dtype).max
+        largest = torch.finfo(state["utility"].dtype).max
         utility = (state["utility"] / correction).nan_to_num_(nan=largest)
         utility.masked_fill_(state["age"] <= self.maturity, torch.inf)
+        return utility, state["mean_activation"] / correction
+
+    def _replace(self, groups: Sequence[Units], state: State, counts: list[list[int]]) -> None:
+        """Replace, in every replica and group, the given number of mature units of the lowest utility."""
+        utility, means = self._ranking(state)
         chosen = torch.zeros_like(utility, dtype=torch.bool)
         start = 0
         for group, wanted in zip(groups, zip(*counts, strict=True), strict=True):
@@ -207,8 +219,39 @@ class ContinualBackprop(Perturbation):
             taken = torch.arange(most) < torch.tensor(wanted).unsqueeze(1)  # (R or 1, most)
             mask = chosen[:, units].scatter_(1, lowest, taken.to(lowest.device).expand_as(lowest))
             group.reset(mask, bias="zero", transfer_mean=means[:, units] if self.bias_transfer else None)
+        self._forget(state, chosen)
+
+    def _replace_traced(self, groups: Sequence[Units], state: State) -> None:
+        """Replace likewise, counting in tensors: what `count` knows beforehand follows here from the ages."""
+        utility, means = self._ranking(state)
+        sizes = [group.size for group in groups]
+        mature = torch.stack([(part > self.maturity).sum(dim=1) for part in state["age"].split(sizes, dim=1)], dim=1)
+        expected = mature * per_replica(self.replacement_rate, state["share"])  # (R, groups)
+        if self.accumulate:
+            state["share"] += expected
+            counts = state["share"].floor()
+            state["share"] -= counts
+        else:
+            counts = torch.where(expected < 1, (state.uniform(expected) < expected).to(expected), expected.floor())
+        chosen = []
+        parts = zip(groups, utility.split(sizes, dim=1), means.split(sizes, dim=1), counts.unbind(1), strict=True)
+        for group, values, mean, count in parts:
+            mask = _rank(values) < count.unsqueeze(1)
+            group.reset(mask, bias="zero", transfer_mean=mean if self.bias_transfer else None)
+            chosen.append(mask)
+        self._forget(state, torch.cat(chosen, dim=1))
+
+    def _forget(self, state: State, chosen: Tensor) -> None:
         for name in ("age", "utility", "mean_activation"):
             state[name].masked_fill_(chosen, 0)
+
+
+def _rank(values: Tensor) -> Tensor:
+    """Return the place of each value in its row ``(R, D)``, sorted and stable: comparisons, for a handful of units."""
+    mine, others = values.unsqueeze(2), values.unsqueeze(1)
+    index = torch.arange(values.shape[1], device=values.device)
+    before = index.unsqueeze(0) < index.unsqueeze(1)
+    return ((others < mine) | ((others == mine) & before)).sum(dim=2)
 
 
 def _mean(values: Tensor, dim: int) -> Tensor:

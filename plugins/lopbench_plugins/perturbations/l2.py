@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench.core.replicas import add_scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class L2(Perturbation):
     """
 
     name: ClassVar[str] = "l2"
+    traceable: ClassVar[bool] = True
+    swept: ClassVar[tuple[str, ...]] = ("strength",)
     strength: float = 1e-4
 
     def __post_init__(self) -> None:
@@ -41,4 +44,4 @@ class L2(Perturbation):
         """Add the penalty's gradient in place, to every parameter that has a gradient."""
         parameters = learner.parameters
         for name, gradient in learner.gradients.items():
-            gradient.add_(parameters[name], alpha=self.strength)
+            add_scaled(gradient, parameters[name], self.strength)

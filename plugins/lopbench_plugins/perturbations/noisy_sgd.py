@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import torch
 
-from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench.core.replicas import add_scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class NoisySGD(Perturbation):
     """
 
     name: ClassVar[str] = "noisy_sgd"
+    traceable: ClassVar[bool] = True
+    swept: ClassVar[tuple[str, ...]] = ("scale", "decay")
     scale: float = 0.01
     decay: float = 1.0
 
@@ -42,13 +44,17 @@ class NoisySGD(Perturbation):
         """Whether there is noise."""
         return self.scale > 0
 
+    def begin(self, learner: Learner, state: State) -> None:
+        """Start at the full scale."""
+        device = learner.parameters[learner.head[0]].device
+        state["decayed"] = torch.ones(learner.replicas, dtype=torch.float64, device=device)
+
     def after_backward(self, learner: Learner, state: State) -> None:
         """Add noise to the gradients in place, drawn from the method's own generators."""
-        if "host_step" not in state:
-            state["host_step"] = torch.zeros((), dtype=torch.int64)
-        scale = self.scale * self.decay ** int(state["host_step"])
-        state["host_step"] += 1
+        decays = isinstance(self.decay, torch.Tensor) or self.decay < 1
+        scale = self.scale * state["decayed"] if decays else self.scale
+        state["decayed"] *= self.decay
         for gradient in learner.gradients.values():
             norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)  # (R,)
             norm = norm.view(-1, *(1,) * (gradient.ndim - 1))
-            gradient.addcmul_(rng.normal(gradient, state.generators), norm, value=scale)
+            add_scaled(gradient, state.normal(gradient) * norm, scale)

@@ -7,9 +7,11 @@ fresh network at the arrival of new data instead, which is ``shrink_and_perturb`
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core import rng
+from torch import Tensor
+
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench.core.replicas import add_scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,8 @@ class ShrinkAndPerturbStep(Perturbation):
     """
 
     name: ClassVar[str] = "shrink_and_perturb_step"
+    traceable: ClassVar[bool] = True
+    swept: ClassVar[tuple[str, ...]] = ("weight_decay", "std")
     weight_decay: float = 1e-4
     std: float = 1e-5
 
@@ -42,10 +46,10 @@ class ShrinkAndPerturbStep(Perturbation):
         """Add the decay to the gradients in place, for every parameter that has a gradient."""
         parameters = learner.parameters
         for name, gradient in learner.gradients.items():
-            gradient.add_(parameters[name], alpha=self.weight_decay)
+            add_scaled(gradient, parameters[name], self.weight_decay)
 
     def after_step(self, learner: Learner, state: State) -> None:
         """Add noise to the parameters in place, drawn from the method's own generators."""
-        if self.std > 0:
+        if isinstance(self.std, Tensor) or self.std > 0:
             for parameter in learner.parameters.values():
-                parameter.add_(rng.normal(parameter, state.generators), alpha=self.std)
+                add_scaled(parameter, state.normal(parameter), self.std)
