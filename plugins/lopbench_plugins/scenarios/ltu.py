@@ -46,7 +46,7 @@ class Convention:
 
     def matches_needed(self, m: int, beta: float, bias: int) -> int:
         """Return the fewest matching bits with which a unit of this bias (-1 or +1) fires."""
-        # beta is a decimal: 0.7 * 35 is 24.5, though its float is a little less.
+        # beta is a decimal: 0.7 * 45 is 31.5, which units can reach, though the product of floats is a little less.
         threshold = round(beta * (m + self.extra), 9) - self.slope * bias
         return math.floor(threshold) + 1 if self.strict else math.ceil(threshold)
 

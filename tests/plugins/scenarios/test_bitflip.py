@@ -88,9 +88,10 @@ class Written:
     percent=st.integers(1, 99),
     seed=st.integers(0, 10),
 )
-# A threshold of 0.7 * 35 - 1/2 = 24 bits, which units reach; the float of 0.7 * 35 is below 24.5.
-@example(m=35, width=30, percent=70, seed=0)
-@example(m=34, width=30, percent=70, seed=0)
+# Thresholds of a whole number of bits, which units reach: 0.14 * 25 - 1/2 = 3 and 0.7 * 45 + 1/2 = 32. The product in
+# floats is above 3.5 in the first and below 31.5 in the second.
+@example(m=25, width=30, percent=14, seed=0)
+@example(m=44, width=30, percent=70, seed=0)
 def test_the_target_is_the_network_that_the_text_writes_down(target: Any, m: int, width: int, percent: int, seed: int):
     generator = rng.derive(seed, "data", "bitflip", "target")
     ours = LtuTarget(CONVENTIONS[target], m, width, percent / 100, generator=generator, device=CPU)
