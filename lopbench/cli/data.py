@@ -35,7 +35,7 @@ def list_(data_dir: Path | None, output_format: str) -> None:
                 "summary": info.summary,
                 "scenarios": list(info.used_by),
                 "path": None if path is None else str(path),
-                "urls": [file.url for file in info.downloads],
+                "urls": [file.url for file in info.files],
                 "terms": info.terms,
             }
         )

@@ -73,7 +73,7 @@ def get(name: str, directory: Path | None = None, progress: Progress | None = No
         DataError: If there is nothing to download, or as `download`.
     """
     entry = data_set(name)
-    paths = [download(file, directory or cache_directory(), progress) for file in entry.downloads]
+    paths = [download(file, directory or cache_directory(), progress) for file in entry.files]
     if not paths:
         raise DataError(f"{name} is made on this machine when it is needed; there is nothing to download")
     return paths[0] if len(paths) == 1 else paths[0].parent

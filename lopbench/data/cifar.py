@@ -120,7 +120,9 @@ class Cifar(FileSet):
             with tarfile.open(path, "r|*") as archive:  # a stream: packed, it can only be read from its start
                 for member in archive:
                     name = PurePosixPath(member.name).name
-                    if name in self._parts() and (content := archive.extractfile(member)) is not None:
+                    if name in self._parts() and member.isreg():  # a link could lead anywhere
+                        content = archive.extractfile(member)
+                        assert content is not None  # as it is a file
                         yield name, content.read(_LARGEST_FILE)
         except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
             raise DataError(f"{path} is not a whole tar file ({error}); {self.again}") from error

@@ -44,6 +44,7 @@ class DataSet:
         terms: Who holds the rights, and what is allowed.
         shape: Shape of one image, ``(C, H, W)``.
         used_by: Names of the scenarios that stream it.
+        files: What is downloaded to have it; nothing if it is made here.
     """
 
     name: str
@@ -52,11 +53,7 @@ class DataSet:
     terms: str
     shape: Shape
     used_by: tuple[str, ...]
-
-    @property
-    def downloads(self) -> tuple[RemoteFile, ...]:
-        """What has to be downloaded to have it; nothing if it is made here."""
-        return ()
+    files: tuple[RemoteFile, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +61,12 @@ class FileSet(DataSet, ABC):
     """A data set that is read from files.
 
     Args:
-        files: What ``downloads`` gives.
         layout: What a data directory holds if it holds this set, in words.
         stand_in: Name of the procedural images of its shape.
     """
 
-    files: tuple[RemoteFile, ...]
     layout: str
     stand_in: str
-
-    @property
-    def downloads(self) -> tuple[RemoteFile, ...]:
-        """What has to be downloaded to have it."""
-        return self.files
 
     @property
     def again(self) -> str:

@@ -115,6 +115,15 @@ def test_get_finds_the_data_set_in_the_catalogue_and_load_finds_it_in_the_cache(
     assert load_images(NAME).name == NAME
 
 
+def test_a_set_of_several_files_gets_all_of_them_into_their_folder(server, remote, body, monkeypatch):
+    first = replace(remote, md5=hashlib.md5(body).hexdigest(), folder="a/b")
+    files = (first, replace(first, url=server.url.replace(NAME, "other"), size_bytes=len(body)))
+    monkeypatch.setattr(load, "SETS", (replace(tiny_imagenet.TINY_IMAGENET, files=files),))
+    folder = get(NAME)
+    assert folder == cache_directory() / "a" / "b"
+    assert sorted(path.name for path in folder.iterdir()) == ["other.zip", ARCHIVE]
+
+
 def test_a_cut_download_is_kept_and_goes_on_where_it_stopped(server, remote, body, tmp_path):
     server.cut = 30_000
     with pytest.raises(DataError, match=r"broke off after 30,000 of .* run again to go on"):
@@ -211,16 +220,16 @@ def test_every_real_set_has_a_stand_in_of_its_shape_that_says_what_it_is_not():
     sets = {entry.name: entry for entry in catalog()}
     assert list(sets)[:5] == [NAME, "cifar10", "cifar100", "mnist", "procedural"]
     for entry in sets.values():
-        if entry.downloads:
+        if entry.files:
             stand_in = sets[entry.stand_in]
-            assert stand_in.downloads == ()
+            assert stand_in.files == ()
             assert (stand_in.shape, stand_in.title) == (entry.shape, entry.title)
             assert stand_in.summary.startswith(f"NOT {entry.title}: ")
 
 
 def test_the_catalogue_gives_torchvisions_sources_and_claims_no_unpublished_hash():
     datasets = pytest.importorskip("torchvision.datasets")
-    files = {entry.name: entry.downloads for entry in catalog()}
+    files = {entry.name: entry.files for entry in catalog()}
     (tiny,) = files[NAME]
     assert tiny == RemoteFile(url="http://cs231n.stanford.edu/tiny-imagenet-200.zip")
     for name, theirs in (("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)):

@@ -188,6 +188,48 @@ def test_an_unknown_name_gets_a_suggestion():
         load_images("imagenet-21k", wanted="imagenet-21k")
 
 
+def test_auto_is_the_data_set_that_the_scenario_streams(cifar, tiny, tmp_path):
+    cifar.folder(tmp_path)
+    tiny.zip(tmp_path)
+    assert load_images("auto", wanted="cifar10", data_dir=tmp_path).name == "cifar10"
+    assert load_images("cifar10", wanted="cifar10", data_dir=tmp_path).name == "cifar10"
+    assert load_images("auto", wanted=NAME, data_dir=tmp_path).name == NAME
+
+
+@pytest.mark.parametrize(
+    ("wanted", "title", "shape"),
+    [
+        (NAME, "Tiny ImageNet", (3, 64, 64)),
+        ("cifar10", "CIFAR-10", (3, 32, 32)),
+        ("cifar100", "CIFAR-100", (3, 32, 32)),
+        ("mnist", "MNIST", (1, 28, 28)),
+    ],
+)
+def test_procedural_images_have_the_shape_of_what_the_scenario_streams(wanted, title, shape, small_procedural):
+    fallen = load_images("auto", wanted=wanted)
+    asked = load_images("procedural", wanted=wanted)
+    assert fallen.shape == asked.shape == shape
+    assert fallen.content_hash == asked.content_hash
+    assert not fallen.real
+    assert fallen.notice.startswith(f"NOT {title} ({wanted} is not in ")
+    assert f"lopbench data get {wanted}" in fallen.notice
+    assert asked.notice.startswith(f"NOT {title} but PROCEDURAL")
+    assert load_images("auto", wanted=fallen.name).content_hash == fallen.content_hash
+    assert load_images(fallen.name).content_hash == fallen.content_hash
+
+
+def test_a_data_set_that_the_scenario_does_not_stream_is_refused(cifar, tmp_path):
+    cifar.folder(tmp_path)
+    for name in ("cifar10", "procedural-cifar10"):
+        with pytest.raises(UsageError, match=f"streams mnist, and not {name}: take mnist, procedural or auto"):
+            load_images(name, wanted="mnist", data_dir=tmp_path)
+
+
+def test_an_absent_set_that_is_named_is_an_error_for_a_scenario_too():
+    with pytest.raises(DataError, match=r"cifar10 is not in .*cifar-10-batches-py with --data-dir"):
+        load_images("cifar10", wanted="cifar10")
+
+
 def test_an_unwritable_cache_is_told(tiny, tmp_path):
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(DataError, match=r"cannot be written to the cache .*LOPBENCH_CACHE"):

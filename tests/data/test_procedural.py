@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lopbench.core.errors import InvalidInputError
-from lopbench.data import load_images, procedural_images
-from lopbench.data.procedural import draw, mix
+from lopbench.data import load_images, procedural, procedural_images
+from lopbench.data.procedural import digit_sized, draw, halved, mix, plan
 
 
 def test_mix_is_splitmix64():
@@ -40,6 +40,38 @@ def test_the_full_set_is_pinned_to_the_bit():
     assert not images.subset
 
 
+def test_halving_takes_the_means_of_blocks_rounded_half_up():
+    pixels = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4)
+    # (0 + 1 + 4 + 5) / 4 = 2.5, and 2 more for each block to the right and 8 for each below.
+    assert halved(pixels).tolist() == [[[[3, 5], [11, 13]]]]
+    assert halved(np.full((2, 3, 64, 64), 255, np.uint8)).min() == 255
+
+
+def test_digits_are_grey_without_the_border():
+    pixels = np.zeros((2, 3, 64, 64), np.uint8)
+    pixels[:, :, 4:60, 4:60] = 255
+    pixels[1, 0] = 0
+    small = digit_sized(pixels)
+    assert small.shape == (2, 1, 28, 28)
+    assert (small[0] == 255).all()
+    assert (abs(small[1] - 255 * (0.587 + 0.114)) < 1).all()  # ITU-R 601-2, without red
+
+
+@pytest.mark.parametrize(
+    ("name", "content_hash"),
+    [
+        ("procedural-cifar10", "f2123d69e939b202756ca8d3b224f7007d8a289ddcffff3386134ff1a1f78308"),
+        ("procedural-cifar100", "f287357d14eb1555f18a8290f1639bdcf66d9da7e1873d20716695a48a9bd2fb"),
+        ("procedural-mnist", "1c9cd705ba5937e7864f5d04227766654df7fb08c2b5e18de8640b9b83ee6175"),
+    ],
+)
+def test_a_few_images_of_each_smaller_set_are_pinned_to_the_bit(name, content_hash, monkeypatch):
+    monkeypatch.setattr(procedural, "plan", lambda classes, train, test: plan(classes, train // 500, test // 100))
+    images = load_images(name)
+    assert not images.subset
+    assert images.content_hash == content_hash
+
+
 @settings(max_examples=20, deadline=None)
 @given(label=st.integers(0, 199), split=st.integers(0, 1), start=st.integers(0, 200), count=st.integers(1, 4))
 def test_an_image_depends_on_its_class_split_and_index_alone(label, split, start, count):
@@ -69,8 +101,11 @@ def test_impossible_sizes_are_refused(arguments):
 
 def flat(images):
     """Return images at 32x32 as centred vectors ``(N, 3072)``."""
-    small = images.reshape(len(images), 3, 32, 2, 32, 2).mean(axis=(3, 5), dtype=np.float32)
-    return torch.from_numpy((small / 255 - 0.5).reshape(len(images), -1) * 4)
+    return centred(images.reshape(len(images), 3, 32, 2, 32, 2).mean(axis=(3, 5), dtype=np.float32))
+
+
+def centred(images):
+    return torch.from_numpy((images.astype(np.float32) / 255 - 0.5).reshape(len(images), -1) * 4)
 
 
 def held_out_accuracy(layers, lr, train, test, steps=150):
@@ -95,8 +130,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def mlp():
-    widths = [3072] + [128] * 5
+def mlp(inputs=3072):
+    widths = [inputs] + [128] * 5
     hidden = [part for a, b in pairwise(widths) for part in (torch.nn.Linear(a, b), torch.nn.ReLU())]
     return torch.nn.Sequential(*hidden, torch.nn.Linear(128, 5))
 
@@ -118,3 +153,19 @@ def test_linear_is_clearly_worse_than_mlp_and_mlp_than_perfect(per_class, one_th
     # Measured: linear .37 and .43, mlp .74 and .87; chance .2.
     assert 0.25 < np.mean(linear) < 0.5
     assert np.mean(linear) + 0.2 < np.mean(deep) < 0.95
+
+
+def test_grey_digits_are_learnable_by_mlp_and_not_by_linear(one_thread):
+    train, test = (
+        (
+            centred(np.concatenate([digit_sized(draw(k, split, range(n))) for k in range(5)])),
+            torch.arange(5).repeat_interleave(n),
+        )
+        for split, n in ((0, 400), (1, 100))
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        linear = max(held_out_accuracy(torch.nn.Linear(784, 5), lr, train, test) for lr in (1e-4, 1e-3))
+        deep = held_out_accuracy(mlp(784), 1e-3, train, test, steps=300)
+    # Measured: .33 and .69; chance .2.
+    assert linear + 0.2 < deep < 0.95
