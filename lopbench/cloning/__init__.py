@@ -1,0 +1,1 @@
+"""Cloning: widening any network without changing its function, and certifying that its clones stay clones."""

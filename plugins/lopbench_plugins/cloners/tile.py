@@ -1,0 +1,38 @@
+"""Cloning of Joudaki et al. 2025, "Barriers for Learning in an Evolving World", sections A.3 and B.1.2, tiled.
+
+The same manifold as ``interleave`` up to the order of units: whole copies of a layer stand one after another, as in
+Net2Net and most tools that grow networks.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor, nn
+
+from lopbench.cloning.widen import Heads, widen_network
+from lopbench.core.interfaces import Cloner
+from lopbench.core.profile import Profile
+from lopbench_plugins.cloners._base import check_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile(Cloner):
+    """Puts whole copies of each layer one after another; weights are constant on the blocks of clones.
+
+    Groups of normalisations and convolutions are multiplied with the copies, except where one group holds all.
+
+    Args:
+        heads: Whether attention gets more heads, or wider ones with the softmax scale divided by the factor.
+    """
+
+    name: ClassVar[str] = "tile"
+    heads: Heads = "duplicate"
+
+    def __post_init__(self) -> None:
+        check_heads(self.name, self.heads)
+
+    def clone(
+        self, module: nn.Module, factor: int, *, example: Tensor, generator: Generator
+    ) -> tuple[nn.Module, Profile]:
+        """Return the network ``factor`` times as wide, and what is a clone of what; draws nothing."""
+        return widen_network(module, factor, example=example, layout="tile", heads=self.heads)
