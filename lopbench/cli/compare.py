@@ -1,10 +1,16 @@
 """``lopbench compare``: whether methods differ, or why they do not compare."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from lopbench.cli.output import console, format_option, write_json
+
+if TYPE_CHECKING:
+    from lopbench.results.sources import Score
 
 #: Exit code where ``--fail-on`` found what it looks for; errors have 1, usage errors 2.
 FOUND = 3
@@ -30,7 +36,7 @@ FOUND = 3
 def command(
     ctx: click.Context,
     sources: tuple[str, ...],
-    score: str,
+    score: Score,
     fail_on: str | None,
     output: Path | None,
     output_format: str,
@@ -51,9 +57,9 @@ def command(
     both sides the runs are paired by seed and task, which tells most; a CSV has means and intervals only.
     """
     from lopbench.core.errors import ResultsError
-    from lopbench.results.compare import SCORES, compare, render, to_csv
+    from lopbench.results.compare import compare, render, to_csv
 
-    found = compare(*sources, score=next(each for each in SCORES if each == score))
+    found = compare(*sources, score=score)
     if output_format == "json":
         write_json(found.to_json())
     else:

@@ -4,26 +4,21 @@ Rows compare where their protocols are the same; what differs is named. Where bo
 the same seed has the same tasks, batches and initialisation whatever the method.
 """
 
-import csv
 import math
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
-from lopbench.core.registry import suggest
-from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, parse_methods
-from lopbench.results.leaderboard import leaderboard
-from lopbench.results.record import Record, find_records
+from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.spec import canonical_json
 from lopbench.results.score import late_window
+from lopbench.results.sources import BASELINE, FORMULA, IDENTITY, Row, Score, Source, label_of, lines, load, seeds_text
 from lopbench.results.statistics import (
     FEWEST_SEEDS,
     FEWEST_SEEDS_FROM_INTERVAL,
@@ -31,7 +26,6 @@ from lopbench.results.statistics import (
     LEVEL,
     MOST_SEEDS,
     POWER,
-    Sample,
     detectable,
     holm,
     interval,
@@ -45,12 +39,6 @@ from lopbench.results.tasks import task_count
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
-
-Score = Literal["retention", "heldout_retention", "lifetime_online"]
-SCORES: tuple[Score, ...] = get_args(Score)
-
-#: The method that a single folder or CSV is compared with, unless another is named.
-BASELINE = "none"
 
 COLUMNS = (
     "protocol_id",
@@ -77,15 +65,6 @@ COLUMNS = (
     "needed_seeds",
     "notes",
 )
-
-#: What a table says of its rows beyond its numbers; the first must agree, the others tell why it does not.
-_IDENTITY = ("protocol_id", "scenario", "profile", "architecture", "optimizer", "data", "family")
-_NUMBERS = ("retention", "retention_low", "retention_high")
-_COUNTS = ("schema_version", "seeds", "unpaired", "diverged", "failed")
-_NEEDED = (*_IDENTITY, *_NUMBERS, *_COUNTS, "method", "track", "inputs_digest")
-
-#: What a spreadsheet takes for a formula when a cell begins with it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 # Two results closer than this are the same number computed in another order.
 _ROUNDING = 1e-9
@@ -140,7 +119,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values; NaN is null."""
-        rows = [{key: _plain(value) for key, value in row.items()} for row in _lines(self.rows)]
+        rows = [{key: _plain(value) for key, value in row.items()} for row in lines(self.rows)]
         return {
             "rows": rows,
             "differences": [
@@ -149,97 +128,6 @@ class Comparison:
             "left_out": [{"row": x.row, "reason": x.reason, "refused": x.refused} for x in self.left_out],
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """One method under one protocol, from runs or from a line of a CSV.
-
-    Args:
-        source: The folder or file, as the user wrote it.
-        facts: The columns of `_IDENTITY`, and "track".
-        method: Label of the method.
-        runs: The runs by seed; empty if they are not at hand.
-        references: Paths of the references that the runs may need, by run id.
-        line: The numbers of a CSV; None if there are runs.
-    """
-
-    source: str
-    facts: Mapping[str, str]
-    method: str
-    runs: Mapping[int, Record] = field(default_factory=dict)
-    references: Mapping[str, Path] = field(default_factory=dict)
-    line: Mapping[str, Any] | None = None
-
-    def __str__(self) -> str:
-        return f"{self.method} of {self.source}"
-
-    @property
-    def protocol_id(self) -> str:
-        return self.facts["protocol_id"]
-
-    @cached_property
-    def spec(self) -> RunSpec | None:
-        """The spec of one of its runs, None if there are none."""
-        return next((record.spec for record in self.runs.values()), None)
-
-    @cached_property
-    def of_errors(self) -> bool:
-        """Whether the online score is an error."""
-        return any(record.per_task("online_error") for record in self.runs.values())
-
-    @cached_property
-    def same(self) -> object:
-        """What is equal where two rows come from the very same runs."""
-        if self.line is not None:
-            return self.line["inputs_digest"]
-        return frozenset((record.run_id, record.measurements_digest) for record in self.runs.values())
-
-    @property
-    def stopped(self) -> Iterator[str]:
-        """Which runs did not complete, in words."""
-        for outcome in ("diverged", "failed"):
-            if self.line is not None:
-                if self.line[outcome]:
-                    yield f"{self.line[outcome]} {outcome}"
-            else:
-                seeds = [seed for seed, record in self.runs.items() if record.outcome == outcome]
-                if seeds:
-                    yield f"{outcome}: {_seeds(seeds)}"
-
-    @cached_property
-    def board(self) -> Mapping[int, Mapping[str, Any]]:
-        """The leaderboard of each seed's run alone, so that what a score means is said in one place."""
-        rows = {}
-        for seed, record in self.runs.items():
-            wanted = (record.spec.reference().run_id, record.spec.own_reference().run_id)
-            paths = {self.references[run_id] for run_id in wanted if run_id in self.references}
-            rows[seed] = _lines(leaderboard(record.path, *paths))[0]
-        return rows
-
-    def scores(self, score: Score) -> dict[int, float]:
-        """Return the score of each seed; NaN where there is none, as without a fresh reference."""
-        return {seed: float(row[score]) for seed, row in self.board.items()}
-
-    def without(self, score: Score, seeds: Iterable[int]) -> str | None:
-        """Say which of the seeds have no score and why, None if all have."""
-        scores = self.scores(score)
-        missing = [seed for seed in seeds if not math.isfinite(scores[seed])]
-        if not missing:
-            return None
-        reasons = {re.sub(r": seeds? [\d, ]+", "", self.board[seed]["notes"]) or "not measured" for seed in missing}
-        return f"{self}: no {score}, left out: {_seeds(missing)} ({', '.join(sorted(reasons))})"
-
-    def sample(self, score: Score) -> Sample | None:
-        """Return what is known of the score without pairing seeds, None if nothing."""
-        if self.line is None:
-            finite = [value for value in self.scores(score).values() if math.isfinite(value)]
-            return Sample.of(finite) if finite else None
-        seeds = self.line["seeds"] - self.line["unpaired"]
-        mean, low, high = (self.line[key] for key in _NUMBERS)
-        if seeds < 1 or math.isnan(mean):
-            return None
-        return Sample.from_interval(mean, low, high, seeds)
 
 
 def compare(*sources: str | os.PathLike[str], score: Score = "retention") -> Comparison:
@@ -279,11 +167,12 @@ def compare(*sources: str | os.PathLike[str], score: Score = "retention") -> Com
     """
     import pandas as pd
 
-    pairs, left_out = _match([_load(os.fspath(source)) for source in sources])
+    pairs, left_out = _match([load(os.fspath(source)) for source in sources])
     if not pairs:
         refused = [each for each in left_out if each.refused] or left_out
         if not refused:
-            raise ResultsError(f"{_some([str(s) for s in sources])} give one row only; a comparison needs two.")
+            named = _some([str(source) for source in sources])
+            raise ResultsError(f"{named} give no two rows to compare; name another method or source.")
         raise ResultsError(f"Nothing compares: {refused[0].row} {refused[0].reason}.")
     rows = [_Pair(baseline, row, score).result() for baseline, row in pairs]
     tests = sum(not math.isnan(row["p_value"]) for row in rows)
@@ -361,7 +250,7 @@ def render(comparison: Comparison, console: "Console") -> None:
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("verdict")
         several = len({*rows["source"], *rows["baseline_source"]}) > 1
-        for row in _lines(rows):
+        for row in lines(rows):
             table.add_row(
                 Text(f"{row['method']} of {row['source']}" if several else row["method"]),
                 _number(row["value"]),
@@ -374,7 +263,7 @@ def render(comparison: Comparison, console: "Console") -> None:
                 Text(_verdict(row), style={"better": "green", "worse": "red"}.get(row["verdict"], "")),
             )
         console.print(table)
-        for row in _lines(rows):
+        for row in lines(rows):
             if row["notes"]:
                 console.print(Text(f"{row['method']}: {row['notes']}"), style="dim")
     for each in comparison.left_out:
@@ -383,155 +272,18 @@ def render(comparison: Comparison, console: "Console") -> None:
         console.print(Text(note), style="dim")
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What the user named: all rows of it, and the method of it that was asked for."""
-
-    name: str
-    rows: tuple[_Row, ...]
-    method: str | None
-
-    @property
-    def chosen(self) -> list[_Row]:
-        return [row for row in self.rows if self.method is None or row.method == self.method]
-
-
-def _load(text: str) -> _Source:
-    path, method = _split(text)
-    rows = tuple(_from_records(path) if path.is_dir() else _from_csv(path))
-    return _Source(str(path), rows, None if method is None else _label(method, rows, path))
-
-
-def _split(text: str) -> tuple[Path, str | None]:
-    """Split PATH or PATH:METHOD where the path exists, since methods contain colons and paths may."""
-    if Path(text).exists():
-        return Path(text), None
-    for index, character in enumerate(text):
-        if character == ":" and index and Path(text[:index]).exists():
-            method = text[index + 1 :].strip()
-            if not method:
-                raise UsageError(f"{text!r} names no method; write {text}none, or leave out the colon for all methods.")
-            return Path(text[:index]), method
-    raise UsageError(f"{text} does not exist; give a results folder, a run directory or a leaderboard's CSV.")
-
-
-def _label(text: str, rows: Iterable[_Row], path: Path) -> str:
-    """Return the label that the rows use for the method ``text``."""
-    known = sorted({row.method for row in rows})
-    if text in known:
-        return text
-    with suppress(LopbenchError):  # of a plugin that is not installed here only the recorded label is known
-        label = "+".join(method.label() for method in parse_methods(text)) or BASELINE
-        if label in known:
-            return label
-    raise UsageError(f"{path} has no method {text!r}.{suggest(text, known)} Its methods: {', '.join(known)}.")
-
-
-def _from_records(path: Path) -> Iterator[_Row]:
-    records: dict[str, Record] = {}
-    for record in find_records(path):
-        other = records.setdefault(record.run_id, record)
-        if other.measurements_digest != record.measurements_digest:
-            raise ResultsError(
-                f"{other.path} and {record.path} are the same run with different results; leave one of them out."
-            )
-    rows: dict[str, dict[int, Record]] = defaultdict(dict)
-    for record in records.values():
-        if record.spec.kind == "continual":  # what differs in anything but the seed is another row
-            key = canonical_json({key: part for key, part in record.spec_json.items() if key != "seed"})
-            rows[key][record.spec.seed] = record
-    if not rows:
-        raise ResultsError(f"There are no runs in {path}; 'lopbench run --results DIR' makes some.")
-    references = {run_id: record.path for run_id, record in records.items() if record.spec.kind == "fresh"}
-    labels: dict[tuple[str, str], _Row] = {}
-    for runs in rows.values():
-        first = _lines(leaderboard(next(iter(runs.values())).path))[0]
-        facts = {key: str(first[key]) for key in (*_IDENTITY, "track")}
-        row = _Row(str(path), facts, str(first["method"]), dict(sorted(runs.items())), references)
-        if labels.setdefault((row.protocol_id, row.method), row) is not row:
-            raise ResultsError(
-                f"{row.method} in {path} stands for two versions of its code under one protocol; "
-                "put the runs of one of them into a folder of their own."
-            )
-    yield from labels.values()
-
-
-def _from_csv(path: Path) -> Iterator[_Row]:
-    found: dict[tuple[str, str], _Row] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or ())
-            missing = [column for column in _NEEDED if column not in header]
-            if missing:
-                raise ResultsError(
-                    f"{path} is no leaderboard: it has no column {missing[0]!r}; "
-                    "'lopbench leaderboard RESULTS --output FILE.csv' writes one."
-                )
-            for cells in reader:
-                if [cells[column] for column in header] == header:  # files were joined with their headers
-                    continue
-                row = _line(path, reader.line_num, cells)
-                other = found.setdefault((row.protocol_id, row.method), row)
-                if other.same != row.same:
-                    raise ResultsError(
-                        f"{path} has {row.method} under protocol {row.protocol_id} twice, from different runs; "
-                        "make the table again with 'lopbench leaderboard' over all their folders."
-                    )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ResultsError(f"{path} cannot be read as a CSV file: {error}.") from error
-    if not found:
-        raise ResultsError(f"{path} has no rows.")
-    yield from found.values()
-
-
-def _line(path: Path, number: int, cells: Mapping[str, str | None]) -> _Row:
-    """Return the row that a line of a CSV holds, its numbers checked."""
-    where = f"{path}, line {number}"
-    texts: dict[str, str] = {}
-    for column in _NEEDED:
-        cell = cells.get(column)
-        if cell is None:
-            raise ResultsError(f"{where} ends before the column {column!r}; the file was cut off or edited.")
-        texts[column] = cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
-    line: dict[str, Any] = {"inputs_digest": texts["inputs_digest"]}
-    for column in (*_COUNTS, *_NUMBERS):
-        text = texts[column]
-        try:
-            value = math.nan if text == "" and column in _NUMBERS else float(text)
-        except ValueError:
-            raise ResultsError(f"{where}: {column} is {text!r}, not a number.") from None
-        if math.isinf(value) or (column in _COUNTS and not (value >= 0 and value == int(value))):
-            raise ResultsError(f"{where}: {column} is {text!r}, which it cannot be.")
-        line[column] = int(value) if column in _COUNTS else value
-    if line["schema_version"] > SCHEMA_VERSION:
-        raise ResultsError(
-            f"{where} has schema version {line['schema_version']}, this lopbench reads up to {SCHEMA_VERSION}; "
-            "upgrade lopbench."
-        )
-    for column in ("protocol_id", "method"):
-        if not texts[column]:
-            raise ResultsError(f"{where} has no {column}.")
-    row = _Row(str(path), {key: texts[key] for key in (*_IDENTITY, "track")}, texts["method"], line=line)
-    try:
-        row.sample("retention")
-    except InvalidInputError as error:
-        raise ResultsError(f"{where}: {error}.") from error
-    return row
-
-
-def _match(sources: Sequence[_Source]) -> tuple[list[tuple[_Row, _Row]], list[LeftOut]]:
+def _match(sources: Sequence[Source]) -> tuple[list[tuple[Row, Row]], list[LeftOut]]:
     """Return the pairs of baseline and row to compare, and the rows that have no counterpart."""
     if not sources:
         raise UsageError("There is nothing to compare; give a results folder or a leaderboard's CSV.")
     first, others = sources[0], list(sources[1:])
     method = first.method
     if not others:
-        method = method or _label(BASELINE, first.rows, Path(first.name))
-        others = [_Source(first.name, first.rows, None)]
+        method = method or label_of(BASELINE, first.rows, first.name)
+        others = [Source(first.name, first.rows, None)]
     elif method is None and len(labels := {row.method for row in first.rows}) == 1:
         method = labels.pop()
-    pairs: list[tuple[_Row, _Row]] = []
+    pairs: list[tuple[Row, Row]] = []
     left_out: list[LeftOut] = []
     for row in (row for source in others for row in source.chosen):
         wanted = row.method if method is None else method
@@ -548,11 +300,11 @@ def _match(sources: Sequence[_Source]) -> tuple[list[tuple[_Row, _Row]], list[Le
     return pairs, left_out
 
 
-def _in_protocol(row: _Row) -> str:
+def _in_protocol(row: Row) -> str:
     return f"{row} under {row.protocol_id}"
 
 
-def _refusal(row: _Row, counterparts: Iterable[_Row]) -> str:
+def _refusal(row: Row, counterparts: Iterable[Row]) -> str:
     """Say in which fields the nearest of the counterparts is of another protocol."""
     found = [(other, _fields_apart(other, row)) for other in counterparts]
     other, fields = min(found, key=lambda entry: len(entry[1]))
@@ -562,10 +314,10 @@ def _refusal(row: _Row, counterparts: Iterable[_Row]) -> str:
     return f"does not compare with {_in_protocol(other)}, the nearest, which differs in its protocol: {apart}"
 
 
-def _fields_apart(a: _Row, b: _Row) -> dict[str, tuple[str, str]]:
+def _fields_apart(a: Row, b: Row) -> dict[str, tuple[str, str]]:
     if a.spec is not None and b.spec is not None:
         return protocol_differences(a.spec.protocol(), b.spec.protocol())
-    columns = [key for key in _IDENTITY if key not in ("protocol_id", "family")]
+    columns = [key for key in IDENTITY if key not in ("protocol_id", "family")]
     return {
         key: (a.facts[key] or "(none)", b.facts[key] or "(none)") for key in columns if a.facts[key] != b.facts[key]
     }
@@ -574,7 +326,7 @@ def _fields_apart(a: _Row, b: _Row) -> dict[str, tuple[str, str]]:
 def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:
     """Yield the leaves of JSON values under dotted names."""
     dot = f"{name}." if name else ""
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         for key, part in value.items():
             yield from _flat(f"{dot}{key}", part)
     elif isinstance(value, list) and value and all(isinstance(part, Mapping) and "name" in part for part in value):
@@ -592,8 +344,8 @@ def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:
 class _Pair:
     """A baseline, what is compared with it, and by which score."""
 
-    baseline: _Row
-    row: _Row
+    baseline: Row
+    row: Row
     score: Score
 
     def result(self) -> dict[str, Any]:
@@ -632,7 +384,7 @@ class _Pair:
         notes = [*self._common_notes()]
         alone = sorted(self.baseline.runs.keys() ^ self.row.runs.keys())
         if alone:
-            notes.append(f"on one side only, left out: {_seeds(alone)}")
+            notes.append(f"on one side only, left out: {seeds_text(alone)}")
         notes += filter(None, (side.without(self.score, shared) for side in (self.baseline, self.row)))
         if len(scored) < FEWEST_SEEDS:
             notes.append(f"a test needs at least {FEWEST_SEEDS} shared seeds")
@@ -720,7 +472,7 @@ def _judge(row: dict[str, Any], corrected: float, tests: int) -> None:
             row["notes"] = "; ".join(filter(None, (row["notes"], f"more than {MOST_SEEDS} seeds would be needed")))
 
 
-def _differences(rows: Sequence[_Row]) -> Iterator[Difference]:
+def _differences(rows: Sequence[Row]) -> Iterator[Difference]:
     """Yield what the environments and the code of the methods have unlike."""
     one_source = len({row.source for row in rows}) == 1
     unknown = dict.fromkeys(row.source for row in rows if row.line is not None)
@@ -745,7 +497,7 @@ def _differences(rows: Sequence[_Row]) -> Iterator[Difference]:
             yield Difference(key, {value: tuple(names) for value, names in by_value.items()})
 
 
-def _notes(rows: Sequence[Mapping[str, Any]], compared: Sequence[_Row], tests: int) -> Iterator[str]:
+def _notes(rows: Sequence[Mapping[str, Any]], compared: Sequence[Row], tests: int) -> Iterator[str]:
     files = list(dict.fromkeys(row.source for row in compared if row.line is not None))
     if files:
         yield (
@@ -780,11 +532,6 @@ def _verdict(row: Mapping[str, Any]) -> str:
     return row["verdict"] if _plain(needed) is None else f"{row['verdict']}, needs about {needed} seeds"
 
 
-def _lines(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return the rows of a frame by column name."""
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
 def _plain(value: Any) -> Any:
     """Return a cell of a frame as a JSON value."""
     import pandas as pd
@@ -795,7 +542,7 @@ def _plain(value: Any) -> Any:
 
 
 def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -814,10 +561,6 @@ def _with_interval(value: float, low: float, high: float) -> str:
 
 def _p_text(value: float) -> str:
     return "-" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _some(names: Sequence[str]) -> str:

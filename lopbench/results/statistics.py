@@ -136,7 +136,7 @@ def paired_test(differences: Sequence[float]) -> float:
     coarse ones of eleven values (6.4% for a score of only three values). Equal means of unlike laws are told apart too
     often: 8% for a constant against a log-normal score, sigma 0.5. An exact sign-flip test needs no law, but has no
     p-value below ``2 ** (1 - S)`` and can tell nothing from 5 seeds or fewer. C. Colas, O. Sigaud, P.-Y. Oudeyer,
-    2019, arXiv:1904.06979, compare such tests for few seeds and come to recommend t-tests as well.
+    2019, arXiv:1904.06979, compare such tests for few seeds.
 
     Args:
         differences: One finite number for each seed, ``(S,)``.
@@ -196,7 +196,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def probability_of_improvement(baseline: ArrayLike, other: ArrayLike) -> float:
     """Return the share of pairs in which ``other`` scores higher than ``baseline``, ties counting half.
 
-    The probability of improvement of R. Agarwal et al., 2021, arXiv:2108.13264v4, Section 4.3, with one difference:
+    The probability of improvement of R. Agarwal et al., 2021, arXiv:2108.13264v4, Section 4, with one difference:
     pairs are of the same seed and task, where theirs are all pairs of runs.
 
     Args:

@@ -1,0 +1,289 @@
+"""What comparisons are made of: rows of run records or of a leaderboard's CSV, as the user names them."""
+
+import csv
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
+from lopbench.core.registry import suggest
+from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, parse_methods
+from lopbench.results.leaderboard import leaderboard
+from lopbench.results.record import Record, find_records
+from lopbench.results.statistics import Sample
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Score = Literal["retention", "heldout_retention", "lifetime_online"]
+
+
+#: The method that a single folder or CSV is compared with, unless another is named.
+BASELINE = "none"
+
+#: What a table says of a row's protocol: the id decides whether rows compare, the others tell why they do not.
+IDENTITY = ("protocol_id", "scenario", "profile", "architecture", "optimizer", "data", "family")
+_NUMBERS = ("retention", "retention_low", "retention_high")
+_COUNTS = ("schema_version", "seeds", "unpaired", "diverged", "failed")
+_NEEDED = (*IDENTITY, *_NUMBERS, *_COUNTS, "method", "track", "inputs_digest")
+
+#: What a spreadsheet takes for a formula when a cell begins with it.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One method under one protocol, from runs or from a line of a CSV.
+
+    Args:
+        source: The folder or file.
+        facts: The columns of `IDENTITY`, and "track".
+        method: Label of the method.
+        runs: The runs by seed; empty if they are not at hand.
+        references: Paths of the references that the runs may need, by run id.
+        line: The numbers of a CSV; None if there are runs.
+    """
+
+    source: str
+    facts: Mapping[str, str]
+    method: str
+    runs: Mapping[int, Record] = field(default_factory=dict)
+    references: Mapping[str, Path] = field(default_factory=dict)
+    line: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method} of {self.source}"
+
+    @property
+    def protocol_id(self) -> str:
+        """Which rows it compares with."""
+        return self.facts["protocol_id"]
+
+    @cached_property
+    def spec(self) -> RunSpec | None:
+        """The spec of one of its runs, None if there are none."""
+        return next((record.spec for record in self.runs.values()), None)
+
+    @cached_property
+    def of_errors(self) -> bool:
+        """Whether the online score is an error."""
+        return any(record.per_task("online_error") for record in self.runs.values())
+
+    @cached_property
+    def same(self) -> object:
+        """What is equal where two rows come from the very same runs."""
+        if self.line is not None:
+            return self.line["inputs_digest"]
+        return frozenset((record.run_id, record.measurements_digest) for record in self.runs.values())
+
+    @property
+    def stopped(self) -> Iterator[str]:
+        """Which runs did not complete, in words."""
+        for outcome in ("diverged", "failed"):
+            if self.line is not None:
+                if self.line[outcome]:
+                    yield f"{self.line[outcome]} {outcome}"
+            else:
+                seeds = [seed for seed, record in self.runs.items() if record.outcome == outcome]
+                if seeds:
+                    yield f"{outcome}: {seeds_text(seeds)}"
+
+    @cached_property
+    def board(self) -> Mapping[int, Mapping[str, Any]]:
+        """The leaderboard of each seed's run alone, so that what a score means is said in one place."""
+        rows = {}
+        for seed, record in self.runs.items():
+            wanted = (record.spec.reference().run_id, record.spec.own_reference().run_id)
+            paths = {self.references[run_id] for run_id in wanted if run_id in self.references}
+            rows[seed] = lines(leaderboard(record.path, *paths))[0]
+        return rows
+
+    def scores(self, score: Score) -> dict[int, float]:
+        """Return the score of each seed; NaN where there is none, as without a fresh reference."""
+        return {seed: float(row[score]) for seed, row in self.board.items()}
+
+    def without(self, score: Score, seeds: Iterable[int]) -> str | None:
+        """Say which of the seeds have no score and why, None if all have."""
+        scores = self.scores(score)
+        missing = [seed for seed in seeds if not math.isfinite(scores[seed])]
+        if not missing:
+            return None
+        reasons = {re.sub(r": seeds? [\d, ]+", "", self.board[seed]["notes"]) or "not measured" for seed in missing}
+        return f"{self}: no {score}, left out: {seeds_text(missing)} ({', '.join(sorted(reasons))})"
+
+    def sample(self, score: Score) -> Sample | None:
+        """Return what is known of the score without pairing seeds, None if nothing."""
+        if self.line is None:
+            finite = [value for value in self.scores(score).values() if math.isfinite(value)]
+            return Sample.of(finite) if finite else None
+        seeds = self.line["seeds"] - self.line["unpaired"]
+        mean, low, high = (self.line[key] for key in _NUMBERS)
+        if seeds < 1 or math.isnan(mean):
+            return None
+        return Sample.from_interval(mean, low, high, seeds)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user named: all rows of it, and the method of it that was asked for."""
+
+    name: str
+    rows: tuple[Row, ...]
+    method: str | None
+
+    @property
+    def chosen(self) -> list[Row]:
+        """The rows of the method that was asked for, all if none was."""
+        return [row for row in self.rows if self.method is None or row.method == self.method]
+
+
+def load(text: str) -> Source:
+    """Read ``PATH`` or ``PATH:METHOD``, the path being a results folder, a run directory or a leaderboard's CSV.
+
+    Nothing that is read is executed.
+
+    Raises:
+        UsageError: If the path or the method does not exist.
+        ResultsError: If there are no rows, a record or the CSV is damaged, or two rows have one label.
+    """
+    path, method = _split(text)
+    rows = tuple(_from_records(path) if path.is_dir() else _from_csv(path))
+    return Source(str(path), rows, None if method is None else label_of(method, rows, str(path)))
+
+
+def lines(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return the rows of a frame by column name."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Return seeds in words."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _split(text: str) -> tuple[Path, str | None]:
+    """Split PATH or PATH:METHOD where the path exists, since methods contain colons and paths may."""
+    if Path(text).exists():
+        return Path(text), None
+    for index, character in enumerate(text):
+        if character == ":" and index and Path(text[:index]).exists():
+            method = text[index + 1 :].strip()
+            if not method:
+                raise UsageError(f"{text!r} names no method; write {text}none, or leave out the colon for all methods.")
+            return Path(text[:index]), method
+    raise UsageError(f"{text} does not exist; give a results folder, a run directory or a leaderboard's CSV.")
+
+
+def label_of(text: str, rows: Iterable[Row], name: str) -> str:
+    """Return the label that the rows of the source ``name`` use for the method ``text``.
+
+    Raises:
+        UsageError: If there is no row of that method.
+    """
+    known = sorted({row.method for row in rows})
+    if text in known:
+        return text
+    with suppress(LopbenchError):  # of a plugin that is not installed here only the recorded label is known
+        label = "+".join(method.label() for method in parse_methods(text)) or BASELINE
+        if label in known:
+            return label
+    raise UsageError(f"{name} has no method {text!r}.{suggest(text, known)} Its methods: {', '.join(known)}.")
+
+
+def _from_records(path: Path) -> Iterator[Row]:
+    records: dict[str, Record] = {}
+    for record in find_records(path):
+        other = records.setdefault(record.run_id, record)
+        if other.measurements_digest != record.measurements_digest:
+            raise ResultsError(
+                f"{other.path} and {record.path} are the same run with different results; leave one of them out."
+            )
+    rows: dict[str, dict[int, Record]] = defaultdict(dict)
+    for record in records.values():
+        if record.spec.kind == "continual":  # what differs in anything but the seed is another row
+            key = canonical_json({key: part for key, part in record.spec_json.items() if key != "seed"})
+            rows[key][record.spec.seed] = record
+    if not rows:
+        raise ResultsError(f"There are no runs in {path}; 'lopbench run --results DIR' makes some.")
+    references = {run_id: record.path for run_id, record in records.items() if record.spec.kind == "fresh"}
+    labels: dict[tuple[str, str], Row] = {}
+    for runs in rows.values():
+        first = lines(leaderboard(next(iter(runs.values())).path))[0]
+        facts = {key: str(first[key]) for key in (*IDENTITY, "track")}
+        row = Row(str(path), facts, str(first["method"]), dict(sorted(runs.items())), references)
+        if labels.setdefault((row.protocol_id, row.method), row) is not row:
+            raise ResultsError(
+                f"{row.method} in {path} stands for two versions of its code under one protocol; "
+                "put the runs of one of them into a folder of their own."
+            )
+    yield from labels.values()
+
+
+def _from_csv(path: Path) -> Iterator[Row]:
+    found: dict[tuple[str, str], Row] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = list(reader.fieldnames or ())
+            missing = [column for column in _NEEDED if column not in header]
+            if missing:
+                raise ResultsError(
+                    f"{path} is no leaderboard: it has no column {missing[0]!r}; "
+                    "'lopbench leaderboard RESULTS --output FILE.csv' writes one."
+                )
+            for cells in reader:
+                if [cells[column] for column in header] == header:  # files were joined with their headers
+                    continue
+                row = _line(path, reader.line_num, cells)
+                other = found.setdefault((row.protocol_id, row.method), row)
+                if other.same != row.same:
+                    raise ResultsError(
+                        f"{path} has {row.method} under protocol {row.protocol_id} twice, from different runs; "
+                        "make the table again with 'lopbench leaderboard' over all their folders."
+                    )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ResultsError(f"{path} cannot be read as a CSV file: {error}.") from error
+    if not found:
+        raise ResultsError(f"{path} has no rows.")
+    yield from found.values()
+
+
+def _line(path: Path, number: int, cells: Mapping[str, str | None]) -> Row:
+    """Return the row that a line of a CSV holds, its numbers checked."""
+    where = f"{path}, line {number}"
+    texts: dict[str, str] = {}
+    for column in _NEEDED:
+        cell = cells.get(column)
+        if cell is None:
+            raise ResultsError(f"{where} ends before the column {column!r}; the file was cut off or edited.")
+        texts[column] = cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+    line: dict[str, Any] = {"inputs_digest": texts["inputs_digest"]}
+    for column in (*_COUNTS, *_NUMBERS):
+        text = texts[column]
+        try:
+            value = math.nan if text == "" and column in _NUMBERS else float(text)
+        except ValueError:
+            raise ResultsError(f"{where}: {column} is {text!r}, not a number.") from None
+        if math.isinf(value) or (column in _COUNTS and not (value >= 0 and value == int(value))):
+            raise ResultsError(f"{where}: {column} is {text!r}, which it cannot be.")
+        line[column] = int(value) if column in _COUNTS else value
+    if line["schema_version"] > SCHEMA_VERSION:
+        raise ResultsError(
+            f"{where} has schema version {line['schema_version']}, this lopbench reads up to {SCHEMA_VERSION}; "
+            "upgrade lopbench."
+        )
+    for column in ("protocol_id", "method"):
+        if not texts[column]:
+            raise ResultsError(f"{where} has no {column}.")
+    row = Row(str(path), {key: texts[key] for key in (*IDENTITY, "track")}, texts["method"], line=line)
+    try:
+        row.sample("retention")
+    except InvalidInputError as error:
+        raise ResultsError(f"{where}: {error}.") from error
+    return row

@@ -1,0 +1,107 @@
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "tinyimagenet40-lite-mlp"
+BOARD = PUBLISHED / "leaderboard.csv"
+
+
+@pytest.fixture
+def few(tmp_path):
+    """Return a folder with two seeds of ``none`` and ``dropout`` of the published runs."""
+    for run in sorted(PUBLISHED.glob("runs/*-s[01]-*")):
+        lr = json.loads((run / "spec.json").read_text())["optimizer"]["fields"]["lr"]
+        if "fresh" in run.name or (lr == 0.003 and any(f"-{name}-" in run.name for name in ("none", "dropout"))):
+            shutil.copytree(run, tmp_path / "few" / "runs" / run.name)
+    return tmp_path / "few"
+
+
+def test_it_prints_verdicts_and_what_they_stand_on(lopbench):
+    shown = lopbench("compare", f"{PUBLISHED}:none", f"{PUBLISHED}:dropout", f"{PUBLISHED}:layernorm")
+    assert shown.exit_code == 0
+    first, *_ = shown.stdout.splitlines()
+    assert first == "Differs: nothing that was recorded, besides the methods."
+    assert shown.stdout.index("better") < shown.stdout.index("worse")
+    assert "Holm's method for 5 tests" in shown.stdout
+    assert shown.stderr == ""
+
+
+def test_json_is_the_same_comparison(lopbench):
+    value = json.loads(lopbench("compare", f"{PUBLISHED}:none", f"{PUBLISHED}:cbp", "--format=json").stdout)
+    (row,) = value["rows"]
+    assert (row["baseline"], row["method"], row["seeds"], row["verdict"]) == ("none", "cbp", 5, "better")
+    assert (value["differences"], value["left_out"]) == ([], [])
+
+
+def test_the_csv_holds_the_same_rows(lopbench):
+    shown = lopbench("compare", f"{PUBLISHED}:none", f"{PUBLISHED}:cbp", "--output=x.csv")
+    assert "Written to x.csv." in shown.stderr
+    assert pd.read_csv("x.csv")["verdict"].tolist() == ["better"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "code"),
+    [
+        (["{runs}:none", "{runs}:cbp"], 0),
+        (["{runs}:none", "{runs}:dropout"], 3),
+        (["{board}:none", "{board}:dropout"], 3),
+    ],
+)
+def test_fail_on_worse_exits_with_3_where_a_row_is_worse(lopbench, sources, code):
+    named = [source.format(runs=PUBLISHED, board=BOARD) for source in sources]
+    shown = lopbench("compare", *named, "--fail-on=worse")
+    assert shown.exit_code == code
+    assert ("There are rows that are worse." in shown.stderr) == (code == 3)
+    assert lopbench("compare", *named).exit_code == 0
+
+
+def test_fail_on_worse_does_not_pass_what_was_not_tested(lopbench, few):
+    shown = lopbench("compare", f"{few}:none", f"{few}:dropout", "--fail-on=worse")
+    assert shown.exit_code == 1
+    assert "Error: Whether dropout is worse could not be tested" in shown.stderr
+    assert "a test needs at least 3 shared seeds" in shown.stdout
+
+
+def test_fail_on_worse_does_not_pass_rows_of_another_protocol(lopbench, few):
+    shown = lopbench("compare", f"{few}:none", f"{PUBLISHED}:layernorm", f"{PUBLISHED}:cbp", "--fail-on=worse")
+    assert shown.exit_code == 1
+    assert "Not compared: layernorm of" in shown.stdout
+    assert "Error: Whether layernorm of" in shown.stderr
+
+
+def test_what_does_not_compare_is_one_sentence_that_names_the_field(lopbench, few, tmp_path):
+    frame = pd.read_csv(BOARD)
+    frame["data"] = "procedural@000000000000"
+    frame["protocol_id"] = "tinyimagenet40@1+000000000000"
+    frame.head(1).to_csv("other.csv", index=False)
+    shown = lopbench("compare", BOARD, "other.csv")
+    assert shown.exit_code == 1
+    assert shown.stdout == ""
+    assert "data is procedural@000000000000 here and tiny-imagenet-200@6d64facc160b there" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere does not exist; give a results folder"),
+        ([f"{PUBLISHED}:cpb"], "Did you mean 'cbp'?"),
+        ([BOARD, "--score=lifetime_online"], "has intervals of the retention only"),
+        ([], "Missing argument"),
+        ([BOARD, "--fail-on=better"], "Invalid value"),
+    ],
+)
+def test_a_usage_error_exits_with_2_and_leaves_stdout_empty(lopbench, arguments, message):
+    shown = lopbench("compare", *arguments)
+    assert shown.exit_code == 2
+    assert shown.stdout == ""
+    assert message in shown.stderr
+
+
+def test_help_teaches_the_syntax(lopbench):
+    shown = lopbench("compare", "--help")
+    assert shown.exit_code == 0
+    assert "lopbench compare results:none results:cbp" in shown.stdout
+    assert "lopbench compare theirs.csv mine.csv" in shown.stdout
