@@ -17,9 +17,10 @@ ALLOWED = {
     "learner": {"core"},
     "results": {"core"},
     "testing": {"core", "learner"},
+    "theory": {"core"},
     "runner": {"", "core", "data", "learner", "results"},
     "api": {"cli", "core", "data", "results", "runner"},
-    "cli": {"", "api", "cloning", "core", "data", "learner", "results", "runner"},
+    "cli": {"", "api", "cloning", "core", "data", "learner", "results", "runner", "theory"},
     "": {"api", "core", "learner"},
     "__main__": {"cli"},
 }
