@@ -22,6 +22,8 @@ def run(
     architecture: str | None = None,
     seeds: Iterable[int] = (0,),
     optimizers: Iterable[str | None] = (None,),
+    sweeps: Iterable[str] = (),
+    start: float = 0.0,
     profile: str | None = None,
     data: str = "auto",
     data_dir: str | os.PathLike[str] | None = None,
@@ -38,6 +40,8 @@ def run(
         architecture: Architecture, as in ``"mlp:width=256"``; the scenario's default if None.
         seeds: Seeds, each a run of its own for each method and optimizer.
         optimizers: Optimizers, as in ``"adam:lr=1e-3"``; None is the protocol's.
+        sweeps: Numbers with the values to run, as in ``"lr=0.01,0.001"`` or ``"cbp.replacement_rate=1e-5,1e-4"``.
+        start: Fraction of the stream after which the methods turn on.
         profile: The scenario's profile; its default if None.
         data: "auto", "tiny-imagenet-200" or "procedural".
         data_dir: Folder that holds the data, looked in first.
@@ -59,6 +63,8 @@ def run(
         architecture=architecture,
         seeds=seeds,
         optimizers=optimizers,
+        sweeps=sweeps,
+        start=start,
         profile=profile,
         data=data,
         data_dir=None if data_dir is None else Path(data_dir),

@@ -38,14 +38,14 @@ class StudyReporter(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def started(self, label: str, steps: int, done: int) -> None:
-        """Say that a run of ``steps`` steps starts, or resumes after ``done`` of them."""
+    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
+        """Say that ``runs`` runs of ``steps`` steps in all start, or resume after ``done`` of them."""
 
     def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
         """Say that ``steps`` more were taken; ``score`` is the online score of the current task so far."""
 
     def finished(self, label: str, status: str, path: Path) -> None:
-        """Say that a run ended and where its record is."""
+        """Say that the runs that started last ended, and where their records are."""
 
     def note(self, message: str) -> None:
         """Pass on a message."""
@@ -79,6 +79,7 @@ class Bars:
         self._runs = runs
         self._score = score
         self._ended = 0
+        self._together = 1  #: Runs that the current bar is of.
         self._run: TaskID | None = None
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -103,8 +104,9 @@ class Bars:
     ) -> None:
         self._progress.stop()
 
-    def started(self, label: str, steps: int, done: int) -> None:
+    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
         """Show a new bar; what a checkpoint kept is done at once."""
+        self._together = runs
         self._run = self._progress.add_task(_escaped(label), total=steps, completed=done, detail="")
         if done:
             # Less work, not fast work: the time left must not be judged by steps of an earlier session.
@@ -124,7 +126,7 @@ class Bars:
         if self._run is not None:
             self._progress.remove_task(self._run)
             self._run = None
-        self._ended += 1
+        self._ended += self._together
         self._progress.update(self._all, detail=f"{self._ended}/{self._runs} finished")
         self._progress.console.print(Text.assemble((status, _STYLES.get(status, "")), f"  {label}"))
 
@@ -158,9 +160,9 @@ class Lines:
     ) -> None:
         """Nothing is left open."""
 
-    def started(self, label: str, steps: int, done: int) -> None:
+    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
         """Print what starts."""
-        self._started += 1
+        self._started += runs
         self._label, self._left, self._taken = f"[{self._started}/{self._runs}] {label}", steps - done, 0
         self._left_all -= done
         self._began = self._said = self._clock()

@@ -66,6 +66,22 @@ def split_metrics(text: str) -> tuple[str, ...]:
     multiple=True,
     help="Optimizer, as in adam:lr=1e-3; the protocol's own by default. Repeat it for a sweep.",
 )
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="NAME=VALUE,VALUE",
+    help="Values of a number to run: lr=0.01,0.001, or METHOD.FIELD=..., as in cbp.replacement_rate=1e-5,1e-4. "
+    "Repeat it to cross several. Where they can, the values train side by side in one program.",
+)
+@click.option(
+    "--from",
+    "start",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Fraction of the stream after which the methods turn on; before, the learner is plain.",
+)
 @click.option("--profile", help="The scenario's profile, a protocol of its own: lite, full, text, smoke.")
 @click.option(
     "--data",
@@ -91,6 +107,8 @@ def command(
     architecture: str | None,
     seeds: tuple[int, ...],
     optimizers: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    start: float,
     profile: str | None,
     data: str,
     data_dir: Path | None,
@@ -120,6 +138,8 @@ def command(
             architecture=architecture,
             seeds=seeds,
             optimizers=optimizers or (None,),
+            sweeps=sweeps,
+            start=start,
             profile=profile,
             data=data,
             data_dir=data_dir,

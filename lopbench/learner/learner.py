@@ -453,7 +453,7 @@ class StackLearner:
         with self.evaluating():
             for inputs, targets in task.held_out():
                 outputs = functional_call(self.module, state, (inputs.to(self.dtype),))
-                scores = {"heldout_accuracy": task.score(outputs, targets), **task.held_out_scores(outputs, targets)}
+                scores = {"heldout_score": task.score(outputs, targets), **task.held_out_scores(outputs, targets)}
                 for name, score in scores.items():
                     total = score.sum(dtype=torch.float64)
                     sums[name] = sums[name] + total if name in sums else total

@@ -9,40 +9,50 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import filelock
 import torch
 from torch import Tensor
 
 from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
-from lopbench.core.interfaces import Architecture, Metric, Perturbation, Scenario, Stream
-from lopbench.core.spec import RunSpec
-from lopbench.learner.learner import StackLearner
+from lopbench.core.interfaces import Architecture, ChunkedBatches, Metric, Perturbation, Scenario, Stream, Task
+from lopbench.core.spec import RunSpec, canonical_json, digest
+from lopbench.learner.learner import StackLearner, stacked_method
+from lopbench.learner.program import Program
 from lopbench.results.record import Measurements, Outcome, record_path, write_record
 from lopbench.runner import environment
 from lopbench.runner.checkpoint import load_checkpoint, save_checkpoint
+from lopbench.runner.schedule import Place, places, switch_step, unroll
 
 #: Seconds between looks at the clock's consequences: progress, divergence, checkpoint. It changes no number.
 LOOK_S = 0.25
+
+#: Steps in all from which on a program is compiled: that takes up to a minute, and saves about a minute over these.
+COMPILE_STEPS = 100_000
+
+#: Most samples, of all replicas together, and most steps that are made ahead of a program's calls.
+BLOCK_SAMPLES, BLOCK_STEPS = 200_000, 2_000
 
 
 class Reporter(Protocol):
     """Is told how runs go."""
 
-    def started(self, label: str, steps: int, done: int) -> None:
-        """Say that a run of ``steps`` steps starts, or resumes after ``done`` of them."""
+    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
+        """Say that ``runs`` runs of ``steps`` steps in all start, or resume after ``done`` of them."""
 
     def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
         """Say that ``steps`` more were taken; ``score`` is the online score of the current task so far."""
 
     def finished(self, label: str, status: str, path: Path) -> None:
-        """Say that a run ended and where its record is."""
+        """Say that the runs that started last ended, and where their records are."""
 
     def note(self, message: str) -> None:
         """Pass on a message."""
@@ -51,7 +61,7 @@ class Reporter(Protocol):
 class Quiet:
     """A reporter that says nothing."""
 
-    def started(self, label: str, steps: int, done: int) -> None:
+    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
         """Say nothing."""
 
     def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
@@ -64,12 +74,8 @@ class Quiet:
         """Say nothing."""
 
 
-class _DivergedError(Exception):
-    """The loss of the run is no longer finite."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the loss was not finite at step {step}")
-        self.step = step
+class _AllDivergedError(Exception):
+    """No replica's loss is finite any more."""
 
 
 @dataclass
@@ -92,16 +98,24 @@ def label(spec: RunSpec) -> str:
     return f"fresh reference of {text}" if spec == spec.reference() else f"from fresh: {text}"
 
 
+def group_label(specs: Sequence[RunSpec]) -> str:
+    """Return what people call runs that are trained together."""
+    if len(specs) == 1:
+        return label(specs[0])
+    return f"{label(specs[0])} and {len(specs) - 1} more"
+
+
 class Run:
-    """One run of one spec in a results folder.
+    """The runs of one spec, or of several that are replicas of one program, in a results folder.
 
     Args:
-        spec: What to run.
+        specs: What to run; several differ in nothing but seed, learning rate and swept fields of their methods.
         results: Results folder.
         data: The data set of the scenario, loaded.
         device: Where to train.
         reporter: Is told how it goes.
         checkpoint_s: Seconds between checkpoints.
+        compiling: Whether to compile programs of enough steps; otherwise they run as they are.
 
     Raises:
         DataError: If the data set cannot feed the scenario.
@@ -109,33 +123,42 @@ class Run:
 
     def __init__(
         self,
-        spec: RunSpec,
+        specs: Sequence[RunSpec],
         *,
         results: Path,
         data: object,
         device: torch.device,
         reporter: Reporter | None = None,
         checkpoint_s: float = 10.0,
+        compiling: bool = True,
     ) -> None:
-        self.spec = spec
+        self.specs = tuple(specs)
+        self.spec = spec = specs[0]
         self.results = results
         self.device = device
         self.reporter = reporter or Quiet()
         self.checkpoint_s = checkpoint_s
+        self.compiling = compiling
         scenario, architecture = spec.scenario.build(), spec.architecture.build()
-        methods = [method.build() for method in spec.methods]
         metrics = [metric.build() for metric in spec.metrics]
         assert isinstance(scenario, Scenario)
         assert isinstance(architecture, Architecture)
         self.scenario = scenario
         self.architecture = architecture
-        self.methods = [m for m in methods if isinstance(m, Perturbation)]
+        self.methods = [stacked_method(each) for each in zip(*map(_methods, specs), strict=True)]
         self.metrics = [(s.label(), m) for s, m in zip(spec.metrics, metrics, strict=True) if isinstance(m, Metric)]
-        self.stream: Stream = scenario.stream(spec.seed, data=data, device=device)
-        self.places = list(scenario.late_tasks if spec.kind == "fresh" else range(scenario.tasks))
+        #: Replicas of one seed see one stream.
+        self.streams: dict[int, Stream] = {
+            seed: scenario.stream(seed, data=data, device=device) for seed in dict.fromkeys(s.seed for s in specs)
+        }
+        self.stream = self.streams[spec.seed]
+        self.places = places(scenario, spec)
+        self.switch = switch_step(scenario, spec)
         self.progress = _Progress()
-        self.measurements = Measurements()
-        self._partial = results / ".partial" / spec.run_id
+        self.measurements = [Measurements() for _ in specs]
+        self.diverged_at: list[int | None] = [None] * len(specs)
+        self._program: Program | None = None
+        self._partial = results / ".partial" / group_id(specs)
         self._checkpoint = self._partial / "checkpoint.safetensors"
         self._log = self._partial / "log.txt"
         self._began = self._saved = time.perf_counter()
@@ -144,11 +167,11 @@ class Run:
 
     # -- the whole run
 
-    def execute(self) -> tuple[Outcome, Path]:
-        """Run to the end, resuming from a checkpoint if there is one, and publish the record.
+    def execute(self) -> list[tuple[Outcome, Path]]:
+        """Run to the end, resuming from a checkpoint if there is one, and publish the records.
 
         Returns:
-            How the run ended and the directory of its record.
+            How each run ended and the directory of its record.
 
         Raises:
             ResultsError: If the results folder cannot be written to or its checkpoint is damaged.
@@ -161,43 +184,68 @@ class Run:
             raise _unwritable(self.results, error) from error
         self._began = self._saved = time.perf_counter()
         with _interrupts_put_off() as self._interrupts:
-            outcome, path = self._to_record()
-        self.reporter.finished(label(self.spec), outcome, path)
-        return outcome, path
+            ended = self._to_records()
+        counts = Counter(outcome for outcome, _ in ended)
+        one = len(ended) == 1
+        status = ended[0][0] if len(counts) == 1 else ", ".join(f"{count} {each}" for each, count in counts.items())
+        self.reporter.finished(group_label(self.specs), status, ended[0][1] if one else ended[0][1].parent)
+        return ended
 
-    def _to_record(self) -> tuple[Outcome, Path]:
+    def _to_records(self) -> list[tuple[Outcome, Path]]:
         try:
-            outcome, failure, diverged_at = self._outcome()
+            outcome, failure = self._outcome()
         except LopbenchError:
             if not self._checkpoint.exists():
                 shutil.rmtree(self._partial, ignore_errors=True)
             raise
         self._write_log(outcome + (f": {failure}" if failure else ""))
+        if len(self.specs) > 1 and outcome == "completed":
+            self._save()  # killed between two records, it has only to write the rest
+        ended = [self._publish(replica, outcome, failure) for replica in range(len(self.specs))]
+        shutil.rmtree(self._partial, ignore_errors=True)  # the records are out: what stays behind is only untidy
+        return ended
+
+    def _publish(self, replica: int, outcome: Outcome, failure: str | None) -> tuple[Outcome, Path]:
+        """Write the record of one replica, unless it is there."""
+        spec, count, diverged_at = self.specs[replica], len(self.specs), self.diverged_at[replica]
+        if diverged_at is not None and outcome != "failed":
+            outcome, failure = "diverged", _not_finite(diverged_at)
+        path = record_path(self.results, spec)
+        if path.exists():
+            return outcome, path
+        state_bytes = self.learner.state_bytes() if hasattr(self, "learner") else 0
         path = write_record(
             self.results,
-            self.spec.to_json(),
-            self.spec.run_id,
-            environment.describe(self.device),
+            spec.to_json(),
+            spec.run_id,
+            environment.describe(self.device) | {"replicas": count, "steps": self._how},
             {
                 "status": outcome,
                 "error": failure,
-                "wall_time_s": self._wall_time_s(),
-                "train_time_s": self.progress.train_time_s,
+                # Its share of what the replicas took together.
+                "wall_time_s": self._wall_time_s() / count,
+                "train_time_s": self.progress.train_time_s / count,
                 "steps": self.progress.place * self.scenario.steps_per_task + self.progress.step,
                 "peak_bytes": environment.peak_bytes(self.device),
-                "state_bytes": self.learner.state_bytes() if hasattr(self, "learner") else 0,
+                "state_bytes": state_bytes // count,
                 "started_utc": self.progress.started_utc,
                 "sessions": self.progress.sessions,
                 "diverged_at": diverged_at,
             },
-            self.measurements,
+            self.measurements[replica],
             self._log,
         )
-        shutil.rmtree(self._partial, ignore_errors=True)  # the record is out: what stays behind is only untidy
         return outcome, path
 
-    def _outcome(self) -> tuple[Outcome, str | None, int | None]:
-        """Train to the end; returns how that went, what failed, and the step at which the loss stopped being finite.
+    @property
+    def _how(self) -> str:
+        """How steps were taken: it can change the last digits."""
+        if self._program is None:
+            return "one by one"
+        return "program" if self._program.compile_s is None else "compiled program"
+
+    def _outcome(self) -> tuple[Outcome, str | None]:
+        """Train to the end; returns how that went and what failed. Single replicas may have diverged.
 
         Raises:
             LopbenchError: If the fault is not the run's: there will be no record, and a checkpoint stays.
@@ -208,20 +256,21 @@ class Run:
             with environment.numerics(self.spec.numerics, self.device):
                 self._start()
                 self._train()
-        except _DivergedError as error:
-            return "diverged", str(error), error.step
+        except _AllDivergedError:
+            return "diverged", _not_finite(max(step for step in self.diverged_at if step is not None))
         except LopbenchError:
             raise
         except (MemoryError, torch.OutOfMemoryError) as error:
             # Says nothing about the method, and may end well elsewhere: no record, which would be for good.
+            reason = str(error).partition(". ")[0]
             raise UnsupportedError(
-                f"{label(self.spec)} does not fit into the memory of {self.device} ({str(error).partition('. ')[0]}); "
-                "make room, or choose another device or a smaller network."
+                f"{group_label(self.specs)} does not fit into the memory of {self.device} ({reason}); make room, "
+                "or choose another device or a smaller network."
             ) from error
         except Exception as error:
             self._write_log(_without_folders(traceback.format_exc()))
-            return "failed", f"{type(error).__name__}: {error}", None
-        return "completed", None, None
+            return "failed", f"{type(error).__name__}: {error}"
+        return "completed", None
 
     def _start(self) -> None:
         """Make the learner, and bring it to where the checkpoint left it if there is one."""
@@ -233,19 +282,22 @@ class Run:
         self._earlier_s = progress.wall_time_s
         progress.sessions += 1
         progress.started_utc = progress.started_utc or _now()
-        self._write_log(f"session {progress.sessions} starts at task {self._task_index}, step {progress.step}")
+        self._write_log(f"session {progress.sessions} starts at task {self._place.task}, step {progress.step}")
+        with self._fitting():
+            if checkpoint is not None:
+                self.diverged_at = list(checkpoint[1]["diverged_at"])
         self.learner = self._new_learner()
         with self._fitting():
             if checkpoint is not None:
                 self._restore(checkpoint[0])
-        done = progress.place * steps + progress.step
-        self.reporter.started(label(self.spec), len(self.places) * steps, done)
+        done, runs = progress.place * steps + progress.step, len(self.specs)
+        self.reporter.started(group_label(self.specs), len(self.places) * steps * runs, done * runs, runs)
 
     def _wall_time_s(self) -> float:
         return self._earlier_s + time.perf_counter() - self._began
 
     @property
-    def _task_index(self) -> int:
+    def _place(self) -> Place:
         return self.places[min(self.progress.place, len(self.places) - 1)]
 
     def _write_log(self, message: str) -> None:
@@ -255,79 +307,103 @@ class Run:
         except OSError as error:
             raise _unwritable(self.results, error) from error
 
-    def _new_learner(self) -> StackLearner:
-        """Return a learner as it is before the task that the run has come to."""
-        fresh = self.spec.kind == "fresh"
-        return StackLearner(
+    def _new_learner(self, *, traced: bool = True) -> StackLearner:
+        """Return a learner as it is before the task that the run has come to.
+
+        Args:
+            traced: Whether to have its steps taken by a program, where that is possible.
+        """
+        chunked = traced and hasattr(self.stream.task(0).batches(), "take")
+        learner = StackLearner(
             build=lambda generator: self.architecture.build(
                 self.stream.input_shape, self.stream.outputs, generator=generator
             ),
-            seeds=[self.spec.seed],
+            seeds=[spec.seed for spec in self.specs],
             methods=self.methods,
             optimizer=self.spec.optimizer,
+            rates=[spec.optimizer.lr for spec in self.specs],
             reference_optimizer=self.spec.reference_optimizer,
             input_shape=self.stream.input_shape,
             outputs=self.stream.outputs,
             layers=self.architecture.layers,
             device=self.device,
             dtype=torch.float64 if self.spec.numerics.dtype == "float64" else torch.float32,
-            init_index=self._task_index if fresh else 0,
+            init_index=self._place.origin,
+            traced=chunked,
+            waiting=self._step_of(self._place.origin if self.spec.kind == "fresh" else 0) < self.switch,
         )
+        if chunked and learner.untraceable():
+            return self._new_learner(traced=False)
+        return learner
+
+    def _step_of(self, task: int) -> int:
+        return task * self.scenario.steps_per_task
 
     # -- training
 
     def _train(self) -> None:
-        steps = self.scenario.steps_per_task
-        for place in range(self.progress.place, len(self.places)):
-            index = self.places[place]
+        for place in self.places[self.progress.place :]:
             if self.progress.step == 0:
-                self._begin_task(place, index)
-            self._train_task(index)
-            self._end_task(index, (index + 1) * steps)
-            self.progress.place, self.progress.step = place + 1, 0
+                self._begin_task(place)
+            self._train_task(place)
+            self._end_task(place)
+            self.progress.place, self.progress.step = self.progress.place + 1, 0
 
-    def _begin_task(self, place: int, index: int) -> None:
-        if self.spec.kind == "fresh" and place:
+    def _begin_task(self, place: Place) -> None:
+        if place.new and self.progress.place:
             self.learner = self._new_learner()
-        self.task = self.stream.task(index)
+        self._turn_to(place.task)
         self.learner.begin_task(
-            index,
-            first=place == 0 or self.spec.kind == "fresh",
+            place.task,
+            first=place.new,
             reset_optimizer=self.scenario.optimizer_policy == "reset",
             zero_head=self.scenario.head_policy == "zero",
         )
-        self.batches = self.task.batches()
-        self.losses, self.scores = self._empty_curves()
-        self._diagnose(index, index * self.scenario.steps_per_task)
+        shape = (self.scenario.steps_per_task, len(self.specs))
+        self.losses = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        self.scores = torch.zeros_like(self.losses)
+        if self.switch == self._step_of(place.task):
+            self._turn_on()
+        if place.measured:
+            self._diagnose(place.task, self._step_of(place.task))
 
-    def _empty_curves(self) -> tuple[Tensor, Tensor]:
-        shape = (self.scenario.steps_per_task, 1)
-        losses = torch.zeros(shape, dtype=torch.float64, device=self.device)
-        return losses, torch.zeros_like(losses)
+    def _turn_to(self, index: int) -> None:
+        """Take up the streams of task ``index``."""
+        by_seed = {seed: stream.task(index) for seed, stream in self.streams.items()}
+        self.batches = {seed: task.batches() for seed, task in by_seed.items()}
+        self.tasks: list[Task] = [by_seed[spec.seed] for spec in self.specs]
 
-    def _train_task(self, index: int) -> None:
-        steps, every = self.scenario.steps_per_task, self.scenario.probe_every
-        learner, batches, tasks = self.learner, self.batches, [self.task]
+    def _turn_on(self) -> None:
+        """Let the methods act from now on, if they have waited."""
+        if self.spec.kind == "continual" and self.switch:
+            self.learner.turn_on()
+            self._program = None
+            self._write_log(f"{self.spec.method_label}: on")
+
+    def _train_task(self, place: Place) -> None:
+        first, steps, every = self._step_of(place.task), self.scenario.steps_per_task, self.scenario.probe_every
         losses, scores = self.losses, self.scores
         looked, reported = time.perf_counter(), self.progress.step
         while self.progress.step < steps:
             step = self.progress.step
-            loss, score = learner.step([next(batches)], tasks)
-            losses[step], scores[step] = loss, score
-            self.progress.step = step = step + 1
-            diagnose = every and step % every == 0 and step < steps
+            stops = [steps, *([step + every - step % every] if every else []), self.switch - first]
+            count = min(stop for stop in stops if stop > step) - step
+            loss, score = self._advance(count)
+            self.progress.step = stop = step + len(loss)
+            losses[step:stop], scores[step:stop] = loss, score
+            if stop < steps and first + stop == self.switch:
+                self._turn_on()
+            diagnose = place.measured and every and stop % every == 0 and stop < steps
             now = time.perf_counter()
-            if now - looked > LOOK_S or step == steps or diagnose:
-                finite = losses[:step].isfinite().all(dim=1)
-                diverged = not bool(finite.all())
+            if now - looked > LOOK_S or stop == steps or diagnose:
+                self._check(losses[:stop], first)
                 now = time.perf_counter()  # the check has waited for the device
                 self.progress.train_time_s += now - looked
-                if diverged:
-                    raise _DivergedError(index * steps + int((~finite).nonzero()[0]))
-                self.reporter.advanced(step - reported, index, self.scenario.tasks, float(scores[:step].mean()))
-                reported = step
+                mean = float(scores[:stop].nanmean())
+                self.reporter.advanced((stop - reported) * len(self.specs), place.task, self.scenario.tasks, mean)
+                reported = stop
                 if diagnose:
-                    self._diagnose(index, index * steps + step)
+                    self._diagnose(place.task, first + stop)
                 if now - self._saved > self.checkpoint_s:
                     self._save()
                 looked = time.perf_counter()
@@ -335,37 +411,93 @@ class Run:
                 self._save()
                 raise KeyboardInterrupt
 
-    def _end_task(self, index: int, step: int) -> None:
-        add = self.measurements.add
-        add(step, index, "chance", self.task.chance)
-        add(step, index, "online_accuracy", float(self.scores.mean()))
-        add(step, index, "online_loss", float(self.losses.mean()))
-        for name, value in self.learner.evaluate(0, self.task).items():
-            add(step, index, name, value)
+    def _advance(self, count: int) -> tuple[Tensor, Tensor]:
+        """Take up to ``count`` steps; returns loss and score of each, ``(steps, R)``."""
+        if not self.learner.traced:
+            batches = {seed: next(stream) for seed, stream in self.batches.items()}
+            loss, score = self.learner.step([batches[spec.seed] for spec in self.specs], self.tasks)
+            return loss.unsqueeze(0), score.unsqueeze(0)
+        per_call = unroll(self.scenario, self.spec)
+        steps = min(count, max(1, BLOCK_SAMPLES // len(self.specs) // per_call) * per_call, BLOCK_STEPS)
+        chunks = {seed: cast(ChunkedBatches, stream).take(steps) for seed, stream in self.batches.items()}
+        inputs, targets = (
+            torch.stack([chunks[spec.seed][part] for spec in self.specs], dim=1) for part in (0, 1)
+        )  # (steps, R, N, ...)
+        if self._program is None:
+            self._program = self._new_program((inputs[0], targets[0]), per_call)
+        return self._program.advance(self.learner, inputs, targets)
+
+    def _new_program(self, batch: tuple[Tensor, Tensor], per_call: int) -> Program:
+        steps = len(self.places) * self.scenario.steps_per_task
+        compiled = self.compiling and steps >= COMPILE_STEPS
+        if compiled:
+            self.reporter.note(f"{group_label(self.specs)}: compiling, up to a minute where it was not done before")
+        program = Program(self.learner, self.tasks[0], batch, unroll=per_call, compiled=compiled)
+        if program.compile_s:
+            self.reporter.note(f"compiled in {program.compile_s:.0f} s")
+        elif program.compile_error:
+            self.reporter.note(f"no compiled program here, and so slower: {program.compile_error}")
+        self._write_log(f"a program of {per_call} steps a call, {'not ' if program.compile_s is None else ''}compiled")
+        return program
+
+    def _check(self, losses: Tensor, first: int) -> None:
+        """Note which replicas have diverged; ``losses`` are those of the task so far, ``first`` is its first step."""
+        finite = losses.isfinite()
+        if bool(finite.all()):
+            return
+        for replica in (~finite.all(dim=0)).nonzero().flatten().tolist():
+            if self.diverged_at[replica] is None:
+                self.diverged_at[replica] = first + int((~finite[:, replica]).nonzero()[0])
+        if None not in self.diverged_at:
+            raise _AllDivergedError
+
+    @property
+    def _sound(self) -> list[int]:
+        """The replicas that are still measured."""
+        return [replica for replica, step in enumerate(self.diverged_at) if step is None]
+
+    def _end_task(self, place: Place) -> None:
+        if not place.measured:
+            return
+        step, index, kind = self._step_of(place.task + 1), place.task, self.scenario.score
+        scores, losses = self.scores.mean(dim=0).tolist(), self.losses.mean(dim=0).tolist()
+        for replica in self._sound:
+            add, task = self.measurements[replica].add, self.tasks[replica]
+            add(step, index, "chance", task.chance)
+            add(step, index, f"online_{kind}", scores[replica])
+            add(step, index, "online_loss", losses[replica])
+            for name, value in self.learner.evaluate(replica, task).items():
+                add(step, index, name.replace("score", kind), value)
         self._diagnose(index, step)
-        self._write_log(f"task {index}: online accuracy {float(self.scores.mean()):.4f}")
+        mean = float(self.scores.nanmean())
+        self._write_log(f"task {index}: online {kind} {mean:.4f}")
 
     def _diagnose(self, index: int, step: int) -> None:
         if not self.metrics:
             return
-        probe = self.learner.probe(0, self.task)
-        for name, metric in self.metrics:
-            if metric.scope == "network":
-                self.measurements.add(step, index, name, metric.compute(probe))
-            else:
-                for layer in probe.layers:
-                    self.measurements.add(step, index, name, metric.compute(layer), layer.name)
+        for replica in self._sound:
+            probe = self.learner.probe(replica, self.tasks[replica])
+            add = self.measurements[replica].add
+            for name, metric in self.metrics:
+                if metric.scope == "network":
+                    add(step, index, name, metric.compute(probe))
+                else:
+                    for layer in probe.layers:
+                        add(step, index, name, metric.compute(layer), layer.name)
 
     # -- checkpoints
 
     def _save(self) -> None:
         self.progress.wall_time_s = self._wall_time_s()
         tensors = {f"learner/{name}": value for name, value in self.learner.state_dict().items()}
-        tensors.update({f"batches/{name}": value for name, value in self.batches.state_dict().items()})
+        for seed, batches in self.batches.items():
+            tensors.update({f"batches/{seed}/{name}": value for name, value in batches.state_dict().items()})
         tensors.update(losses=self.losses, scores=self.scores)
-        arrays = self.measurements.to_arrays()
-        tensors.update({f"measurements/{name}": torch.from_numpy(column) for name, column in arrays.items()})
-        save_checkpoint(self._checkpoint, tensors, {"progress": vars(self.progress)})
+        for replica, measurements in enumerate(self.measurements):
+            arrays = measurements.to_arrays()
+            tensors.update({f"measurements/{replica}/{k}": torch.from_numpy(v) for k, v in arrays.items()})
+        header = {"progress": vars(self.progress), "diverged_at": self.diverged_at}
+        save_checkpoint(self._checkpoint, tensors, header)
         self._saved = time.perf_counter()
 
     @contextmanager
@@ -380,15 +512,18 @@ class Run:
             ) from error
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        index = self._task_index
-        self.task = self.stream.task(index)
-        self.learner.begin_task(index, first=True, reset_optimizer=False, zero_head=False)
+        place = self._place
+        if self.spec.kind == "continual" and 0 < self.switch <= self._step_of(place.task) + self.progress.step:
+            self.learner.turn_on()
+        self._turn_to(place.task)
+        self.learner.begin_task(place.task, first=True, reset_optimizer=False, zero_head=False)
         self.learner.load_state_dict(_part(tensors, "learner"))
-        self.batches = self.task.batches()
-        self.batches.load_state_dict(_part(tensors, "batches"))
+        for seed, batches in self.batches.items():
+            batches.load_state_dict(_part(tensors, f"batches/{seed}"))
         self.losses, self.scores = tensors["losses"].to(self.device), tensors["scores"].to(self.device)
-        arrays = {name: value.numpy() for name, value in _part(tensors, "measurements").items()}
-        self.measurements = Measurements.from_arrays(arrays)
+        for replica in range(len(self.specs)):
+            arrays = {name: value.numpy() for name, value in _part(tensors, f"measurements/{replica}").items()}
+            self.measurements[replica] = Measurements.from_arrays(arrays)
 
 
 @contextmanager
@@ -426,9 +561,9 @@ def seconds_per_step(spec: RunSpec, *, data: object, device: torch.device, limit
         UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
         DataError: If the data set cannot feed the scenario.
     """
-    run = Run(spec, results=Path(), data=data, device=device)
+    run = Run([spec], results=Path(), data=data, device=device)
     with environment.numerics(spec.numerics, device):
-        learner, task = run._new_learner(), run.stream.task(0)
+        learner, task = run._new_learner(traced=False), run.stream.task(0)
         batches = task.batches()
         learner.step([next(batches)], [task])[0].tolist()  # reading the loss waits for the device
         began, steps = time.perf_counter(), 0
@@ -436,6 +571,10 @@ def seconds_per_step(spec: RunSpec, *, data: object, device: torch.device, limit
             learner.step([next(batches)], [task])[0].tolist()
             steps += 1
         return (time.perf_counter() - began) / steps
+
+
+def _not_finite(step: int) -> str:
+    return f"the loss was not finite at step {step}"
 
 
 def _without_folders(trace: str) -> str:
@@ -459,6 +598,49 @@ def _unwritable(results: Path, error: OSError) -> ResultsError:
 def _part(tensors: Mapping[str, Tensor], section: str) -> dict[str, Tensor]:
     prefix = section + "/"
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def group_id(specs: Sequence[RunSpec]) -> str:
+    """Return what names runs that are trained together: the run id of a single one."""
+    ids = sorted(spec.run_id for spec in specs)
+    return ids[0] if len(ids) == 1 else digest(ids, 16)
+
+
+def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> list[list[RunSpec]]:
+    """Return ``specs`` in groups that one program can train, in the order of their first members.
+
+    Replicas of a program agree in everything but seed, learning rate and the swept fields of their methods, and stream
+    their batches in chunks. What no program can train is a group of its own.
+    """
+    found: dict[object, list[RunSpec]] = {}
+    together: dict[object, bool] = {}
+    for spec in specs:
+        key: object = _shape(spec)
+        if key not in together:
+            together[key] = _can_be_traced(spec, data=data, device=device)
+        found.setdefault(key if together[key] else spec.run_id, []).append(spec)
+    return list(found.values())
+
+
+def _shape(spec: RunSpec) -> str:
+    """Return what replicas of a program must have in common."""
+    value = spec.to_json()
+    del value["seed"], value["optimizer"]["fields"]["lr"]
+    for part, method in zip(value["methods"], _methods(spec), strict=True):
+        part["fields"] = {k: v for k, v in part["fields"].items() if k not in method.swept}
+        part["active"] = method.active
+    return canonical_json(value)
+
+
+def _can_be_traced(spec: RunSpec, *, data: object, device: torch.device) -> bool:
+    try:
+        return Run([spec], results=Path(), data=data, device=device)._new_learner().traced
+    except Exception:  # what is wrong with a spec is told when its turn comes
+        return False
+
+
+def _methods(spec: RunSpec) -> list[Perturbation]:
+    return [method for method in (each.build() for each in spec.methods) if isinstance(method, Perturbation)]
 
 
 @contextmanager
@@ -526,20 +708,33 @@ def execute(
     reporter = reporter or Quiet()
     refused: list[tuple[RunSpec, str]] = []
     learners = [spec for spec in specs if spec.kind == "continual"]
-    for spec in specs:
-        users = [run for run in learners if spec in (run.reference(), run.own_reference())]
-        if users and all(run in [other for other, _ in refused] for run in users):
-            continue
-        with claimed(results, spec, reporter) as free:
-            if not free:
+    for group in groups(specs, data=data, device=device):
+        bad = [spec for spec, _ in refused]
+        wanted = [spec for spec in group if not _only_for(spec, learners, bad)]
+        with ExitStack() as stack:
+            # In one order everywhere, so that two processes never wait for each other.
+            free = {s.run_id: stack.enter_context(claimed(results, s, reporter)) for s in sorted(wanted, key=_run_id)}
+            if not any(free.values()):
                 continue
+            members = wanted
+            if not (results / ".partial" / group_id(members)).exists():
+                members = [spec for spec in wanted if free[spec.run_id]]
+            run = partial(Run, results=results, data=data, device=device, reporter=reporter, checkpoint_s=checkpoint_s)
             try:
-                Run(
-                    spec, results=results, data=data, device=device, reporter=reporter, checkpoint_s=checkpoint_s
-                ).execute()
+                run(members).execute()
             except ResultsError:
                 raise
             except LopbenchError as error:
-                refused.append((spec, str(error)))
-                reporter.note(f"{label(spec)}: {error}")
+                refused += [(spec, str(error)) for spec in members]
+                reporter.note(f"{group_label(members)}: {error}")
     return refused
+
+
+def _run_id(spec: RunSpec) -> str:
+    return spec.run_id
+
+
+def _only_for(spec: RunSpec, learners: Sequence[RunSpec], refused: Sequence[RunSpec]) -> bool:
+    """Return whether ``spec`` is a fresh reference that only runs which could not be done would have used."""
+    users = [run for run in learners if spec in (run.reference(), run.own_reference())]
+    return bool(users) and all(run in refused for run in users)

@@ -16,6 +16,8 @@ from lopbench.core.manager import plugins
 from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec, parse_methods, parse_scenario
 from lopbench.data import ImageSet, Progress, load_images
 from lopbench.results.record import record_path
+from lopbench.runner.schedule import places
+from lopbench.runner.sweep import crossed
 
 if TYPE_CHECKING:
     from lopbench.runner.run import Reporter
@@ -63,6 +65,8 @@ def plan(
     architecture: str | None = None,
     seeds: Iterable[int] = (0,),
     optimizers: Iterable[str | None] = (None,),
+    sweeps: Iterable[str] = (),
+    start: float = 0.0,
     profile: str | None = None,
     metrics: Iterable[str] | None = None,
     data: str = "auto",
@@ -79,6 +83,9 @@ def plan(
         architecture: Architecture spec; None for the scenario's own.
         seeds: Seeds, at least 0.
         optimizers: Optimizer specs; None for the protocol's own.
+        sweeps: Numeric hyperparameters with the values to run, as in ``lr=0.01,0.001`` for the optimizers and
+            ``cbp.replacement_rate=1e-5,1e-4`` for the methods that have this part; several are crossed.
+        start: Fraction of the stream after which the methods turn on, in [0, 1].
         profile: Profile of the scenario; None for its default.
         metrics: Metric specs; None for the default diagnostics.
         data: "auto", the scenario's data set where it is found and else procedural images; the name of that data set,
@@ -98,10 +105,12 @@ def plan(
     assert isinstance(built, Scenario)
     architecture_spec = ComponentSpec.parse("architectures", architecture or built.default_architecture)
     reference = OptimizerSpec.parse(built.reference_optimizer(architecture_spec.name))
-    parsed_methods = _unique(parse_methods(text) for text in methods)
-    parsed_optimizers = _unique(
-        OptimizerSpec.parse(text or built.optimizer(architecture_spec.name)) for text in optimizers
+    swept_methods, swept_optimizers = crossed(
+        [parse_methods(text) for text in methods],
+        [OptimizerSpec.parse(text or built.optimizer(architecture_spec.name)) for text in optimizers],
+        sweeps,
     )
+    parsed_methods, parsed_optimizers = _unique(swept_methods), _unique(swept_optimizers)
     chosen_metrics = _metrics(metrics)
     seeds = _unique(seeds)
     if any(seed < 0 for seed in seeds):
@@ -109,7 +118,7 @@ def plan(
     if not (parsed_methods and seeds and parsed_optimizers):
         raise UsageError("nothing to run: give at least one method, one seed and one optimizer")
     for methods_spec in parsed_methods:
-        _check_methods(methods_spec)
+        _check_methods(methods_spec, built, start)
     device = _device(device)
     streamed = built.data
     images = None if streamed is None else load_images(data, wanted=streamed, data_dir=data_dir, progress=progress)
@@ -124,6 +133,7 @@ def plan(
             metrics=chosen_metrics,
             data=None if images is None else {"name": images.name, "content_hash": images.content_hash},
             core=version("lopbench"),
+            start=start if method else 0.0,
         )
         for optimizer in parsed_optimizers
         for seed in seeds
@@ -132,12 +142,11 @@ def plan(
     # A seed's references follow its runs: the number asked for comes first, and several methods share one reference.
     wanted = _unique(run for spec in specs for run in (spec, spec.reference(), spec.own_reference()))
     pending = tuple(spec for spec in wanted if not record_path(results, spec).exists())
-    late, every = len(built.late_tasks) * built.steps_per_task, built.tasks * built.steps_per_task
     return Study(
         results=results,
         specs=specs,
         pending=pending,
-        steps=tuple(late if spec.kind == "fresh" else every for spec in pending),
+        steps=tuple(len(places(built, spec)) * built.steps_per_task for spec in pending),
         finished=len(wanted) - len(pending),
         images=images,
         device=device,
@@ -224,8 +233,8 @@ def _metrics(texts: Iterable[str] | None) -> tuple[ComponentSpec, ...]:
     return tuple(chosen)
 
 
-def _check_methods(specs: Sequence[ComponentSpec]) -> None:
-    """Refuse a method that acts at boundaries without having declared them."""
+def _check_methods(specs: Sequence[ComponentSpec], scenario: Scenario, start: float) -> None:
+    """Refuse methods that act at boundaries undeclared, need some where there are none, or cannot start later."""
     for spec in specs:
         method = spec.build()
         assert isinstance(method, Perturbation)
@@ -233,6 +242,16 @@ def _check_methods(specs: Sequence[ComponentSpec]) -> None:
         if acts and not method.uses_boundaries:
             raise UsageError(
                 f"method {spec.name!r} acts at task boundaries but does not declare uses_boundaries = True"
+            )
+        if method.uses_boundaries and not scenario.boundaries:
+            raise UsageError(
+                f"method {spec.name!r} acts at task boundaries, and {scenario.name} is a stream without any; choose "
+                "one that acts at steps"
+            )
+        if start and type(method).configure is not Perturbation.configure:
+            raise UsageError(
+                f"method {spec.name!r} is built into the network and cannot turn on in the middle of a stream; leave "
+                "out --from"
             )
 
 

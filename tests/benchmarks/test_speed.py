@@ -266,7 +266,7 @@ def test_short_run(images: ImageSet, tmp_path: Path, compare: Any, report: Any) 
         )
         folder = next(folders)
         for each in (spec, spec.reference(), spec.own_reference()):
-            status, _ = Run(each, results=folder, data=images, device=CPU).execute()
+            status, _ = Run([each], results=folder, data=images, device=CPU).execute()[0]
             assert status == "completed"
 
     found = compare(run, lambda: bare.steps(batches, 1500), rounds=2, warmup=0)

@@ -546,7 +546,7 @@ def test_evaluation_is_the_mean_over_samples_in_evaluation_mode() -> None:
     module = copy.deepcopy(learner.module).eval()
     right = torch.cat([module(inputs).argmax(1) == targets for inputs, targets in task.held_out()])
     assert len(right) == 13
-    assert found == {"heldout_accuracy": right.double().mean().item(), "heldout_wrong": (~right).double().mean().item()}
+    assert found == {"heldout_score": right.double().mean().item(), "heldout_wrong": (~right).double().mean().item()}
     assert equal(learner.state_dict(), before)
     assert all(each.training for each in learner.module.modules())
 
@@ -565,7 +565,7 @@ def test_evaluation_and_probe_use_the_parameters_that_a_method_names() -> None:
     assert probe.outputs is not None
     assert not probe.outputs.any()
     targets = torch.cat([targets for _, targets in ToyTask(0).held_out()])
-    assert learner.evaluate(0, ToyTask(0))["heldout_accuracy"] == (targets == 0).double().mean().item()
+    assert learner.evaluate(0, ToyTask(0))["heldout_score"] == (targets == 0).double().mean().item()
     assert equal(learner.parameters, before)
 
 

@@ -138,7 +138,7 @@ if __name__ == "__main__":
     # What a study imports late is imported here, once for all processes.
     warm = make_study("nowhere", methods=WARM)
     for spec in warm.pending:
-        run.Run(spec, results=warm.results, data=warm.images, device=torch.device("cpu"))._new_learner().units  # noqa: B018
+        run.Run([spec], results=warm.results, data=warm.images, device=torch.device("cpu"))._new_learner().units  # noqa: B018
     import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 

@@ -140,7 +140,7 @@ def test_method_that_acts_at_boundaries_must_declare_it(make_study, monkeypatch)
     monkeypatch.setitem(plugins().registry._entries["methods"], "spy", entry)
     with pytest.raises(UsageError, match="'spy' acts at task boundaries but does not declare uses_boundaries = True"):
         make_study(methods=["none", "l2+spy"])
-    monkeypatch.setattr(study, "_check_methods", lambda specs: None)
+    monkeypatch.setattr(study, "_check_methods", lambda *arguments: None)
     planned = make_study(scenario=SCENARIO, methods=["spy"])
     study.execute(planned)  # and is never told of one
     (row,) = leaderboard(planned.results).to_dict("records")
