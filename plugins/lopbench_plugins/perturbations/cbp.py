@@ -226,7 +226,8 @@ class ContinualBackprop(Perturbation):
         utility, means = self._ranking(state)
         sizes = [group.size for group in groups]
         mature = torch.stack([(part > self.maturity).sum(dim=1) for part in state["age"].split(sizes, dim=1)], dim=1)
-        expected = mature * per_replica(self.replacement_rate, state["share"])  # (R, groups)
+        # In double precision, as `count` has it: sums of shares such as 0.01 reach a whole unit at the same step.
+        expected = mature.to(state["share"]) * per_replica(self.replacement_rate, state["share"])  # (R, groups)
         if self.accumulate:
             state["share"] += expected
             counts = state["share"].floor()

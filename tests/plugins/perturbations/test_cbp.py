@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.spec import OptimizerSpec
 from lopbench.learner.fresh import FreshPool
 from lopbench.learner.learner import MethodState, StackLearner
+from lopbench.learner.program import Program
 from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -34,86 +35,121 @@ class Regression:
         return -(outputs - targets).square().mean(dim=1)
 
 
-@pytest.mark.parametrize(("replicas", "steps"), [(1, 2000), (3, 500)])
-@pytest.mark.parametrize("case", ["cbp_sgd_contribution", "cbp_sgd_adaptable", "cbp_adam_contribution"])
-def test_recorded_run_of_the_authors_code_is_reproduced(case, replicas, steps, monkeypatch):
-    with np.load(GOLDEN / f"{case}.npz", allow_pickle=False) as archive:
-        golden = {key: torch.from_numpy(value) for key, value in archive.items() if key != "hyperparameters"}
-        recipe = json.loads(str(archive["hyperparameters"]))
-    method = ContinualBackprop(
-        replacement_rate=recipe["replacement_rate"],
-        decay=recipe["decay_rate"],
-        maturity=recipe["maturity_threshold"],
-        utility=recipe["utility"],
-        accumulate=recipe["accumulate"],
-    )
-    if recipe["optimizer"] == "sgd":
-        optimizer = OptimizerSpec(kind="sgd", lr=recipe["step_size"])
-    else:
-        optimizer = OptimizerSpec(kind="adam", lr=recipe["step_size"])
-    where = replicas // 2  # the recorded run; the others are different ones
+class Recorded:
+    """A recorded run of the authors' code, and a learner that starts where it did.
 
-    def build(generator):
-        hidden = nn.Linear(20, recipe["hidden"])
-        out = nn.Linear(recipe["hidden"], 1)
-        for parameter in (*hidden.parameters(), *out.parameters()):
-            nn.init.uniform_(parameter, -0.2, 0.2, generator=generator)
-        return nn.Sequential(hidden, ACTIVATIONS[recipe["activation"]](), out)
+    Args:
+        case: Name of the file.
+        replicas: Replicas of the learner; the one in the middle is the recorded one, the others are different ones.
+        traced: Whether a `Program` is to take the steps.
+    """
 
-    learner = StackLearner(
-        build=build,
-        seeds=range(replicas),
-        methods=[method],
-        optimizer=optimizer,
-        input_shape=(20,),
-        outputs=1,
-    )
-    names = {"w1": "0.weight", "b1": "0.bias", "w2": "2.weight", "b2": "2.bias"}
-    for short, name in names.items():
-        learner.parameters[name][where].copy_(golden[f"{short}_0"])
+    NAMES: ClassVar = {"w1": "0.weight", "b1": "0.bias", "w2": "2.weight", "b2": "2.bias"}
 
-    steps = min(steps, len(golden["x"]))
-    replaced = zip(golden["replaced_step"].tolist(), golden["replaced_unit"].tolist(), strict=True)
-    replaced = [(step, unit) for step, unit in replaced if step < steps]
-    step = 0
-    seen = []
+    def __init__(self, case, replicas, traced):
+        with np.load(GOLDEN / f"{case}.npz", allow_pickle=False) as archive:
+            self.golden = {key: torch.from_numpy(value) for key, value in archive.items() if key != "hyperparameters"}
+            recipe = json.loads(str(archive["hyperparameters"]))
+        self.decay = recipe["decay_rate"]
+        self.steps = len(self.golden["x"])
+        self.replaced = list(
+            zip(self.golden["replaced_step"].tolist(), self.golden["replaced_unit"].tolist(), strict=True)
+        )
+        self.due = dict(self.replaced)
+        assert len(self.due) == len(self.replaced)
+        self.where = replicas // 2
+        method = ContinualBackprop(
+            replacement_rate=recipe["replacement_rate"],
+            decay=self.decay,
+            maturity=recipe["maturity_threshold"],
+            utility=recipe["utility"],
+            accumulate=recipe["accumulate"],
+        )
 
-    def take(self, group, mask):
-        rows = torch.full((int(mask.sum()), 20), 0.1)
-        for i, (replica, unit) in enumerate(mask.nonzero().tolist()):
-            if replica == where:
-                seen.append((step, unit))
-                rows[i] = golden["replaced_weight"][replaced.index((step, unit))]
-        return rows, torch.ones(len(rows))
+        def build(generator):
+            hidden = nn.Linear(20, recipe["hidden"])
+            out = nn.Linear(recipe["hidden"], 1)
+            for parameter in (*hidden.parameters(), *out.parameters()):
+                nn.init.uniform_(parameter, -0.2, 0.2, generator=generator)
+            return nn.Sequential(hidden, ACTIVATIONS[recipe["activation"]](), out)
 
-    monkeypatch.setattr(FreshPool, "take", take)
-    tasks = [Regression()] * replicas
-    state = learner.states[0]
-    history = {"loss": [], "utility": [], "age": [], "mean_activation": []}
-    due = dict(replaced)
-    assert len(due) == len(replaced)
-    for step in range(steps):
-        if step in due:
-            # Dead units tie at utility zero, which topk settled arbitrarily. This is below the rounding of any other.
-            state["utility"][where, due[step]] -= 1e-12
-        batches = [(golden["x"][step] + (r != where), golden["y"][step]) for r in range(replicas)]
-        loss, _ = learner.step(batches, tasks)
-        history["loss"].append(loss[where].double())
+        self.learner = StackLearner(
+            build=build,
+            seeds=range(replicas),
+            methods=[method],
+            optimizer=OptimizerSpec(kind=recipe["optimizer"], lr=recipe["step_size"]),
+            input_shape=(20,),
+            outputs=1,
+            traced=traced,
+        )
+        for short, name in self.NAMES.items():
+            self.learner.parameters[name][self.where].copy_(self.golden[f"{short}_0"])
+        self.history = {"loss": [], "utility": [], "age": [], "mean_activation": []}
+
+    def rows(self, pool, group, replica, skip, count):
+        """Return fresh rows as the pool would: the recorded ones where there are any."""
+        rows = torch.full((count, 20), 0.1)
+        if replica == self.where:
+            start = int(pool.state_dict()[group.name][replica]) + skip
+            recorded = self.golden["replaced_weight"][start : start + count]
+            rows[: len(recorded)] = recorded
+        return rows, torch.ones(count)
+
+    def break_tie(self, step):
+        """Settle as recorded which of the dead units goes, all of utility zero; below the rounding of any other."""
+        if step in self.due:
+            self.learner.states[0]["utility"][self.where, self.due[step]] -= 1e-12
+
+    def batches(self, step):
+        """Return inputs ``(R, B, 20)`` and targets ``(R, B, 1)``."""
+        others = (torch.arange(self.learner.replicas) != self.where).view(-1, 1, 1)
+        return self.golden["x"][step] + others, self.golden["y"][step].expand(self.learner.replicas, -1, -1)
+
+    def note(self, loss):
+        """Keep loss ``(R,)`` and state after a step."""
+        self.history["loss"].append(loss[self.where].double())
         for name in ("utility", "age", "mean_activation"):
-            history[name].append(state[name][where].clone())
+            self.history[name].append(self.learner.states[0][name][self.where].clone())
 
-    assert seen == replaced
-    ours = {name: torch.stack(values) for name, values in history.items()}
-    recorded = {name: golden[name][:steps] for name in ours}
-    assert torch.equal(ours["age"], recorded["age"])
-    old = ours["age"] > 0  # the recorded utility of a replaced unit is the one for which it was chosen
-    ours["utility"] /= (1 - recipe["decay_rate"] ** ours["age"].double()).clamp(min=1e-3)
-    torch.testing.assert_close(ours["utility"][old], recorded["utility"][old], atol=1e-5, rtol=0)
-    torch.testing.assert_close(ours["mean_activation"], recorded["mean_activation"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(ours["loss"], recorded["loss"], atol=1e-5, rtol=1e-5)
-    if steps == len(golden["x"]):
-        for short, name in names.items():
-            torch.testing.assert_close(learner.parameters[name][where], golden[f"{short}_T"], atol=1e-5, rtol=0)
+    def compare(self):
+        ours = {name: torch.stack(values) for name, values in self.history.items()}
+        assert (ours["age"] == 0).nonzero().tolist() == [[*pair] for pair in self.replaced]
+        assert torch.equal(ours["age"], self.golden["age"])
+        old = ours["age"] > 0  # the recorded utility of a replaced unit is the one for which it was chosen
+        ours["utility"] /= (1 - self.decay ** ours["age"].double()).clamp(min=1e-3)
+        torch.testing.assert_close(ours["utility"][old], self.golden["utility"][old], atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours["mean_activation"], self.golden["mean_activation"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours["loss"], self.golden["loss"], atol=1e-5, rtol=1e-5)
+        for short, name in self.NAMES.items():
+            weight = self.learner.parameters[name][self.where]
+            torch.testing.assert_close(weight, self.golden[f"{short}_T"], atol=1e-5, rtol=0)
+
+
+CASES = ["cbp_sgd_contribution", "cbp_sgd_adaptable", "cbp_adam_contribution"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_recorded_run_of_the_authors_code_is_reproduced(case, monkeypatch):
+    recorded = Recorded(case, replicas=1, traced=False)
+    monkeypatch.setattr(FreshPool, "look_ahead", lambda *request: recorded.rows(*request))
+    for step in range(recorded.steps):
+        recorded.break_tie(step)
+        inputs, targets = recorded.batches(step)
+        recorded.note(recorded.learner.step([(inputs[0], targets[0])], [Regression()])[0])
+    recorded.compare()
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_recorded_run_of_the_authors_code_is_reproduced_in_a_program(case, replicas, monkeypatch):
+    recorded = Recorded(case, replicas, traced=True)
+    monkeypatch.setattr(FreshPool, "look_ahead", lambda *request: recorded.rows(*request))
+    program = Program(recorded.learner, Regression(), recorded.batches(0), unroll=1, compiled=False)
+    for step in range(recorded.steps):
+        recorded.break_tie(step)
+        inputs, targets = recorded.batches(step)
+        recorded.note(program.advance(recorded.learner, inputs.unsqueeze(0), targets.unsqueeze(0))[0][0])
+    recorded.compare()
 
 
 def single_layer(activation=nn.ReLU, width=4):
