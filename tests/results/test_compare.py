@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -600,6 +601,14 @@ def test_names_are_text_in_the_table(results, many_seeds, method):
     many_seeds(NONE)
     many_seeds(GOOD, method("m[bold]"))
     assert "m[bold]" in printed(compare(results.root))
+
+
+def test_one_baseline_stands_in_the_title_and_several_in_a_column(both, results, tmp_path):
+    assert re.search(r"^toy lite, retention, against none *$", printed(compare(results.root)), re.MULTILINE)
+    shutil.copytree(results.root, tmp_path / "copy")
+    text = printed(compare(results.root, tmp_path / "copy"), width=1000)
+    for name in ("none", "good"):
+        assert re.search(rf"^{name} of {tmp_path / 'copy'} +{name} of {results.root} ", text, re.MULTILINE)
 
 
 def test_few_seeds_are_told_what_they_cannot_show(results, many_seeds, method):
