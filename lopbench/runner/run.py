@@ -399,6 +399,8 @@ class Run:
                 self._check(losses[:stop], first)
                 now = time.perf_counter()  # the check has waited for the device
                 self.progress.train_time_s += now - looked
+                if not self._sound:
+                    raise _AllDivergedError
                 mean = float(scores[:stop].nanmean())
                 self.reporter.advanced((stop - reported) * len(self.specs), place.task, self.scenario.tasks, mean)
                 reported = stop
@@ -448,8 +450,6 @@ class Run:
         for replica in (~finite.all(dim=0)).nonzero().flatten().tolist():
             if self.diverged_at[replica] is None:
                 self.diverged_at[replica] = first + int((~finite[:, replica]).nonzero()[0])
-        if None not in self.diverged_at:
-            raise _AllDivergedError
 
     @property
     def _sound(self) -> list[int]:
