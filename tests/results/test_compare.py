@@ -188,6 +188,16 @@ def test_no_evidence_says_how_many_seeds_would_tell(results, many_seeds, method)
     assert f"no evidence, needs about {row['needed_seeds']} seeds" in printed(comparison)
 
 
+def test_needed_seeds_make_up_for_the_number_of_tests(results, many_seeds, method):
+    many_seeds(NONE)
+    for name in ("a", "b", "c"):
+        many_seeds([0.43, 0.46, 0.40, 0.50, 0.47], method(name))
+    row = compare(results.root).rows.iloc[0]
+    differences = [b - a for a, b in zip(retentions(NONE), retentions([0.43, 0.46, 0.40, 0.50, 0.47]), strict=True)]
+    mean, deviation = np.mean(differences), np.std(differences, ddof=1)
+    assert row["needed_seeds"] == needed_seeds(mean, deviation, 0.05 / 3) > needed_seeds(mean, deviation)
+
+
 def test_equal_runs_are_no_evidence_and_rounding_is_none_either(results, many_seeds, method):
     many_seeds([0.5, 0.6, 0.7])
     many_seeds([0.5 + 1e-13, 0.6 + 1e-13, 0.7 + 1e-13], method("m"))
@@ -498,6 +508,11 @@ def test_fewer_than_five_seeds_in_a_csv_are_no_evidence(results, many_seeds, met
     row = only(compare(tmp_path / "board.csv"))
     assert row["verdict"] == "no evidence"
     assert row["notes"] == "a test of means of a CSV needs at least 5 seeds on each side"
+
+
+def test_seeds_of_a_csv_that_had_no_reference_do_not_count(board):
+    row = only(compare(rewrite(board, "other.csv", seeds="9", unpaired="5")))
+    assert (row["seeds"], row["verdict"]) == (4, "no evidence")
 
 
 @pytest.mark.parametrize("column", ["scenario", "profile", "architecture", "optimizer", "data"])
