@@ -351,7 +351,10 @@ class Run:
 
     def _begin_task(self, place: Place) -> None:
         if place.new and self.progress.place:
+            acted = bool(self.learner.active)
             self.learner = self._new_learner()
+            if bool(self.learner.active) != acted:
+                self._program = None  # it is one of other methods
         self._turn_to(place.task)
         self.learner.begin_task(
             place.task,
