@@ -58,11 +58,14 @@ def elementwise(activation: Activation) -> Callable[[Array], Array]:
 
     def apply(points: Array) -> Array:
         with torch.no_grad():
-            return np.array(function(torch.tensor(points)), dtype=np.float64)  # copies: the function may work in place
+            # A copy goes in: the function may work in place.
+            values: Array = torch.as_tensor(function(torch.tensor(points))).detach().double().cpu().numpy()
+        return values
 
     probe = np.linspace(-3.0, 3.0, 7)
     try:
-        together, alone = apply(probe), np.concatenate([apply(probe[i : i + 1]) for i in range(len(probe))])
+        together = apply(probe)
+        alone = np.concatenate([apply(probe[i : i + 1]).reshape(1) for i in range(len(probe))])
     except Exception as error:
         raise UnsupportedError(
             f"{name} cannot be applied to a float64 vector ({type(error).__name__}: {error}); "

@@ -8,7 +8,7 @@ nonlinear layers raise the rank, and why activation functions that do so strongl
 Everything follows from one piecewise polynomial of ``g`` (`lopbench.theory.piecewise`), in float64. ``K`` is the
 power series of the squared Hermite coefficients (Mehler's identity), which are quadratures cut at the kinks. Behind a
 kink they decay as a power of their index only, so the series is not used where what it leaves out could exceed 1e-12:
-for ``|r|`` above 0.96 to 1, according to the function, ``K`` is the bivariate integral, taken along the sum and the
+for ``|r|`` above 0.97 to 1, according to the function, ``K`` is the bivariate integral, taken along the sum and the
 difference of ``X`` and ``Y``, in which the peak of the density is a product of two one-dimensional ones.
 """
 
@@ -38,10 +38,10 @@ from lopbench.theory.piecewise import (
 _LOW, _HIGH = -16 - np.pi / 100, 16 + np.e / 100
 
 #: Most Hermite coefficients.
-_TERMS = 2048
+_TERMS = 1024
 
 #: Width of the quadrature's panels, on which the last Hermite polynomial still has fewer waves than Gauss points.
-_WIDTH = 0.4
+_WIDTH = 0.55
 
 #: What a truncated series may leave out.
 _REMAINDER = 1e-12
@@ -127,7 +127,7 @@ class CorrelationKernel:
     def weights(self) -> Array:
         """Weights ``w_1, w_2, ...`` of the powers of ``r`` in ``K`` (Eq. 1), at least 0, of sum at most 1.
 
-        At most 2048; fewer if what is left out is below 1e-12.
+        At most 1024; fewer if what is left out is below 1e-12.
         """
         nodes = self._pieces.nodes.ravel()
         # The square root of the density goes into the polynomials, which alone would overflow.
@@ -226,7 +226,7 @@ class CorrelationKernel:
         Raises:
             InvalidInputError: If ``C`` is not square, symmetric, with unit diagonal and entries in [-1, 1].
         """
-        before = check_correlations(correlations)
+        before = _correlation_matrix(correlations)
         return renyi2_rank(self(before)) / renyi2_rank(before)
 
     @cached_property
@@ -369,7 +369,7 @@ def equicorrelated(units: int, correlation: float) -> Array:
     return matrix
 
 
-def check_correlations(correlations: ArrayLike) -> Array:
+def _correlation_matrix(correlations: ArrayLike) -> Array:
     """Return ``correlations`` as float64 with a diagonal of exactly 1, rounding beyond [-1, 1] taken off.
 
     Raises:
@@ -400,8 +400,8 @@ def _density(points: Array) -> Array:
 
 def _maximum(function: Function) -> tuple[float, float]:
     """Return where ``function`` has its largest value on [0, 1], and that value."""
-    grid = np.linspace(0.0, 1.0, 1001)
+    grid = np.linspace(0.0, 1.0, 201)
     best = int(np.argmax(function(grid)))
-    between = (float(grid[max(best - 1, 0)]), float(grid[min(best + 1, 1000)]))
+    between = (float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)]))
     found = minimize_scalar(lambda r: -float(function(np.array([r]))[0]), bounds=between, options={"xatol": 1e-9})
     return float(found.x), max(0.0, -float(found.fun))
