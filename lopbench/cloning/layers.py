@@ -43,15 +43,17 @@ class Copied:
 
     def apply(self, tensor: Tensor) -> Tensor:
         """Return the clone's tensor, a new one."""
-        tensor = tensor.detach()
+        made = tensor.detach()
         for axis, partition in enumerate(self.axes):
             if partition is not None and not partition.trivial:
-                tensor = partition.expand(tensor, axis)
+                made = partition.expand(made, axis)
+        if made.data_ptr() == tensor.data_ptr():
+            made = made.clone()
         partition = None if self.divided is None else self.axes[self.divided]
         if self.divided is not None and partition is not None and not partition.trivial:
-            sizes = partition.expand(tensor.new_tensor(partition.sizes), 0)
-            tensor = tensor / sizes.reshape([-1 if axis == self.divided else 1 for axis in range(tensor.ndim)])
-        return tensor.clone()
+            sizes = partition.expand(made.new_tensor(partition.sizes), 0)
+            made /= sizes.reshape([-1 if axis == self.divided else 1 for axis in range(made.ndim)])
+        return made
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def channel_axes(module: nn.Module, shape: torch.Size) -> tuple[int, int]:
             axis = _varying_axis(_ask_follower(module, shape), standard)
             return axis, axis
         return _ask_source(module, shape, standard)
-    except (RuntimeError, ValueError, IndexError):  # a layer of its own mind: what it does is verified at the end
+    except Exception:  # a layer of its own mind: what it does is verified at the end
         return standard, standard
 
 

@@ -136,7 +136,7 @@ class Misfit(Exception):  # noqa: N818 (raised and caught here: the clone as pla
     """A clone as planned does not run, or something in it is not made of clones.
 
     Args:
-        position: How far the run came, in operations and reads.
+        position: How far the run came, in calls of layers and in operations.
         kind: "operation", "read" or "output".
         where: Name of the module in which it happened.
         reason: What happened, for the error.
@@ -145,7 +145,13 @@ class Misfit(Exception):  # noqa: N818 (raised and caught here: the clone as pla
     """
 
     def __init__(
-        self, position: int, kind: str, where: str, reason: str, operands: Sequence[Tensor] = (), operation: str = ""
+        self,
+        position: tuple[int, int],
+        kind: str,
+        where: str,
+        reason: str,
+        operands: Sequence[Tensor] = (),
+        operation: str = "",
     ) -> None:
         super().__init__(reason)
         self.position = position
@@ -170,7 +176,8 @@ class Tagged:
         self.module = copy.deepcopy(module, {id(t): t for t in own}).eval()
         for child in self.module.modules():
             if hasattr(child, "fused_attn"):
-                child.fused_attn = False  # with or without the kernel, so that all networks call the same modules
+                # With or without the kernel, all networks must call the same modules.
+                object.__setattr__(child, "fused_attn", False)
             for tensors in (child._parameters, child._buffers):
                 for name, tensor in tensors.items():
                     if tensor is not None and tensor.is_floating_point() and not any(tensor is t for t in own):

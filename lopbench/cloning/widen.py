@@ -219,11 +219,11 @@ class _Attempt:
             assert seen.name == name  # the calls of all layers were in order, and nothing else decides
             pairs = [(seen.taken, first_tensor(inputs)), (seen.returned, first_tensor(output))]
             found = [None if a is None or b is None else match(a.detach(), b.detach()) for a, b in pairs]
-            self.interfaces[name] = Interface(*found)
+            self.interfaces.setdefault(name, Interface(*found))  # of the first call, as all that looks at them
 
     def _misfit(self, kind: str, reason: str, operands: Any = (), operation: str = "") -> Misfit:
         where = next((name for name in reversed(self._network.inside) if name), "the network")
-        return Misfit(self._watcher.count, kind, where, reason, operands, operation)
+        return Misfit((self._calls, self._watcher.count), kind, where, reason, operands, operation)
 
     def _operation_failed(self, operation: str, operands: Any, error: Exception) -> Misfit:
         return self._misfit("operation", f"{operation}: {error}".partition("\n")[0], operands, operation)
@@ -341,10 +341,11 @@ class _Search:
         choices = _Choices(fixed=self._output_layers())
         attempt, misfit = self._try(choices)
         while misfit is not None:
-            for changed in self._changes(attempt, choices, misfit):
-                following, left = self._try(changed)
-                if left is None or left.position > misfit.position:
-                    attempt, choices, misfit = following, changed, left
+            for group in self._changes(attempt, choices, misfit):
+                tried = [(*self._try(changed), changed) for changed in group]
+                best = max(tried, key=lambda one: (float("inf"), 0) if one[1] is None else one[1].position)
+                if best[1] is None or best[1].position > misfit.position:
+                    attempt, misfit, choices = best
                     break
             else:
                 raise self._unsupported(attempt, misfit)
@@ -365,40 +366,55 @@ class _Search:
             name for name, leaf in self.base.made if id(leaf) in made and not follows(self.base.layers[name])
         )
 
-    def _changes(self, attempt: _Attempt, choices: _Choices, misfit: Misfit) -> Iterator[_Choices]:
-        """Yield choices that may take away the misfit, the likeliest first."""
+    def _changes(self, attempt: _Attempt, choices: _Choices, misfit: Misfit) -> Iterator[list[_Choices]]:
+        """Yield groups of choices that may take away the misfit, the likeliest first; of a group the best is taken."""
         growing = [frozenset(n for n in attempt.layers_of(t) if n not in choices.fixed) for t in misfit.operands]
         if misfit.kind == "operation":
-            for operand in misfit.operands:
-                for name in attempt.bare_of(operand):
-                    for axis in range(self.base.bare[name].ndim):
-                        yield self._with_bare(choices, name, axis)
-            if misfit.operation in _ELEMENTWISE:
-                yield from self._held_back(choices, misfit, growing)
+            # What derives from parameters alone can grow; only then is it known which parameter is at fault.
+            alone = [operand for operand in misfit.operands if not attempt.layers_of(operand)]
+            bare = list(dict.fromkeys(name for operand in alone for name in attempt.bare_of(operand)))
+            for names in [bare, *([name] for name in bare)] if len(bare) > 1 else [bare]:
+                # Which axis is told by how far the run comes: a wrong one may pass where it is first used.
+                most = max((self.base.bare[name].ndim for name in names), default=0)
+                if group := [self._with_bare(choices, names, axis) for axis in range(most)]:
+                    yield group
+            if misfit.operation in _ELEMENTWISE and not bare:
+                yield from ([held] for held in self._held_back(choices, misfit, growing))
             return
         layers = frozenset().union(*growing)
         if misfit.kind == "output" and layers and misfit.operands[0].shape != self.base.output.shape:
-            yield replace(choices, fixed=choices.fixed | layers)
+            yield [replace(choices, fixed=choices.fixed | layers)]
         for chunk in self._chunks(layers):
-            yield self._with_chunk(choices, layers, chunk)
+            yield [self._with_chunk(choices, layers, chunk)]
 
     def _held_back(self, choices: _Choices, misfit: Misfit, growing: list[frozenset[str]]) -> Iterator[_Choices]:
-        """Yield choices in which operands that met something smaller keep their width."""
+        """Yield choices in which layers whose outputs met something that cannot grow keep their width."""
         single = [frozenset(n for n in names if width(self.base.layers[n]) == 1) for names in growing]
         order = sorted(range(len(growing)), key=lambda index: -misfit.operands[index].numel())
-        for names in [*(single[index] for index in order), *(growing[index] for index in order)]:
-            if names:
-                yield replace(choices, fixed=choices.fixed | names)
+        shapes = [operand.shape for operand in misfit.operands]
+        if len({len(shape) for shape in shapes}) != 1:
+            return
+        sizes = [set(along) for along in zip(*shapes, strict=True)]
+        differing = [axis for axis, along in enumerate(sizes) if len(along - {1}) > 1]
+        if len(differing) != 1 or differing[0] == 0:
+            return  # not a matter of widths
+        along = sorted(sizes[differing[0]])
+        held = [names for index in order if (names := single[index])]
+        if along[-1] == along[0] * self.factor:
+            held += [names for index in order if shapes[index][differing[0]] == along[-1] and (names := growing[index])]
+        for names in held:
+            yield replace(choices, fixed=choices.fixed | names)
 
-    def _with_bare(self, choices: _Choices, name: str, axis: int) -> _Choices:
-        """Return choices with one more (or one less) axis cloned, for the tensor and those that are called alike."""
+    def _with_bare(self, choices: _Choices, names: list[str], axis: int) -> _Choices:
+        """Return choices with one more (or one less) axis cloned, for the tensors and those that are called alike."""
         bare = dict(choices.bare)
-        axes = bare.get(name, frozenset()) ^ {axis}
-        for other, tensor in self.base.bare.items():
-            if other == name or (
-                _alike(other, name) and other not in bare and tensor.ndim == self.base.bare[name].ndim
-            ):
-                bare[other] = axes
+        for name in names:
+            shape = self.base.bare[name].shape
+            if axis < len(shape):
+                axes = choices.bare.get(name, frozenset()) ^ {axis}
+                for other, tensor in self.base.bare.items():
+                    if other == name or (_alike(other, name) and other not in bare and tensor.ndim == len(shape)):
+                        bare[other] = axes
         return replace(choices, bare=bare)
 
     def _with_chunk(self, choices: _Choices, layers: frozenset[str], chunk: int) -> _Choices:
@@ -425,10 +441,8 @@ class _Search:
         return list(dict.fromkeys([*(n for n in likely if size % n == 0), *ordered]))
 
     def _unsupported(self, attempt: _Attempt, misfit: Misfit) -> UnsupportedError:
-        where = misfit.where
-        kind = "the network"
-        if where in dict(self.base.tagged.module.named_modules()):
-            kind = type(self.base.tagged.module.get_submodule(where)).__name__
+        where, network = misfit.where, self.base.tagged.module
+        kind = type(network if where == "the network" else network.get_submodule(where)).__name__
         if misfit.kind == "operation":
             what = f"its forward pass does not run on clones ({misfit.reason})"
         else:
@@ -501,14 +515,15 @@ def verify(module: nn.Module, wide: nn.Module, example: Tensor, interfaces: Mapp
     x = example[:1]
     if x.is_floating_point():
         x = torch.randn(x.shape, generator=rng.derive(0, "cloning", "verify"), dtype=torch.float64).to(x.device)
+    returned: list[dict[str, Tensor]] = [{}, {}]
     with torch.no_grad():
-        if deviation(module(x), wide(x)) <= _TOLERANCE:
-            return
-        returned: list[dict[str, Tensor]] = [{}, {}]
+        outputs = []
         for network, store in zip((module, wide), returned, strict=True):
-            for name, child in network.named_modules():
-                child.register_forward_hook(_keep(store, name))
-            network(x)
+            handles = [child.register_forward_hook(_keep(store, name)) for name, child in network.named_modules()]
+            outputs.append(network(x))
+            for handle in handles:
+                handle.remove()
+    # Every module is looked at, and not the output alone, which a head of zeros would make the same for any clone.
     for name, tensor in returned[0].items():
         axes = interfaces[name].returned if name in interfaces else None
         if axes is not None and deviation(expand(tensor, axes), returned[1][name]) > _TOLERANCE:
@@ -517,7 +532,10 @@ def verify(module: nn.Module, wide: nn.Module, example: Tensor, interfaces: Mapp
                 f"{name or 'the network'} ({kind}) cannot be cloned: it is the first whose output differs from the "
                 "base's, although the rule of its kind of layer was applied; use another architecture"
             )
-    raise UnsupportedError("the clone's output differs from the base's, and no module's does; use another architecture")
+    if deviation(*outputs) > _TOLERANCE:
+        raise UnsupportedError(
+            "the clone's output differs from the base's, and no module's does; use another architecture"
+        )
 
 
 def _keep(store: dict[str, Tensor], name: str) -> Any:
