@@ -1,58 +1,137 @@
-"""Derives the published tables and figures, and the README's results, from the run records in this folder.
+"""Derives the published tables and figures, this folder's README and the project's, from the run records here.
 
 Run ``python results/publish.py`` after adding runs; a test keeps what is committed equal to what the records give.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from lopbench.results.leaderboard import leaderboard, to_csv
-from lopbench.results.plots import curves, retention_vs_learning_rate, save
-from lopbench.results.record import find_records
+from lopbench.results.leaderboard import leaderboard, markdown, to_csv
+from lopbench.results.plots import (
+    curves,
+    error_curves,
+    recovery_bars,
+    recovery_curves,
+    retention_vs_learning_rate,
+    save,
+)
+from lopbench.results.record import Record, find_records
 from lopbench.results.statistics import INTERVAL_METHOD
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-#: The result set that the README shows.
+#: The result set that the project's README shows.
 SHOWN = HERE / "tinyimagenet40-lite-mlp"
+
+Figures = dict[str, Figure]
+
+
+@dataclass(frozen=True)
+class ResultSet:
+    """A folder of published runs.
+
+    Args:
+        folder: Its name.
+        title: What it measures.
+        text: What it shows, in a paragraph.
+        commands: What made it, to be run in a checkout; ``--results`` is left out.
+        figures: Draws its figures, by file name without suffix, from its table and its records.
+    """
+
+    folder: str
+    title: str
+    text: str
+    commands: Sequence[str]
+    figures: Callable[[pd.DataFrame, list[Record]], Figures]
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return HERE / self.folder
 
 
 def main() -> None:
     """Bring everything up to date."""
-    for folder in sets():
-        frame = leaderboard(folder)
-        to_csv(frame, folder / "leaderboard.csv")
-        figures(folder, frame)
+    for each in sets():
+        frame = leaderboard(each.path)
+        to_csv(frame, each.path / "leaderboard.csv")
+        for name, figure in each.figures(frame, find_records(each.path)).items():
+            save(figure, each.path / f"{name}.svg")
+    (HERE / "README.md").write_text(overview())
     README.write_text(with_results(README.read_text()))
 
 
-def sets() -> list[Path]:
-    """Return the folders of the published result sets."""
-    return sorted(path.parent for path in HERE.glob("*/runs"))
+def sets() -> list[ResultSet]:
+    """Return the published result sets, those in this folder in the order of `SETS`."""
+    found = {path.parent.name for path in HERE.glob("*/runs")}
+    known = [each for each in SETS if each.folder in found]
+    assert found == {each.folder for each in known}, f"say in SETS what {found} are"
+    return known
+
+
+def overview() -> str:
+    """Return the README of this folder."""
+    lines = [
+        "# Results",
+        "",
+        "Each folder holds the records of its runs under `runs/`, the leaderboard they give, and figures. A record is",
+        "a directory: `spec.json` (everything that changes the numbers), `measurements.parquet` (tidy: step, task,",
+        "layer, metric, value), `environment.json`, `status.json`, `log.txt`. `lopbench leaderboard results/FOLDER`",
+        "derives the tables below again; this page, the CSVs and the figures are made by `results/publish.py`.",
+        "",
+    ]
+    for each in sets():
+        lines += [f"## {each.title}", "", each.text, "", "```sh", *each.commands, "```", ""]
+        lines += [markdown(leaderboard(each.path))]
+        names = sorted(path.name for path in each.path.glob("*.svg"))
+        lines += [line for name in names for line in (f"![{name.removesuffix('.svg')}]({each.folder}/{name})", "")]
+    return "\n".join(lines)
 
 
 def with_results(text: str) -> str:
-    """Return the README with its results as the records give them."""
+    """Return the project's README with its results as the records give them."""
     head, _, rest = text.partition(BEGIN)
     tail = rest.partition(END)[2]
     return f"{head}{BEGIN}\n{section(leaderboard(SHOWN))}{END}{tail}"
 
 
-def figures(folder: Path, frame: pd.DataFrame) -> None:
-    """Draw the figures of one result set beside its records."""
+def accuracy_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
+    """Return retention over learning rates, and online accuracy over tasks in the protocol with the most methods."""
     sweep = frame.groupby("method").filter(lambda rows: rows["lr"].nunique() > 1)
-    if not sweep.empty:
-        save(retention_vs_learning_rate(sweep), folder / "retention-vs-learning-rate.svg")
-    main_rows = main_protocol(frame)
-    records = find_records(folder)
-    wanted = set(main_rows["protocol_id"])
+    wanted = set(main_protocol(frame)["protocol_id"])
     chosen = [r for r in records if r.spec.kind == "continual" and r.spec.protocol_id in wanted]
     references = {r.spec.reference().run_id for r in chosen}
     chosen += [r for r in records if r.run_id in references]
-    save(curves(chosen, "online_accuracy"), folder / "online-accuracy.svg")
+    return {
+        "online-accuracy": curves(chosen, "online_accuracy"),
+        "retention-vs-learning-rate": retention_vs_learning_rate(sweep),
+    }
+
+
+def regression_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
+    """Return the error over the stream, a panel for each step size, and retention over step sizes."""
+    network = frame[frame["architecture"] != "linear"]
+    return {
+        "error-by-step-size": error_curves([r for r in records if r.spec.kind == "continual"]),
+        "retention-vs-step-size": retention_vs_learning_rate(network),
+    }
+
+
+def recovery_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
+    """Return error and effective rank over the stream for each width, and bars of all widths."""
+    runs = [r for r in records if r.spec.kind == "continual"]
+    widths = sorted({int(r.spec.architecture.fields["width"]) for r in runs})
+    by_width = {width: [r for r in runs if r.spec.architecture.fields["width"] == width] for width in widths}
+    return {
+        **{f"recovery-width-{width}": recovery_curves(chosen) for width, chosen in by_width.items()},
+        "widths": recovery_bars([r for r in runs if r.spec.start]),
+    }
 
 
 def main_protocol(frame: pd.DataFrame) -> pd.DataFrame:
@@ -113,6 +192,23 @@ def with_interval(row: "pd.Series[float]") -> str:
     """Return a retention with its interval."""
     low, high = row["retention_low"], row["retention_high"]
     return number(row["retention"]) + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+
+
+SETS = (
+    ResultSet(
+        folder="tinyimagenet40-lite-mlp",
+        title="Continual Tiny ImageNet, `lite`, `mlp`",
+        text="Eight methods over five seeds on real Tiny ImageNet (half of its training images), and plain learning "
+        "and layer normalisation over four learning rates.",
+        commands=(
+            "lopbench run --data tiny-imagenet-200 --seeds 0-4 --method none --method reset --method layernorm \\",
+            "  --method l2 --method cbp --method shrink_and_perturb --method noisy_sgd --method dropout",
+            "lopbench run --data tiny-imagenet-200 --seeds 0-2 --method none --method layernorm \\",
+            "  --sweep lr=1e-3,2e-3,5e-3",
+        ),
+        figures=accuracy_figures,
+    ),
+)
 
 
 if __name__ == "__main__":

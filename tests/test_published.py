@@ -20,10 +20,10 @@ def publish():
 
 
 def test_tables_are_those_of_the_records(publish):
-    assert publish.SHOWN in publish.sets()
-    for folder in publish.sets():
-        published = pd.read_csv(folder / "leaderboard.csv")
-        derived = leaderboard(folder).replace("", None)
+    assert publish.SHOWN in [each.path for each in publish.sets()]
+    for each in publish.sets():
+        published = pd.read_csv(each.path / "leaderboard.csv")
+        derived = leaderboard(each.path).replace("", None)
         # The bootstrap's draws may change in the last digits with the library.
         pd.testing.assert_frame_equal(published, derived, check_dtype=False, rtol=1e-6)
 
@@ -32,6 +32,14 @@ def test_the_readme_shows_them(publish):
     text = publish.README.read_text()
     assert publish.with_results(text) == text
     assert publish.with_results(text.replace("| `none` |", "| `nine` |")) == text
+
+
+def test_the_overview_shows_all_sets(publish):
+    text = (publish.HERE / "README.md").read_text()
+    assert publish.overview() == text
+    for each in publish.sets():
+        assert (each.path / "runs").is_dir()
+        assert f"## {each.title}" in text
 
 
 def test_the_main_table_has_five_seeds_of_every_method(publish):
