@@ -1,6 +1,6 @@
 """What metrics read: one probe of a network on a fixed batch, with everything they share computed once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.profile import Partition, Profile
 
 #: Elements of the blocks in which sums over rows run: 2 MiB in float64, which stays in cache and spares gigabytes.
 _CHUNK_ELEMENTS = 2**18
@@ -37,14 +38,17 @@ class LayerProbe:
         activation: ``(N, D)``, or a layer's raw output, which is flattened as in `as_units`.
         gradient: Gradient of the probe's mean loss with respect to ``activation``, same shape, or None.
         name: Name of the layer.
+        clones: Which of its units are clones of each other; None where the network was not cloned.
 
     Raises:
-        InvalidInputError: If a shape is none of a layer's output, or activation and gradient differ in shape.
+        InvalidInputError: If a shape is none of a layer's output, activation and gradient differ in shape, or
+            ``clones`` partitions another number of units.
     """
 
     activation: Tensor
     gradient: Tensor | None = None
     name: str = ""
+    clones: Partition | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "activation", as_units(self.activation.detach()))
@@ -55,6 +59,11 @@ class LayerProbe:
                     f"layer {self.name!r} has activations of shape {tuple(self.activation.shape)} and gradients of "
                     f"shape {tuple(self.gradient.shape)}; take both from the same forward pass"
                 )
+        if self.clones is not None and len(self.clones) != self.activation.shape[1]:
+            raise InvalidInputError(
+                f"layer {self.name!r} has {self.activation.shape[1]} units and a partition of {len(self.clones)}; "
+                "take the partition from the profile of this network"
+            )
 
     def _column_sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the sum over the rows of ``function`` of the activations, taken elementwise, float64 ``(D,)``."""
@@ -146,6 +155,11 @@ class NetworkProbe:
         layers: The probed layers in forward order.
         head: Names of the head's parameters.
         outputs: Outputs of the network, ``(N, K)``.
+        profile: What is a clone of what; None where the network was not cloned.
+        loss: The probe's mean loss, a scalar, as a differentiable function of parameters by name, computed in their
+            precision; for curvatures. It may be called until the network trains on.
+        modules: Returns the probe of each module named that returns a single tensor, for metrics that read more than
+            ``layers``. It may be called until the network trains on.
     """
 
     parameters: Mapping[str, Tensor]
@@ -154,6 +168,9 @@ class NetworkProbe:
     layers: tuple[LayerProbe, ...]
     head: tuple[str, ...] = ()
     outputs: Tensor | None = None
+    profile: Profile | None = None
+    loss: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+    modules: Callable[[Sequence[str]], tuple[LayerProbe, ...]] | None = None
     #: Memo for quantities that several metrics of the whole network share.
     _shared: dict[str, Tensor] = field(default_factory=dict, repr=False)
 

@@ -18,7 +18,8 @@ from torch.func import functional_call, stack_module_state
 from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Perturbation, State, Task
-from lopbench.core.probe import LayerProbe, NetworkProbe
+from lopbench.core.probe import LayerProbe, NetworkProbe, as_units
+from lopbench.core.profile import Partition, Profile
 from lopbench.core.spec import OptimizerSpec
 from lopbench.learner.fresh import FreshPool
 from lopbench.learner.optimizers import StackOptimizer
@@ -174,6 +175,8 @@ class StackLearner:
         head = find_head(self.module, outputs)
         self.head = tuple(name for name in self._views if name.rpartition(".")[0] == head)
         self.layers = tuple(layers(self.module) or activation_layers(self.module))
+        #: What is a clone of what in the network, for its probes; None where it was not cloned.
+        self.profile: Profile | None = None
 
         dropouts = [m for m in self.module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
         self._stochastic = any(m.p > 0 for m in dropouts) or any(
@@ -465,43 +468,70 @@ class StackLearner:
 
         Weights, buffers, ``.grad``, mode and random state stay as they were.
         """
-        parameters, buffers = self.replica(index)
-        parameters = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+        values, buffers = self.replica(index)
+        parameters = {name: value.detach().requires_grad_() for name, value in values.items()}
         inputs, targets = task.probe()
-        kept: dict[str, Tensor] = {}
 
-        def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-            return lambda module, arguments, output: kept.__setitem__(name, output)
+        def look(parameters: Mapping[str, Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+            outputs, kept = self._look(parameters, buffers, inputs, names)
+            with torch.enable_grad():
+                return outputs, task.loss(outputs, targets), kept
 
-        wanted = set(self.layers)
-        handles = [m.register_forward_hook(keep(n)) for n, m in self.module.named_modules() if n in wanted]
-        try:
-            with self.evaluating(), torch.enable_grad():
-                outputs = functional_call(self.module, (parameters, buffers), (inputs.to(self.dtype),))
-                loss = task.loss(outputs, targets)
-        finally:
-            for handle in handles:
-                handle.remove()
-        names = [name for name in self.layers if name in kept]
-        gradients = torch.autograd.grad(
-            loss, [kept[name] for name in names] + list(parameters.values()), allow_unused=True
-        )
-        layers = tuple(
-            LayerProbe(kept[name], torch.zeros_like(kept[name]) if gradient is None else gradient, name)
-            for name, gradient in zip(names, gradients, strict=False)
-        )
-        weight_gradients = {
-            name: torch.zeros_like(value) if gradient is None else gradient
-            for (name, value), gradient in zip(parameters.items(), gradients[len(names) :], strict=True)
-        }
+        def modules(names: Sequence[str]) -> tuple[LayerProbe, ...]:
+            _, loss, kept = look(parameters, names)
+            return self._layer_probes(kept, _gradients(loss, list(kept.values())))
+
+        outputs, loss, kept = look(parameters, self.layers)
+        gradients = _gradients(loss, [*kept.values(), *parameters.values()])
         return NetworkProbe(
             parameters={name: value.detach() for name, value in parameters.items()},
             initial={name: value[index] for name, value in self._initial.items()},
-            gradients=weight_gradients,
-            layers=layers,
+            gradients=dict(zip(parameters, gradients[len(kept) :], strict=True)),
+            layers=self._layer_probes(kept, gradients[: len(kept)]),
             head=self.head,
             outputs=outputs.detach(),
+            profile=self.profile,
+            loss=lambda parameters: look(parameters, ())[1],
+            modules=modules,
         )
+
+    def _look(
+        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor, names: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the outputs in evaluation mode, and those of the modules ``names``, in the parameters' precision."""
+        dtype = next(iter(parameters.values())).dtype
+        buffers = {name: value.to(dtype) if value.is_floating_point() else value for name, value in buffers.items()}
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[[nn.Module, object, object], Tensor | None]:
+            def hook(module: nn.Module, arguments: object, output: object) -> Tensor | None:
+                if not isinstance(output, Tensor):
+                    return None
+                found[name] = output
+                return output.clone()  # what comes next may work in place
+
+            return hook
+
+        wanted = set(names)
+        handles = [m.register_forward_hook(keep(n)) for n, m in self.module.named_modules() if n in wanted]
+        try:
+            with self.evaluating(), torch.enable_grad():
+                outputs = functional_call(self.module, (dict(parameters), buffers), (inputs.to(dtype),))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return outputs, {name: found[name] for name in names if name in found}
+
+    def _layer_probes(self, kept: Mapping[str, Tensor], gradients: Sequence[Tensor]) -> tuple[LayerProbe, ...]:
+        return tuple(
+            LayerProbe(tensor, gradient, name, self._clones(name, tensor))
+            for (name, tensor), gradient in zip(kept.items(), gradients, strict=True)
+        )
+
+    def _clones(self, name: str, output: Tensor) -> Partition | None:
+        partition = None if self.profile is None else self.profile.outputs.get(name)
+        # Networks that keep channels last have them elsewhere than `as_units` takes them from.
+        return partition if partition and len(partition) == as_units(output).shape[1] else None
 
     # -- checkpoints
 
@@ -564,6 +594,13 @@ def _sections(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         section, _, rest = key.partition("/")
         sections.setdefault(section, {})[rest] = value
     return sections
+
+
+def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradient of ``loss`` with respect to each of ``tensors``; zeros where it does not depend on it."""
+    live = [tensor for tensor in tensors if tensor.requires_grad]
+    found = iter(torch.autograd.grad(loss, live, materialize_grads=True))
+    return [next(found) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in tensors]
 
 
 def _overrides(method: Perturbation, hook: str) -> bool:
