@@ -414,9 +414,13 @@ class StackLearner:
             return "the network draws random numbers"
         if self._buffers:
             return "the network has buffers"
-        for method, _ in self.active:
+        if not all(leaf.requires_grad for leaf in self.leaves.values()):
+            return "the network has parameters that are not trained"
+        for method in filter(is_active, self.methods):  # those that still wait as well
             if not method.traceable:
                 return f"method {method.name} cannot be traced"
+            if _overrides(method, "penalty"):
+                return f"method {method.name} adds a penalty to the loss"
         return None
 
     @contextmanager

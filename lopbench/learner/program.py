@@ -13,6 +13,7 @@ after one step in float32, growing as the dynamics lets rounding grow.
 
 import copy
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -66,9 +67,21 @@ class Program:
         self._learner = learner
         self._rows: dict[str, Tensors] = {}
         self._bind(learner)
+        # Calls in a row for which the rows at hand have sufficed.
+        self._trusted = sys.maxsize
         with torch.no_grad():
-            self._requests = self._record(batch)
-            self._graph = self._trace(batch)
+            try:
+                self._requests = self._record(batch)
+                self._graph = self._trace(batch)
+            except UnsupportedError:
+                raise
+            except Exception as error:
+                methods = ", ".join(method.name for method, _ in learner.active) or "no method"
+                raise UnsupportedError(
+                    f"the steps of {type(learner.module).__name__} under {methods} cannot be traced "
+                    f"({type(error).__name__}: {str(error).partition(chr(10))[0]}); a method that declares "
+                    "traceable = True computes with tensors of fixed shapes and reads no value on the host"
+                ) from error
         #: Seconds that compiling took; None if nothing was compiled yet.
         self.compile_s: float | None = None
         #: Why the graph runs as it is although it was to be compiled.
@@ -91,30 +104,29 @@ class Program:
         Returns:
             Loss and mean score of each batch before its update, ``(steps, R)`` each.
         """
-        if learner is not self._learner:
+        if learner is not self._learner or self._rows_from != self._pool_counts():
             self._bind(learner)
-        inputs = inputs.to(learner.dtype).unflatten(0, (-1, self.unroll))
-        targets = targets.unflatten(0, (-1, self.unroll))
+        # Contiguous like what was compiled for: other strides would be compiled for again.
+        inputs = inputs.to(learner.dtype).contiguous().unflatten(0, (-1, self.unroll))
+        targets = targets.contiguous().unflatten(0, (-1, self.unroll))
         losses, scores = [], []
         at_once = self._calls_at_once()
         for start in range(0, len(inputs), at_once):
             stop = min(start + at_once, len(inputs))
             noise = self._draw(stop - start)
             calls = list(zip(inputs[start:stop], targets[start:stop], *noise, strict=True))
-            tensors, loss, score = self._run(calls)
-            if self._fits(tensors):
+            while calls:
+                ahead = calls[: self._trusted]
+                tensors, loss, score = self._run(ahead)
+                if not self._fits(tensors):
+                    # More units were reset than rows were at hand: again, with fresh rows after fewer calls.
+                    assert len(ahead) > 1, "there are rows for all units in each step of a call"
+                    self._trusted = len(ahead) // 2
+                    continue
                 self._commit(tensors)
-            else:
-                # More units were reset than rows were at hand: again, with fresh rows before each call.
-                loss, score = [], []
-                for call in calls:
-                    tensors, one_loss, one_score = self._run([call])
-                    assert self._fits(tensors), "there are rows for all units in each step of a call"
-                    self._commit(tensors)
-                    loss += one_loss
-                    score += one_score
-            losses += loss
-            scores += score
+                calls = calls[len(ahead) :]
+                losses += loss
+                scores += score
         return torch.cat(losses), torch.cat(scores)
 
     def _run(self, calls: Sequence[Sequence[Tensor]]) -> tuple[Tensors, list[Tensor], list[Tensor]]:
@@ -144,7 +156,7 @@ class Program:
             numbers = torch.empty(shape, dtype=dtype, device=self._learner.device)
             for row, generator in zip(numbers, generators, strict=True):
                 _FILL[kind](row, generator)
-            drawn.append(numbers.unflatten(1, (calls, -1)).transpose(0, 1))
+            drawn.append(numbers.unflatten(1, (calls, -1)).transpose(0, 1).contiguous())
         return drawn
 
     # -- what goes in and comes out
@@ -194,7 +206,7 @@ class Program:
     # -- fresh rows
 
     def _bind(self, learner: StackLearner) -> None:
-        """Turn to ``learner``."""
+        """Turn to ``learner``, and to the rows that come next in it."""
         self._learner, self._rows = learner, {}
         for group in learner.groups if any(m.uses_activations for m, _ in learner.active) else ():
             # Every unit in every step of a call, so that no call can want more.
@@ -204,6 +216,12 @@ class Program:
             biases = [bias for _, bias in parts if bias is not None]
             if biases:
                 self._rows[group.name]["bias"] = torch.stack(biases).to(learner.device)
+        self._rows_from = self._pool_counts()
+
+    def _pool_counts(self) -> dict[str, list[int]]:
+        """Return how many rows each group has used up in each replica; others than we may have changed it."""
+        counts = self._learner.pool.state_dict() if self._rows else {}
+        return {name: taken.tolist() for name, taken in counts.items()}
 
     def _refill(self, group: UnitGroup, taken: Sequence[int]) -> None:
         """Let the rows that were not taken move up, and put new ones behind them."""
@@ -216,6 +234,7 @@ class Program:
                 for key, new in zip(rows, fresh, strict=False):
                     assert new is not None  # the layer has a bias or has none
                     rows[key][replica] = torch.cat([rows[key][replica, used:], new.to(rows[key])])
+        self._rows_from = self._pool_counts()
 
     def _fits(self, tensors: Tensors) -> bool:
         """Return whether there was a row for each unit that was reset."""
@@ -250,17 +269,10 @@ class Program:
                 scores.append(score)
             return list(state.values()), torch.stack(losses), torch.stack(scores)
 
-        try:
-            return make_fx(functionalize(steps), tracing_mode="fake")(*arguments)
-        except UnsupportedError:
-            raise
-        except Exception as error:
-            methods = ", ".join(method.name for method, _ in self._learner.active) or "none"
-            raise UnsupportedError(
-                f"the steps of {type(self._learner.module).__name__} under {methods} cannot be traced "
-                f"({type(error).__name__}: {str(error).partition(chr(10))[0]}); a method that declares "
-                "traceable = True must not read values on the host"
-            ) from error
+        graph = make_fx(functionalize(steps), tracing_mode="fake")(*arguments)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        return graph
 
     def _arguments(self, batch: tuple[Tensor, Tensor]) -> tuple[object, ...]:
         inputs, targets = (value.expand(self.unroll, *value.shape).contiguous() for value in batch)
@@ -281,7 +293,7 @@ class Program:
 
         def loss(values: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, Tensors]]:
             outputs, captured = learner.call(values, {}, x)
-            return task.loss(outputs, y), (task.score(outputs, y).mean(), captured)
+            return task.loss(outputs, y), (task.score(outputs, y).mean(dtype=torch.float64), captured)
 
         gradients, (losses, (scores, captured)) = vmap(grad_and_value(loss, has_aux=True))(parameters, *batch)
         rates = fixed["rates"][""].to(learner.dtype)

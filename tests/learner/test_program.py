@@ -1,0 +1,560 @@
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lopbench.core import rng
+from lopbench.core.errors import UnsupportedError
+from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench.core.manager import plugins
+from lopbench.core.spec import ComponentSpec, OptimizerSpec
+from lopbench.learner import program as module_under_test
+from lopbench.learner.learner import StackLearner, stacked_method
+from lopbench.learner.program import Program
+from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility
+from lopbench_plugins.perturbations.dropout import Dropout
+from lopbench_plugins.perturbations.l2 import L2
+from lopbench_plugins.perturbations.noisy_sgd import NoisySGD
+from lopbench_plugins.perturbations.shrink_and_perturb_step import ShrinkAndPerturbStep
+
+SGD = OptimizerSpec(kind="sgd", lr=0.05)
+OPTIMIZERS = {
+    "sgd": OptimizerSpec(kind="sgd", lr=0.05, weight_decay=0.01),
+    "momentum": OptimizerSpec(kind="sgd", lr=0.02, momentum=0.9, weight_decay=0.01),
+    "adam": OptimizerSpec(kind="adam", lr=0.01, weight_decay=0.01),
+    "adamw": OptimizerSpec(kind="adamw", lr=0.01, weight_decay=0.1),
+}
+#: Trains, and moves nothing.
+STILL = OptimizerSpec(kind="sgd", lr=1e-30)
+#: Replaces a unit of five every other step or so.
+CBP = ContinualBackprop(replacement_rate=0.1, maturity=3)
+#: All steps agree to this, in float64: sums are rounded in another order.
+CLOSE = {"rtol": 1e-9, "atol": 1e-11}
+INPUTS = 4
+
+
+class Regression:
+    """The task of the tests."""
+
+    chance = 0.0
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.mse_loss(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square().squeeze(1)
+
+
+class Classification:
+    """A task whose score is not of the type of its loss."""
+
+    chance = 0.5
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.argmax(1) == targets
+
+
+def network(width: int = 5, depth: int = 1, inputs: int = INPUTS, bias: bool = True) -> nn.Module:
+    """Return ``depth`` hidden layers of tanh units and a head of one output, with a bias or without."""
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [nn.Linear(inputs, width), nn.Tanh()]
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, 1, bias=bias))
+
+
+def make(
+    *methods: Perturbation,
+    build: Any = network,
+    seeds: Sequence[int] = (0, 1, 2),
+    optimizer: OptimizerSpec = SGD,
+    dtype: torch.dtype = torch.float64,
+    inputs: int = INPUTS,
+    outputs: int = 1,
+    **others: Any,
+) -> StackLearner:
+    def built(generator: torch.Generator) -> nn.Module:
+        with rng.isolated(generator):
+            return build()
+
+    return StackLearner(
+        build=built,
+        seeds=seeds,
+        methods=methods,
+        optimizer=optimizer,
+        input_shape=(inputs,),
+        outputs=outputs,
+        dtype=dtype,
+        **{"traced": True, **others},
+    )
+
+
+def stream(
+    seeds: Sequence[int], steps: int, size: int = 2, inputs: int = INPUTS, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
+    """Return inputs ``(steps, R, size, inputs)`` and targets ``(steps, R, size, 1)``, each replica's from its seed."""
+    drawn = [
+        torch.randn(steps, size, inputs + 1, generator=rng.derive(s, "stream"), dtype=torch.float64).to(dtype)
+        for s in seeds
+    ]
+    together = torch.stack(drawn, dim=1)
+    return together[..., :-1], together[..., -1:]
+
+
+def program(learner: StackLearner, unroll: int = 2, compiled: bool = False, **options: Any) -> Program:
+    inputs, targets = stream(learner.seeds, 1, dtype=learner.dtype, **options)
+    return Program(learner, Regression(), (inputs[0], targets[0]), unroll=unroll, compiled=compiled)
+
+
+def train(
+    learner: StackLearner, steps: int, made: Program | None = None, *, unroll: int = 2, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Take the first ``steps`` steps in a program, ``made`` or a new one."""
+    batches = stream(learner.seeds, steps, dtype=learner.dtype, **options)
+    return (made or program(learner, unroll, **options)).advance(learner, *batches)
+
+
+def step(learner: StackLearner, steps: int, **options: Any) -> tuple[Tensor, Tensor]:
+    """Take the first ``steps`` steps one by one."""
+    inputs, targets = stream(learner.seeds, steps, dtype=learner.dtype, **options)
+    tasks = [Regression()] * learner.replicas
+    taken = [learner.step(list(zip(x, y, strict=True)), tasks) for x, y in zip(inputs, targets, strict=True)]
+    losses, scores = zip(*taken, strict=True)
+    return torch.stack(losses), torch.stack(scores)
+
+
+def snapshot(learner: StackLearner) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}
+
+
+def replica(learner: StackLearner, index: int) -> dict[str, Tensor]:
+    """Return the parameters, optimizer's and methods' tensors of one replica."""
+    tensors = {f"parameter/{name}": value for name, value in learner.parameters.items()}
+    for name, entries in learner.optimizer.stacked_state().items():
+        tensors.update({f"optimizer/{name}/{key}": value for key, value in entries.items()})
+    for method, state in learner.active:
+        tensors.update({f"{method.name}/{key}": value for key, value in state.tensors.items()})
+    # Step by step, what is to be replaced is counted on the host instead.
+    return {name: v[index].clone() for name, v in tensors.items() if "/host_" not in name and name != "cbp/share"}
+
+
+def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], **tolerance: Any) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(
+            value, theirs[name], msg=lambda m, name=name: f"{name}: {m}", **(tolerance or {"rtol": 0, "atol": 0})
+        )
+
+
+def replaced(learner: StackLearner, steps: int) -> bool:
+    """Whether any unit was replaced in the last ``steps`` steps."""
+    return bool((learner.states[0]["age"] < steps).any())
+
+
+# --- the same as step by step ---------------------------------------------------------------------------------------
+
+
+def compare_with_steps(methods: Sequence[Perturbation], steps: int = 24, **options: Any) -> StackLearner:
+    """Take the same steps in a program and one by one, and return the program's learner."""
+    in_program, one_by_one = make(*methods, **options), make(*methods, traced=False, **options)
+    network_options = {"inputs": options["inputs"]} if "inputs" in options else {}
+    ours, theirs = train(in_program, steps, **network_options), step(one_by_one, steps, **network_options)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.shape == (steps, in_program.replicas)
+        torch.testing.assert_close(mine, other, **CLOSE)
+    for index in range(in_program.replicas):
+        assert_same(replica(in_program, index), replica(one_by_one, index), **CLOSE)
+    return in_program
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("methods", [(), (L2(strength=0.1), CBP)], ids=["none", "l2+cbp"])
+def test_program_takes_the_steps_of_the_learner(methods: Sequence[Perturbation], optimizer: str) -> None:
+    learner = compare_with_steps(methods, optimizer=OPTIMIZERS[optimizer])
+    assert not methods or bool((learner.states[1]["age"] < 24).any())
+
+
+@pytest.mark.parametrize("utility", [kind for kind in get_args(Utility) if kind != "random"])
+def test_program_replaces_the_units_of_the_learner(utility: Utility) -> None:
+    learner = compare_with_steps([ContinualBackprop(replacement_rate=0.15, maturity=2, utility=utility)])
+    assert replaced(learner, 24)
+
+
+def test_program_replaces_units_of_several_layers_and_moves_their_means() -> None:
+    method = ContinualBackprop(replacement_rate=0.15, maturity=2, bias_transfer=True)
+    learner = compare_with_steps([method], build=lambda: network(depth=2), optimizer=OPTIMIZERS["adam"])
+    ages = learner.states[0]["age"]
+    assert (ages[:, :5] < 24).any()
+    assert (ages[:, 5:] < 24).any()
+
+
+def test_program_replaces_units_behind_normalisation() -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Linear(INPUTS, 5), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, 1))
+
+    assert replaced(compare_with_steps([CBP], build=build, optimizer=OPTIMIZERS["momentum"]), 24)
+
+
+# Parameters of whole sixteens of numbers are drawn alike all at once, many steps ahead and one by one.
+SIXTEENS = {"build": lambda: network(16, inputs=2, bias=False), "inputs": 2}
+
+
+@pytest.mark.parametrize("method", [NoisySGD(scale=0.1, decay=0.9), ShrinkAndPerturbStep(weight_decay=0.1, std=0.01)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_program_adds_the_noise_of_the_learner(method: Perturbation, dtype: torch.dtype) -> None:
+    in_program, one_by_one = (make(method, dtype=dtype, traced=traced, **SIXTEENS) for traced in (True, False))
+    train(in_program, 12, inputs=2)
+    step(one_by_one, 12, inputs=2)
+    tolerance = CLOSE if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-6}
+    for name, weight in in_program.parameters.items():
+        torch.testing.assert_close(weight, one_by_one.parameters[name], **tolerance)
+
+
+def test_program_throws_the_dice_of_the_learner() -> None:
+    # With maturity 0 both throw from the first step on; 15 random utilities and the die are 16 numbers a step.
+    method = ContinualBackprop(replacement_rate=0.03, maturity=0, utility="random", accumulate=False)
+    learner = compare_with_steps([method], build=lambda: network(15))
+    ages = learner.states[0]["age"]
+    assert replaced(learner, 24)
+    assert not torch.equal(ages[0], ages[1])
+
+
+def test_score_need_not_be_of_the_type_of_the_loss() -> None:
+    task = Classification()
+    learners = [make(build=lambda: nn.Linear(INPUTS, 2), outputs=2, traced=traced) for traced in (True, False)]
+    inputs, _ = stream((0, 1, 2), 4, size=6)
+    targets = (inputs.sum(-1) > 0).long()
+    made = Program(learners[0], task, (inputs[0], targets[0]), unroll=2, compiled=False)
+    losses, scores = made.advance(learners[0], inputs, targets)
+    for x, y, loss, score in zip(inputs, targets, losses, scores, strict=True):
+        batches = list(zip(x, y, strict=True))
+        expected_loss, expected_score = learners[1].step(batches, [task] * 3)
+        torch.testing.assert_close(loss, expected_loss, **CLOSE)
+        assert torch.equal(score, expected_score)
+
+
+def test_more_units_than_rows_at_hand_are_replaced_as_one_by_one() -> None:
+    # All five units in every step: 400 rows, of which 20 are at hand.
+    learner = compare_with_steps([ContinualBackprop(replacement_rate=1.0, maturity=0)], steps=80)
+    assert learner.states[0]["age"].tolist() == [[0] * 5] * 3
+    assert learner.pool.state_dict()["0"].tolist() == [400] * 3
+
+
+# --- a replica beside others ----------------------------------------------------------------------------------------
+
+#: Strong enough to show in 24 steps.
+SPECS = {
+    "cbp": "cbp:replacement_rate=0.1,maturity=3,accumulate=false",
+    "l2": "l2:strength=0.1",
+    "noisy_sgd": "noisy_sgd:scale=0.1,decay=0.99",
+    "shrink_and_perturb_step": "shrink_and_perturb_step:weight_decay=0.1,std=0.01",
+}
+
+
+def built(spec: str) -> Perturbation:
+    made = ComponentSpec.parse("methods", spec).build()
+    assert isinstance(made, Perturbation)
+    return made
+
+
+TRACEABLE = [name for name in plugins().registry.names("methods") if built(name).traceable]
+
+
+@pytest.mark.parametrize("name", TRACEABLE)
+def test_replica_computes_the_same_alone_and_beside_others(name: str) -> None:
+    method = built(SPECS.get(name, name))
+    together = make(method)
+    train(together, 24)
+    made = program(make(method, seeds=[0]))
+    for index, seed in enumerate(together.seeds):
+        alone = make(method, seeds=[seed])
+        train(alone, 24, made)
+        assert_same(replica(together, index), replica(alone, 0), **CLOSE)
+    assert not torch.equal(together.parameters["0.weight"][0], together.parameters["0.weight"][1])
+
+
+def test_random_utilities_are_the_same_alone_and_beside_others() -> None:
+    method = ContinualBackprop(replacement_rate=0.1, maturity=3, utility="random")
+    together, alone = make(method), make(method, seeds=[2])
+    for learner in (together, alone):
+        train(learner, 24)
+    assert_same(replica(together, 2), replica(alone, 0), **CLOSE)
+
+
+def test_noise_is_independent_from_replica_to_replica_step_to_step_and_entry_to_entry() -> None:
+    method = ShrinkAndPerturbStep(weight_decay=0, std=1.0)
+    learner = make(method, seeds=range(40), optimizer=STILL)
+    before = {name: weight.clone() for name, weight in learner.parameters.items()}
+    train(learner, 16, unroll=8)
+    moved = torch.cat([(w - before[n]).flatten(1) for n, w in learner.parameters.items()], dim=1) / 4  # (40, 31)
+    # Sums of 16 independent numbers, over four: 1,240 of them have a mean square of 1 +- 0.040. Numbers that came
+    # back in each call would double it, those that came back in each step would make it eight times as much.
+    assert abs(moved.square().mean().item() - 1) < 4 * 0.040
+    # The largest of 780 and of 465 correlations of independent numbers, 31 and 40 of each.
+    for rows in (moved, moved.T):
+        others = torch.corrcoef(rows) - torch.eye(len(rows))
+        assert others.abs().max() < 0.8
+
+
+# --- sweeps ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_replica_of_a_sweep_of_learning_rates_equals_the_one_alone(optimizer: str) -> None:
+    spec, rates = OPTIMIZERS[optimizer], (0.03, 0.01, 0.001)
+    together = make(optimizer=spec, rates=rates, seeds=(5, 5, 6))
+    train(together, 12)
+    made = program(make(optimizer=spec, seeds=[5]))
+    for index, (seed, rate) in enumerate(zip(together.seeds, rates, strict=True)):
+        alone = make(optimizer=spec, rates=[rate], seeds=[seed])
+        train(alone, 12, made)
+        assert_same(replica(together, index), replica(alone, 0), **CLOSE)
+    assert not torch.equal(together.parameters["0.weight"][0], together.parameters["0.weight"][1])
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "values"),
+    [
+        ("cbp:maturity=3", "replacement_rate", (0.0, 0.2)),
+        ("l2", "strength", (0.3, 0.1)),
+        ("noisy_sgd", "scale", (0.1, 0.0)),
+        ("noisy_sgd", "decay", (1.0, 0.9)),
+        ("shrink_and_perturb_step", "weight_decay", (0.0, 0.1)),
+        ("shrink_and_perturb_step", "std", (0.1, 0.01)),
+    ],
+)
+def test_replica_of_a_sweep_of_a_method_equals_the_one_alone(name: str, field: str, values: Sequence[float]) -> None:
+    methods = [replace(built(name), **{field: value}) for value in values]
+    together = make(stacked_method(methods), seeds=(5, 5))
+    train(together, 24)
+    for index, method in enumerate(methods):
+        alone = make(method, seeds=[5])
+        train(alone, 24)
+        ours, theirs = replica(together, index), replica(alone, 0)
+        if not method.active:  # it keeps nothing then
+            theirs.update({key: value for key, value in ours.items() if key.startswith(f"{method.name}/")})
+        assert_same(ours, theirs, **CLOSE)
+    assert not torch.equal(together.parameters["0.weight"][0], together.parameters["0.weight"][1])
+
+
+def test_every_swept_field_is_tested() -> None:
+    mark = next(
+        m for m in test_replica_of_a_sweep_of_a_method_equals_the_one_alone.pytestmark if m.name == "parametrize"
+    )
+    tested = {(name.partition(":")[0], field) for name, field, _ in mark.args[1]}
+    assert tested == {(name, field) for name in TRACEABLE for field in built(name).swept}
+
+
+# --- calls and portions ---------------------------------------------------------------------------------------------
+
+#: All that draws, replaces and remembers.
+EVERYTHING = (
+    NoisySGD(scale=0.1, decay=0.99),
+    ContinualBackprop(replacement_rate=0.1, maturity=3, accumulate=False),
+    ShrinkAndPerturbStep(weight_decay=0.1, std=0.01),
+)
+
+
+def test_two_halves_are_the_whole_bit_for_bit() -> None:
+    whole, halves = make(*EVERYTHING), make(*EVERYTHING)
+    inputs, targets = stream(whole.seeds, 32)
+    made = program(whole)
+    losses, _ = made.advance(whole, inputs, targets)
+    first, _ = made.advance(halves, inputs[:16], targets[:16])
+    second, _ = made.advance(halves, inputs[16:], targets[16:])
+    assert torch.equal(losses, torch.cat([first, second]))
+    assert_same(snapshot(whole), snapshot(halves))
+
+
+def test_noise_in_small_portions_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once, little_by_little = make(*EVERYTHING), make(*EVERYTHING)
+    made = program(at_once)
+    train(at_once, 32, made)
+    monkeypatch.setattr(module_under_test, "_NOISE_BYTES", 1)
+    train(little_by_little, 32, made)
+    assert_same(snapshot(at_once), snapshot(little_by_little))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_saved_learner_goes_on_bit_for_bit(optimizer: str) -> None:
+    methods = EVERYTHING if optimizer == "adam" else [CBP]
+    whole, resumed = (make(*methods, optimizer=OPTIMIZERS[optimizer]) for _ in range(2))
+    inputs, targets = stream(whole.seeds, 32)
+    made = program(whole)
+    made.advance(whole, inputs[:16], targets[:16])
+    saved = snapshot(whole)
+    losses, _ = made.advance(whole, inputs[16:], targets[16:])
+
+    made.advance(resumed, inputs[:4], targets[:4])  # and it has rows of another place at hand
+    resumed.load_state_dict(saved)
+    assert torch.equal(made.advance(resumed, inputs[16:], targets[16:])[0], losses)
+    assert_same(snapshot(resumed), snapshot(whole))
+
+
+def test_one_program_advances_learners_in_turn() -> None:
+    inputs, targets = stream((0, 1, 2), 16)
+    first, second, alone = make(CBP), make(CBP, seeds=(3, 4, 5)), make(CBP)
+    made = program(first)
+    for start in (0, 8):
+        for learner in (first, second):
+            made.advance(learner, inputs[start : start + 8], targets[start : start + 8])
+    made.advance(alone, inputs, targets)
+    assert_same(snapshot(first), snapshot(alone))
+    assert not torch.equal(first.parameters["0.weight"], second.parameters["0.weight"])
+
+
+def test_batches_may_lie_in_memory_as_they_like() -> None:
+    ours, theirs = make(), make()
+    inputs, targets = stream(ours.seeds, 8)
+    made = program(ours)
+    made.advance(ours, inputs, targets)
+    made.advance(
+        theirs,
+        inputs.transpose(0, 3).contiguous().transpose(0, 3),
+        targets.transpose(0, 1).contiguous().transpose(0, 1),
+    )
+    assert_same(snapshot(ours), snapshot(theirs))
+
+
+# --- what cannot be traced ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Perturbation):
+    """Says that it can be traced."""
+
+    name: ClassVar[str] = "method"
+    traceable: ClassVar[bool] = True
+
+
+class Untraceable(Method):
+    traceable: ClassVar[bool] = False
+
+
+class Reader(Method):
+    def after_step(self, learner: Learner, state: State) -> None:
+        weight = learner.parameters["0.weight"]
+        if weight.mean() > 0:
+            weight.zero_()
+
+
+class Hoarder(Method):
+    def after_step(self, learner: Learner, state: State) -> None:
+        state["steps"] = torch.ones(learner.replicas)
+
+
+class Drawer(Method):
+    def after_step(self, learner: Learner, state: State) -> None:
+        for weight in learner.parameters.values():
+            weight.add_(rng.normal(weight, state.generators))
+
+
+class Punisher(Method):
+    def penalty(self, learner: Learner, state: State) -> Tensor:
+        return torch.stack([w.flatten(1).square().sum(1) for w in learner.differentiable.values()]).sum(0)
+
+
+class Renewer(Method):
+    def after_step(self, learner: Learner, state: State) -> None:
+        learner.fresh(state)
+
+
+class Branching(nn.Module):
+    """A network whose path depends on its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(INPUTS, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x if x.sum() > 0 else -x)
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (Untraceable(), "method method cannot be traced, so that its steps cannot be made into one program"),
+        (Reader(), "the steps of Sequential under method cannot be traced .*reads no value on the host"),
+        (Hoarder(), r"state\['steps'\] is new in a step; a traceable method makes it in begin"),
+        (Drawer(), "a traced step has no generators; draw from state.normal and state.uniform"),
+        (Punisher(), "method method adds a penalty to the loss, so that"),
+        (Renewer(), "a traced step cannot build networks"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_method_that_cannot_be_traced_is_refused(method: Perturbation, sentence: str) -> None:
+    with pytest.raises(UnsupportedError, match=sentence):
+        program(make(method))
+
+
+def frozen() -> nn.Module:
+    made = network()
+    next(made.parameters()).requires_grad_(False)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: nn.Sequential(nn.Dropout(0.3), network()), "the network draws random numbers, so that"),
+        (lambda: nn.Sequential(nn.BatchNorm1d(INPUTS), network()), "the network has buffers, so that"),
+        (frozen, "the network has parameters that are not trained, so that"),
+        (Branching, "the steps of Branching under no method cannot be traced"),
+    ],
+    ids=["dropout", "batch norm", "frozen", "branching"],
+)
+def test_network_that_cannot_be_traced_is_refused(build: Any, sentence: str) -> None:
+    with pytest.raises(UnsupportedError, match=sentence):
+        program(make(build=build, seeds=[0]))
+
+
+def test_method_that_waits_is_refused_as_one_that_acts() -> None:
+    assert make(Untraceable(), seeds=[0], waiting=True).untraceable() is not None
+    assert make(Dropout(p=0.0), seeds=[0], waiting=True).untraceable() is None
+
+
+# --- compiled -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Let nothing be found that was compiled before."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(module_under_test, "_compiled", {})
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler on this machine")
+def test_compiled_program_computes_what_the_graph_does() -> None:
+    compiled, graph = make(*EVERYTHING), make(*EVERYTHING)
+    inputs, targets = stream(compiled.seeds, 8)
+    made = program(compiled, unroll=2, compiled=True)
+    assert made.compile_error is None
+    assert made.compile_s is not None
+    ours, theirs = made.advance(compiled, inputs, targets), program(graph, unroll=2).advance(graph, inputs, targets)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, **CLOSE)
+    for index in range(3):
+        assert_same(replica(compiled, index), replica(graph, index), **CLOSE)
+    again = program(make(*EVERYTHING), unroll=2, compiled=True)
+    assert again.compile_s == 0.0
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_program_runs_as_it_is_where_nothing_can_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    ours, theirs = make(CBP), make(CBP)
+    made = program(ours, unroll=2, compiled=True)
+    assert made.compile_s is None
+    assert "no-such-compiler" in (made.compile_error or "")
+    inputs, targets = stream(ours.seeds, 8)
+    assert torch.equal(
+        made.advance(ours, inputs, targets)[0], program(theirs, unroll=2).advance(theirs, inputs, targets)[0]
+    )
+    assert_same(snapshot(ours), snapshot(theirs))
