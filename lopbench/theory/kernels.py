@@ -157,7 +157,7 @@ class CorrelationKernel:
         unique, inverse = np.unique(given, return_inverse=True)
         found = unique * polynomial.polyval(unique, self.weights)
         for sign in (-1, 1):
-            beyond = sign * unique > self._reliable
+            beyond = (sign * unique > self._reliable) & (unique < 1)
             roots = np.sqrt(1 - sign * unique[beyond])
             if roots.size > _FEW:
                 found[beyond] = (self._near_one if sign > 0 else self._near_minus_one)(roots)
@@ -211,9 +211,12 @@ class CorrelationKernel:
                 f"slope must be a number above 0, got {slope}; it is where a function counts as flat"
             )
         low, high = self._pieces.edges[:-1], self._pieces.edges[1:]
-        flat = np.abs(self._pieces.slopes) < slope * self.gain
-        share = (ndtr(high) - ndtr(low))[flat.all(axis=1)].sum()
-        for panel in np.flatnonzero(flat.any(axis=1) & ~flat.all(axis=1)):
+        slopes = self._pieces.slopes
+        flat = (np.abs(slopes) < slope * self.gain).all(axis=1)
+        share = (ndtr(high) - ndtr(low))[flat].sum()
+        # A flat part may be too narrow to hold a Gauss point: beside a minimum, say.
+        near = np.abs(slopes).min(axis=1) < slope * self.gain + np.ptp(slopes, axis=1)
+        for panel in np.flatnonzero(near & ~flat):
             share += self._flat_part(int(panel), slope * self.gain)
         return float(np.clip(share, 0.0, 1.0))
 

@@ -216,7 +216,7 @@ def _narrow(function: Function, low: float, high: float) -> float:
     while high - low > 4e-16 * max(1.0, abs(low), abs(high)):
         middle = (low + high) / 2
         left, right = _misfit(function, np.array([low, middle]), np.array([middle, high]))[1]
-        if max(left, right) < 0.02 * before:  # it is where two panels meet, as far as rounded points can tell
+        if max(left, right) < 1e-9 * before:  # it is where two panels meet, as far as rounded points can tell
             break
         low, high, before = (low, middle, left) if left >= right else (middle, high, right)
     return (low + high) / 2

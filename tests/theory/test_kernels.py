@@ -243,6 +243,9 @@ def test_orthogonal_and_duplicated_units_gain_no_rank():
         ("tanh", 0.5, 5.0, norm.cdf((-atanh(sqrt(0.9999)) - 0.5) / 5) + norm.sf((atanh(sqrt(0.9999)) - 0.5) / 5)),
         ("sign", 0.0, 1.0, 1.0),
         ("hardshrink", 0.0, 1.0, norm.cdf(0.5) - norm.cdf(-0.5)),
+        # Beside a point where the slope is 0 and changes sign, and where it does not: 3 x^2 < 1e-4
+        ("square", 0.3, 1.0, norm.cdf(0.5e-4 - 0.3) - norm.cdf(-0.5e-4 - 0.3)),
+        (lambda x: x**3, 0.3, 1.0, norm.cdf(sqrt(1e-4 / 3) - 0.3) - norm.cdf(-sqrt(1e-4 / 3) - 0.3)),
     ],
 )
 def test_frozen_share_is_the_probability_of_a_flat_place(activation, bias, gain, share):
