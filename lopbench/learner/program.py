@@ -51,13 +51,21 @@ class Program:
         batch: Inputs ``(R, N, ...)`` and targets ``(R, N, ...)`` of one step, for their shapes.
         unroll: Steps of a call.
         compiled: Whether to compile; otherwise the graph runs as it is.
+        announce: Called before the compiler is, which takes a while; not where the same was compiled before.
 
     Raises:
         UnsupportedError: If the network or a method cannot be traced.
     """
 
     def __init__(
-        self, learner: StackLearner, task: Task, batch: tuple[Tensor, Tensor], *, unroll: int, compiled: bool
+        self,
+        learner: StackLearner,
+        task: Task,
+        batch: tuple[Tensor, Tensor],
+        *,
+        unroll: int,
+        compiled: bool,
+        announce: Callable[[], object] = lambda: None,
     ) -> None:
         reason = learner.untraceable()
         if reason is not None:
@@ -88,7 +96,7 @@ class Program:
         self.compile_error: str | None = None
         self._call: Callable[..., tuple[list[Tensor], Tensor, Tensor]] = self._graph
         if compiled:
-            self._compile(batch)
+            self._compile(batch, announce)
 
     # -- running
 
@@ -330,7 +338,7 @@ class Program:
 
     # -- compiling
 
-    def _compile(self, batch: tuple[Tensor, Tensor]) -> None:
+    def _compile(self, batch: tuple[Tensor, Tensor], announce: Callable[[], object]) -> None:
         arguments = self._arguments(batch)
         leaves = torch.utils._pytree.tree_leaves(arguments)
         key = (self._graph.code, torch.get_num_threads(), *((tuple(t.shape), t.dtype, t.device) for t in leaves))
@@ -338,6 +346,7 @@ class Program:
         if known is not None:
             self._call, self.compile_s = known, 0.0
             return
+        announce()
         began = time.perf_counter()
         function = torch.compile(self._graph, fullgraph=True, dynamic=False)
         try:
