@@ -32,6 +32,14 @@ class Component:
     version: ClassVar[int] = 1
     #: The field that ``name:value`` without a ``field=`` sets, as in ``timm:resnet18``.
     positional: ClassVar[str | None] = None
+    #: The rule in one line of plain mathematics.
+    equation: ClassVar[str] = ""
+    #: What the implementation was validated against: recorded runs, theorems, properties.
+    validated: ClassVar[tuple[str, ...]] = ()
+    #: Settings in which the conformance kit sees the component act within some 25 steps or on a small network.
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
+    #: Checks of the conformance kit that cannot hold, by name, each with the reason.
+    exempt: ClassVar[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +245,8 @@ class Perturbation(Component, ABC):
     traceable: ClassVar[bool] = False
     #: Fields that may differ between the replicas of a program; there they are tensors ``(R,)`` of float64.
     swept: ClassVar[tuple[str, ...]] = ()
+    #: Fields of strength zero, at which the method is bit-identical to none; None for a method without strength.
+    zero: ClassVar[Mapping[str, object] | None] = None
 
     @property
     def track(self) -> Track:
