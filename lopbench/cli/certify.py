@@ -1,0 +1,128 @@
+"""``lopbench certify``: do clones stay clones, and frozen units frozen?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from lopbench.cli.output import console, format_option, write_json
+from lopbench.core.errors import LopbenchError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from lopbench.cloning.certify import Certificate, Check, FrozenCertificate
+
+
+def parse_shape(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int, ...]:
+    """Return the shape that ``3/32/32`` means.
+
+    Raises:
+        BadParameter: If a part is not a whole number of at least 1.
+    """
+    parts = [part.strip() for part in text.split("/")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{text!r} is no shape; write it as in 3/32/32", ctx, param)
+    return tuple(map(int, parts))
+
+
+@click.command("certify")
+@click.option("--architecture", required=True, help="Architecture: NAME or NAME:FIELD=VALUE,...")
+@click.option("--cloner", default="interleave", show_default=True, help="Cloner: NAME or NAME:FIELD=VALUE,...")
+@click.option("--factor", type=click.IntRange(min=1), default=2, show_default=True, help="Clones of each unit.")
+@click.option("--optimizer", default="sgd:lr=1e-2", show_default=True, help="Optimizer of the training steps.")
+@click.option("--steps", type=click.IntRange(min=0), default=10, show_default=True, help="Training steps.")
+@click.option("--frozen", is_flag=True, help="Test frozen units instead of clones.")
+@click.option("--input-shape", callback=parse_shape, default="3/32/32", show_default=True, help="Shape of one sample.")
+@click.option("--outputs", type=click.IntRange(min=1), default=10, show_default=True, help="Outputs of the head.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the network and of the test's inputs.")
+@format_option
+def command(
+    architecture: str,
+    cloner: str,
+    factor: int,
+    optimizer: str,
+    steps: int,
+    frozen: bool,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    seed: int,
+    output_format: str,
+) -> None:
+    """Clone a network and test in float64, module by module, whether clones stay equal to each other.
+
+    Tested are the base's function, equality forward (MC1) and backward (MC2), gradients constant on blocks of clones
+    (MC3), the match of profiles at interfaces, and persistence in training, each as the largest relative deviation.
+    Exits with 1 if something breaks, naming the module.
+    """
+    import torch
+
+    from lopbench.cloning.certify import certify, certify_frozen
+    from lopbench.core import rng
+    from lopbench.core.interfaces import Architecture, Cloner
+    from lopbench.core.spec import ComponentSpec, OptimizerSpec
+
+    built = ComponentSpec.parse("architectures", architecture).build()
+    assert isinstance(built, Architecture)
+    widener = ComponentSpec.parse("cloners", cloner).build()
+    assert isinstance(widener, Cloner)
+    rule = OptimizerSpec.parse(optimizer)
+    network = built.build(input_shape, outputs, generator=rng.derive(seed, "certify", "network"))
+    example = torch.zeros(2, *input_shape)
+    certificate: Certificate | FrozenCertificate
+    if frozen:
+        certificate = certify_frozen(network, example=example, optimizer=rule, steps=steps, seed=seed)
+    else:
+        certificate = certify(network, widener, factor, example=example, optimizer=rule, steps=steps, seed=seed)
+    if output_format == "json":
+        write_json(certificate.to_json())
+    else:
+        _print(certificate)
+    if not certificate.passed:
+        raise LopbenchError(certificate.verdict)
+
+
+def _print(certificate: Certificate | FrozenCertificate) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from lopbench.cloning.certify import Certificate
+
+    out = console()
+    table = Table(box=None, pad_edge=False)
+    if isinstance(certificate, Certificate):
+        for header in ("module", "kind", "function", "MC1", "MC2", "MC3", "interface", "persistence"):
+            table.add_column(header, justify="left" if header in ("module", "kind") else "right")
+        for report in certificate.modules:
+            checks = (
+                report.function,
+                report.forward,
+                report.backward,
+                report.gradient,
+                report.interface,
+                report.persistence,
+            )
+            table.add_row(Text(report.module or "(network)"), Text(report.kind, style="dim"), *map(_cell, checks))
+    else:
+        for header in ("module", "units", "frozen", "gradient", "drift"):
+            table.add_column(header, justify="left" if header == "module" else "right")
+        for layer in certificate.layers:
+            cells = [_number(value, value == 0) for value in (layer.gradient, layer.drift)]
+            table.add_row(Text(layer.module), str(layer.units), str(layer.frozen), *cells)
+    out.print(table)
+    out.print()
+    if certificate.passed:
+        out.print(Text(certificate.verdict), soft_wrap=True)
+
+
+def _cell(check: Check) -> Text:
+    from rich.text import Text
+
+    return Text("") if check.deviation is None else _number(check.deviation, check.passed)
+
+
+def _number(value: float, passed: bool) -> Text:
+    from rich.text import Text
+
+    return Text("0" if value == 0 else f"{value:.1e}", style="" if passed else "bold red")
