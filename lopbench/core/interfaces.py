@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
+from lopbench.core.errors import UnsupportedError
+
 if TYPE_CHECKING:
     import torch
     from torch import Generator, Tensor, nn
@@ -62,6 +64,22 @@ class Architecture(Component, ABC):
     def layers(self, module: nn.Module) -> Sequence[str] | None:
         """Return the names of the submodules whose outputs are probed; None means every activation function."""
         return None
+
+    def widened(self, factor: int) -> Architecture:
+        """Return this architecture with ``factor`` times the units, whose parameters have the names of its clones.
+
+        It gives the law from which units of a cloned network are drawn when they are reset.
+
+        Args:
+            factor: Clones of each unit, at least 1.
+
+        Raises:
+            UnsupportedError: If the architecture cannot say.
+        """
+        raise UnsupportedError(
+            f"{self.name} does not say how its wider networks start ('widened'), so that no unit of a clone can be "
+            "drawn anew; choose a method that resets none, or another architecture"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +327,7 @@ class Metric(Component, ABC):
     scope: ClassVar[Literal["layer", "network"]] = "layer"
     higher_is_better: ClassVar[bool | None] = None
     default: ClassVar[bool] = False  #: Measured when no metric is named.
+    needs_clones: ClassVar[bool] = False  #: Measured of cloned networks only, for it reads what is a clone of what.
 
     @abstractmethod
     def compute(self, probe: LayerProbe | NetworkProbe) -> float:
@@ -406,6 +425,10 @@ class Scenario(Component, ABC):
     boundaries: ClassVar[bool] = True
 
     default_architecture: ClassVar[str]
+    #: What clones the learner where the scenario does so (`clone_at`) and no cloner is named.
+    default_cloner: ClassVar[str] = "interleave"
+    #: Metrics that are measured beside the default ones when none is named.
+    extra_metrics: ClassVar[tuple[str, ...]] = ()
 
     profile: str
     tasks: int
@@ -431,6 +454,20 @@ class Scenario(Component, ABC):
         tasks before the first late one suffice.
         """
         return 0
+
+    @property
+    def clone_at(self) -> int | None:
+        """The task before which the learner is replaced by a wider clone of itself; None where nothing is cloned.
+
+        The clone is what is scored, and what methods act on; the base goes on beside it, on the same batches. A fresh
+        reference is one network, born at this task and trained to the end.
+        """
+        return None
+
+    @property
+    def factor(self) -> int:
+        """Clones of each unit, at least 1; read where there is a `clone_at`."""
+        return 1
 
     @property
     @abstractmethod

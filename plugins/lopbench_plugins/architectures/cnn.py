@@ -5,7 +5,7 @@ convolutions have no dropout, the hidden fully connected layer has no normalisat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -70,3 +70,7 @@ class CNN(PaperArchitecture):
     def layers(self, module: nn.Module) -> Sequence[str]:
         """Return the names of the activation modules: one per convolution, and the hidden layer's."""
         return activation_names(module)
+
+    def widened(self, factor: int) -> "CNN":
+        """Return the architecture with ``factor`` times the channels and hidden units."""
+        return replace(self, channels=tuple(factor * c for c in self.channels), hidden=factor * self.hidden)

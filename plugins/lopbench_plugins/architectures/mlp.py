@@ -6,7 +6,7 @@ which is the plain baseline of the paper.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -51,3 +51,7 @@ class MLP(PaperArchitecture):
     def layers(self, module: nn.Module) -> Sequence[str]:
         """Return the names of the activation modules, one per hidden layer."""
         return activation_names(module)
+
+    def widened(self, factor: int) -> "MLP":
+        """Return the architecture with ``factor`` times the units in each hidden layer."""
+        return replace(self, width=self.width * factor)

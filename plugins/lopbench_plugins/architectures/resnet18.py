@@ -5,7 +5,7 @@ widening block is a 1x1 convolution (their option B).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -98,3 +98,7 @@ class ResNet18(PaperArchitecture):
     def layers(self, module: nn.Module) -> Sequence[str]:
         """Return the names of the blocks, whose outputs are the activations after the addition."""
         return [name for name, block in module.named_modules() if isinstance(block, BasicBlock)]
+
+    def widened(self, factor: int) -> "ResNet18":
+        """Return the architecture with ``factor`` times the channels."""
+        return replace(self, base_width=self.base_width * factor)

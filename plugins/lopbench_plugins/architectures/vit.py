@@ -5,7 +5,7 @@ torch's 1e-5, for all normalisations alike, where timm has 1e-6.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -85,3 +85,7 @@ class ViT(PaperArchitecture):
     def layers(self, module: nn.Module) -> Sequence[str]:
         """Return the names of the blocks, whose outputs ``(N, T, width)`` are the residual stream."""
         return [name for name, block in module.named_modules() if isinstance(block, Block)]
+
+    def widened(self, factor: int) -> "ViT":
+        """Return the architecture with ``factor`` times the width of a token and as many more heads."""
+        return replace(self, width=self.width * factor, heads=self.heads * factor)
