@@ -117,6 +117,8 @@ class StackLearner:
             from the stream ``("init", t)``, whoever asks for them.
         traced: Whether a `Program` takes the steps; then `step` must not be called.
         waiting: Whether the methods wait for `turn_on`; what they make of the network they make at once.
+        clones: Cloned networks to start from, one for each replica, and what is a clone of what in them. ``build`` is
+            then of networks as wide and asked only for the rows of units that are reset.
 
     Raises:
         UnsupportedError: If a method cannot serve the network.
@@ -139,6 +141,7 @@ class StackLearner:
         init_index: int = 0,
         traced: bool = False,
         waiting: bool = False,
+        clones: tuple[Sequence[nn.Module], Profile] | None = None,
     ) -> None:
         self.seeds = tuple(seeds)
         self.replicas = len(self.seeds)
@@ -157,7 +160,12 @@ class StackLearner:
             for i, m in enumerate(self.methods)
         ]
 
-        modules = [self._build(rng.derive(seed, "init", init_index)) for seed in self.seeds]
+        #: What is a clone of what in the network, for its probes; None where it was not cloned.
+        self.profile = None if clones is None else clones[1]
+        if clones is None:
+            modules = [self._build(rng.derive(seed, "init", init_index)) for seed in self.seeds]
+        else:
+            modules = [module.to(device=self.device, dtype=self.dtype) for module in clones[0]]
         #: With several replicas a template: its own values are replaced by each replica's when it is called.
         self.module = modules[0]
         self._buffers: dict[str, Tensor]
@@ -175,8 +183,6 @@ class StackLearner:
         head = find_head(self.module, outputs)
         self.head = tuple(name for name in self._views if name.rpartition(".")[0] == head)
         self.layers = tuple(layers(self.module) or activation_layers(self.module))
-        #: What is a clone of what in the network, for its probes; None where it was not cloned.
-        self.profile: Profile | None = None
 
         dropouts = [m for m in self.module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
         self._stochastic = any(m.p > 0 for m in dropouts) or any(
@@ -185,7 +191,8 @@ class StackLearner:
         if self._stochastic and self.stacked:
             raise UnsupportedError("dropout draws from one global stream: its seeds run one after another")
         #: What dropout inside the network draws from.
-        self._layer_generator = rng.derive(self.seeds[0], "layers", device=self.device)
+        stream = ("layers",) if clones is None else ("layers", "clone")
+        self._layer_generator = rng.derive(self.seeds[0], *stream, device=self.device)
 
         self._groups: tuple[UnitGroup, ...] | None = None
         self._units: tuple[StackUnits, ...] = ()
@@ -544,6 +551,8 @@ class StackLearner:
         tensors = {f"parameter/{name}": leaf.detach() for name, leaf in self.leaves.items()}
         tensors.update({f"buffer/{name}": value for name, value in self._buffers.items()})
         tensors.update({f"optimizer/{name}": value for name, value in self.optimizer.state_dict().items()})
+        if self.profile is not None:  # where a clone started cannot be made again from the seed
+            tensors.update({f"initial/{name}": value for name, value in self._initial.items()})
         tensors["generator/layers"] = self._layer_generator.get_state()
         reference = self.optimizer.spec is self._reference_optimizer
         tensors["restarted"] = torch.tensor(reference)
@@ -563,6 +572,8 @@ class StackLearner:
             leaf.copy_(part["parameter"][name])
         for name, buffer in self._buffers.items():
             buffer.copy_(part["buffer"][name])
+        for name, value in part.get("initial", {}).items():
+            self._initial[name].copy_(value)
         if bool(tensors["restarted"]):
             self.optimizer.spec = self._reference_optimizer
         self.optimizer.load_state_dict({n: value.to(self.device) for n, value in part.get("optimizer", {}).items()})
