@@ -6,10 +6,10 @@ weights that are row- and column-equitable. The block-wise constant one inside i
 Hessian vanishes: redistributing weights within blocks with row and column sums kept changes neither what units compute
 nor the gradient (their Theorem A.2), and no clone departs.
 
-Without a penalty on the weights, a clone of a network cannot be stable or unstable in the strict sense of the definition:
-changing the weights that read clones, with their sums over the clones kept, never changes the function, so that these
-normals have curvature zero. Where the Hessian couples them to others the manifold is a saddle, and the most negative
-curvature is the rate at which gradient flow leaves it; where it does not, they are flat.
+Without a penalty on the weights, no clone is stable or unstable in the strict sense of the definition: changing the
+weights that read clones, with their sums over the clones kept, never changes the function, so that these normals have
+curvature zero. Where the Hessian couples them to others the manifold is a saddle, and the most negative curvature is
+the rate at which gradient flow leaves it; where it does not, they are flat.
 
 The extreme curvatures are found by the Lanczos method (Golub and Van Loan 2013, "Matrix Computations", 4th ed.,
 section 10.1) on products of the Hessian with vectors. It is written here since every vector must be kept in the normal
@@ -122,7 +122,7 @@ class _NormalSpace:
 
     def project(self, vector: Tensor) -> Tensor:
         """Return the orthogonal projection of ``vector``."""
-        return flatten(self._profile.equitable_residual(self.unflatten(vector)))
+        return _flatten(self._profile.equitable_residual(self.unflatten(vector)))
 
     def random(self) -> Tensor:
         """Return a random unit vector, the same at every call.
@@ -135,14 +135,16 @@ class _NormalSpace:
             name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
             for name, value in self.point.items()
         }
-        vector = self.project(flatten(noise))
-        norm = vector.norm()
-        if norm == 0:
-            raise UnsupportedError("stability asks for normals of the cloning manifold, and nothing is cloned here")
-        return vector / norm
+        vector = self.project(_flatten(noise))
+        if not vector.any():
+            raise UnsupportedError(
+                "a network in which nothing is cloned has no normals of the cloning manifold; clone it by a factor of "
+                "at least 2"
+            )
+        return vector / float(vector.norm())
 
 
-def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
+def _flatten(tensors: Mapping[str, Tensor]) -> Tensor:
     """Return all entries as one vector."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
 
@@ -178,9 +180,10 @@ def _lanczos(hessian: _Hessian, space: _NormalSpace, products: int, tolerance: f
     scale = 0.0  # of the products before projection, of which rounding is a share
     while True:
         image = hessian @ basis[-1]
-        scale = max(scale, float(image.norm()))
-        if not isfinite(scale):
+        length = float(image.norm())
+        if not isfinite(length):
             return NormalCurvature(nan, nan, nan, nan, nan, len(basis))
+        scale = max(scale, length)
         rest = space.project(image)
         diagonal.append(float(rest @ basis[-1]))
         for _ in range(2):  # twice is enough to stay orthogonal to rounding

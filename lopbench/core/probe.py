@@ -30,6 +30,11 @@ def as_units(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1])
 
 
+def row_chunks(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Return ``tensor``, ``(N, D)``, as blocks of rows that are small enough to be copied in float64."""
+    return torch.split(tensor, max(1, _CHUNK_ELEMENTS // tensor.shape[1]))
+
+
 @dataclass(frozen=True, eq=False)
 class LayerProbe:
     """The post-activation values of one layer on the probe batch, and what metrics derive from them.
@@ -68,13 +73,9 @@ class LayerProbe:
     def _column_sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the sum over the rows of ``function`` of the activations, taken elementwise, float64 ``(D,)``."""
         total = self.activation.new_zeros(self.activation.shape[1], dtype=torch.float64)
-        for chunk in self._chunks():
+        for chunk in row_chunks(self.activation):
             total += function(chunk).sum(dim=0, dtype=torch.float64)
         return total
-
-    def _chunks(self) -> tuple[Tensor, ...]:
-        """Return ``activation`` as blocks of rows, small enough to be copied in float64."""
-        return torch.split(self.activation, max(1, _CHUNK_ELEMENTS // self.activation.shape[1]))
 
     def share_of_rows(self, condition: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the share of the rows on which ``condition``, taken elementwise, holds, float64 ``(D,)`` in [0, 1].
@@ -104,7 +105,7 @@ class LayerProbe:
         """Centred scatter ``(H - mean)^T (H - mean)`` in float64, ``(D, D)``; not divided by N."""
         units = self.activation.shape[1]
         scatter = self.mean.new_zeros(units, units)
-        for chunk in self._chunks():
+        for chunk in row_chunks(self.activation):
             centred = chunk - self.mean
             scatter.addmm_(centred.T, centred)
         return scatter

@@ -9,9 +9,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lopbench.core.errors import InvalidInputError
+from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Metric
 from lopbench.core.probe import LayerProbe, NetworkProbe
+from lopbench.core.profile import Profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,20 @@ class NetworkMetric(Metric):
     @abstractmethod
     def measure(self, probe: NetworkProbe) -> float:
         """Return the value; it may be infinite or NaN."""
+
+
+def profile_of(name: str, probe: NetworkProbe) -> Profile:
+    """Return what is a clone of what in the network of ``probe``, for the metric ``name``.
+
+    Raises:
+        UnsupportedError: If the network was not cloned.
+    """
+    if probe.profile is None:
+        raise UnsupportedError(
+            f"{name} asks what is a clone of what, and this network was not cloned; "
+            "measure it in a scenario that clones the network, such as cloning"
+        )
+    return probe.profile
 
 
 def total_norm(tensors: Iterable[Tensor]) -> float:
