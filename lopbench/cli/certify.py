@@ -32,7 +32,7 @@ def parse_shape(ctx: click.Context, param: click.Parameter, text: str) -> tuple[
 @click.option("--cloner", default="interleave", show_default=True, help="Cloner: NAME or NAME:FIELD=VALUE,...")
 @click.option("--factor", type=click.IntRange(min=1), default=2, show_default=True, help="Clones of each unit.")
 @click.option("--optimizer", default="sgd:lr=1e-2", show_default=True, help="Optimizer of the training steps.")
-@click.option("--steps", type=click.IntRange(min=0), default=10, show_default=True, help="Training steps.")
+@click.option("--steps", type=click.IntRange(min=0), default=5, show_default=True, help="Training steps.")
 @click.option("--frozen", is_flag=True, help="Test frozen units instead of clones.")
 @click.option("--input-shape", callback=parse_shape, default="3/32/32", show_default=True, help="Shape of one sample.")
 @click.option("--outputs", type=click.IntRange(min=1), default=10, show_default=True, help="Outputs of the head.")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lopbench.cloning.layers import Axes, follows, reads
-from lopbench.cloning.tags import BaseRun, Tagged, deviation, expand, first_tensor, match, without_fast_paths
+from lopbench.cloning.tags import BaseRun, Matches, Tagged, deviation, expand, first_tensor, without_fast_paths
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Cloner
@@ -169,7 +169,7 @@ def certify(
     *,
     example: Tensor,
     optimizer: OptimizerSpec | None = None,
-    steps: int = 10,
+    steps: int = 5,
     seed: int = 0,
 ) -> Certificate:
     """Clone ``module`` and test, in float64 and training mode, whether its clones stay clones.
@@ -192,7 +192,7 @@ def certify(
     wide, profile = cloner.clone(
         base, factor, example=_double(example), generator=rng.derive(seed, "certify", "cloner")
     )
-    return certify_clone(base, wide, profile, example=example, optimizer=optimizer, steps=steps, seed=seed)
+    return _certify(base, wide, profile, example, optimizer, steps, seed)
 
 
 def certify_clone(
@@ -202,7 +202,7 @@ def certify_clone(
     *,
     example: Tensor,
     optimizer: OptimizerSpec | None = None,
-    steps: int = 10,
+    steps: int = 5,
     seed: int = 0,
 ) -> Certificate:
     """Test a clone that was made before; arguments as in `certify`, neither network is changed.
@@ -211,11 +211,23 @@ def certify_clone(
         InvalidInputError: If ``steps`` is negative, or the profile is not of the clone.
         UnsupportedError: If the base network cannot be followed from layer to layer.
     """
+    base, wide = copy.deepcopy(base).double(), copy.deepcopy(wide).double()
+    return _certify(base, wide, profile, example, optimizer, steps, seed)
+
+
+def _certify(
+    base: nn.Module,
+    wide: nn.Module,
+    profile: Profile,
+    example: Tensor,
+    optimizer: OptimizerSpec | None,
+    steps: int,
+    seed: int,
+) -> Certificate:
+    """Return the certificate of two float64 networks, which are changed."""
     if steps < 0:
         raise InvalidInputError(f"a certificate takes at least 0 training steps, got {steps}")
     spec = optimizer or OptimizerSpec(kind="sgd", lr=0.01)
-    base = copy.deepcopy(base).double()
-    wide = copy.deepcopy(wide).double()
     profile.residual(dict(wide.named_parameters()))  # refuses a profile of another network
     x = example
     if x.is_floating_point():
@@ -243,15 +255,11 @@ def _double(tensor: Tensor) -> Tensor:
 
 
 def _function(base: nn.Module, wide: nn.Module, x: Tensor) -> Check:
-    modes = base.training, wide.training
     with torch.no_grad():
         try:
-            check = Check.of(deviation(base.eval()(x), wide.eval()(x)))
+            return Check.of(deviation(base.eval()(x), wide.eval()(x)))
         except (RuntimeError, ValueError, IndexError):
-            check = Check.of(float("inf"))
-    base.train(modes[0])
-    wide.train(modes[1])
-    return check
+            return Check.of(float("inf"))
 
 
 class _Stopped(Exception):  # noqa: N818 (raised and caught here: the clone does not run as the base does)
@@ -276,7 +284,7 @@ def _interfaces(
             parameters[name].data.copy_(wanted)
     interfaces: dict[str, tuple[Axes | None, Axes | None]] = {}
     checks: dict[str, Check] = {}
-    calls, seen = iter(run.calls), iter(run.seen)
+    calls, seen, matches = iter(run.calls), iter(run.seen), Matches()
 
     def emit(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         call = next(calls, None)
@@ -287,7 +295,7 @@ def _interfaces(
         worst = 0.0
         outer: Axes = (None,) * call.made.ndim
         for expected, actual in zip(call.read, reads(layer, arguments, keywords), strict=True):
-            axes = match(expected, actual)
+            axes = matches(expected, actual)
             if axes is None or _or_identity(axes[call.axes[0]], expected, call.axes[0]) != declared:
                 wanted = _along(call.axes[0], declared, expected.ndim)
                 worst = max(worst, _mismatch(expected, wanted, actual))
@@ -309,7 +317,7 @@ def _interfaces(
             (before.taken, first_tensor(inputs), profile.inputs.get(name)),
             (before.returned, first_tensor(output), profile.outputs.get(name)),
         )
-        interfaces.setdefault(name, _pair(*(_observed(*pair) for pair in pairs)))
+        interfaces.setdefault(name, _pair(*(_observed(matches, *pair) for pair in pairs)))
 
     tagged.layer, tagged.watch = emit, look
     try:
@@ -339,11 +347,11 @@ def _mismatch(base: Tensor, axes: Axes, wide: Tensor) -> float:
         return float("inf")
 
 
-def _observed(base: Tensor | None, wide: Tensor | None, declared: Partition | None) -> Axes | None:
+def _observed(matches: Matches, base: Tensor | None, wide: Tensor | None, declared: Partition | None) -> Axes | None:
     """Return the clones in a tensor: as its tags show, or where they show none as the profile says."""
     if base is None or wide is None:
         return None
-    axes = match(base, wide)
+    axes = matches(base, wide)
     if axes is not None or declared is None:
         return axes
     grown = [axis for axis in range(wide.ndim) if wide.shape[axis] == len(declared)]
@@ -373,8 +381,7 @@ def _locally(
 ) -> dict[str, ModuleReport]:
     """Return the reports of function and MC1 to MC3, each module being called by itself."""
     functions = _functions(base, wide, interfaces, x)
-    wide = copy.deepcopy(wide).train()
-    _, inputs = _record(wide, x)
+    _, inputs = _record(wide.train(), x)
     generator = rng.derive(seed, "certify", "adjoints")
     reports = {}
     for name, module in wide.named_modules():
@@ -389,11 +396,10 @@ def _functions(
     base: nn.Module, wide: nn.Module, interfaces: Mapping[str, tuple[Axes | None, Axes | None]], x: Tensor
 ) -> dict[str, Check]:
     """Return whether each module makes of clones what the base's makes of their originals, in evaluation mode."""
-    expected, inputs = _record(copy.deepcopy(base).eval(), x)
-    wide = copy.deepcopy(wide).eval()
+    expected, inputs = _record(base.eval(), x)
     checks = {}
     with torch.no_grad():
-        for name, module in wide.named_modules():
+        for name, module in wide.eval().named_modules():
             taken, returned = interfaces.get(name, (None, None))
             if name in inputs and taken is not None and returned is not None:
                 made = first_tensor(_call(module, inputs[name], partial(expand, axes=taken)))
@@ -488,10 +494,9 @@ def _test(
 def _persistence(
     wide: nn.Module, profile: Profile, x: Tensor, spec: OptimizerSpec, steps: int, seed: int
 ) -> dict[str, Check]:
-    """Return, for each module with parameters of its own, how far these are from equal sums after training."""
-    wide = copy.deepcopy(wide).train()
+    """Train the clone in place; return how far from equal sums each module's own parameters are then."""
     try:
-        train(wide, x, spec, steps, seed)
+        train(wide.train(), x, spec, steps, seed)
     except (RuntimeError, ValueError, IndexError):
         return {}  # it does not run; its interfaces say where
     checks = {}
@@ -604,7 +609,7 @@ def certify_frozen(
     *,
     example: Tensor,
     optimizer: OptimizerSpec | None = None,
-    steps: int = 10,
+    steps: int = 5,
     seed: int = 0,
 ) -> FrozenCertificate:
     """Freeze half of the hidden units of each layer and test, in float64, that training leaves them alone.

@@ -64,6 +64,21 @@ def match(base: Tensor, wide: Tensor) -> Axes | None:
     return tuple(axes) if deviation(expand(base, axes), wide) <= _SAME else None
 
 
+class Matches:
+    """`match` for the tensors of one run, which stand at the end of one module and the beginning of the next."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], tuple[Tensor, Tensor, Axes | None]] = {}
+
+    def __call__(self, base: Tensor, wide: Tensor) -> Axes | None:
+        """Return ``match(base, wide)``."""
+        key = id(base), id(wide)
+        if key not in self._known:
+            # The tensors are kept with their ids, which would be given to others.
+            self._known[key] = base, wide, match(base.detach(), wide.detach())
+        return self._known[key][2]
+
+
 def expand(base: Tensor, axes: Sequence[Partition | None]) -> Tensor:
     """Return ``base`` with its entries cloned along each axis."""
     for axis, partition in enumerate(axes):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lopbench.cloning.layers import Axes, Copied, Widened, follows, reads, widen, width
 from lopbench.cloning.tags import (
     BaseRun,
+    Matches,
     Misfit,
     Tagged,
     Watcher,
@@ -121,6 +122,7 @@ class _Attempt:
         self.interfaces: dict[str, Interface] = {}
         self._calls = 0
         self._seen = 0
+        self._matches = Matches()
         self._origins: dict[int, frozenset[str]] = {}  #: Leaf of autograd -> layers that chose its channels.
         self._bare: dict[int, str] = {}
         self._kept: list[Tensor] = []  #: Leaves must live, for their ids to stay theirs.
@@ -218,7 +220,7 @@ class _Attempt:
             self._seen += 1
             assert seen.name == name  # the calls of all layers were in order, and nothing else decides
             pairs = [(seen.taken, first_tensor(inputs)), (seen.returned, first_tensor(output))]
-            found = [None if a is None or b is None else match(a.detach(), b.detach()) for a, b in pairs]
+            found = [None if a is None or b is None else self._matches(a, b) for a, b in pairs]
             self.interfaces.setdefault(name, Interface(*found))  # of the first call, as all that looks at them
 
     def _misfit(self, kind: str, reason: str, operands: Any = (), operation: str = "") -> Misfit:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lopbench.core.errors import InvalidInputError
@@ -87,6 +88,15 @@ class Partition:
         """Whether every block is a single channel: nothing is cloned."""
         return self.count == len(self.blocks)
 
+    @cached_property
+    def _runs(self) -> tuple[int, int, int] | None:
+        """Runs, factor and chunk if the blocks lie as `clones` lays them out, which sums of views can use."""
+        factor, rest = divmod(len(self), self.count)
+        chunk = self.blocks.index(0, 1) if self.blocks.count(0) > 1 else self.count
+        if rest or self.count % chunk or self != Partition.clones(self.count, factor, chunk):
+            return None
+        return self.count // chunk, factor, chunk
+
     def index(self, device: torch.device | str | None = None) -> Tensor:
         """Return ``blocks`` as a tensor of whole numbers, ``(len(self),)``."""
         import torch
@@ -104,11 +114,15 @@ class Partition:
                 f"a partition of {len(self)} channels was applied to axis {dim} of a tensor of shape "
                 f"{tuple(tensor.shape)}"
             )
+        dim = dim % tensor.ndim
+        if self._runs is not None:  # far faster than by index
+            runs: Tensor = tensor.unflatten(dim, self._runs)
+            return runs.mean(dim + 1).flatten(dim, dim + 1)
         shape = list(tensor.shape)
         shape[dim] = self.count
         sums = tensor.new_zeros(shape).index_add(dim, self.index(tensor.device), tensor)
         counts = tensor.new_tensor(self.sizes)
-        return sums / counts.reshape([-1 if axis == dim % tensor.ndim else 1 for axis in range(tensor.ndim)])
+        return sums / counts.reshape([-1 if axis == dim else 1 for axis in range(tensor.ndim)])
 
     def expand(self, values: Tensor, dim: int) -> Tensor:
         """Return a value for each channel from one for each block: size ``count`` along ``dim`` becomes ``len(self)``.
