@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lopbench.results.leaderboard import leaderboard
-from lopbench.runner.run import Quiet
+from lopbench.runner.report import Quiet
 from lopbench.runner.study import Study, execute, plan
 
 if TYPE_CHECKING:

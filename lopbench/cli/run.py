@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lopbench.core.spec import RunSpec
-    from lopbench.runner.study import Study
+    from lopbench.runner.study import Forecast, Study
 
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int, ...]:
@@ -166,6 +166,8 @@ def summarise(study: Study, err: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from lopbench.runner.study import forecast
+
     scenario, first = study.scenario, study.specs[0]
     late = len(scenario.late_tasks)
     protocols = _each(spec.protocol_id for spec in study.specs)
@@ -191,8 +193,7 @@ def summarise(study: Study, err: Console) -> None:
         "Runs": runs,
     }
     if study.pending:
-        seconds = estimate(study)
-        rows["Time"] = "unknown" if seconds is None else f"about {duration(seconds)}"
+        rows["Time"] = _time(forecast(study))
     table = Table.grid(padding=(0, 2))
     for key, value in rows.items():
         table.add_row(Text(key, style="bold"), Text(value))
@@ -201,40 +202,10 @@ def summarise(study: Study, err: Console) -> None:
         err.print(Panel(Text(study.images.notice), title="NOT REAL DATA", style="bold yellow"))
 
 
-def estimate(study: Study) -> float | None:
-    """Return the seconds that a study will take, None if its first run cannot even start.
-
-    They follow from runs of the same protocol on the same hardware, or else from a few training steps taken now.
-    """
-    import torch
-
-    from lopbench.core.errors import ResultsError
-    from lopbench.core.spec import canonical_json
-    from lopbench.results.record import find_records
-    from lopbench.runner.environment import describe
-    from lopbench.runner.study import seconds_per_step
-
-    def workload(spec: RunSpec) -> str:
-        # References have an optimizer and metrics of their own; neither costs much time.
-        return canonical_json({k: part for k, part in spec.protocol().items() if k not in ("optimizer", "metrics")})
-
-    try:
-        records = find_records(study.results) if study.results.is_dir() else []
-    except ResultsError:  # a damaged record is the leaderboard's business
-        records = []
-    wanted = workload(study.specs[0])
-    here = describe(torch.device(study.device))
-    alike = [
-        record.status
-        for record in records
-        if workload(record.spec) == wanted and all(record.environment.get(k) == here[k] for k in ("device", "threads"))
-    ]
-    steps = sum(int(status["steps"]) for status in alike)
-    seconds = sum(float(status["wall_time_s"]) for status in alike)
-    try:
-        return sum(study.steps) * (seconds / steps if steps else seconds_per_step(study))
-    except Exception:  # whatever a plugin raises is told when its turn comes; other runs may go well
-        return None
+def _time(found: Forecast | None) -> str:
+    if found is None:
+        return "unknown"
+    return f"{'at most' if found.most else 'about'} {duration(found.seconds)}"
 
 
 def ranges(numbers: Iterable[int]) -> str:

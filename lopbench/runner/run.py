@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -11,26 +12,27 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
-import filelock
 import torch
 from torch import Tensor
 
 from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
 from lopbench.core.interfaces import Architecture, ChunkedBatches, Metric, Perturbation, Scenario, Stream, Task
-from lopbench.core.spec import RunSpec, canonical_json, digest
+from lopbench.core.spec import RunSpec
+from lopbench.data.cache import cache_directory
 from lopbench.learner.learner import StackLearner, stacked_method
-from lopbench.learner.program import Program
+from lopbench.learner.program import Program, cache_compiled
 from lopbench.results.record import Measurements, Outcome, record_path, write_record
 from lopbench.runner import environment
 from lopbench.runner.checkpoint import load_checkpoint, save_checkpoint
+from lopbench.runner.report import Quiet, Reporter, group_label, label
 from lopbench.runner.schedule import Place, places, switch_step, unroll
+from lopbench.runner.unfinished import CHECKPOINT, LOG, folder_of, make_folder, unwritable
 
 #: Seconds between looks at the clock's consequences: progress, divergence, checkpoint. It changes no number.
 LOOK_S = 0.25
@@ -42,40 +44,12 @@ COMPILE_STEPS = 100_000
 BLOCK_SAMPLES, BLOCK_STEPS = 200_000, 2_000
 
 
-class Reporter(Protocol):
-    """Is told how runs go."""
-
-    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
-        """Say that ``runs`` runs of ``steps`` steps in all start, or resume after ``done`` of them."""
-
-    def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
-        """Say that ``steps`` more were taken; ``score`` is the online score of the current task so far."""
-
-    def finished(self, label: str, status: str, path: Path) -> None:
-        """Say that the runs that started last ended, and where their records are."""
-
-    def note(self, message: str) -> None:
-        """Pass on a message."""
+#: Steps that are taken between two looks at the clock by who only takes the time.
+_TIMED = 16
 
 
-class Quiet:
-    """A reporter that says nothing."""
-
-    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
-        """Say nothing."""
-
-    def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
-        """Say nothing."""
-
-    def finished(self, label: str, status: str, path: Path) -> None:
-        """Say nothing."""
-
-    def note(self, message: str) -> None:
-        """Say nothing."""
-
-
-class _AllDivergedError(Exception):
-    """No replica's loss is finite any more."""
+class _NoneLeftError(Exception):
+    """No replica is measured any more."""
 
 
 @dataclass
@@ -88,21 +62,8 @@ class _Progress:
     wall_time_s: float = 0.0
     sessions: int = 0
     started_utc: str = ""
-
-
-def label(spec: RunSpec) -> str:
-    """Return what people call the run."""
-    text = f"{spec.method_label}, {spec.architecture_label}, seed {spec.seed}"
-    if spec.kind == "continual":
-        return text
-    return f"fresh reference of {text}" if spec == spec.reference() else f"from fresh: {text}"
-
-
-def group_label(specs: Sequence[RunSpec]) -> str:
-    """Return what people call runs that are trained together."""
-    if len(specs) == 1:
-        return label(specs[0])
-    return f"{label(specs[0])} and {len(specs) - 1} more"
+    on: bool = False  #: Whether methods that start in the middle of the stream have turned on.
+    how: str = "one by one"  #: How steps are taken: it can change the last digits.
 
 
 class Run:
@@ -115,7 +76,6 @@ class Run:
         device: Where to train.
         reporter: Is told how it goes.
         checkpoint_s: Seconds between checkpoints.
-        compiling: Whether to compile programs of enough steps; otherwise they run as they are.
 
     Raises:
         DataError: If the data set cannot feed the scenario.
@@ -130,22 +90,21 @@ class Run:
         device: torch.device,
         reporter: Reporter | None = None,
         checkpoint_s: float = 10.0,
-        compiling: bool = True,
     ) -> None:
         self.specs = tuple(specs)
         self.spec = spec = specs[0]
+        self._replicas = range(len(specs))
         self.results = results
         self.device = device
         self.reporter = reporter or Quiet()
         self.checkpoint_s = checkpoint_s
-        self.compiling = compiling
         scenario, architecture = spec.scenario.build(), spec.architecture.build()
         metrics = [metric.build() for metric in spec.metrics]
         assert isinstance(scenario, Scenario)
         assert isinstance(architecture, Architecture)
         self.scenario = scenario
         self.architecture = architecture
-        self.methods = [stacked_method(each) for each in zip(*map(_methods, specs), strict=True)]
+        self.methods = [stacked_method(each) for each in zip(*map(methods_of, specs), strict=True)]
         self.metrics = [(s.label(), m) for s, m in zip(spec.metrics, metrics, strict=True) if isinstance(m, Metric)]
         #: Replicas of one seed see one stream.
         self.streams: dict[int, Stream] = {
@@ -157,10 +116,14 @@ class Run:
         self.progress = _Progress()
         self.measurements = [Measurements() for _ in specs]
         self.diverged_at: list[int | None] = [None] * len(specs)
+        #: What went wrong in measuring a replica.
+        self.faults: list[str | None] = [None] * len(specs)
+        #: Runs of these that are not recorded yet: others were, before the rest was stopped.
+        self.wanted = sum(not record_path(results, each).exists() for each in specs)
         self._program: Program | None = None
-        self._partial = results / ".partial" / group_id(specs)
-        self._checkpoint = self._partial / "checkpoint.safetensors"
-        self._log = self._partial / "log.txt"
+        self._block = 1  #: Most steps made ahead of the program's calls.
+        self._partial = folder_of(results, specs)
+        self._checkpoint, self._log = self._partial / CHECKPOINT, self._partial / LOG
         self._began = self._saved = time.perf_counter()
         self._interrupts: list[int] = []
         self._earlier_s = 0.0  #: Wall time of earlier sessions.
@@ -178,10 +141,7 @@ class Run:
             UnsupportedError: If a component cannot serve the others, or memory runs out.
             DataError: If the data set cannot feed the scenario.
         """
-        try:
-            self._partial.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(self.results, error) from error
+        make_folder(self.results, self.specs)
         self._began = self._saved = time.perf_counter()
         with _interrupts_put_off() as self._interrupts:
             ended = self._to_records()
@@ -201,15 +161,20 @@ class Run:
         self._write_log(outcome + (f": {failure}" if failure else ""))
         if len(self.specs) > 1 and outcome == "completed":
             self._save()  # killed between two records, it has only to write the rest
-        ended = [self._publish(replica, outcome, failure) for replica in range(len(self.specs))]
+        ended = [self._publish(replica, *self._verdict(replica, outcome, failure)) for replica in self._replicas]
         shutil.rmtree(self._partial, ignore_errors=True)  # the records are out: what stays behind is only untidy
         return ended
 
+    def _verdict(self, replica: int, outcome: Outcome, failure: str | None) -> tuple[Outcome, str | None]:
+        """Return how one replica ended, which is as all did unless it had ended before."""
+        step, fault = self.diverged_at[replica], self.faults[replica]
+        if step is not None:
+            return "diverged", _not_finite(step)
+        return (outcome, failure) if fault is None else ("failed", fault)
+
     def _publish(self, replica: int, outcome: Outcome, failure: str | None) -> tuple[Outcome, Path]:
         """Write the record of one replica, unless it is there."""
-        spec, count, diverged_at = self.specs[replica], len(self.specs), self.diverged_at[replica]
-        if diverged_at is not None and outcome != "failed":
-            outcome, failure = "diverged", _not_finite(diverged_at)
+        spec, count = self.specs[replica], len(self.specs)
         path = record_path(self.results, spec)
         if path.exists():
             return outcome, path
@@ -218,7 +183,7 @@ class Run:
             self.results,
             spec.to_json(),
             spec.run_id,
-            environment.describe(self.device) | {"replicas": count, "steps": self._how},
+            environment.describe(self.device) | {"replicas": count, "steps": self.progress.how},
             {
                 "status": outcome,
                 "error": failure,
@@ -230,19 +195,12 @@ class Run:
                 "state_bytes": state_bytes // count,
                 "started_utc": self.progress.started_utc,
                 "sessions": self.progress.sessions,
-                "diverged_at": diverged_at,
+                "diverged_at": self.diverged_at[replica],
             },
             self.measurements[replica],
             self._log,
         )
         return outcome, path
-
-    @property
-    def _how(self) -> str:
-        """How steps were taken: it can change the last digits."""
-        if self._program is None:
-            return "one by one"
-        return "program" if self._program.compile_s is None else "compiled program"
 
     def _outcome(self) -> tuple[Outcome, str | None]:
         """Train to the end; returns how that went and what failed. Single replicas may have diverged.
@@ -256,8 +214,8 @@ class Run:
             with environment.numerics(self.spec.numerics, self.device):
                 self._start()
                 self._train()
-        except _AllDivergedError:
-            return "diverged", _not_finite(max(step for step in self.diverged_at if step is not None))
+        except _NoneLeftError:
+            return self._verdict(-1, "failed", None)  # each has a verdict of its own
         except LopbenchError:
             raise
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -269,7 +227,7 @@ class Run:
             ) from error
         except Exception as error:
             self._write_log(_without_folders(traceback.format_exc()))
-            return "failed", f"{type(error).__name__}: {error}"
+            return "failed", _told(error)
         return "completed", None
 
     def _start(self) -> None:
@@ -285,12 +243,12 @@ class Run:
         self._write_log(f"session {progress.sessions} starts at task {self._place.task}, step {progress.step}")
         with self._fitting():
             if checkpoint is not None:
-                self.diverged_at = list(checkpoint[1]["diverged_at"])
-        self.learner = self._new_learner()
+                self.diverged_at, self.faults = list(checkpoint[1]["diverged_at"]), list(checkpoint[1]["faults"])
+        self.learner = self.new_learner()
         with self._fitting():
             if checkpoint is not None:
                 self._restore(checkpoint[0])
-        done, runs = progress.place * steps + progress.step, len(self.specs)
+        done, runs = progress.place * steps + progress.step, self.wanted
         self.reporter.started(group_label(self.specs), len(self.places) * steps * runs, done * runs, runs)
 
     def _wall_time_s(self) -> float:
@@ -305,15 +263,15 @@ class Run:
             with self._log.open("a") as file:
                 file.write(f"{_now()} {message}\n")
         except OSError as error:
-            raise _unwritable(self.results, error) from error
+            raise unwritable(self.results, error) from error
 
-    def _new_learner(self, *, traced: bool = True) -> StackLearner:
+    def new_learner(self, *, traced: bool = True) -> StackLearner:
         """Return a learner as it is before the task that the run has come to.
 
         Args:
             traced: Whether to have its steps taken by a program, where that is possible.
         """
-        chunked = traced and hasattr(self.stream.task(0).batches(), "take")
+        chunked = traced and isinstance(self.stream.task(self._place.task).batches(), ChunkedBatches)
         learner = StackLearner(
             build=lambda generator: self.architecture.build(
                 self.stream.input_shape, self.stream.outputs, generator=generator
@@ -333,7 +291,7 @@ class Run:
             waiting=self._step_of(self._place.origin if self.spec.kind == "fresh" else 0) < self.switch,
         )
         if chunked and learner.untraceable():
-            return self._new_learner(traced=False)
+            return self.new_learner(traced=False)
         return learner
 
     def _step_of(self, task: int) -> int:
@@ -352,7 +310,7 @@ class Run:
     def _begin_task(self, place: Place) -> None:
         if place.new and self.progress.place:
             acted = bool(self.learner.active)
-            self.learner = self._new_learner()
+            self.learner = self.new_learner()
             if bool(self.learner.active) != acted:
                 self._program = None  # it is one of other methods
         self._turn_to(place.task)
@@ -380,7 +338,7 @@ class Run:
         """Let the methods act from now on, if they have waited."""
         if self.spec.kind == "continual" and self.switch:
             self.learner.turn_on()
-            self._program = None
+            self.progress.on, self._program = True, None
             self._write_log(f"{self.spec.method_label}: on")
 
     def _train_task(self, place: Place) -> None:
@@ -388,6 +346,10 @@ class Run:
         losses, scores = self.losses, self.scores
         looked, reported = time.perf_counter(), self.progress.step
         while self.progress.step < steps:
+            if self.learner.traced and self._program is None:
+                began = time.perf_counter()
+                self._program = self._new_program(compiled=self.is_long)
+                looked += time.perf_counter() - began  # it is no training time
             step = self.progress.step
             stops = [steps, *([step + every - step % every] if every else []), self.switch - first]
             count = min(stop for stop in stops if stop > step) - step
@@ -403,9 +365,9 @@ class Run:
                 now = time.perf_counter()  # the check has waited for the device
                 self.progress.train_time_s += now - looked
                 if not self._sound:
-                    raise _AllDivergedError
-                mean = float(scores[:stop].nanmean())
-                self.reporter.advanced((stop - reported) * len(self.specs), place.task, self.scenario.tasks, mean)
+                    raise _NoneLeftError
+                mean = float(scores[:stop].mean(dim=0)[self._sound].mean())
+                self.reporter.advanced((stop - reported) * self.wanted, place.task, self.scenario.tasks, mean)
                 reported = stop
                 if diagnose:
                     self._diagnose(place.task, first + stop)
@@ -418,31 +380,45 @@ class Run:
 
     def _advance(self, count: int) -> tuple[Tensor, Tensor]:
         """Take up to ``count`` steps; returns loss and score of each, ``(steps, R)``."""
-        if not self.learner.traced:
+        if self._program is None:
             batches = {seed: next(stream) for seed, stream in self.batches.items()}
             loss, score = self.learner.step([batches[spec.seed] for spec in self.specs], self.tasks)
             return loss.unsqueeze(0), score.unsqueeze(0)
-        per_call = unroll(self.scenario, self.spec)
-        steps = min(count, max(1, BLOCK_SAMPLES // len(self.specs) // per_call) * per_call, BLOCK_STEPS)
-        chunks = {seed: cast(ChunkedBatches, stream).take(steps) for seed, stream in self.batches.items()}
+        chunks = {seed: cast(ChunkedBatches, each).take(min(count, self._block)) for seed, each in self.batches.items()}
         inputs, targets = (
             torch.stack([chunks[spec.seed][part] for spec in self.specs], dim=1) for part in (0, 1)
         )  # (steps, R, N, ...)
-        if self._program is None:
-            self._program = self._new_program((inputs[0], targets[0]), per_call)
         return self._program.advance(self.learner, inputs, targets)
 
-    def _new_program(self, batch: tuple[Tensor, Tensor], per_call: int) -> Program:
-        steps = len(self.places) * self.scenario.steps_per_task
-        compiled = self.compiling and steps >= COMPILE_STEPS
-        if compiled:
-            self.reporter.note(f"{group_label(self.specs)}: compiling, up to a minute where it was not done before")
-        program = Program(self.learner, self.tasks[0], batch, unroll=per_call, compiled=compiled)
+    @property
+    def is_long(self) -> bool:
+        """Whether the run is long enough to be worth a compiled program."""
+        return len(self.places) * self.scenario.steps_per_task >= COMPILE_STEPS
+
+    def _new_program(self, *, compiled: bool) -> Program:
+        """Return the program that takes the steps from here on."""
+        replicas, name = len(self.specs), group_label(self.specs)
+        batches = self.stream.task(self._place.task).batches()
+        inputs, targets = cast(ChunkedBatches, batches).take(1)  # (1, N, ...)
+        # Where nothing is compiled, longer calls save nothing, and take longer to trace.
+        per_call = unroll(self.scenario, self.spec) if compiled else 1
+        samples = replicas * inputs.shape[1]
+        self._block = max(1, min(BLOCK_STEPS, BLOCK_SAMPLES // samples) // per_call) * per_call
+        with _compiler():
+            program = Program(
+                self.learner,
+                self.tasks[0],
+                (inputs.expand(replicas, *inputs.shape[1:]), targets.expand(replicas, *targets.shape[1:])),
+                unroll=per_call,
+                compiled=compiled,
+                announce=lambda: self.reporter.note(f"{name}: compiling, up to a minute where it was not done before"),
+            )
         if program.compile_s:
-            self.reporter.note(f"compiled in {program.compile_s:.0f} s")
+            self.reporter.note(f"{name}: compiled in {program.compile_s:.0f} s")
         elif program.compile_error:
-            self.reporter.note(f"no compiled program here, and so slower: {program.compile_error}")
-        self._write_log(f"a program of {per_call} steps a call, {'not ' if program.compile_s is None else ''}compiled")
+            self.reporter.note(f"{name}: no compiled program here, and so slower: {program.compile_error}")
+        self.progress.how = "program" if program.compile_s is None else "compiled program"
+        self._write_log(f"a {self.progress.how} of {per_call} steps a call")
         return program
 
     def _check(self, losses: Tensor, first: int) -> None:
@@ -451,13 +427,15 @@ class Run:
         if bool(finite.all()):
             return
         for replica in (~finite.all(dim=0)).nonzero().flatten().tolist():
-            if self.diverged_at[replica] is None:
+            if replica in self._sound:
                 self.diverged_at[replica] = first + int((~finite[:, replica]).nonzero()[0])
+                if len(self.specs) > 1:
+                    self._write_log(f"{label(self.specs[replica])}: diverged")
 
     @property
     def _sound(self) -> list[int]:
         """The replicas that are still measured."""
-        return [replica for replica, step in enumerate(self.diverged_at) if step is None]
+        return [r for r in self._replicas if self.diverged_at[r] is None and self.faults[r] is None]
 
     def _end_task(self, place: Place) -> None:
         if not place.measured:
@@ -466,27 +444,42 @@ class Run:
         scores, losses = self.scores.mean(dim=0).tolist(), self.losses.mean(dim=0).tolist()
         for replica in self._sound:
             add, task = self.measurements[replica].add, self.tasks[replica]
-            add(step, index, "chance", task.chance)
-            add(step, index, f"online_{kind}", scores[replica])
-            add(step, index, "online_loss", losses[replica])
-            for name, value in self.learner.evaluate(replica, task).items():
-                add(step, index, name.replace("score", kind), value)
+            with self._fault_of(replica):
+                add(step, index, "chance", task.chance)
+                add(step, index, f"online_{kind}", scores[replica])
+                add(step, index, "online_loss", losses[replica])
+                for name, value in self.learner.evaluate(replica, task).items():
+                    add(step, index, name.replace("score", kind), value)
         self._diagnose(index, step)
-        mean = float(self.scores.nanmean())
+        mean = float(self.scores.mean(dim=0)[self._sound].mean())
         self._write_log(f"task {index}: online {kind} {mean:.4f}")
 
     def _diagnose(self, index: int, step: int) -> None:
         if not self.metrics:
             return
         for replica in self._sound:
-            probe = self.learner.probe(replica, self.tasks[replica])
             add = self.measurements[replica].add
-            for name, metric in self.metrics:
-                if metric.scope == "network":
-                    add(step, index, name, metric.compute(probe))
-                else:
-                    for layer in probe.layers:
-                        add(step, index, name, metric.compute(layer), layer.name)
+            with self._fault_of(replica):
+                probe = self.learner.probe(replica, self.tasks[replica])
+                for name, metric in self.metrics:
+                    if metric.scope == "network":
+                        add(step, index, name, metric.compute(probe))
+                    else:
+                        for layer in probe.layers:
+                            add(step, index, name, metric.compute(layer), layer.name)
+
+    @contextmanager
+    def _fault_of(self, replica: int) -> Iterator[None]:
+        """Let what goes wrong in measuring a replica end this replica only, if there are others."""
+        try:
+            yield
+        except (LopbenchError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if self._sound == [replica]:
+                raise
+            self.faults[replica] = _told(error)
+            self._write_log(f"{label(self.specs[replica])}: {_without_folders(traceback.format_exc())}")
 
     # -- checkpoints
 
@@ -499,7 +492,7 @@ class Run:
         for replica, measurements in enumerate(self.measurements):
             arrays = measurements.to_arrays()
             tensors.update({f"measurements/{replica}/{k}": torch.from_numpy(v) for k, v in arrays.items()})
-        header = {"progress": vars(self.progress), "diverged_at": self.diverged_at}
+        header = {"progress": vars(self.progress), "diverged_at": self.diverged_at, "faults": self.faults}
         save_checkpoint(self._checkpoint, tensors, header)
         self._saved = time.perf_counter()
 
@@ -516,7 +509,7 @@ class Run:
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         place = self._place
-        if self.spec.kind == "continual" and 0 < self.switch <= self._step_of(place.task) + self.progress.step:
+        if self.progress.on:
             self.learner.turn_on()
         self._turn_to(place.task)
         self.learner.begin_task(place.task, first=True, reset_optimizer=False, zero_head=False)
@@ -554,30 +547,51 @@ def _interrupts_put_off() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, usual)
 
 
-def seconds_per_step(spec: RunSpec, *, data: object, device: torch.device, limit_s: float = 0.5) -> float:
-    """Return the seconds that a training step of ``spec`` takes here, batch preparation included.
+def seconds_per_step(
+    specs: Sequence[RunSpec], *, data: object, device: torch.device, limit_s: float = 0.5
+) -> tuple[float, bool]:
+    """Return the seconds that a step of ``specs``, all together, takes here, and whether it will be compiled.
 
-    A throw-away learner takes steps of the first task for about ``limit_s`` seconds, the first one not counted.
-    Nothing is written, and no run is changed by it.
+    A throw-away learner takes steps of the first task for about ``limit_s`` seconds, the first ones not counted, batch
+    preparation included. They are never compiled, and so take longer than those that will be. Nothing is written, and
+    no run is changed by it.
 
     Raises:
         UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
         DataError: If the data set cannot feed the scenario.
     """
-    run = Run([spec], results=Path(), data=data, device=device)
-    with environment.numerics(spec.numerics, device):
-        learner, task = run._new_learner(traced=False), run.stream.task(0)
-        batches = task.batches()
-        learner.step([next(batches)], [task])[0].tolist()  # reading the loss waits for the device
+    run = Run(specs, results=Path(), data=data, device=device)
+    with environment.numerics(run.spec.numerics, device):
+        run.learner = run.new_learner()
+        run._turn_to(run._place.task)
+        if run.learner.traced:
+            run._program = run._new_program(compiled=False)
+        run._advance(_TIMED)[0].tolist()  # reading the loss waits for the device
         began, steps = time.perf_counter(), 0
         while time.perf_counter() - began < limit_s:
-            learner.step([next(batches)], [task])[0].tolist()
-            steps += 1
-        return (time.perf_counter() - began) / steps
+            steps += len(run._advance(_TIMED)[0].tolist())
+        return (time.perf_counter() - began) / steps, run.is_long and run.learner.traced
+
+
+@contextmanager
+def _compiler() -> Iterator[None]:
+    """Keep what is compiled for other processes, and from the user what torch finds missing on the way."""
+    cache_compiled(str(cache_directory() / "compiled"))
+    logger = logging.getLogger("torch.utils.cpp_extension")  # where CUDA_HOME is set, it warns that there is no GPU
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _not_finite(step: int) -> str:
     return f"the loss was not finite at step {step}"
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _without_folders(trace: str) -> str:
@@ -591,153 +605,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _unwritable(results: Path, error: OSError) -> ResultsError:
-    return ResultsError(
-        f"The results folder {results} cannot be written to: {error.strerror or error}. Make room or choose another "
-        "with --results, then run the same command again."
-    )
-
-
 def _part(tensors: Mapping[str, Tensor], section: str) -> dict[str, Tensor]:
     prefix = section + "/"
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def group_id(specs: Sequence[RunSpec]) -> str:
-    """Return what names runs that are trained together: the run id of a single one."""
-    ids = sorted(spec.run_id for spec in specs)
-    return ids[0] if len(ids) == 1 else digest(ids, 16)
-
-
-def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> list[list[RunSpec]]:
-    """Return ``specs`` in groups that one program can train, in the order of their first members.
-
-    Replicas of a program agree in everything but seed, learning rate and the swept fields of their methods, and stream
-    their batches in chunks. What no program can train is a group of its own.
-    """
-    found: dict[object, list[RunSpec]] = {}
-    together: dict[object, bool] = {}
-    for spec in specs:
-        key: object = _shape(spec)
-        if key not in together:
-            together[key] = _can_be_traced(spec, data=data, device=device)
-        found.setdefault(key if together[key] else spec.run_id, []).append(spec)
-    return list(found.values())
-
-
-def _shape(spec: RunSpec) -> str:
-    """Return what replicas of a program must have in common."""
-    value = spec.to_json()
-    del value["seed"], value["optimizer"]["fields"]["lr"]
-    for part, method in zip(value["methods"], _methods(spec), strict=True):
-        part["fields"] = {k: v for k, v in part["fields"].items() if k not in method.swept}
-        part["active"] = method.active
-    return canonical_json(value)
-
-
-def _can_be_traced(spec: RunSpec, *, data: object, device: torch.device) -> bool:
-    try:
-        return Run([spec], results=Path(), data=data, device=device)._new_learner().traced
-    except Exception:  # what is wrong with a spec is told when its turn comes
-        return False
-
-
-def _methods(spec: RunSpec) -> list[Perturbation]:
+def methods_of(spec: RunSpec) -> list[Perturbation]:
+    """Return the methods of a spec, built."""
     return [method for method in (each.build() for each in spec.methods) if isinstance(method, Perturbation)]
-
-
-@contextmanager
-def claimed(results: Path, spec: RunSpec, reporter: Reporter) -> Iterator[bool]:
-    """Hold the run of ``spec`` against other processes; yields False if its record is there already.
-
-    Raises:
-        ResultsError: If the folder cannot be written to.
-    """
-    if record_path(results, spec).exists():
-        yield False
-        return
-    folder = results / ".partial"
-    path = folder / f"{spec.run_id}.lock"
-    lock = filelock.FileLock(path)
-    try:
-        try:
-            _acquire(lock, folder, blocking=False)
-        except filelock.Timeout:
-            reporter.note(f"waiting for another process to finish {label(spec)}")
-            _acquire(lock, folder, blocking=True)
-    except OSError as error:
-        raise _unwritable(results, error) from error
-    try:
-        yield not record_path(results, spec).exists()
-    finally:
-        with suppress(OSError):
-            # Without a checkpoint beside it the run is over, and no two processes can be at it again.
-            if not (folder / spec.run_id).exists():
-                path.unlink()
-        lock.release()
-        with suppress(OSError):
-            folder.rmdir()  # if it is empty
-
-
-def _acquire(lock: filelock.BaseFileLock, folder: Path, *, blocking: bool) -> None:
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(blocking=blocking)
-        except FileNotFoundError:  # another process has just removed the empty folder
-            continue
-        return
-
-
-def execute(
-    specs: Sequence[RunSpec],
-    *,
-    results: Path,
-    data: object,
-    device: torch.device,
-    reporter: Reporter | None = None,
-    checkpoint_s: float = 10.0,
-) -> list[tuple[RunSpec, str]]:
-    """Run every spec that has no record yet; one failure never stops the rest.
-
-    A fresh reference that only runs which could not be done would have used is left out.
-
-    Returns:
-        The specs that could not be run, each with the reason.
-
-    Raises:
-        ResultsError: If the results folder cannot be written to.
-    """
-    reporter = reporter or Quiet()
-    refused: list[tuple[RunSpec, str]] = []
-    learners = [spec for spec in specs if spec.kind == "continual"]
-    for group in groups(specs, data=data, device=device):
-        bad = [spec for spec, _ in refused]
-        wanted = [spec for spec in group if not _only_for(spec, learners, bad)]
-        with ExitStack() as stack:
-            # In one order everywhere, so that two processes never wait for each other.
-            free = {s.run_id: stack.enter_context(claimed(results, s, reporter)) for s in sorted(wanted, key=_run_id)}
-            if not any(free.values()):
-                continue
-            members = wanted
-            if not (results / ".partial" / group_id(members)).exists():
-                members = [spec for spec in wanted if free[spec.run_id]]
-            run = partial(Run, results=results, data=data, device=device, reporter=reporter, checkpoint_s=checkpoint_s)
-            try:
-                run(members).execute()
-            except ResultsError:
-                raise
-            except LopbenchError as error:
-                refused += [(spec, str(error)) for spec in members]
-                reporter.note(f"{group_label(members)}: {error}")
-    return refused
-
-
-def _run_id(spec: RunSpec) -> str:
-    return spec.run_id
-
-
-def _only_for(spec: RunSpec, learners: Sequence[RunSpec], refused: Sequence[RunSpec]) -> bool:
-    """Return whether ``spec`` is a fresh reference that only runs which could not be done would have used."""
-    users = [run for run in learners if spec in (run.reference(), run.own_reference())]
-    return bool(users) and all(run in refused for run in users)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from lopbench.core.errors import UsageError
+from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.interfaces import Metric, Perturbation, Scenario
 from lopbench.core.manager import plugins
-from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec, parse_methods, parse_scenario
+from lopbench.core.spec import (
+    ComponentSpec,
+    OptimizerSpec,
+    RunSpec,
+    canonical_json,
+    parse_methods,
+    parse_scenario,
+)
 from lopbench.data import ImageSet, Progress, load_images
 from lopbench.results.record import record_path
+from lopbench.runner.report import Reporter
 from lopbench.runner.schedule import places
 from lopbench.runner.sweep import crossed
-
-if TYPE_CHECKING:
-    from lopbench.runner.run import Reporter
 
 T = TypeVar("T")
 
@@ -161,10 +167,10 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
     """
     import torch
 
-    from lopbench.core.errors import ResultsError
-    from lopbench.runner import run
+    from lopbench.runner import groups
+    from lopbench.runner.unfinished import tidy
 
-    _tidy(study.results)
+    tidy(study.results)
     if not study.pending:
         return []
     existing = next(folder for folder in (study.results, *study.results.resolve().parents) if folder.exists())
@@ -174,7 +180,7 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
             f"The results folder {study.results} has {free / 2**20:.0f} MiB free and needs {MIN_FREE_BYTES >> 20}; "
             "make room or choose another with --results."
         )
-    return run.execute(
+    return groups.execute(
         study.pending,
         results=study.results,
         data=study.images,
@@ -184,31 +190,78 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
     )
 
 
-def seconds_per_step(study: Study) -> float:
-    """Return the seconds of a training step of the first pending run, measured here and now in about one second.
+@dataclass(frozen=True)
+class Forecast:
+    """How long a study will take.
 
-    Raises:
-        UnsupportedError: If its method cannot serve its architecture, or the architecture the scenario.
-        DataError: If the data set cannot feed the scenario.
+    Args:
+        seconds: Time of all pending runs.
+        most: Whether it is an upper bound: the time was taken of steps that will be compiled, and so be faster.
+    """
+
+    seconds: float
+    most: bool
+
+
+def forecast(study: Study, *, limit_s: float = 1.5) -> Forecast | None:
+    """Return how long the pending runs will take, None if none of them can even start; about ``limit_s`` seconds.
+
+    A group of runs takes the time that its steps took in records of the same methods, protocol, hardware and number of
+    replicas, or else take now. Once ``limit_s`` is over, groups are taken for as slow as the slowest of those timed.
     """
     import torch
 
-    from lopbench.runner import run
+    from lopbench.runner.groups import groups
+    from lopbench.runner.run import seconds_per_step
 
-    return run.seconds_per_step(study.pending[0], data=study.images, device=torch.device(study.device))
+    device = torch.device(study.device)
+    recorded = _recorded_seconds(study)
+    steps_of = dict(zip((spec.run_id for spec in study.pending), study.steps, strict=True))
+    began = time.perf_counter()
+    known, slowest, most = [], 0.0, False
+    for group in groups(study.pending, data=study.images, device=device):
+        steps = steps_of[group[0].run_id]
+        seconds = recorded.get(_workload(group[0], len(group)))
+        if seconds is None and time.perf_counter() - began < limit_s:
+            try:
+                seconds, compiled = seconds_per_step(group, data=study.images, device=device, limit_s=limit_s / 8)
+            except Exception:  # whatever a plugin raises is told when its turn comes; other runs may go well
+                continue
+            slowest, most = max(slowest, seconds), most or compiled
+        known.append((steps, seconds))
+    if not known:
+        return None
+    return Forecast(sum(steps * (slowest if seconds is None else seconds) for steps, seconds in known), most)
 
 
-def _tidy(results: Path) -> None:
-    """Remove what runs that were killed right after they were published left behind."""
-    published = {path.name.rpartition("-")[2] for path in (results / "runs").glob("*")}
-    partial = results / ".partial"
-    for path in partial.glob("*"):
-        if path.stem in published and path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.stem in published:
-            path.unlink(missing_ok=True)
-    with suppress(OSError):
-        partial.rmdir()  # if it is empty
+def _workload(spec: RunSpec, replicas: int) -> str:
+    """Return what must agree for a step to take about as long; optimizers and metrics cost little."""
+    left_out = ("optimizer", "metrics")
+    protocol = {key: part for key, part in spec.protocol().items() if key not in left_out}
+    return canonical_json([protocol, [method.name for method in spec.methods], replicas])
+
+
+def _recorded_seconds(study: Study) -> dict[str, float]:
+    """Return the seconds that a step of all replicas took on this hardware, by workload."""
+    import torch
+
+    from lopbench.results.record import find_records
+    from lopbench.runner.environment import describe
+
+    try:
+        records = find_records(study.results) if study.results.is_dir() else []
+    except ResultsError:  # a damaged record is the leaderboard's business
+        records = []
+    here = describe(torch.device(study.device))
+    steps: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
+    for record in records:
+        if all(record.environment.get(key) == here[key] for key in ("device", "threads")):
+            replicas = record.environment.get("replicas", 1)
+            workload = _workload(record.spec, replicas)
+            steps[workload] += record.status["steps"]
+            seconds[workload] += record.status["wall_time_s"] * replicas
+    return {workload: seconds[workload] / count for workload, count in steps.items() if count}
 
 
 def _unique(items: Iterable[T]) -> list[T]:

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import click
@@ -6,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lopbench.cli.run import estimate, parse_seeds, ranges, split_metrics
-from lopbench.results.record import record_path
+from lopbench.cli.run import parse_seeds, ranges, split_metrics
 from lopbench.runner import study as studies
+from lopbench.runner.study import Forecast
 
 CONTEXT = click.Context(click.Command("run"))
 OPTION = click.Option(["--seeds"])
@@ -171,27 +170,11 @@ def test_a_run_that_crashed_is_reported(tiny, monkeypatch):
     assert "l2" in shown.stdout
 
 
-def test_without_such_runs_the_time_is_estimated_from_steps_taken_now(tiny, monkeypatch):
-    planned = []
-    plan = studies.plan
-    monkeypatch.setattr(studies, "plan", lambda **keywords: planned.append(plan(**keywords)) or planned[-1])
-    monkeypatch.setattr(studies, "seconds_per_step", lambda study: 3600.0)
-    shown = tiny("--seeds=0", "--dry-run").stderr
-    assert f"about {sum(planned[0].steps)} h 0 min" in shown
-    monkeypatch.undo()
-    assert studies.seconds_per_step(planned[0]) > 0
-
-
-def test_the_time_is_estimated_from_runs_of_the_same_protocol(tiny, monkeypatch):
-    planned = []
-    plan = studies.plan
-    monkeypatch.setattr(studies, "plan", lambda **keywords: planned.append(plan(**keywords)) or planned[-1])
-    tiny("--seeds=0")
-    shown = tiny("--seeds=1", "--optimizer=sgd:lr=0.1", "--dry-run")
-    assert "Time" in shown.stderr
-    assert "about " in shown.stderr
-    wall, steps = 0.0, 0
-    for spec in (s for run in planned[0].specs for s in (run, run.reference(), run.own_reference())):
-        status = json.loads((record_path("results", spec) / "status.json").read_text())
-        wall, steps = wall + status["wall_time_s"], steps + status["steps"]
-    assert estimate(planned[1]) == pytest.approx(sum(planned[1].steps) * wall / steps)
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [(None, "unknown"), (Forecast(7200.0, most=False), "about 2 h 0 min"), (Forecast(90.0, most=True), "at most 1 min")],
+)
+def test_forecast_is_shown_before_anything_starts(tiny, monkeypatch, found, shown):
+    monkeypatch.setattr(studies, "forecast", lambda study: found)
+    (line,) = [line for line in tiny("--dry-run").stderr.splitlines() if "Time" in line]
+    assert shown in line

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lopbench.data.images import ImageSet, content_hash
-from lopbench.runner import run, study
+from lopbench.runner import report, run, study
 
 CLASSES, TRAIN, TEST = 12, 24, 6
 SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=20,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
@@ -60,7 +60,7 @@ def make_study(results, **changes):
     return study.plan(results=results, **arguments)
 
 
-class Pulse(run.Quiet):
+class Pulse(report.Quiet):
     """Writes a byte at each look."""
 
     def __init__(self, path):
@@ -138,7 +138,7 @@ if __name__ == "__main__":
     # What a study imports late is imported here, once for all processes.
     warm = make_study("nowhere", methods=WARM)
     for spec in warm.pending:
-        run.Run([spec], results=warm.results, data=warm.images, device=torch.device("cpu"))._new_learner().units  # noqa: B018
+        run.Run([spec], results=warm.results, data=warm.images, device=torch.device("cpu")).new_learner().units  # noqa: B018
     import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 

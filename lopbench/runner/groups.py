@@ -1,0 +1,104 @@
+"""Which runs train together, and doing them all, one group after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from lopbench.core.errors import LopbenchError, ResultsError
+from lopbench.core.spec import RunSpec, canonical_json
+from lopbench.runner.report import Quiet, Reporter, group_label
+from lopbench.runner.run import Run, methods_of
+from lopbench.runner.unfinished import claimed, resumable
+
+#: Most replicas of a group: more gain nothing, while each holds a file open and takes its share of the memory.
+MAX_REPLICAS = 256
+
+
+def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> list[list[RunSpec]]:
+    """Return ``specs`` in groups that one program can train, in the order of their first members.
+
+    Replicas of a program agree in everything but seed, learning rate and the swept fields of their methods, and stream
+    their batches in chunks. What no program can train is a group of its own.
+    """
+    found: dict[object, list[RunSpec]] = {}
+    together: dict[object, bool] = {}
+    for spec in specs:
+        key: object = _shape(spec)
+        if key not in together:
+            together[key] = _can_be_traced(spec, data=data, device=device)
+        found.setdefault(key if together[key] else spec.run_id, []).append(spec)
+    return [group[i : i + MAX_REPLICAS] for group in found.values() for i in range(0, len(group), MAX_REPLICAS)]
+
+
+def execute(
+    specs: Sequence[RunSpec],
+    *,
+    results: Path,
+    data: object,
+    device: torch.device,
+    reporter: Reporter | None = None,
+    checkpoint_s: float = 10.0,
+) -> list[tuple[RunSpec, str]]:
+    """Run every spec that has no record yet; one failure never stops the rest.
+
+    What was begun together goes on together: a group that was stopped resumes with the members it had, and what is new
+    makes a group of its own. A fresh reference that only runs which could not be done would have used is left out.
+
+    Returns:
+        The specs that could not be run, each with the reason.
+
+    Raises:
+        ResultsError: If the results folder cannot be written to.
+    """
+    reporter = reporter or Quiet()
+    refused: list[tuple[RunSpec, str]] = []
+    needless: frozenset[str] = frozenset()
+    for group in groups(specs, data=data, device=device):
+        wanted = [spec for spec in group if spec.run_id not in needless]
+        with claimed(results, wanted, reporter) as free:
+            stopped = resumable(results, free)
+            resumed = {spec.run_id for members in stopped for spec in members}
+            new = [spec for spec in free if spec.run_id not in resumed]
+            for members in filter(None, [*stopped, new]):
+                run = Run(
+                    members, results=results, data=data, device=device, reporter=reporter, checkpoint_s=checkpoint_s
+                )
+                try:
+                    run.execute()
+                except ResultsError:
+                    raise
+                except LopbenchError as error:
+                    refused += [(spec, str(error)) for spec in members if spec in free]
+                    needless = _needless(specs, [spec for spec, _ in refused])
+                    reporter.note(f"{group_label(members)}: {error}")
+    return refused
+
+
+def _shape(spec: RunSpec) -> str:
+    """Return what replicas of a program must have in common."""
+    value = spec.to_json()
+    del value["seed"], value["optimizer"]["fields"]["lr"]
+    for part, method in zip(value["methods"], methods_of(spec), strict=True):
+        part["fields"] = {k: v for k, v in part["fields"].items() if k not in method.swept}
+        part["active"] = method.active
+    return canonical_json(value)
+
+
+def _can_be_traced(spec: RunSpec, *, data: object, device: torch.device) -> bool:
+    try:
+        return Run([spec], results=Path(), data=data, device=device).new_learner().traced
+    except Exception:  # what is wrong with a spec is told when its turn comes
+        return False
+
+
+def _needless(specs: Sequence[RunSpec], refused: Sequence[RunSpec]) -> frozenset[str]:
+    """Return the run ids of the fresh references that only runs which could not be done would have used."""
+    bad = {spec.run_id for spec in refused}
+    used: dict[bool, set[str]] = {True: set(), False: set()}  # by whether its user was refused
+    for spec in specs:
+        if spec.kind == "continual":
+            used[spec.run_id in bad].update((spec.reference().run_id, spec.own_reference().run_id))
+    return frozenset(used[True] - used[False])

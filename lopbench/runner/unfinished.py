@@ -1,0 +1,160 @@
+"""Runs that have no record yet: who is at them, and what they left behind when they were stopped.
+
+Below the results folder, ``.partial/<id>/`` holds checkpoint and log of one run, or of several that are replicas of one
+program, and ``members.json`` with their specs in the order of the replicas. Beside it, ``.partial/<run id>.lock`` is
+held by the process that does this run.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import filelock
+
+from lopbench.core.errors import LopbenchError, ResultsError
+from lopbench.core.spec import RunSpec, digest
+from lopbench.results.record import record_path
+from lopbench.runner.report import Reporter, label
+
+#: Names of the files in a folder.
+CHECKPOINT, LOG, MEMBERS = "checkpoint.safetensors", "log.txt", "members.json"
+
+_PARTIAL = ".partial"
+
+
+def folder_of(results: Path, specs: Sequence[RunSpec]) -> Path:
+    """Return where ``specs``, as replicas in this order, keep what they need to resume: a single one by its run id."""
+    ids = [spec.run_id for spec in specs]
+    return results / _PARTIAL / (ids[0] if len(ids) == 1 else digest(ids, 16))
+
+
+def make_folder(results: Path, specs: Sequence[RunSpec]) -> Path:
+    """Return the folder of ``specs``, made if it is not there.
+
+    Raises:
+        ResultsError: If it cannot be written.
+    """
+    folder = folder_of(results, specs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / MEMBERS).exists():
+            partial = folder / f"{MEMBERS}.new"
+            partial.write_text(json.dumps([spec.to_json() for spec in specs]))
+            partial.replace(folder / MEMBERS)
+    except OSError as error:
+        raise unwritable(results, error) from error
+    return folder
+
+
+def resumable(results: Path, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+    """Return the groups that were stopped and whose unfinished members are all among ``specs``.
+
+    A group comes whole, with those of its members that have a record by now, and no run comes twice. Folders without a
+    checkpoint are removed: ``specs`` must be `claimed`, so that no other process is at them.
+    """
+    free = {spec.run_id: spec for spec in specs}
+    found = []
+    for folder, members in _folders(results):
+        unfinished = {spec.run_id for spec in members if not record_path(results, spec).exists()}
+        if not unfinished or not unfinished <= free.keys():
+            continue
+        if not (folder / CHECKPOINT).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        found.append([free.get(spec.run_id, spec) for spec in members])
+        free = {run_id: spec for run_id, spec in free.items() if run_id not in unfinished}
+    return found
+
+
+def tidy(results: Path) -> None:
+    """Remove what runs that were killed right after they were published left behind."""
+    published = {path.name.rpartition("-")[2] for path in (results / "runs").glob("*")}
+    for folder, members in _folders(results):
+        if published.issuperset(spec.run_id for spec in members):
+            shutil.rmtree(folder, ignore_errors=True)
+    for path in (results / _PARTIAL).glob("*.lock"):
+        if path.stem in published:
+            path.unlink(missing_ok=True)
+    _remove_if_empty(results / _PARTIAL)
+
+
+@contextmanager
+def claimed(results: Path, specs: Sequence[RunSpec], reporter: Reporter) -> Iterator[list[RunSpec]]:
+    """Hold ``specs`` against other processes, waiting for those that are at one; yields those without a record.
+
+    Raises:
+        ResultsError: If the folder cannot be written to.
+    """
+    with ExitStack() as stack:
+        stack.callback(_remove_if_empty, results / _PARTIAL)
+        # In one order everywhere, so that two processes never wait for each other.
+        for spec in sorted(specs, key=lambda spec: spec.run_id):
+            stack.enter_context(_locked(results, spec, reporter))
+        try:
+            yield [spec for spec in specs if not record_path(results, spec).exists()]
+        finally:
+            with suppress(OSError):
+                # What is over needs no lock, and no two processes can be at it again.
+                stopped = {spec.run_id for _, members in _folders(results) for spec in members}
+                for spec in specs:
+                    if record_path(results, spec).exists() or spec.run_id not in stopped:
+                        _lock_path(results, spec).unlink(missing_ok=True)
+
+
+def unwritable(results: Path, error: OSError) -> ResultsError:
+    """Return what to tell the user about ``error``."""
+    return ResultsError(
+        f"The results folder {results} cannot be written to: {error.strerror or error}. Make room or choose another "
+        "with --results, then run the same command again."
+    )
+
+
+@contextmanager
+def _locked(results: Path, spec: RunSpec, reporter: Reporter) -> Iterator[None]:
+    """Hold the lock of one run, unless it has a record."""
+    if record_path(results, spec).exists():
+        yield
+        return
+    lock = filelock.FileLock(_lock_path(results, spec))
+    try:
+        try:
+            _acquire(lock, blocking=False)
+        except filelock.Timeout:
+            reporter.note(f"waiting for another process to finish {label(spec)}")
+            _acquire(lock, blocking=True)
+    except OSError as error:
+        raise unwritable(results, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, *, blocking: bool) -> None:
+    while True:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=blocking)
+        except FileNotFoundError:  # another process has just removed the empty folder
+            continue
+        return
+
+
+def _lock_path(results: Path, spec: RunSpec) -> Path:
+    return results / _PARTIAL / f"{spec.run_id}.lock"
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _folders(results: Path) -> list[tuple[Path, list[RunSpec]]]:
+    """Return the folders with their members, in the order of their names."""
+    found = []
+    for path in sorted((results / _PARTIAL).glob(f"*/{MEMBERS}")):
+        with suppress(OSError, ValueError, LopbenchError):  # another process removes it, or a newer lopbench wrote it
+            found.append((path.parent, [RunSpec.from_json(value) for value in json.loads(path.read_bytes())]))
+    return found
