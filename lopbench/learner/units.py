@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
@@ -140,6 +139,8 @@ def discover(module: nn.Module, example: Tensor) -> tuple[UnitGroup, ...]:
 
 def _trace(module: nn.Module, example: Tensor) -> _Trace:
     """Return the graph of ``module(example)``."""
+    import torch_pruning  # takes seconds, since it imports torchvision and timm; a table of results needs none
+
     names = {m: name for name, m in module.named_modules()}
     calls: list[nn.Module] = []
     handles = [
@@ -172,6 +173,8 @@ def _trace(module: nn.Module, example: Tensor) -> _Trace:
 
 def _walk(trace: _Trace, layer: nn.Module) -> UnitGroup | None:
     """Return the group of units that ``layer`` makes, None if something other than layers reads them."""
+    import torch_pruning
+
     if not isinstance(layer, _LAYERS) or layer not in trace.nodes or not trace.private(layer):
         return None
     size = layer.weight.shape[0]
@@ -229,6 +232,8 @@ def _per_channel(norm: nn.Module, size: int) -> bool:
 
 def _unit_parameter(node: Any, size: int) -> bool:
     """Whether ``node`` derives from a free parameter with an axis of ``size``, one value for each unit."""
+    import torch_pruning
+
     if node.type == torch_pruning.ops.OPTYPE.PARAMETER:
         return size in node.module.shape
     return any(_unit_parameter(parent, size) for parent in node.inputs)
