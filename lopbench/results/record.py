@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from array import array
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, digest
+from lopbench.results.schema import problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,18 +41,11 @@ SPEC, ENVIRONMENT, STATUS, MEASUREMENTS, LOG = (
 
 _PARTIAL = ".partial"
 
-#: What ``status.json`` holds, and the types a reader may rely on.
-_STATUS_TYPES: Mapping[str, tuple[type, ...]] = {
-    "error": (str, type(None)),
-    "wall_time_s": (int, float),
-    "train_time_s": (int, float),
-    "steps": (int,),
-    "peak_bytes": (int,),
-    "state_bytes": (int,),
-    "started_utc": (str,),
-    "sessions": (int,),
-    "diverged_at": (int, type(None)),
-}
+#: How files are opened: a link would lead out of the record, and a pipe or device might never end.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+#: A file of JSON larger than this is none of ours.
+_MOST_JSON_BYTES = 16 * 2**20
 
 
 class Measurements:
@@ -159,19 +154,7 @@ class Record:
         Raises:
             ResultsError: If the file is damaged or has other columns.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            # ParquetFile, since read_table would take "name=value" in the path for a column.
-            with pq.ParquetFile(self.path / MEASUREMENTS) as file:
-                table = file.read()
-        except (OSError, pa.ArrowException) as error:
-            raise _damaged(self.path, f"{MEASUREMENTS} cannot be read ({_reason(error)})") from error
-        expected = _schema()
-        if table.schema.names != expected.names or table.schema.types != expected.types:
-            raise _damaged(self.path, f"{MEASUREMENTS} has the columns {', '.join(map(str, table.schema))}")
-        return table
+        return self._read(_schema())
 
     @cached_property
     def measurements(self) -> "pd.DataFrame":
@@ -185,20 +168,53 @@ class Record:
         Raises:
             ResultsError: If the measurements are damaged or a task has two rows.
         """
-        import pyarrow.compute as pc
-
-        table = self.table
-        rows = table.filter(
-            pc.and_(
-                pc.and_(pc.equal(table["metric"], metric), pc.equal(table["layer"], "")),
-                pc.is_valid(table["value"]),
-            )
-        )
-        tasks, values = rows["task"].to_pylist(), rows["value"].to_pylist()
+        tasks, values = self._of_network.get(metric, ((), ()))
         found = dict(zip(tasks, values, strict=True))
         if len(found) != len(tasks):
             raise _damaged(self.path, f"{metric} stands more than once for the same task")
         return found
+
+    @cached_property
+    def _of_network(self) -> Mapping[str, tuple["array[int]", "array[float]"]]:
+        """Tasks and finite values of the metrics of the whole network: little, where all rows of many runs are much."""
+        expected = _schema(dictionaries=True)
+        table = self._read(expected).combine_chunks()
+        codes: dict[str, NDArray[Any]] = {}
+        names: dict[str, list[str]] = {}
+        for column in ("layer", "metric"):
+            chunks = table[column].chunks
+            codes[column] = chunks[0].indices.to_numpy() if chunks else np.array([], dtype=np.int32)
+            names[column] = chunks[0].dictionary.to_pylist() if chunks else []
+        values = table["value"].to_numpy()  # null is NaN
+        whole = [code for code, name in enumerate(names["layer"]) if name == ""]
+        rows = np.flatnonzero(np.isin(codes["layer"], whole) & np.isfinite(values))
+        tasks, values, metric = table["task"].to_numpy()[rows], values[rows], codes["metric"][rows]
+        found = {}
+        for code, name in enumerate(names["metric"]):
+            mine = metric == code
+            if mine.any():
+                found[name] = array("q", tasks[mine].tolist()), array("d", values[mine].tolist())
+        return found
+
+    def _read(self, expected: "pa.Schema") -> "pa.Table":
+        """Return the measurements with the columns of ``expected``; where it has dictionaries, read as such."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        encoded = [field.name for field in expected if pa.types.is_dictionary(field.type)]
+        data = pa.py_buffer(_read_bytes(self.path, MEASUREMENTS))
+        try:
+            with pq.ParquetFile(pa.BufferReader(data), read_dictionary=encoded) as file:
+                if file.schema_arrow.names != expected.names or file.schema_arrow.types != expected.types:
+                    raise _damaged(
+                        self.path, f"{MEASUREMENTS} has the columns {', '.join(map(str, file.schema_arrow))}"
+                    )
+                table = file.read(use_threads=False)  # threads take longer to start than so little to read
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(self.path, f"{MEASUREMENTS} cannot be read ({_reason(error)})") from error
+        if any(table[field.name].null_count for field in expected if not field.nullable):
+            raise _damaged(self.path, f"{MEASUREMENTS} has nulls outside of the column value")
+        return table
 
 
 def record_path(root: str | os.PathLike[str], spec: RunSpec) -> Path:
@@ -237,8 +253,8 @@ def write_record(
 
     spec = RunSpec.from_json(spec_json)
     assert spec.run_id == run_id, f"spec has run id {spec.run_id}, not {run_id}"
-    problem = _status_problem(status)
-    assert problem is None, problem
+    found = problem("status", status) or problem("environment", environment)
+    assert found is None, found
     target = record_path(directory_root, spec)
     if target.exists():
         return target
@@ -292,19 +308,23 @@ def read_record(path: str | os.PathLike[str]) -> Record:
             f"{path} was written by a newer lopbench (record schema {version}, this one reads up to {SCHEMA_VERSION}); "
             "upgrade lopbench to read it."
         )
+    found = problem("spec", spec_json)
+    if found is not None:
+        raise _damaged(path, f"{SPEC}: {found}")
     try:
         spec = RunSpec.from_json(spec_json)
     except LopbenchError as error:
         raise _damaged(path, f"{SPEC}: {error}") from error
-    if spec.kind not in ("continual", "fresh"):
-        raise _damaged(path, f"{SPEC}: kind is {spec.kind!r}, not continual or fresh")
     run_id = digest(spec_json, 16)
-    if not path.resolve().name.endswith(run_id):
+    if not (path.name.endswith(run_id) or path.resolve().name.endswith(run_id)):
         raise _damaged(path, f"{SPEC} has run id {run_id}, which the directory's name does not end in: one was changed")
     environment, status = _read_json(path, ENVIRONMENT), _read_json(path, STATUS)
-    problem = _status_problem(status)
-    if problem is not None:
-        raise _damaged(path, f"{STATUS}: {problem}")
+    found = problem("status", status)
+    if found is not None:
+        raise _damaged(path, f"{STATUS}: {found}")
+    found = problem("environment", environment)
+    if found is not None:
+        raise _damaged(path, f"{ENVIRONMENT}: {found}")
     if not (path / MEASUREMENTS).is_file():
         raise _damaged(path, f"{MEASUREMENTS} is missing")
     return Record(path, spec, spec_json, environment, status)
@@ -320,53 +340,79 @@ def find_records(*paths: str | os.PathLike[str]) -> list[Record]:
     Raises:
         ResultsError: If a path does not exist or a record is damaged.
     """
+    records, problems = scan_records(*paths)
+    if problems:
+        raise problems[0]
+    return records
+
+
+def scan_records(*paths: str | os.PathLike[str]) -> tuple[list[Record], list[ResultsError]]:
+    """Return the records under ``paths`` as `find_records` does, and beside them what is wrong with the others.
+
+    What cannot be read as a record is left out, and told of: damaged and foreign directories, records of a newer
+    lopbench, and links that lead out of the folder. Nothing that is read is executed. Measurements are not read yet.
+
+    Raises:
+        ResultsError: If a path does not exist or cannot be listed.
+    """
     found: dict[Path, Path] = {}
+    problems: list[ResultsError] = []
     for path in map(Path, paths):
-        for directory in _run_directories(path):
-            found.setdefault(directory.resolve(), directory)
-    return [read_record(directory) for directory in sorted(found.values(), key=lambda directory: directory.name)]
+        for real, directory in _run_directories(path, problems):
+            found.setdefault(real, directory)
+    records = []
+    for directory in sorted(found.values(), key=lambda directory: directory.name):
+        try:
+            records.append(read_record(directory))
+        except ResultsError as error:
+            problems.append(error)
+    return records, problems
 
 
-def _run_directories(path: Path) -> Iterator[Path]:
+def _run_directories(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, Path]]:
+    """Yield the directories of a results folder, each where it really is and as it was named."""
     if not path.is_dir():
         raise ResultsError(f"{path} is not a folder; give a results folder or a run directory.")
     if (path / SPEC).exists():
-        yield path
+        yield path.resolve(), path
         return
     try:
-        if (path / "runs").is_dir():
-            children = (path / "runs").iterdir()
-        else:
-            children = (child for child in path.iterdir() if (child / SPEC).exists())
-        yield from (child for child in children if child.is_dir() and not child.name.startswith("."))
+        runs = path / "runs" if (path / "runs").is_dir() else path
+        real, root = runs.resolve(), path.resolve()
+        with os.scandir(runs) as entries:
+            for entry in entries:
+                child, is_link = runs / entry.name, entry.is_symlink()
+                if entry.name.startswith(".") or not entry.is_dir():
+                    continue
+                if runs is path and not (child / SPEC).exists():  # of any folder, what looks like a run
+                    continue
+                target = child.resolve() if is_link else real / entry.name
+                if is_link and not target.is_relative_to(root):
+                    problems.append(
+                        ResultsError(
+                            f"{child} is a link to {target}, out of the results folder, and was left out; name that "
+                            "folder too, or copy the record."
+                        )
+                    )
+                    continue
+                yield target, child
     except OSError as error:
         raise ResultsError(f"{path} cannot be read: {_reason(error)}.") from error
 
 
-def _schema() -> "pa.Schema":
+def _schema(*, dictionaries: bool = False) -> "pa.Schema":
     import pyarrow as pa
 
+    text = pa.dictionary(pa.int32(), pa.string()) if dictionaries else pa.string()
     return pa.schema(
         [
             pa.field("step", pa.int64(), nullable=False),
             pa.field("task", pa.int32(), nullable=False),
-            pa.field("layer", pa.string(), nullable=False),
-            pa.field("metric", pa.string(), nullable=False),
+            pa.field("layer", text, nullable=False),
+            pa.field("metric", text, nullable=False),
             pa.field("value", pa.float64()),
         ]
     )
-
-
-def _status_problem(status: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a status, None if nothing."""
-    if status.get("status") not in OUTCOMES:
-        return f"status is {status.get('status')!r}, not one of {', '.join(OUTCOMES)}"
-    for key, types in _STATUS_TYPES.items():
-        if key not in status:
-            return f"{key} is missing"
-        if not isinstance(status[key], types) or isinstance(status[key], bool):
-            return f"{key} is {status[key]!r}"
-    return None
 
 
 def _flush(file: BinaryIO) -> None:
@@ -383,24 +429,36 @@ def _flush_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read_bytes(path: Path, name: str) -> bytes:
+def _read_bytes(path: Path, name: str, most: int | None = None) -> bytes:
     try:
-        return (path / name).read_bytes()
+        with os.fdopen(os.open(path / name, _FLAGS), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _damaged(path, f"{name} is no file")
+            if most is not None and status.st_size > most:
+                raise _damaged(path, f"{name} has {status.st_size} bytes")
+            return file.read()
     except FileNotFoundError as error:
         raise _damaged(path, f"{name} is missing") from error
     except OSError as error:
+        if (path / name).is_symlink():
+            raise _damaged(path, f"{name} is a link, and a record's files are its own") from error
         raise _damaged(path, f"{name} cannot be read ({_reason(error)})") from error
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
-    data = _read_bytes(path, name)
+    data = _read_bytes(path, name, _MOST_JSON_BYTES)
     try:
-        value = json.loads(data)
-    except ValueError as error:  # malformed JSON or not UTF-8
+        value = json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:  # malformed JSON, not UTF-8, or nested beyond all measure
         raise _damaged(path, f"{name} is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise _damaged(path, f"{name} is not a JSON object")
     return value
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
 
 
 def _damaged(path: Path, what: str) -> ResultsError:

@@ -237,7 +237,7 @@ def test_damaged_json_is_named(run, name, content):
 )
 def test_damaged_status_is_named(run, key, value):
     edit(run / "status.json", lambda status: status.update({key: value}))
-    with pytest.raises(ResultsError, match=f"status.json: {key} is"):
+    with pytest.raises(ResultsError, match=f"status.json: {key} must be"):
         read_record(run)
 
 

@@ -1,0 +1,65 @@
+"""The JSON Schemas (draft 7) of a record's files, ``schemas/*.json``; the reader refuses what they refuse.
+
+They are those of schema version `SCHEMA_VERSION`. A key that may be absent was added without a new version: records
+from before it mean what its description says of its absence.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
+
+from lopbench.core.spec import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from fastjsonschema import JsonSchemaValueException
+
+__all__ = ["SCHEMAS", "SCHEMA_VERSION", "problem", "schema"]
+
+Name = Literal["spec", "status", "environment", "measurement"]
+
+#: The first three are files of a record; the last is a row of its measurements.
+SCHEMAS: tuple[Name, ...] = ("spec", "status", "environment", "measurement")
+
+
+def schema(name: Name) -> dict[str, Any]:
+    """Return a schema as JSON values."""
+    value: dict[str, Any] = json.loads((files("lopbench.results") / "schemas" / f"{name}.json").read_bytes())
+    return value
+
+
+def problem(name: Name, value: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with ``value`` by the schema ``name``, in words, None if nothing."""
+    from fastjsonschema import JsonSchemaValueException
+
+    try:
+        _validator(name)(value)
+    except JsonSchemaValueException as error:
+        return _told(error)
+    return None
+
+
+def _told(error: "JsonSchemaValueException") -> str:
+    place = str(error.name).removeprefix("data").removeprefix(".")
+    dot = f"{place}." if place else ""
+    if error.rule == "required":
+        missing = next(key for key in error.rule_definition if key not in error.value)
+        return f"{dot}{missing} is missing"
+    if error.rule == "additionalProperties":
+        unknown = next(key for key in error.value if key not in error.definition["properties"])
+        return f"{dot}{unknown} is not known to this lopbench"
+    return f"{str(error.message).removeprefix('data').removeprefix('.')}, got {_short(error.value)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@lru_cache(maxsize=len(SCHEMAS))
+def _validator(name: Name) -> Callable[[Mapping[str, Any]], object]:
+    import fastjsonschema
+
+    found: Callable[[Mapping[str, Any]], object] = fastjsonschema.compile(schema(name), use_default=False)
+    return found
