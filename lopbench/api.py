@@ -20,6 +20,7 @@ def run(
     scenario: str = "tinyimagenet40",
     methods: Iterable[str] = ("none",),
     architecture: str | None = None,
+    cloner: str | None = None,
     seeds: Iterable[int] = (0,),
     optimizers: Iterable[str | None] = (None,),
     sweeps: Iterable[str] = (),
@@ -38,6 +39,7 @@ def run(
         scenario: Scenario, as in ``"tinyimagenet40"`` or ``"tinyimagenet40:tasks=20"``.
         methods: Methods, as in ``"cbp:replacement_rate=1e-4"`` or ``"layernorm+l2"``; "none" is no method.
         architecture: Architecture, as in ``"mlp:width=256"``; the scenario's default if None.
+        cloner: Cloner, as in ``"interleave"``, where the scenario clones the learner; the scenario's default if None.
         seeds: Seeds, each a run of its own for each method and optimizer.
         optimizers: Optimizers, as in ``"adam:lr=1e-3"``; None is the protocol's.
         sweeps: Numbers with the values to run, as in ``"lr=0.01,0.001"`` or ``"cbp.replacement_rate=1e-5,1e-4"``.
@@ -61,6 +63,7 @@ def run(
         scenario=scenario,
         methods=methods,
         architecture=architecture,
+        cloner=cloner,
         seeds=seeds,
         optimizers=optimizers,
         sweeps=sweeps,

@@ -59,6 +59,7 @@ def split_metrics(text: str) -> tuple[str, ...]:
     help="Method: NAME:FIELD=VALUE,...; methods compose with '+'. Repeat it for more rows.",
 )
 @click.option("--architecture", help="Architecture; the scenario's own by default.")
+@click.option("--cloner", help="What clones the learner, where the scenario does so; the scenario's own by default.")
 @click.option("--seeds", callback=parse_seeds, default="0", show_default=True, help="Seeds: 3, or 0,2,5, or 0-4.")
 @click.option(
     "--optimizer",
@@ -105,6 +106,7 @@ def command(
     scenario: str,
     methods: tuple[str, ...],
     architecture: str | None,
+    cloner: str | None,
     seeds: tuple[int, ...],
     optimizers: tuple[str, ...],
     sweeps: tuple[str, ...],
@@ -136,6 +138,7 @@ def command(
             scenario=scenario,
             methods=methods,
             architecture=architecture,
+            cloner=cloner,
             seeds=seeds,
             optimizers=optimizers or (None,),
             sweeps=sweeps,
@@ -192,6 +195,8 @@ def summarise(study: Study, err: Console) -> None:
         "Results": str(study.results.resolve()),
         "Runs": runs,
     }
+    if first.cloner is not None:
+        rows["Cloning"] = f"{first.cloner.label()}, by {scenario.factor}, before task {scenario.clone_at}"
     if study.pending:
         rows["Time"] = _time(forecast(study))
     table = Table.grid(padding=(0, 2))

@@ -19,17 +19,21 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lopbench.core import rng
 from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
-from lopbench.core.interfaces import Architecture, ChunkedBatches, Metric, Perturbation, Scenario, Stream, Task
+from lopbench.core.interfaces import Architecture, ChunkedBatches, Cloner, Metric, Perturbation, Scenario, Stream, Task
+from lopbench.core.profile import Profile
 from lopbench.core.spec import RunSpec
 from lopbench.data.cache import cache_directory
 from lopbench.learner.learner import StackLearner, stacked_method
 from lopbench.learner.program import Program, cache_compiled
 from lopbench.results.record import Measurements, Outcome, record_path, write_record
 from lopbench.runner import environment
+from lopbench.runner.base import Base
 from lopbench.runner.checkpoint import load_checkpoint, save_checkpoint
+from lopbench.runner.measure import diagnostics, task_scores
 from lopbench.runner.report import Quiet, Reporter, group_label, label
 from lopbench.runner.schedule import Place, places, switch_step, unroll
 from lopbench.runner.unfinished import CHECKPOINT, LOG, folder_of, make_folder, unwritable
@@ -105,6 +109,11 @@ class Run:
         self.scenario = scenario
         self.architecture = architecture
         self.methods = [stacked_method(each) for each in zip(*map(methods_of, specs), strict=True)]
+        cloner = None if spec.cloner is None else spec.cloner.build()
+        assert cloner is None or isinstance(cloner, Cloner)
+        #: A fresh reference is as wide as the base.
+        self.cloner = cloner if spec.kind == "continual" else None
+        self.base: Base | None = None  #: What was cloned, from then on.
         self.metrics = [(s.label(), m) for s, m in zip(spec.metrics, metrics, strict=True) if isinstance(m, Metric)]
         #: Replicas of one seed see one stream.
         self.streams: dict[int, Stream] = {
@@ -245,6 +254,8 @@ class Run:
             if checkpoint is not None:
                 self.diverged_at, self.faults = list(checkpoint[1]["diverged_at"]), list(checkpoint[1]["faults"])
         self.learner = self.new_learner()
+        if self.cloner is not None and checkpoint is None:
+            self._rehearse()
         with self._fitting():
             if checkpoint is not None:
                 self._restore(checkpoint[0])
@@ -265,17 +276,24 @@ class Run:
         except OSError as error:
             raise unwritable(self.results, error) from error
 
-    def new_learner(self, *, traced: bool = True) -> StackLearner:
+    def new_learner(
+        self, *, traced: bool = True, clones: tuple[Sequence[nn.Module], Profile] | None = None
+    ) -> StackLearner:
         """Return a learner as it is before the task that the run has come to.
 
         Args:
             traced: Whether to have its steps taken by a program, where that is possible.
+            clones: Cloned networks to start from, and what is a clone of what in them.
         """
-        chunked = traced and isinstance(self.stream.task(self._place.task).batches(), ChunkedBatches)
+        batches = self.stream.task(self._place.task).batches()
+        chunked = traced and self.cloner is None and isinstance(batches, ChunkedBatches)
+
+        def build(generator: torch.Generator) -> nn.Module:
+            architecture = self.architecture if clones is None else self.architecture.widened(self.scenario.factor)
+            return architecture.build(self.stream.input_shape, self.stream.outputs, generator=generator)
+
         learner = StackLearner(
-            build=lambda generator: self.architecture.build(
-                self.stream.input_shape, self.stream.outputs, generator=generator
-            ),
+            build=build,
             seeds=[spec.seed for spec in self.specs],
             methods=self.methods,
             optimizer=self.spec.optimizer,
@@ -289,10 +307,32 @@ class Run:
             init_index=self._place.origin,
             traced=chunked,
             waiting=self._step_of(self._place.origin if self.spec.kind == "fresh" else 0) < self.switch,
+            clones=clones,
         )
         if chunked and learner.untraceable():
             return self.new_learner(traced=False)
         return learner
+
+    def _clone(self) -> None:
+        """Put a clone in the learner's place; the learner goes on beside it."""
+        self.base, self.learner = Base(self.learner, self.scenario.steps_per_task), self._clone_of(self.learner)
+
+    def _clone_of(self, learner: StackLearner) -> StackLearner:
+        assert self.cloner is not None
+        example = torch.zeros(2, *self.stream.input_shape, dtype=learner.dtype, device=self.device)
+        generator = rng.derive(self.spec.seed, "clone")
+        wide, profile = self.cloner.clone(learner.module, self.scenario.factor, example=example, generator=generator)
+        return self.new_learner(clones=([wide], profile))
+
+    def _rehearse(self) -> None:
+        """Clone the learner and turn the methods on, for nothing, so that what cannot be is told before training.
+
+        Raises:
+            UnsupportedError: If the network cannot be cloned, or a method cannot serve the clone.
+        """
+        self._clone_of(self.learner).turn_on()
+        if any(method.uses_activations for method in self.methods):  # and so may reset units
+            self.architecture.widened(self.scenario.factor)
 
     def _step_of(self, task: int) -> int:
         return task * self.scenario.steps_per_task
@@ -313,19 +353,25 @@ class Run:
             self.learner = self.new_learner()
             if bool(self.learner.active) != acted:
                 self._program = None  # it is one of other methods
+        cloning = self.cloner is not None and place.task == self.scenario.clone_at
+        if cloning:
+            self._clone()
+            self._write_log(f"cloned by {self.spec.cloner and self.spec.cloner.label()}")
         self._turn_to(place.task)
-        self.learner.begin_task(
-            place.task,
-            first=place.new,
-            reset_optimizer=self.scenario.optimizer_policy == "reset",
-            zero_head=self.scenario.head_policy == "zero",
-        )
+        for learner in (self.learner,) if self.base is None else (self.base.learner, self.learner):
+            learner.begin_task(
+                place.task,
+                first=place.new,
+                reset_optimizer=self.scenario.optimizer_policy == "reset",
+                zero_head=self.scenario.head_policy == "zero",
+            )
         shape = (self.scenario.steps_per_task, len(self.specs))
         self.losses = torch.zeros(shape, dtype=torch.float64, device=self.device)
         self.scores = torch.zeros_like(self.losses)
         if self.switch == self._step_of(place.task):
             self._turn_on()
-        if place.measured:
+        # Where all tasks are of one problem, the network was measured at the end of the last one.
+        if place.measured and (place.new or cloning or self.scenario.clone_at is None):
             self._diagnose(place.task, self._step_of(place.task))
 
     def _turn_to(self, index: int) -> None:
@@ -382,6 +428,8 @@ class Run:
         """Take up to ``count`` steps; returns loss and score of each, ``(steps, R)``."""
         if self._program is None:
             batches = {seed: next(stream) for seed, stream in self.batches.items()}
+            if self.base is not None:
+                self.base.step(self.progress.step, batches[self.spec.seed], self.tasks[0])
             loss, score = self.learner.step([batches[spec.seed] for spec in self.specs], self.tasks)
             return loss.unsqueeze(0), score.unsqueeze(0)
         chunks = {seed: cast(ChunkedBatches, each).take(min(count, self._block)) for seed, each in self.batches.items()}
@@ -441,32 +489,26 @@ class Run:
         if not place.measured:
             return
         step, index, kind = self._step_of(place.task + 1), place.task, self.scenario.score
-        scores, losses = self.scores.mean(dim=0).tolist(), self.losses.mean(dim=0).tolist()
         for replica in self._sound:
             add, task = self.measurements[replica].add, self.tasks[replica]
             with self._fault_of(replica):
                 add(step, index, "chance", task.chance)
-                add(step, index, f"online_{kind}", scores[replica])
-                add(step, index, "online_loss", losses[replica])
-                for name, value in self.learner.evaluate(replica, task).items():
-                    add(step, index, name.replace("score", kind), value)
+                found = task_scores(self.learner, replica, task, losses=self.losses, scores=self.scores, kind=kind)
+                for name, value in (*found, *(self.base.task_scores(task, kind) if self.base is not None else ())):
+                    add(step, index, name, value)
         self._diagnose(index, step)
         mean = float(self.scores.mean(dim=0)[self._sound].mean())
         self._write_log(f"task {index}: online {kind} {mean:.4f}")
 
     def _diagnose(self, index: int, step: int) -> None:
-        if not self.metrics:
-            return
         for replica in self._sound:
-            add = self.measurements[replica].add
+            add, task = self.measurements[replica].add, self.tasks[replica]
             with self._fault_of(replica):
-                probe = self.learner.probe(replica, self.tasks[replica])
-                for name, metric in self.metrics:
-                    if metric.scope == "network":
-                        add(step, index, name, metric.compute(probe))
-                    else:
-                        for layer in probe.layers:
-                            add(step, index, name, metric.compute(layer), layer.name)
+                for name, layer, value in diagnostics(self.learner, replica, task, self.metrics):
+                    add(step, index, name, value, layer)
+                if self.base is not None:
+                    for name, layer, value in self.base.diagnostics(step - self._step_of(index), task, self.metrics):
+                        add(step, index, name, value, layer)
 
     @contextmanager
     def _fault_of(self, replica: int) -> Iterator[None]:
@@ -489,6 +531,8 @@ class Run:
         for seed, batches in self.batches.items():
             tensors.update({f"batches/{seed}/{name}": value for name, value in batches.state_dict().items()})
         tensors.update(losses=self.losses, scores=self.scores)
+        if self.base is not None:
+            tensors.update({f"base/{name}": value for name, value in self.base.state_dict().items()})
         for replica, measurements in enumerate(self.measurements):
             arrays = measurements.to_arrays()
             tensors.update({f"measurements/{replica}/{k}": torch.from_numpy(v) for k, v in arrays.items()})
@@ -509,6 +553,8 @@ class Run:
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         place = self._place
+        if self.cloner is not None and place.task >= (self.scenario.clone_at or 0):
+            self._clone()  # of other values, which are replaced
         if self.progress.on:
             self.learner.turn_on()
         self._turn_to(place.task)
@@ -517,6 +563,8 @@ class Run:
         for seed, batches in self.batches.items():
             batches.load_state_dict(_part(tensors, f"batches/{seed}"))
         self.losses, self.scores = tensors["losses"].to(self.device), tensors["scores"].to(self.device)
+        if self.base is not None:
+            self.base.load_state_dict(_part(tensors, "base"))
         for replica in range(len(self.specs)):
             arrays = {name: value.numpy() for name, value in _part(tensors, f"measurements/{replica}").items()}
             self.measurements[replica] = Measurements.from_arrays(arrays)
@@ -563,6 +611,8 @@ def seconds_per_step(
     run = Run(specs, results=Path(), data=data, device=device)
     with environment.numerics(run.spec.numerics, device):
         run.learner = run.new_learner()
+        if run.cloner is not None:
+            run._clone()
         run._turn_to(run._place.task)
         if run.learner.traced:
             run._program = run._new_program(compiled=False)

@@ -29,9 +29,15 @@ class Place:
 
 
 def places(scenario: Scenario, spec: RunSpec) -> list[Place]:
-    """Return the tasks of a run in order: all of a continual one, the scored ones with their leads of a fresh one."""
+    """Return the tasks of a run in order: all of a continual one, the scored ones with their leads of a fresh one.
+
+    Where the learner is cloned, a fresh network is born at the cloning and lives to the end.
+    """
     if spec.kind == "continual":
         return [Place(task, task == 0, 0, measured=True) for task in range(scenario.tasks)]
+    born = scenario.clone_at
+    if born is not None:
+        return [Place(task, task == born, born, measured=True) for task in range(born, scenario.tasks)]
     found = []
     for origin in scored_tasks(scenario.tasks, spec.start):
         first = max(0, origin - scenario.reference_lead)
@@ -40,7 +46,9 @@ def places(scenario: Scenario, spec: RunSpec) -> list[Place]:
 
 
 def switch_step(scenario: Scenario, spec: RunSpec) -> int:
-    """Return the step of the stream from which the methods act."""
+    """Return the step of the stream from which the methods act; where the learner is cloned, it is that step."""
+    if scenario.clone_at is not None:
+        return scenario.clone_at * scenario.steps_per_task
     return math.floor(spec.start * scenario.tasks * scenario.steps_per_task + 1e-9)
 
 

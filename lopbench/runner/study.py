@@ -69,6 +69,7 @@ def plan(
     scenario: str = "tinyimagenet40",
     methods: Iterable[str] = ("none",),
     architecture: str | None = None,
+    cloner: str | None = None,
     seeds: Iterable[int] = (0,),
     optimizers: Iterable[str | None] = (None,),
     sweeps: Iterable[str] = (),
@@ -87,6 +88,7 @@ def plan(
         scenario: Scenario spec, as on the command line.
         methods: Method specs; "none" is the plain learner.
         architecture: Architecture spec; None for the scenario's own.
+        cloner: Cloner spec, for a scenario that clones the learner; None for the scenario's own.
         seeds: Seeds, at least 0.
         optimizers: Optimizer specs; None for the protocol's own.
         sweeps: Numeric hyperparameters with the values to run, as in ``lr=0.01,0.001`` for the optimizers and
@@ -117,7 +119,8 @@ def plan(
         sweeps,
     )
     parsed_methods, parsed_optimizers = _unique(swept_methods), _unique(swept_optimizers)
-    chosen_metrics = _metrics(metrics)
+    cloner_spec = _cloner(cloner, built)
+    chosen_metrics = _metrics(metrics, built)
     seeds = _unique(seeds)
     if any(seed < 0 for seed in seeds):
         raise UsageError(f"seeds must be at least 0, got {min(seeds)}")
@@ -139,6 +142,7 @@ def plan(
             metrics=chosen_metrics,
             data=None if images is None else {"name": images.name, "content_hash": images.content_hash},
             core=version("lopbench"),
+            cloner=cloner_spec,
             start=start if method else 0.0,
         )
         for optimizer in parsed_optimizers
@@ -273,9 +277,29 @@ def _unique(items: Iterable[T]) -> list[T]:
     return found
 
 
-def _metrics(texts: Iterable[str] | None) -> tuple[ComponentSpec, ...]:
+def _cloner(text: str | None, scenario: Scenario) -> ComponentSpec | None:
+    if scenario.clone_at is None:
+        if text is not None:
+            raise UsageError(
+                f"--cloner {text}: {scenario.name} clones nothing; leave it out, or choose a scenario that does, such "
+                "as cloning"
+            )
+        return None
+    return ComponentSpec.parse("cloners", text or scenario.default_cloner)
+
+
+def _metrics(texts: Iterable[str] | None, scenario: Scenario) -> tuple[ComponentSpec, ...]:
     if texts is not None:
-        return tuple(ComponentSpec.parse("metrics", text) for text in texts)
+        named = tuple(ComponentSpec.parse("metrics", text) for text in texts)
+        for spec in named:
+            metric = spec.build()
+            assert isinstance(metric, Metric)  # the registry checked
+            if metric.needs_clones and scenario.clone_at is None:
+                raise UsageError(
+                    f"metric {spec.name!r} compares clones, and {scenario.name} clones nothing; leave it out, or "
+                    "choose a scenario that does, such as cloning"
+                )
+        return named
     registry = plugins().registry
     chosen = []
     for entry in registry.entries("metrics"):
@@ -283,7 +307,7 @@ def _metrics(texts: Iterable[str] | None) -> tuple[ComponentSpec, ...]:
         assert issubclass(loaded, Metric)  # the registry checked
         if loaded.default:
             chosen.append(ComponentSpec.parse("metrics", entry.name))
-    return tuple(chosen)
+    return (*chosen, *(ComponentSpec.parse("metrics", text) for text in scenario.extra_metrics))
 
 
 def _check_methods(specs: Sequence[ComponentSpec], scenario: Scenario, start: float) -> None:
@@ -300,6 +324,10 @@ def _check_methods(specs: Sequence[ComponentSpec], scenario: Scenario, start: fl
             raise UsageError(
                 f"method {spec.name!r} acts at task boundaries, and {scenario.name} is a stream without any; choose "
                 "one that acts at steps"
+            )
+        if start and scenario.clone_at is not None:
+            raise UsageError(
+                f"method {spec.name!r} acts on the clone from its beginning in {scenario.name}; leave out --from"
             )
         if start and type(method).configure is not Perturbation.configure:
             raise UsageError(

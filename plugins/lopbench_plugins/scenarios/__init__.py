@@ -21,3 +21,8 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.slowly_changing_regression:SlowlyChangingRegression",
         "online regression on bits of which most are redrawn now and then (Dohare et al. 2024)",
     )
+    register(
+        "cloning",
+        "lopbench_plugins.scenarios.cloning:Cloning",
+        "one problem; the network is cloned and goes on beside its clone (Joudaki et al. 2025)",
+    )
