@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json, format_value
@@ -36,6 +37,9 @@ _DATE: Mapping[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationD
 _REFERENCE = "fresh network"
 #: Share of the stream whose mean stands for the end of a phase: the last 100,000 of 5,000,000 samples of the paper.
 _PHASE_END = 0.02
+
+#: What the names of metrics of the base beside a clone begin with.
+_BASE = "base_"
 
 _MARKERS = "osD^vP*X<>"
 _REFERENCE_STYLE: Mapping[str, Any] = {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
@@ -273,6 +277,59 @@ def recovery_bars(
     return figure
 
 
+def cloning_curves(
+    records: Sequence[Record],
+    colours: Literal["method", "optimizer"] = "method",
+    r2: Sequence[str] = ("cloning_r2_forward", "cloning_r2_backward"),
+) -> "Figure":
+    """Return cloning R2, online loss and effective rank over the epochs, of clones and of the bases beside them.
+
+    In the style of Fig. 2.1 and B.7 to B.14 of Joudaki et al. 2025, "Barriers for Learning in an Evolving World": the
+    mean over seeds, here with the 95% interval as a band where they show the standard deviation; R2 and rank are means
+    over the layers. Clones are solid and bases dashed. A base that is the same beside several clones, as it is where
+    methods build nothing into it, is grey. A line ends where the first of its runs stopped.
+
+    Args:
+        records: Runs of one protocol of a scenario that clones, references left out.
+        colours: What tells the lines apart; over optimizers, protocols may differ in these, and the runs have one
+            method.
+        r2: Labels of the metrics whose mean is the R2; ``("cloning_r2_authors",)`` for the authors' logging.
+
+    Raises:
+        ResultsError: If the runs differ in anything else, or none measured what a panel shows.
+    """
+    runs = _learners(records)
+    by_method = colours == "method"
+    _check_alike(runs, but="" if by_method else "optimizer")
+    labels = _labels(runs)
+    if not by_method and len(labels) > 1:
+        raise ResultsError(
+            f"One figure of several optimizers holds one method, got {', '.join(sorted(labels.values()))}; select one."
+        )
+    lines: dict[str, list[Record]] = defaultdict(list)
+    for record in runs:
+        lines[labels[_recipe(record)] if by_method else record.spec.optimizer_label].append(record)
+    start = _cloned_at(runs)
+    panels = {"cloning R2": r2, "online loss": ("online_loss",), "effective rank": ("effective_rank",)}
+    with _panels(sorted(lines, key=_none_first), columns=len(panels), shared=False) as (figure, grid, palette):
+        for axes, (title, metrics) in zip(grid, panels.items(), strict=True):
+            for metric in metrics:
+                _check_measured(runs, metric)
+            bases: dict[bytes, tuple[NDArray[np.float64], list[object]]] = {}  # by what they look like
+            for name, line in lines.items():
+                _draw_curve(axes, _curve([_by_epoch(r, metrics, since=start) for r in line]), palette[name], "-")
+                base = _curve([_base_by_epoch(record, metrics, start) for record in line])
+                bases.setdefault(base.tobytes(), (base, []))[1].append(palette[name])
+            axes.axvline(start, label="cloning", **_SWITCH_STYLE)
+            for base, of in bases.values():
+                _draw_curve(axes, base, of[0] if len(of) == 1 else _REFERENCE_STYLE["color"], "--")
+            axes.set(title=title, xlabel="epoch")
+            for label, style in (("clone", "-"), ("base", "--")):
+                axes.plot([], [], color=_REFERENCE_STYLE["color"], linestyle=style, linewidth=1.2, label=label)
+        _describe(figure, runs, palette)
+    return figure
+
+
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Write a figure as SVG, PDF or PNG (300 dots an inch), by the suffix of ``path``.
 
@@ -321,7 +378,7 @@ def _learners(records: Iterable[Record]) -> list[Record]:
     return list(runs.values())
 
 
-def _check_alike(runs: Iterable[Record], but: Literal["", "width", "lr and architecture"] = "") -> None:
+def _check_alike(runs: Iterable[Record], but: Literal["", "width", "lr and architecture", "optimizer"] = "") -> None:
     """Refuse runs whose protocols differ in anything ``but`` what is named.
 
     Raises:
@@ -332,6 +389,8 @@ def _check_alike(runs: Iterable[Record], but: Literal["", "width", "lr and archi
         protocol = json.loads(canonical_json(record.spec.protocol()))  # a copy, to cut up
         if but == "width":
             protocol["architecture"]["fields"].pop("width", None)
+        elif but == "optimizer":
+            del protocol["optimizer"]
         elif but == "lr and architecture":
             del protocol["optimizer"]["fields"]["lr"]
             del protocol["reference_optimizer"]  # depends on the architecture, and no reference is drawn
@@ -367,14 +426,58 @@ def _phases(record: Record, label: str) -> Iterator[tuple[str, range]]:
     yield label, range(count)[-length:]
 
 
+def _cloned_at(runs: Iterable[Record]) -> int:
+    """Return the task before which the learners were cloned: from it on, bases are measured too.
+
+    Raises:
+        ResultsError: If no run came so far.
+    """
+    tasks = [frame.loc[frame["metric"].str.startswith(_BASE), "task"].min() for frame in (r.measurements for r in runs)]
+    found = [int(task) for task in tasks if not math.isnan(task)]
+    if not found:
+        raise ResultsError("No run has measured a base beside its clone; select runs of a scenario that clones.")
+    return min(found)
+
+
+def _by_epoch(record: Record, metrics: Sequence[str], *, since: int = 0, until: float = math.inf) -> dict[float, float]:
+    """Return the mean of metrics, and over layers, by the tasks done when they were measured.
+
+    Args:
+        record: The run.
+        metrics: Labels of the metrics.
+        since: First task of which measurements count; that before its first step is one of them.
+        until: First task of which they do not.
+    """
+    frame = record.measurements
+    rows = frame[frame["metric"].isin(metrics) & (frame["task"] >= since) & (frame["task"] < until)]
+    mean = rows.groupby("step")["value"].mean().dropna()
+    return dict(zip((mean.index / steps_per_task(record)).tolist(), mean.tolist(), strict=True))
+
+
+def _base_by_epoch(record: Record, metrics: Sequence[str], start: int) -> dict[float, float]:
+    """Return `_by_epoch` of the base: of the learner before task ``start``, and of what went on beside its clone."""
+    beside = _by_epoch(record, [_BASE + metric for metric in metrics])
+    return {**beside, **_by_epoch(record, metrics, until=start)}
+
+
+def _curve(known: Sequence[Mapping[float, float]]) -> NDArray[np.float64]:
+    """Return place, mean and interval, ``(n, 4)``, where all of some runs, which differ in seed, know a value."""
+    places = sorted(set[float].intersection(*map(set, known)))
+    return np.array([(place, *_summary([values[place] for values in known])) for place in places]).reshape(-1, 4)
+
+
+def _draw_curve(axes: "Axes", curve: NDArray[np.float64], colour: object, linestyle: str) -> None:
+    """Draw what `_curve` returned."""
+    place, mean, low, high = curve.T
+    axes.plot(place, mean, color=colour, linestyle=linestyle, linewidth=1.2)
+    axes.fill_between(place, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
 def _draw_line(axes: "Axes", runs: Sequence[Record], metric: str, colour: object) -> None:
     """Draw the mean and interval over ``runs``, which differ in seed, on the tasks that all of them have measured."""
-    known = [_task_means(record, metric) for record in runs]
-    tasks = sorted(set[int].intersection(*map(set, known)))
-    mean, low, high = np.array([_summary([values[task] for values in known]) for task in tasks]).reshape(-1, 3).T
-    steps = (np.array(tasks) + 1) * steps_per_task(runs[0])
-    axes.plot(steps, mean, color=colour, linewidth=1.2)
-    axes.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+    steps = steps_per_task(runs[0])
+    known = [{(task + 1.0) * steps: value for task, value in _task_means(record, metric).items()} for record in runs]
+    _draw_curve(axes, _curve(known), colour, "-")
 
 
 def _summary(values: Sequence[float]) -> tuple[float, float, float]:
