@@ -28,6 +28,8 @@ _ROUNDINGS = 8
 class CloningR2(LayerMetric):
     """Share of the variance across units, pooled over the rows, that is between the blocks of clones."""
 
+    needs_clones: ClassVar[bool] = True
+
     def measure(self, probe: LayerProbe) -> float:
         """Return R2, in [0, 1]: 1 if clones agree to rounding; NaN for a layer in which no unit is cloned.
 

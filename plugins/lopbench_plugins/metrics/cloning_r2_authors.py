@@ -29,6 +29,7 @@ class CloningR2Authors(NetworkMetric):
     """
 
     name: ClassVar[str] = "cloning_r2_authors"
+    needs_clones: ClassVar[bool] = True
 
     def measure(self, probe: NetworkProbe) -> float:
         """Return the logged number, at most ``(K + 0.5) / (K + 1)`` for K modules and directions; it may be negative.

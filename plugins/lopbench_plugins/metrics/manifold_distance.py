@@ -23,6 +23,7 @@ class ManifoldDistance(NetworkMetric):
     """
 
     name: ClassVar[str] = "manifold_distance"
+    needs_clones: ClassVar[bool] = True
     manifold: Manifold = "constant"
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ class NormalCurvature(NetworkMetric):
         tolerance: Error bound, as a share of the curvature, at which the search ends before, at least 0.
     """
 
+    needs_clones: ClassVar[bool] = True
     products: int = 64
     tolerance: float = 1e-3
 
