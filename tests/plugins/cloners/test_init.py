@@ -1,0 +1,34 @@
+"""The registration of the built-in cloners."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+from lopbench.core.interfaces import Cloner
+from lopbench_plugins.cloners import lopbench_cloners
+
+
+def registered():
+    entries = []
+    lopbench_cloners(lambda name, target, summary: entries.append((name, target, summary)))
+    return entries
+
+
+def test_registered_names_lead_to_the_classes_that_bear_them():
+    for name, target, summary in registered():
+        module, _, attribute = target.partition(":")
+        component = getattr(importlib.import_module(module), attribute)
+        assert issubclass(component, Cloner)
+        assert component.name == name
+        assert summary
+    assert [name for name, _, _ in registered()] == ["interleave", "tile", "equitable", "noisy"]
+
+
+def test_registering_imports_no_torch():
+    program = (
+        "import sys; from lopbench_plugins.cloners import lopbench_cloners as hook; "
+        "hook(lambda *entry: None); sys.exit('torch' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == 0
