@@ -1,0 +1,133 @@
+"""``lopbench plot``: one figure, ready for print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from matplotlib.figure import Figure
+
+    from lopbench.results.record import Record
+
+Kind = Literal["curves", "learning-rate", "error-curves", "recovery", "recovery-bars"]
+
+#: What each kind that draws metrics draws unless told.
+_METRICS = {
+    "curves": ("online_accuracy",),
+    "recovery": ("effective_rank",),
+    "recovery-bars": ("duplicate_fraction", "effective_rank", "online_error"),
+}
+
+
+@click.command("plot")
+@click.argument("kind", type=click.Choice(["curves", "learning-rate", "error-curves", "recovery", "recovery-bars"]))
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The figure: .svg, .pdf or .png. What is there is overwritten.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="Metric that curves and recovery draw; recovery-bars takes several, repeat it.",
+)
+@click.option(
+    "--panels",
+    type=click.Choice(["step size", "width"]),
+    help="What the panels of error-curves differ in.  [step size]",
+)
+@click.option("--protocol", "protocols", multiple=True, help="Only runs of this protocol, or of ids that begin so.")
+@click.option("--method", "methods", multiple=True, help="Only this method, as tables name it; may be repeated.")
+@click.option("--architecture", "architectures", multiple=True, help="Only this architecture; may be repeated.")
+def command(
+    kind: Kind,
+    results: tuple[Path, ...],
+    output: Path,
+    metrics: tuple[str, ...],
+    panels: Literal["step size", "width"] | None,
+    protocols: tuple[str, ...],
+    methods: tuple[str, ...],
+    architectures: tuple[str, ...],
+) -> None:
+    r"""Draw one figure of the runs in the folders RESULTS, colour-blind safe, with vector fonts.
+
+    \b
+    curves         a metric over the tasks, each method's mean with its interval
+    learning-rate  retention over the learning rate
+    error-curves   the online error over the stream, a panel for each step size or width
+    recovery       the online error, and a metric under it, around the moment when methods turn on
+    recovery-bars  metrics by width, before methods turned on and at the end
+
+    Runs that do not belong in one figure are refused, naming what they differ in; select with the options.
+    """
+    from lopbench.core.errors import UsageError
+    from lopbench.results.plots import save
+
+    chosen = metrics or _METRICS.get(kind, ())
+    if metrics and kind not in _METRICS:
+        raise UsageError(f"{kind} draws no other metric than its own; leave out --metric.")
+    if len(chosen) > 1 and kind != "recovery-bars":
+        raise UsageError(f"{kind} draws one metric, got {', '.join(chosen)}; make a figure for each.")
+    if panels is not None and kind != "error-curves":
+        raise UsageError(f"--panels is for error-curves, not for {kind}.")
+    selected = select(results, protocols, methods, architectures)
+    save(_draw(kind, chosen, panels or "step size")(selected), output)
+    click.echo(f"Written to {output}.", err=True)
+
+
+def select(
+    results: Sequence[Path], protocols: Sequence[str], methods: Sequence[str], architectures: Sequence[str]
+) -> list[Record]:
+    """Return the runs under ``results`` that were asked for, and all references; an empty selection is everything.
+
+    Raises:
+        UsageError: If something was asked for that there is not.
+        ResultsError: If a record is damaged.
+    """
+    from lopbench.core.errors import UsageError
+    from lopbench.core.registry import suggest
+    from lopbench.results.record import find_records
+
+    records = find_records(*results)
+    runs = [record for record in records if record.spec.kind == "continual"]
+    for option, wanted, label in (
+        ("protocol", protocols, lambda record: record.spec.protocol_id),
+        ("method", methods, lambda record: record.spec.method_label),
+        ("architecture", architectures, lambda record: record.spec.architecture_label),
+    ):
+        known = sorted({label(record) for record in runs})
+
+        def fits(text: str, asked: str, option: str = option) -> bool:
+            return text.startswith(asked) if option == "protocol" else text == asked
+
+        for asked in wanted:
+            if not any(fits(text, asked) for text in known):
+                raise UsageError(
+                    f"There is no {option} {asked!r}.{suggest(asked, known)} There are: {', '.join(known)}."
+                )
+        runs = [record for record in runs if not wanted or any(fits(label(record), asked) for asked in wanted)]
+    return runs + [record for record in records if record.spec.kind == "fresh"]
+
+
+def _draw(
+    kind: Kind, metrics: Sequence[str], panels: Literal["step size", "width"]
+) -> Callable[[list[Record]], Figure]:
+    from lopbench.results import plots
+    from lopbench.results.leaderboard import leaderboard
+
+    draw: dict[Kind, Callable[[list[Record]], Figure]] = {
+        "curves": lambda records: plots.curves(records, metrics[0]),
+        "learning-rate": lambda records: plots.retention_vs_learning_rate(leaderboard(*(r.path for r in records))),
+        "error-curves": lambda records: plots.error_curves(records, panels),
+        "recovery": lambda records: plots.recovery_curves(records, metrics[0]),
+        "recovery-bars": lambda records: plots.recovery_bars(records, metrics),
+    }
+    return draw[kind]

@@ -1,0 +1,29 @@
+"""``lopbench report``: all results as one page."""
+
+from pathlib import Path
+
+import rich_click as click
+
+
+@click.command("report")
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="report.html",
+    show_default=True,
+    help="The page; what is there is overwritten.",
+)
+def command(results: tuple[Path, ...], output: Path) -> None:
+    """Write all results in the folders RESULTS as one HTML page.
+
+    It opens from disk, needs no network, and asks for none: a leaderboard for each protocol, curves over the tasks with
+    their intervals, maps over the layers, what stopped and why, and the command behind each row. Figures download from
+    it as SVG, PDF and CSV.
+    """
+    from lopbench.report.page import write_report
+
+    summary = write_report(output, *results)
+    count = len(summary.tables)
+    click.echo(f"{summary.runs} runs under {count} protocol{'s' if count > 1 else ''}.", err=True)
+    click.echo(f"Written to {output}.", err=True)

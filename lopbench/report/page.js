@@ -1,0 +1,732 @@
+"use strict";
+// Sorts, filters and unfolds the tables; draws the figures from the data embedded in the page, as SVG and as PDF.
+// Whatever comes from the runs is put on the page as text, never as markup.
+
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const SERIES = 7; // colours beside that of plain learning; further methods get dashes
+const DASHES = [[], [5, 2], [1.5, 2], [7, 2, 1.5, 2]];
+const FEW = 8; // methods that are drawn at first
+const SVG = "http://www.w3.org/2000/svg";
+
+const byId = (id) => document.getElementById(id);
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") made.addEventListener(key, value);
+    else made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+function button(text, label, act) {
+  return element("button", { type: "button", "aria-label": label, click: act }, text);
+}
+
+function floats(text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  return new Float32Array(bytes.buffer);
+}
+
+function download(name, type, content) {
+  const url = URL.createObjectURL(new Blob([content], { type }));
+  element("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
+}
+
+// What a spreadsheet would take for a formula is quoted, as in the leaderboard's own CSV.
+function csvCell(value) {
+  let text = typeof value === "number" ? (Number.isNaN(value) ? "" : String(Number(value.toPrecision(7)))) : String(value);
+  if (typeof value !== "number" && /^[=+\-@\t\r]/.test(text)) text = "'" + text;
+  return /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+}
+
+const csv = (lines) => lines.map((line) => line.map(csvCell).join(",") + "\n").join("");
+const words = (metric) => metric.replaceAll("_", " ");
+const fileName = (...parts) => parts.join("-").replace(/[^A-Za-z0-9@.]+/g, "-").slice(0, 120);
+
+function number(value) {
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "–" : "∞";
+  const size = Math.abs(value);
+  return size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(1) : String(Number(value.toPrecision(3)));
+}
+
+// -- theme
+
+{
+  const themes = ["system", "light", "dark"];
+  const choose = byId("theme");
+  choose.addEventListener("click", () => {
+    const root = document.documentElement;
+    const next = themes[(themes.indexOf(root.dataset.theme || "system") + 1) % themes.length];
+    if (next === "system") delete root.dataset.theme;
+    else root.dataset.theme = next;
+    choose.textContent = `Theme: ${next}`;
+  });
+}
+
+// -- tables
+
+function sortTable(table, column, heading) {
+  const falling = heading.getAttribute("aria-sort");
+  const isNumber = heading.classList.contains("n");
+  const descending = falling === null ? isNumber : falling === "ascending";
+  for (const each of table.tHead.rows[0].cells) each.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
+  const keyed = Array.from(table.tBodies, (body) => [body, body.rows[0].cells[column].dataset.v]);
+  keyed.sort(([, a], [, b]) => {
+    if (a === "" || b === "") return (a === "") - (b === ""); // what is not known is last either way
+    const order = isNumber ? Number(a) - Number(b) : a.localeCompare(b);
+    return descending ? -order : order;
+  });
+  table.append(...keyed.map(([body]) => body));
+}
+
+for (const table of document.querySelectorAll(".protocol .scroll > table")) {
+  Array.from(table.tHead.rows[0].cells).forEach((heading, column) => {
+    const text = heading.textContent;
+    if (text === "") return;
+    heading.replaceChildren(element("button", { type: "button", click: () => sortTable(table, column, heading) }, text));
+  });
+}
+
+function filterRows() {
+  const terms = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const track = byId("track").value;
+  let shown = 0;
+  let all = 0;
+  for (const section of document.querySelectorAll(".protocol")) {
+    let left = 0;
+    for (const body of section.querySelectorAll("tbody[data-text]")) {
+      const text = body.dataset.text + " " + section.dataset.text;
+      body.hidden = !(terms.every((term) => text.includes(term)) && (track === "" || body.dataset.track === track));
+      left += !body.hidden;
+      all += 1;
+    }
+    section.hidden = left === 0;
+    shown += left;
+  }
+  byId("none").hidden = shown > 0;
+  byId("count").textContent = shown === all ? `${all} rows` : `${shown} of ${all} rows`;
+}
+
+byId("filter").addEventListener("input", filterRows);
+byId("track").addEventListener("change", filterRows);
+byId("csv").addEventListener("click", () => download("leaderboard.csv", "text/csv", DATA.csv));
+filterRows();
+
+byId("leaderboard").addEventListener("click", (event) => {
+  const unfold = event.target.closest(".expand");
+  if (unfold) {
+    const detail = byId(unfold.getAttribute("aria-controls"));
+    detail.hidden = !detail.hidden;
+    unfold.setAttribute("aria-expanded", String(!detail.hidden));
+  }
+  const copy = event.target.closest(".copy");
+  if (copy) {
+    const code = copy.parentElement.querySelector("code");
+    const select = () => getSelection().selectAllChildren(code); // where there is no clipboard
+    if (navigator.clipboard) {
+      navigator.clipboard.writeText(code.textContent).then(() => { copy.textContent = "Copied"; }, select);
+    } else select();
+  }
+});
+
+// -- figures: a list of marks, drawn as SVG or as PDF
+//
+// A mark is {line: points, paint, width, dash} or {area: points, paint, alpha} or {rect: [x, y, w, h], paint, alpha} or
+// {dot: [x, y, r], paint, alpha} or {text, x, y, anchor, size, bold, turned, paint}. Paint is a name of the palette.
+
+const HELVETICA = "Helvetica, Arial, sans-serif";
+const ruler = document.createElement("canvas").getContext("2d");
+
+function textWidth(text, size) {
+  ruler.font = `${size}px ${HELVETICA}`;
+  return ruler.measureText(text).width;
+}
+
+const short = (value) => Number(value.toFixed(2));
+
+function toSvg({ width, height, marks }, paint) {
+  const root = document.createElementNS(SVG, "svg");
+  const put = (name, attributes) => {
+    const made = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) if (value !== undefined) made.setAttribute(key, value);
+    root.append(made);
+    return made;
+  };
+  root.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const path = (points) => "M" + points.map(([x, y]) => `${short(x)} ${short(y)}`).join("L");
+  for (const mark of marks) {
+    const colour = paint(mark.paint);
+    if (mark.line) {
+      put("path", {
+        d: path(mark.line), fill: "none", stroke: colour, "stroke-width": mark.width, "stroke-linejoin": "round",
+        "stroke-dasharray": mark.dash && mark.dash.length ? mark.dash.join(" ") : undefined,
+      });
+    } else if (mark.area) {
+      put("path", { d: path(mark.area) + "Z", fill: colour, "fill-opacity": mark.alpha });
+    } else if (mark.rect) {
+      const [x, y, w, h] = mark.rect.map(short);
+      put("rect", { x, y, width: w, height: h, fill: colour, "fill-opacity": mark.alpha });
+    } else if (mark.dot) {
+      const [cx, cy, r] = mark.dot.map(short);
+      put("circle", { cx, cy, r, fill: colour, "fill-opacity": mark.alpha });
+    } else {
+      put("text", {
+        x: short(mark.x), y: short(mark.y), fill: colour, "font-size": mark.size, "text-anchor": mark.anchor,
+        "font-weight": mark.bold ? "bold" : undefined,
+        transform: mark.turned ? `rotate(-90 ${short(mark.x)} ${short(mark.y)})` : undefined,
+      }).textContent = mark.text;
+    }
+  }
+  return root;
+}
+
+function svgFile(figure) {
+  const root = toSvg(figure, (name) => DATA.palette[name]);
+  root.setAttribute("xmlns", SVG);
+  root.setAttribute("width", figure.width);
+  root.setAttribute("height", figure.height);
+  root.setAttribute("font-family", HELVETICA);
+  return new XMLSerializer().serializeToString(root) + "\n";
+}
+
+// PDF's own fonts know Latin letters only.
+const LATIN = { "–": "\x96", "—": "\x97", "…": "\x85", "‘": "\x91", "’": "\x92", "“": "\x93", "”": "\x94", "∞": "inf" };
+
+function pdfText(text) {
+  return Array.from(text, (c) => LATIN[c] || (/[\x20-\x7e\xa0-\xff]/.test(c) ? c : "?"))
+    .join("").replace(/[()\\]/g, "\\$&");
+}
+
+function pdfFile({ width, height, marks }) {
+  const alphas = new Map();
+  const body = [];
+  const rgb = (name) => DATA.palette[name].match(/[0-9a-f]{2}/g).map((hex) => short(parseInt(hex, 16) / 255)).join(" ");
+  const path = (points) => points.map(([x, y], i) => `${short(x)} ${short(height - y)} ${i ? "l" : "m"}`).join(" ");
+  const opacity = (alpha = 1) => {
+    const key = alpha.toFixed(2);
+    if (!alphas.has(key)) alphas.set(key, `A${alphas.size}`);
+    return `/${alphas.get(key)} gs`;
+  };
+  for (const mark of marks) {
+    if (mark.line) {
+      const dash = `[${(mark.dash || []).join(" ")}] 0 d`;
+      body.push(`${opacity()} ${rgb(mark.paint)} RG ${mark.width} w 1 j ${dash} ${path(mark.line)} S`);
+    } else if (mark.area) {
+      body.push(`${opacity(mark.alpha)} ${rgb(mark.paint)} rg ${path(mark.area)} h f`);
+    } else if (mark.rect) {
+      const [x, y, w, h] = mark.rect;
+      body.push(`${opacity(mark.alpha)} ${rgb(mark.paint)} rg ${short(x)} ${short(height - y - h)} ${short(w)} ${short(h)} re f`);
+    } else if (mark.dot) {
+      const [x, up, r] = [mark.dot[0], height - mark.dot[1], mark.dot[2]];
+      const k = 0.5523 * r; // four Bezier curves make a circle
+      const curve = (...n) => n.map(short).join(" ") + " c";
+      body.push(`${opacity(mark.alpha)} ${rgb(mark.paint)} rg ${short(x + r)} ${short(up)} m`,
+        curve(x + r, up + k, x + k, up + r, x, up + r), curve(x - k, up + r, x - r, up + k, x - r, up),
+        curve(x - r, up - k, x - k, up - r, x, up - r), curve(x + k, up - r, x + r, up - k, x + r, up), "f");
+    } else {
+      const share = { end: 1, middle: 0.5 }[mark.anchor] || 0;
+      const back = share * textWidth(mark.text, mark.size);
+      const [x, y] = [mark.x - (mark.turned ? 0 : back), height - mark.y - (mark.turned ? back : 0)].map(short);
+      const matrix = mark.turned ? `0 1 -1 0 ${x} ${y}` : `1 0 0 1 ${x} ${y}`;
+      body.push(`${opacity()} BT /${mark.bold ? "B" : "F"} ${mark.size} Tf ${rgb(mark.paint)} rg ${matrix} Tm (${pdfText(mark.text)}) Tj ET`);
+    }
+  }
+  const stream = body.join("\n");
+  const states = Array.from(alphas, ([alpha, name]) => `/${name} << /ca ${alpha} /CA ${alpha} >>`).join(" ");
+  const font = (name) => `<< /Type /Font /Subtype /Type1 /BaseFont /${name} /Encoding /WinAnsiEncoding >>`;
+  const objects = [
+    "<< /Type /Catalog /Pages 2 0 R >>",
+    "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+    `<< /Type /Page /Parent 2 0 R /MediaBox [0 0 ${width} ${height}] /Contents 4 0 R ` +
+      `/Resources << /Font << /F 5 0 R /B 6 0 R >> /ExtGState << ${states} >> >> >>`,
+    `<< /Length ${stream.length} >>\nstream\n${stream}\nendstream`,
+    font("Helvetica"),
+    font("Helvetica-Bold"),
+  ];
+  let file = "%PDF-1.4\n";
+  const places = objects.map((object, index) => {
+    const place = file.length;
+    file += `${index + 1} 0 obj\n${object}\nendobj\n`;
+    return place;
+  });
+  const start = file.length;
+  file += `xref\n0 ${objects.length + 1}\n0000000000 65535 f \n`;
+  file += places.map((place) => String(place).padStart(10, "0") + " 00000 n \n").join("");
+  file += `trailer\n<< /Size ${objects.length + 1} /Root 1 0 R >>\nstartxref\n${start}\n%%EOF\n`;
+  return Uint8Array.from(file, (c) => c.charCodeAt(0)); // one byte each: offsets count characters
+}
+
+// -- axes
+
+function ticks(low, high, count) {
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].find((each) => each * power >= rough * 0.999) * power;
+  const found = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1) found.push(i * step);
+  return found;
+}
+
+function logTicks(low, high) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+    for (const digit of [1, 2, 5]) found.push(digit * 10 ** power);
+  }
+  const inside = found.filter((value) => value >= low * 0.999 && value <= high * 1.001);
+  const tens = inside.filter((value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9);
+  return tens.length > 3 || inside.length > 7 ? tens : inside;
+}
+
+function axis(values, from, to, { log = false, pad = 0.04, at = null, count = 5 } = {}) {
+  const known = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
+  let low = known.reduce((a, b) => Math.min(a, b), Infinity);
+  let high = known.reduce((a, b) => Math.max(a, b), -Infinity);
+  if (low > high) [low, high] = log ? [0.1, 1] : [0, 1];
+  if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
+  const f = log ? Math.log : (value) => value;
+  const [start, end] = [f(low), f(high)];
+  const margin = (end - start) * pad;
+  const place = (value) => from + ((f(value) - start + margin) / (end - start + 2 * margin)) * (to - from);
+  return { place, low, high, ticks: at || (log ? logTicks(low, high) : ticks(low, high, count)) };
+}
+
+const FRAME = { width: 380, height: 236, left: 46, right: 10, top: 8, bottom: 36 };
+
+function frame(x, y, xName, yName) {
+  const { width, height, left, right, top, bottom } = FRAME;
+  const marks = [];
+  for (const value of y.ticks) {
+    const at = y.place(value);
+    marks.push({ line: [[left, at], [width - right, at]], paint: "rule", width: 0.6 });
+    marks.push({ text: number(value), x: left - 5, y: at + 3.5, anchor: "end", size: 10, paint: "muted" });
+  }
+  for (const value of x.ticks) {
+    const at = x.place(value);
+    marks.push({ line: [[at, height - bottom], [at, height - bottom + 3]], paint: "muted", width: 0.8 });
+    marks.push({ text: number(value), x: at, y: height - bottom + 14, anchor: "middle", size: 10, paint: "muted" });
+  }
+  marks.push({ line: [[left, height - bottom], [width - right, height - bottom]], paint: "muted", width: 0.8 });
+  marks.push({ text: xName, x: (left + width - right) / 2, y: height - 7, anchor: "middle", size: 10, paint: "muted" });
+  if (yName) marks.push({ text: yName, x: 10, y: (top + height - bottom) / 2, anchor: "middle", size: 10, turned: true, paint: "muted" });
+  return marks;
+}
+
+// -- what is drawn
+
+const REFERENCE = { name: "fresh network", paint: "muted", dash: [3, 2], width: 1.2 };
+let table = null;
+const slots = new Map(); // label -> number of its colour, kept as long as it is drawn
+const chosen = new Set(); // labels that are drawn
+
+function assign() {
+  for (const label of slots.keys()) if (!chosen.has(label)) slots.delete(label);
+  const taken = new Set(slots.values());
+  for (const { label } of table.rows) {
+    if (!chosen.has(label) || slots.has(label) || label === "none") continue;
+    let slot = 0;
+    while (taken.has(slot)) slot += 1;
+    taken.add(slot);
+    slots.set(label, slot);
+  }
+}
+
+function look(label) {
+  if (label === "none") return { name: label, paint: "s0", dash: [], width: 1.6 };
+  const slot = slots.get(label);
+  const dash = DASHES[Math.floor(slot / SERIES) % DASHES.length];
+  return { name: label, paint: `s${1 + (slot % SERIES)}`, dash, width: 1.6 };
+}
+
+function swatch({ paint, dash, width }) {
+  const made = toSvg({ width: 26, height: 10, marks: [{ line: [[1, 5], [25, 5]], paint, dash, width: width + 0.6 }] }, onPage);
+  made.setAttribute("aria-hidden", "true");
+  return made;
+}
+
+const onPage = (name) => `var(--${name})`;
+const drawn = () => table.rows.filter((row) => chosen.has(row.label));
+
+function tasksOf(index) {
+  const first = index * table.span;
+  return [first, Math.min(first + table.span, table.tasks) - 1];
+}
+
+function taskText(index) {
+  const [first, last] = tasksOf(index);
+  return first === last ? `task ${first}` : `tasks ${first} to ${last}`;
+}
+
+// One curve: the mean, and the ends of its interval where there are several seeds.
+function curve(text) {
+  if (text === undefined) return null;
+  const all = floats(text);
+  const count = Math.ceil(table.tasks / table.span);
+  return all.length === count
+    ? { mean: all, low: all, high: all, single: true }
+    : { mean: all.subarray(0, count), low: all.subarray(count, 2 * count), high: all.subarray(2 * count), single: false };
+}
+
+function pieces(values) {
+  const found = [];
+  let open = null;
+  values.forEach((value, index) => {
+    if (!Number.isFinite(value)) open = null;
+    else if (open) open.push(index);
+    else found.push((open = [index]));
+  });
+  return found;
+}
+
+function curvesFigure(metric) {
+  const lines = drawn().map((row) => ({ ...look(row.label), seeds: row.seeds, ...curve(row.curves[metric]) }));
+  const fresh = curve(table.fresh[metric]);
+  if (fresh) lines.push({ ...REFERENCE, seeds: table.references, ...fresh });
+  const known = lines.filter((line) => line.mean);
+  const { width, height, left, right, top, bottom } = FRAME;
+  const count = Math.ceil(table.tasks / table.span);
+  const middle = (index) => (tasksOf(index)[0] + tasksOf(index)[1]) / 2;
+  const x = axis([0, table.tasks - 1], left, width - right, { pad: 0.02 });
+  x.ticks = x.ticks.filter(Number.isInteger);
+  const values = known.flatMap((line) => [...line.low, ...line.high]).filter(Number.isFinite);
+  if (metric === "retention") values.push(1);
+  const means = known.flatMap((line) => [...line.mean]).filter(Number.isFinite);
+  const least = means.reduce((a, b) => Math.min(a, b), Infinity);
+  const most = means.reduce((a, b) => Math.max(a, b), -Infinity);
+  const log = metric !== "retention" && least > 0 && most / least > 50;
+  const y = axis(values, height - bottom, top, { log });
+  const marks = frame(x, y, "task", log ? "log scale" : "");
+  const clamp = (at) => Math.min(at, height - bottom);
+  const up = (value) => (log && value <= 0 ? height - bottom : clamp(y.place(value)));
+  if (metric === "retention") marks.push({ line: [[left, y.place(1)], [width - right, y.place(1)]], ...REFERENCE });
+  for (const start of new Set(drawn().map((row) => row.start).filter(Boolean))) {
+    const at = x.place(start * table.tasks - 0.5);
+    marks.push({ line: [[at, top], [at, height - bottom]], paint: "muted", width: 1, dash: [1, 2] });
+    marks.push({ text: "method on", x: at + 3, y: top + 8, size: 9, paint: "muted" });
+  }
+  for (const line of known) {
+    for (const piece of line.single ? [] : pieces(line.low)) {
+      const edge = (end, indices) => indices.map((i) => [x.place(middle(i)), up(line[end][i])]);
+      if (piece.length > 1) marks.push({ area: [...edge("low", piece), ...edge("high", [...piece].reverse())], paint: line.paint, alpha: 0.16 });
+      else marks.push({ line: [...edge("low", piece), ...edge("high", piece)], paint: line.paint, width: 1 });
+    }
+  }
+  for (const line of known) {
+    for (const piece of pieces(line.mean)) {
+      const points = piece.map((i) => [x.place(middle(i)), up(line.mean[i])]);
+      if (points.length > 1) marks.push({ line: points, paint: line.paint, width: line.width, dash: line.dash });
+      if (points.length < 12) for (const [a, b] of points) marks.push({ dot: [a, b, 2], paint: line.paint, alpha: 1 });
+    }
+  }
+  return {
+    name: metric, title: words(metric), width, height, marks, lines: known, count,
+    place: (index) => x.place(middle(index)),
+    tell: (index) => ({
+      head: taskText(index),
+      lines: known.filter((line) => Number.isFinite(line.mean[index])).sort((a, b) => b.mean[index] - a.mean[index])
+        .map((line) => [line, number(line.mean[index]) + (line.single ? "" : ` [${number(line.low[index])}, ${number(line.high[index])}]`)]),
+    }),
+    csv: () => csv([
+      ["method", "first_task", "last_task", "metric", "mean", "low", "high", "seeds"],
+      ...known.flatMap((line) => Array.from(line.mean, (mean, i) => [line.name, ...tasksOf(i), metric, mean,
+        line.single ? NaN : line.low[i], line.single ? NaN : line.high[i], line.seeds]).filter(([, , , , mean]) => Number.isFinite(mean))),
+    ]),
+  };
+}
+
+function scatterFigure(across, upward, sized = null) {
+  const { width, height, left, right, top, bottom } = FRAME;
+  const points = [];
+  for (const row of drawn()) {
+    const [a, b, c] = [across, upward, sized].map((metric) => curve(metric ? row.curves[metric] : undefined));
+    if (!a || !b || (sized && !c)) continue;
+    a.mean.forEach((value, index) => {
+      const point = { line: look(row.label), index, x: value, y: b.mean[index], size: sized ? c.mean[index] : 0 };
+      if (Number.isFinite(point.x) && Number.isFinite(point.y) && Number.isFinite(point.size)) points.push(point);
+    });
+  }
+  if (points.length === 0) return null;
+  const x = axis(points.map((p) => p.x), left, width - right);
+  const y = axis(points.map((p) => p.y), height - bottom, top);
+  const sizes = axis(points.map((p) => p.size), 1.5, 6.5, { pad: 0 });
+  const marks = frame(x, y, words(across), words(upward));
+  const late = Math.max(1, Math.ceil(table.tasks / table.span) - 1);
+  for (const point of points) {
+    point.at = [x.place(point.x), y.place(point.y)];
+    // Lighter is earlier.
+    marks.push({ dot: [...point.at, sized ? sizes.place(point.size) : 2.6], paint: point.line.paint, alpha: 0.15 + 0.75 * (point.index / late) });
+  }
+  const extra = sized ? `, larger is more ${words(sized)}` : "";
+  return {
+    name: fileName(across, upward), title: `${words(upward)} over ${words(across)}${extra}`, width, height, marks,
+    lines: Array.from(new Map(points.map((p) => [p.line.name, p.line])).values()),
+    near: (px, py) => {
+      const found = points.reduce((best, p) => {
+        const d = (p.at[0] - px) ** 2 + (p.at[1] - py) ** 2;
+        return d < best.d ? { d, p } : best;
+      }, { d: 225, p: null }).p;
+      return found && {
+        at: found.at, head: taskText(found.index),
+        lines: [[found.line, `${number(found.x)}, ${number(found.y)}${sized ? ", " + number(found.size) : ""}`]],
+      };
+    },
+    csv: () => csv([
+      ["method", "first_task", "last_task", across, upward, ...(sized ? [sized] : [])],
+      ...points.map((p) => [p.line.name, ...tasksOf(p.index), p.x, p.y, ...(sized ? [p.size] : [])]),
+    ]),
+  };
+}
+
+function mapFigures(metric) {
+  const names = table.layers[metric];
+  const count = Math.ceil(table.tasks / table.span);
+  const maps = drawn().filter((row) => row.maps[metric]).map((row) => [row, floats(row.maps[metric])]);
+  const all = maps.flatMap(([, values]) => [...values]).filter(Number.isFinite);
+  const low = all.reduce((a, b) => Math.min(a, b), 0);
+  const high = all.reduce((a, b) => Math.max(a, b), low + 1e-12);
+  const shade = (value) => Math.round((32 * (value - low)) / (high - low)) / 32; // few shades: equal neighbours merge
+  return maps.map(([row, values]) => {
+    const { width, top, right } = FRAME;
+    const labels = names.map((name) => (name.length > 24 ? "…" + name.slice(-23) : name));
+    const left = 12 + Math.max(...labels.map((label) => textWidth(label, 9)));
+    const tall = Math.max(7, Math.min(22, 150 / names.length));
+    const bottom = top + tall * names.length;
+    const wide = (width - right - left) / count;
+    const marks = [];
+    names.forEach((name, layer) => {
+      const y = top + layer * tall;
+      if (tall >= 9 || layer % 2 === 0) marks.push({ text: labels[layer], x: left - 5, y: y + tall / 2 + 3, anchor: "end", size: 9, paint: "muted" });
+      const of = (index) => {
+        const value = values[layer * count + index];
+        return Number.isFinite(value) ? shade(value) : -1;
+      };
+      for (let from = 0; from < count; ) {
+        let to = from + 1;
+        while (to < count && of(to) === of(from)) to += 1;
+        const level = of(from);
+        const rect = [left + from * wide, y, (to - from) * wide, tall - 1];
+        marks.push(level < 0 ? { rect, paint: "rule", alpha: 1 } : { rect, paint: "accent", alpha: 0.04 + 0.96 * level });
+        from = to;
+      }
+    });
+    const x = axis([0, table.tasks - 1], left + wide / 2, width - right - wide / 2, { pad: 0 });
+    for (const value of x.ticks.filter(Number.isInteger)) {
+      marks.push({ text: number(value), x: x.place(value), y: bottom + 12, anchor: "middle", size: 10, paint: "muted" });
+    }
+    const key = bottom + 24; // the scale, which all maps of the metric share
+    marks.push({ text: "task", x: left, y: key + 7, size: 10, paint: "muted" });
+    const ends = [number(low), number(high)];
+    const from = width - right - textWidth(ends[1], 10) - 5 - 96;
+    for (let i = 0; i < 32; i += 1) marks.push({ rect: [from + i * 3, key, 3, 8], paint: "accent", alpha: 0.04 + (0.96 * i) / 31 });
+    marks.push({ text: ends[0], x: from - 5, y: key + 7, anchor: "end", size: 10, paint: "muted" });
+    marks.push({ text: ends[1], x: width - right, y: key + 7, anchor: "end", size: 10, paint: "muted" });
+    return {
+      name: fileName(metric, row.label), title: row.label, subtitle: words(metric), width, height: key + 14, marks, lines: [],
+      near: (px, py) => {
+        const [index, layer] = [Math.floor((px - left) / wide), Math.floor((py - top) / tall)];
+        if (index < 0 || index >= count || layer < 0 || layer >= names.length) return null;
+        return { at: [left + (index + 0.5) * wide, top + layer * tall], head: `${names[layer]}, ${taskText(index)}: ${number(values[layer * count + index])}`, lines: [] };
+      },
+      csv: () => csv([
+        ["method", "layer", "first_task", "last_task", metric],
+        ...names.flatMap((name, layer) => Array.from({ length: count }, (_, i) => [row.label, name, ...tasksOf(i), values[layer * count + i]])),
+      ]),
+    };
+  });
+}
+
+function ratesFigure(tables) {
+  const { width, height, left, right, top, bottom } = FRAME;
+  const rates = [...new Set(tables.map((each) => each.lr))].sort((a, b) => a - b);
+  const points = tables.flatMap((each) => each.rows.filter((row) => chosen.has(row.label) && row.retention[0] !== null)
+    .map((row) => ({ line: look(row.label), lr: each.lr, seeds: row.seeds, mean: row.retention[0], low: row.retention[1], high: row.retention[2] })));
+  if (points.length === 0) return null;
+  const x = axis(rates, left, width - right, { log: true, pad: 0.08, at: rates });
+  const y = axis([1, ...points.flatMap((p) => [p.mean, p.low ?? p.mean, p.high ?? p.mean])], height - bottom, top);
+  const marks = frame(x, y, "learning rate", "");
+  marks.push({ line: [[left, y.place(1)], [width - right, y.place(1)]], ...REFERENCE });
+  const labels = [...new Set(points.map((p) => p.line.name))];
+  labels.forEach((label, index) => {
+    const own = points.filter((p) => p.line.name === label).sort((a, b) => a.lr - b.lr);
+    // Side by side: bars at the same learning rate would hide each other.
+    for (const p of own) p.at = [x.place(p.lr) + (index - (labels.length - 1) / 2) * 4, y.place(p.mean)];
+    marks.push({ line: own.map((p) => p.at), paint: own[0].line.paint, width: 1.2, dash: own[0].line.dash });
+    for (const p of own) {
+      if (p.low !== null) marks.push({ line: [[p.at[0], y.place(p.low)], [p.at[0], y.place(p.high)]], paint: p.line.paint, width: 1.6 });
+      marks.push({ dot: [...p.at, 2.6], paint: p.line.paint, alpha: 1 });
+    }
+  });
+  return {
+    name: "retention-learning-rate", title: "retention over the learning rate", width, height, marks,
+    lines: points.filter((p, i) => points.findIndex((q) => q.line.name === p.line.name) === i).map((p) => p.line),
+    csv: () => csv([
+      ["method", "learning_rate", "retention", "low", "high", "seeds"],
+      ...points.map((p) => [p.line.name, p.lr, p.mean, p.low ?? NaN, p.high ?? NaN, p.seeds]),
+    ]),
+  };
+}
+
+// A figure to keep: on white, with its title, its setting and its legend.
+function dressed(figure) {
+  const marks = [{ text: figure.title, x: 10, y: 16, size: 11, bold: true, paint: "ink" }];
+  const setting = [figure.subtitle, table.title].filter(Boolean).join("; ");
+  marks.push({ text: setting, x: 10, y: 29, size: 9, paint: "muted" });
+  marks.push({ text: spread(), x: 10, y: 40, size: 9, paint: "muted" });
+  const moved = 46;
+  const shift = ([x, y]) => [x, y + moved];
+  for (const mark of figure.marks) {
+    if (mark.line) marks.push({ ...mark, line: mark.line.map(shift) });
+    else if (mark.area) marks.push({ ...mark, area: mark.area.map(shift) });
+    else if (mark.rect) marks.push({ ...mark, rect: [mark.rect[0], mark.rect[1] + moved, mark.rect[2], mark.rect[3]] });
+    else if (mark.dot) marks.push({ ...mark, dot: [mark.dot[0], mark.dot[1] + moved, mark.dot[2]] });
+    else marks.push({ ...mark, y: mark.y + moved });
+  }
+  const width = Math.max(figure.width, ...[setting, spread(), ...figure.lines.map((line) => "xxxxxxxx" + line.name)].map((text) => textWidth(text, 9) + 20));
+  let [x, y] = [10, moved + figure.height + 8];
+  for (const line of figure.lines) {
+    const wide = 28 + textWidth(line.name, 9) + 14;
+    if (x > 10 && x + wide > width) [x, y] = [10, y + 13];
+    marks.push({ line: [[x, y - 3], [x + 22, y - 3]], paint: line.paint, dash: line.dash, width: line.width });
+    marks.push({ text: line.name, x: x + 28, y, size: 9, paint: "ink" });
+    x += wide;
+  }
+  return { width: Math.ceil(width), height: Math.ceil(figure.lines.length ? y + 10 : moved + figure.height), marks: marks };
+}
+
+function spread() {
+  const seeds = drawn().map((row) => row.seeds);
+  const [few, many] = [Math.min(...seeds), Math.max(...seeds)];
+  const count = few === many ? `${many} seed${many > 1 ? "s" : ""}` : `${few} to ${many} seeds`;
+  const points = table.span > 1 ? `; each point is the mean of ${table.span} tasks` : "";
+  return `Mean of ${count}${many > 1 ? `, ${DATA.interval}` : ""}${points}.`;
+}
+
+function card(figure) {
+  const name = fileName("lopbench", table.id, figure.name);
+  const drawing = toSvg(figure, onPage);
+  drawing.setAttribute("role", "img");
+  drawing.setAttribute("aria-label", figure.subtitle ? `${figure.subtitle}, ${figure.title}` : figure.title);
+  const tip = element("div", { class: "tip", hidden: "" });
+  const larger = button("larger", `${figure.title}: larger`, () => {
+    const is = made.classList.toggle("wide");
+    larger.textContent = is ? "smaller" : "larger";
+  });
+  const made = element("figure", {},
+    element("figcaption", {}, element("h4", {}, figure.title), element("div", { class: "tools" },
+      larger,
+      button("SVG", `${figure.title}: download as SVG`, () => download(`${name}.svg`, "image/svg+xml", svgFile(dressed(figure)))),
+      button("PDF", `${figure.title}: download as PDF`, () => download(`${name}.pdf`, "application/pdf", pdfFile(dressed(figure)))),
+      button("CSV", `${figure.title}: download as CSV`, () => download(`${name}.csv`, "text/csv", figure.csv())))),
+    drawing, tip);
+
+  const tell = (told, at) => {
+    tip.hidden = !told;
+    if (!told) return;
+    tip.replaceChildren(told.head, ...told.lines.map(([line, text]) => element("div", {}, swatch(line), `${line.name} ${text}`)));
+    const scale = drawing.getBoundingClientRect().width / figure.width;
+    const room = made.clientWidth - tip.offsetWidth;
+    tip.style.left = `${Math.max(0, Math.min(room, at[0] * scale + 12))}px`;
+    tip.style.top = `${drawing.offsetTop || drawing.getBoundingClientRect().top - made.getBoundingClientRect().top + at[1] * scale + 12}px`;
+  };
+  const pointed = (event) => {
+    const box = drawing.getBoundingClientRect();
+    return [((event.clientX - box.left) * figure.width) / box.width, ((event.clientY - box.top) * figure.height) / box.height];
+  };
+  let told = -1;
+  const tellPoint = (index) => {
+    told = index;
+    tell(figure.tell(index), [figure.place(index), 0]);
+  };
+  drawing.addEventListener("pointermove", (event) => {
+    const [x, y] = pointed(event);
+    if (figure.near) {
+      const found = figure.near(x, y);
+      tell(found, found && found.at);
+    } else if (figure.tell) {
+      let best = 0;
+      for (let i = 1; i < figure.count; i += 1) if (Math.abs(figure.place(i) - x) < Math.abs(figure.place(best) - x)) best = i;
+      tellPoint(best);
+    }
+  });
+  drawing.addEventListener("pointerleave", () => tell(null));
+  if (figure.tell) {
+    drawing.setAttribute("tabindex", "0");
+    tip.setAttribute("role", "status");
+    drawing.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (event.key === "Escape") tell(null);
+      if (!by) return;
+      event.preventDefault();
+      tellPoint(Math.max(0, Math.min(figure.count - 1, told + by)));
+    });
+    drawing.addEventListener("blur", () => tell(null));
+  }
+  return made;
+}
+
+// -- the figures of the chosen protocol
+
+function drawLayers() {
+  const metric = byId("layer-metric").value;
+  byId("layers").replaceChildren(...(metric ? mapFigures(metric).map(card) : []));
+}
+
+function draw() {
+  assign();
+  for (const label of byId("methods").querySelectorAll("label")) {
+    const box = label.querySelector("input");
+    const mark = box.checked ? swatch(look(box.value)) : swatch({ paint: "rule", dash: [], width: 1 });
+    label.querySelector("svg").replaceWith(mark);
+  }
+  const some = drawn().length > 0;
+  const left = table.rows.length - drawn().length;
+  byId("figure-note").textContent = some ? spread() + (left ? ` ${left} of ${table.rows.length} methods are not drawn.` : "") +
+    (Object.keys(table.fresh).length ? " Dashed: fresh networks." : "") : "No method is chosen.";
+  byId("curves").replaceChildren(...(some ? table.metrics.map((metric) => card(curvesFigure(metric))) : []));
+  const online = table.score;
+  const pairs = [["effective_rank", online], ["dead_fraction", online], ["duplicate_fraction", online], ["dead_fraction", "duplicate_fraction", online]];
+  byId("scatter").replaceChildren(...pairs.map((pair) => scatterFigure(...pair)).filter(Boolean).map(card));
+  const alike = DATA.tables.filter((each) => each.family === table.family);
+  const rates = new Set(alike.map((each) => each.lr)).size > 1 && alike.length === new Set(alike.map((each) => each.lr)).size;
+  const figure = rates ? ratesFigure(alike) : null;
+  byId("rates").hidden = byId("h-rates").hidden = !figure;
+  byId("rates").replaceChildren(...(figure ? [card(figure)] : []));
+  drawLayers();
+}
+
+function show(index) {
+  table = DATA.tables[index];
+  chosen.clear();
+  const plain = table.rows.filter((row) => row.label === "none");
+  for (const row of [...plain, ...table.rows]) if (chosen.size < FEW) chosen.add(row.label);
+  const boxes = table.rows.map(({ label }) => {
+    const box = element("input", { type: "checkbox", value: label, change: () => {
+      if (box.checked) chosen.add(label);
+      else chosen.delete(label);
+      draw();
+    } });
+    box.checked = chosen.has(label);
+    return element("label", {}, box, document.createElementNS(SVG, "svg"), label);
+  });
+  byId("methods").replaceChildren(byId("methods").firstElementChild, ...boxes);
+  const metrics = Object.keys(table.layers);
+  const before = byId("layer-metric").value;
+  byId("layer-metric").replaceChildren(...metrics.map((metric) => element("option", { value: metric }, words(metric))));
+  const wanted = [before, "dead_fraction"].find((metric) => metrics.includes(metric));
+  if (wanted) byId("layer-metric").value = wanted;
+  byId("h-layers").hidden = byId("layer-controls").hidden = metrics.length === 0;
+  draw();
+}
+
+byId("layer-metric").addEventListener("change", drawLayers);
+byId("protocol").replaceChildren(...DATA.tables.map((each, index) => element("option", { value: index }, each.title)));
+byId("protocol").addEventListener("change", (event) => show(Number(event.target.value)));
+{
+  // First what most was measured under.
+  const sizes = DATA.tables.map((each) => each.rows.length);
+  byId("protocol").value = sizes.indexOf(Math.max(...sizes));
+  show(Number(byId("protocol").value));
+}

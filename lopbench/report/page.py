@@ -1,0 +1,420 @@
+"""The page: one HTML file with its data, style and script inside, which asks nothing of any server.
+
+The tables are HTML, readable without the script; the script sorts and filters them, and draws the figures from the
+means that are embedded. All text of the runs goes through a template that escapes it, or into a JSON block in which no
+character can end its element; the script puts it on the page as text.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lopbench.core.errors import ResultsError
+from lopbench.report.command import seeds_text
+from lopbench.report.summary import Array, Failure, Row, Summary, Table, summarise
+from lopbench.results.leaderboard import to_csv
+from lopbench.results.score import ERROR_RETENTION_CAP
+from lopbench.results.statistics import INTERVAL_METHOD
+
+#: Name of each colour, and what it is on light and on dark paper. The series are told apart with any colour vision, and
+#: by their dashes beyond seven; "s0" is for plain learning.
+PALETTE: Mapping[str, tuple[str, str]] = {
+    "paper": ("#ffffff", "#16181c"),
+    "ink": ("#1c1d21", "#e7e8ea"),
+    "muted": ("#5c6067", "#a2a7af"),
+    "rule": ("#d5d8dd", "#3a3e46"),
+    "wash": ("#f3f4f6", "#22252b"),
+    "accent": ("#0b5fad", "#7dbdf5"),
+    "alarm": ("#b3261e", "#ff8a80"),
+    "s0": ("#1c1d21", "#e7e8ea"),
+    "s1": ("#0072b2", "#4ba3e3"),
+    "s2": ("#d55e00", "#f08443"),
+    "s3": ("#009e73", "#2fc79b"),
+    "s4": ("#c25d97", "#e39ac4"),
+    "s5": ("#b98500", "#e8bb3a"),
+    "s6": ("#45a0d8", "#9ad4f7"),
+    "s7": ("#6b4fb3", "#a78bea"),
+}
+
+#: Column of the leaderboard, its heading, what it means; for accuracies and, where it differs, for errors.
+_COLUMNS = (
+    ("track", "track", "Whether the method is told of task boundaries (aware) or not (free), or replays data."),
+    (
+        "retention",
+        "retention",
+        "Plasticity retention on the late tasks: 1 is a fresh network, 0 is chance. Mean over seeds, 95% interval.",
+    ),
+    ("interval", "", ""),
+    ("retention_before", "before", "The retention in the last tasks before the method turned on."),
+    ("heldout_retention", "held-out", "The retention of the held-out score at the end of each task."),
+    ("self_retention", "self", "Retention against this method and optimizer on fresh networks."),
+    ("lifetime_online", "online", "Online accuracy, mean over all tasks."),
+    ("late_early", "late/early", "Online accuracy on the late tasks over that on as many first ones."),
+    ("speed", "speed", "Training steps per second, as a multiple of that of none on the same hardware."),
+    ("memory", "memory", "Bytes of parameters, buffers, optimizer and method, as a multiple of those of none."),
+    ("seeds", "seeds", "Number of runs; those that diverged or failed count, at the floor."),
+)
+_OF_ERRORS: Mapping[str, tuple[str, str]] = {
+    "retention": (
+        "retention",
+        "Plasticity retention on the late tasks: the fresh network's error over the learner's, at most "
+        f"{ERROR_RETENTION_CAP:g}; 0 is a run that stopped. Mean over seeds, 95% interval.",
+    ),
+    "lifetime_online": ("error", "Online error, mean over all tasks; lower is better."),
+    "late_early": ("early/late", "Online error on the first tasks over that on as many late ones."),
+}
+
+
+@dataclass(frozen=True)
+class _Column:
+    key: str
+    heading: str
+    meaning: str
+    number: bool
+    sorted: str | None = None
+
+
+def write_report(path: str | os.PathLike[str], *results: str | os.PathLike[str]) -> Summary:
+    """Write the page of all runs under ``results`` to ``path``, over what is there, and return what it shows.
+
+    The same runs give the same bytes.
+
+    Args:
+        path: The HTML file.
+        results: Results folders, folders of run directories, or single run directories.
+
+    Raises:
+        ResultsError: If there are no runs, they cannot stand in one leaderboard, or the file cannot be written.
+    """
+    summary = summarise(*results)
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    title = ", ".join(Path(each).resolve().name for each in results)
+    try:
+        partial.write_text(render(summary, title), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise ResultsError(f"The report cannot be written to {path}: {error.strerror or error}.") from error
+    return summary
+
+
+def render(summary: Summary, title: str) -> str:
+    """Return the page.
+
+    Args:
+        summary: What it shows.
+        title: Its heading, plain text.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    tables = sorted(summary.tables, key=_place)
+    style, script = f"{_colours()}\n{_asset('page.css')}", _asset("page.js")
+    policy = {
+        "default-src": "'none'",
+        "style-src": _source(style),
+        "script-src": _source(script),
+        "img-src": "data:",  # the empty icon, without which a browser asks for one
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    shown = [_table(table, index) for index, table in enumerate(tables)]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    return environment.from_string(_asset("page.html")).render(
+        policy="; ".join(f"{key} {value}" for key, value in policy.items()),
+        title=title,
+        lead=_lead(summary),
+        style=style,
+        script=script,
+        data=_script_json({**_data(tables, shown), "csv": _csv(summary)}),
+        tables=shown,
+        tracks=sorted({str(row.line["track"]) for table in tables for row in table.rows}),
+        meanings=list(_meanings(tables)),
+        failures=[_failure(failure) for failure in summary.failures],
+        stopped=sum(len(failure.runs) for failure in summary.failures),
+        version=version("lopbench"),
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("lopbench.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _source(text: str) -> str:
+    """Return what allows this very text in a content security policy, and no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _colours() -> str:
+    light, dark = (
+        "color-scheme:{};".format(("light", "dark")[index])
+        + "".join(f"--{name}:{values[index]};" for name, values in PALETTE.items())
+        for index in (0, 1)
+    )
+    return (
+        f":root{{{light}}}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root{{{dark}}} }}\n"
+        f":root[data-theme=light]{{{light}}}\n:root[data-theme=dark]{{{dark}}}\n"
+        f"@media print {{ :root, :root[data-theme]{{{light}}} }}"
+    )
+
+
+def _script_json(value: object) -> str:
+    """Return ``value`` as JSON that no parser of HTML takes for anything else."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _lead(summary: Summary) -> str:
+    def count(number: int, what: str) -> str:
+        return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+    methods = summary.frame["method"].nunique()
+    return (
+        f"{count(summary.runs, 'run')} of {count(methods, 'method')} and {count(summary.references, 'run')} of fresh "
+        f"networks, under {count(len(summary.tables), 'protocol')}. Rows of different protocols do not compare."
+    )
+
+
+def _place(table: Table) -> tuple[object, ...]:
+    line = table.rows[0].line
+    return tuple(line[key] for key in ("scenario", "profile", "architecture", "data", "family", "lr", "protocol_id"))
+
+
+def _columns(table: Table) -> list[_Column]:
+    lines = [row.line for row in table.rows]
+    columns = [_Column("method", "method", "", number=False)]
+    for key, heading, meaning in _COLUMNS:
+        if key == "retention_before" and all(math.isnan(line[key]) for line in lines):
+            continue
+        heading, meaning = _OF_ERRORS.get(key, (heading, meaning)) if table.score == "error" else (heading, meaning)
+        columns.append(_Column(key, heading, meaning, number=key not in ("track", "interval")))
+    return columns
+
+
+def _meanings(tables: Sequence[Table]) -> Iterator[tuple[str, str]]:
+    found = {}
+    for table in tables:
+        for column in _columns(table):
+            if column.meaning:
+                found.setdefault((column.heading, column.meaning), None)
+    yield from found
+
+
+def _table(table: Table, index: int) -> dict[str, Any]:
+    """Return what the template shows of a protocol."""
+    line = table.rows[0].line
+    columns = _columns(table)
+    title = f"{line['scenario']} {line['profile']}, {line['architecture']}, {line['optimizer']}"
+    data = _text(line["data"])
+    scale = _scale([row.line for row in table.rows])
+    return {
+        "protocol_id": line["protocol_id"],
+        "title": title,
+        "setting": f"data {data}" if data else "data made by the scenario",
+        "procedural": "procedural" in data,
+        "text": f"{title} {line['protocol_id']} {data}".lower(),
+        "columns": columns,
+        "rows": [_row(row, table, f"r{index}-{number}", columns, scale) for number, row in enumerate(table.rows)],
+        "notes": list(_notes(table)),
+    }
+
+
+def _row(
+    row: Row, table: Table, identity: str, columns: Sequence[_Column], scale: tuple[float, float]
+) -> dict[str, Any]:
+    line = row.line
+    notes = [note for note in _text(line["notes"]).split("; ") if note]
+    spec = row.spec
+    origins = [f"{method.name} version {method.version} of {method.origin}" for method in spec.methods]
+    return {
+        "id": identity,
+        "method": line["method"],
+        "track": line["track"],
+        "text": f"{line['method']} {line['track']} {line['notes']}".lower(),
+        "cells": [_cell(row, table, column.key, scale) for column in columns[1:]],
+        "notes": notes + [f"No option of the command line sets: {what}" for what in row.beyond],
+        "command": row.command,
+        "code": f"Code: {', '.join([f'lopbench {spec.core}', *origins])}.",
+        "digest": line["inputs_digest"],
+        "runs": [
+            {
+                "seed": record.spec.seed,
+                "outcome": record.outcome,
+                "time": _duration(record.status["wall_time_s"]),
+                "device": str(record.environment.get("device", "")),
+                "record": record.path.name,
+            }
+            for record in row.runs
+        ],
+    }
+
+
+def _cell(row: Row, table: Table, key: str, scale: tuple[float, float]) -> dict[str, Any]:
+    """Return a cell: what sorts it (empty is last), what it shows, and whether it is a number."""
+    line = row.line
+    cell: dict[str, Any] = {"number": key not in ("track", "interval"), "value": "", "extra": "", "plot": None}
+    if key == "interval":
+        if not math.isnan(line["retention"]):
+            cell["plot"] = _plot(line, scale)
+        return {**cell, "text": ""}
+    value = line[key]
+    if key == "track":
+        return {**cell, "value": value, "text": str(value).removeprefix("boundary-")}
+    if not math.isnan(value):
+        cell["value"] = repr(float(value))
+    if key == "seeds":
+        stopped = [f"{line[outcome]} {outcome}" for outcome in ("diverged", "failed") if line[outcome]]
+        return {**cell, "text": str(value), "extra": ", ".join(stopped)}
+    if key == "retention" and not math.isnan(line["retention_low"]):
+        cell["extra"] = f"[{line['retention_low']:.2f}, {line['retention_high']:.2f}]"
+    return {**cell, "text": _number(value, is_error=key == "lifetime_online" and table.score == "error")}
+
+
+def _scale(lines: Sequence[Mapping[Any, Any]]) -> tuple[float, float]:
+    """Return the ends of the axis that the intervals of a table share; it holds 0 and the fresh network's 1."""
+    ends = [0.0, 1.0, *(line[key] for line in lines for key in ("retention", "retention_low", "retention_high"))]
+    known = [end for end in ends if math.isfinite(end)]
+    return min(known), max(known)
+
+
+def _plot(line: Mapping[Any, Any], scale: tuple[float, float]) -> dict[str, str]:
+    """Return the interval of a row as it is drawn, 120 by 12, beside the fresh network's line."""
+
+    def x(value: float) -> str:
+        return f"{4 + 112 * (value - scale[0]) / (scale[1] - scale[0]):.1f}"
+
+    low, high = line["retention_low"], line["retention_high"]
+    return {
+        "fresh": f"M{x(1.0)} 0V12",
+        "bar": "" if math.isnan(low) else f"M{x(low)} 6H{x(high)}",
+        "x": x(line["retention"]),
+    }
+
+
+def _notes(table: Table) -> Iterator[str]:
+    seeds = [row.line["seeds"] for row in table.rows]
+    if max(seeds) > 1:
+        yield f"{INTERVAL_METHOD}; these runs do not tell apart methods whose intervals overlap."
+    if min(seeds) < 5:
+        yield "With fewer than 5 seeds the intervals are too narrow: at 3 they cover the mean in 75% of cases at best."
+    if not all(row.line["ranked"] for row in table.rows):
+        yield "Unranked: this profile is for tests and first contact."
+    for row in table.rows:
+        if _text(row.line["notes"]):
+            yield f"{row.line['method']}: {row.line['notes']}"
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    return {
+        "what": failure.what,
+        "setting": failure.setting,
+        "outcome": failure.outcome,
+        "reason": failure.reason,
+        "seeds": seeds_text(seed for seed, _ in failure.runs),
+        "runs": failure.runs,
+    }
+
+
+def _data(tables: Sequence[Table], shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the script draws."""
+    return {
+        "palette": {name: values[0] for name, values in PALETTE.items()},
+        "interval": INTERVAL_METHOD,
+        "tables": [_curves(table, texts) for table, texts in zip(tables, shown, strict=True)],
+    }
+
+
+def _curves(table: Table, texts: Mapping[str, Any]) -> dict[str, Any]:
+    line = table.rows[0].line
+    labels = Counter(str(row.line["method"]) for row in table.rows)
+    return {
+        "id": line["protocol_id"],
+        "title": texts["title"],
+        "family": line["family"],
+        "lr": line["lr"],
+        "score": f"online_{table.score}",
+        "tasks": table.bins.tasks,
+        "span": table.bins.span,
+        "metrics": table.metrics,
+        "layers": table.layers,
+        "fresh": {metric: _encode(curve) for metric, curve in table.fresh.items()},
+        "references": table.references,
+        "rows": [
+            {
+                "label": _label(row, labels),
+                "start": row.spec.start,
+                "seeds": row.line["seeds"],
+                "retention": [_json(row.line[f"retention{end}"]) for end in ("", "_low", "_high")],
+                "curves": {metric: _encode(curve) for metric, curve in row.curves.items()},
+                "maps": {metric: _encode(each) for metric, each in row.layers.items()},
+            }
+            for row in table.rows
+        ],
+    }
+
+
+def _label(row: Row, labels: Mapping[str, int]) -> str:
+    """Return the legend of a row; what only the code tells apart carries its origin."""
+    label = str(row.line["method"])
+    if labels[label] == 1:
+        return label
+    return f"{label} ({', '.join(f'{method.origin} v{method.version}' for method in row.spec.methods)})"
+
+
+def _encode(values: Array) -> str:
+    """Return numbers as the base64 of little-endian single precision, row after row: small, and NaN stays NaN."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()
+
+
+def _csv(summary: Summary) -> str:
+    """Return the leaderboard as ``lopbench leaderboard --output`` writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "leaderboard.csv"
+        to_csv(summary.frame, path)
+        return path.read_text(encoding="utf-8")
+
+
+def _json(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: float, *, is_error: bool = False) -> str:
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞"
+    if is_error:  # of any size
+        return f"{value:.3f}" if 0.01 <= value < 1000 else f"{value:.1e}"
+    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.1e}"
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
