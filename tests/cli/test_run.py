@@ -172,7 +172,11 @@ def test_a_run_that_crashed_is_reported(tiny, monkeypatch):
 
 @pytest.mark.parametrize(
     ("found", "shown"),
-    [(None, "unknown"), (Forecast(7200.0, most=False), "about 2 h 0 min"), (Forecast(90.0, most=True), "at most 1 min")],
+    [
+        (None, "unknown"),
+        (Forecast(7200.0, most=False), "about 2 h 0 min"),
+        (Forecast(90.0, most=True), "at most 1 min"),
+    ],
 )
 def test_forecast_is_shown_before_anything_starts(tiny, monkeypatch, found, shown):
     monkeypatch.setattr(studies, "forecast", lambda study: found)

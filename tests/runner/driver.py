@@ -2,7 +2,8 @@
 
 As a script it is a server: it imports everything once, then reads requests, one JSON value a line. An object asks for a
 study: the server forks a process that does it, and answers with its id. A number asks for that process's exit code.
-A study writes a byte to the named pipe ``pulse`` whenever it reports an advance.
+A study writes a byte to the named pipe ``pulse`` whenever it reports an advance. Its request has either ``method``, for
+one run on images, or ``plan``, the arguments of `plan`, for all runs of a kind.
 """
 
 import json
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from lopbench.data.images import ImageSet, content_hash
-from lopbench.runner import report, run, study
+from lopbench.runner import groups, report, run, study
 
 CLASSES, TRAIN, TEST = 12, 24, 6
 SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=20,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
@@ -82,14 +83,16 @@ def die_at_flush(count):
     os.fsync = fsync
 
 
-def die_at_rename(after):
-    """Make the process kill itself right before or right after a record's directory gets its name."""
-    rename = Path.rename
+def die_at_rename(after, count):
+    """Make the process kill itself right before or right after the ``count``-th record's directory gets its name."""
+    rename, left = Path.rename, [count]
 
     def deadly(path, target):
-        if after:
+        left[0] -= 1
+        if after or left[0]:
             rename(path, target)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     Path.rename = deadly
 
@@ -101,10 +104,14 @@ def do(request):
     if "die_at_flush" in request:
         die_at_flush(request["die_at_flush"])
     if "die_at_rename" in request:
-        die_at_rename(request["die_at_rename"] == "after")
-    planned = make_study(request["results"], methods=[request["method"]])
-    # The first spec of its kind: a run, or the reference of all runs.
-    wanted = [spec for spec in (*planned.specs, planned.specs[0].reference()) if spec.kind == request["kind"]][:1]
+        die_at_rename(request["die_at_rename"] == "after", request.get("renames", 1))
+    if "plan" in request:
+        planned = make_study(request["results"], **request["plan"])
+        wanted = [spec for spec in planned.pending if spec.kind == request["kind"]]
+    else:
+        planned = make_study(request["results"], methods=[request["method"]])
+        # The first spec of its kind: a run, or the reference of all runs.
+        wanted = [spec for spec in (*planned.specs, planned.specs[0].reference()) if spec.kind == request["kind"]][:1]
     wanted = replace(planned, pending=tuple(wanted))
     refused = study.execute(wanted, pulse, checkpoint_s=request["checkpoint_s"])
     assert not refused, refused
@@ -137,6 +144,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     # What a study imports late is imported here, once for all processes.
     warm = make_study("nowhere", methods=WARM)
+    bits = make_study("nowhere", scenario="bitflip", architecture=None, methods=["none", "cbp", "noisy_sgd"])
+    groups.groups(bits.pending, data=None, device=torch.device("cpu"))
     for spec in warm.pending:
         run.Run([spec], results=warm.results, data=warm.images, device=torch.device("cpu")).new_learner().units  # noqa: B018
     import pandas  # noqa: F401
