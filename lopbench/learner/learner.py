@@ -614,7 +614,7 @@ def _sections(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the gradient of ``loss`` with respect to each of ``tensors``; zeros where it does not depend on it."""
     live = [tensor for tensor in tensors if tensor.requires_grad]
-    found = iter(torch.autograd.grad(loss, live, materialize_grads=True))
+    found = iter(torch.autograd.grad(loss, live, materialize_grads=True) if live else ())
     return [next(found) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in tensors]
 
 
