@@ -10,7 +10,7 @@ frozen units is tested by freezing half of them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -383,13 +383,16 @@ def _locally(
     functions = _functions(base, wide, interfaces, x)
     _, inputs = _record(wide.train(), x)
     generator = rng.derive(seed, "certify", "adjoints")
+    modules = dict(wide.named_modules())
     reports = {}
-    for name, module in wide.named_modules():
-        taken, returned = interfaces.get(name, (None, None))
-        if name in inputs and taken is not None and returned is not None:
-            report = _test(name, module, profile, (taken, returned), inputs[name], generator)
-            reports[name] = replace(report, function=functions.get(name, Check()))
-    return {name: reports[name] for name in interfaces if name in reports}
+    for name, (taken, returned) in interfaces.items():
+        if name not in functions or taken is None or returned is None:
+            continue  # a container, or no tensors of channels
+        report = ModuleReport(name, type(modules[name]).__name__)
+        if name in inputs:
+            report = _test(name, modules[name], profile, (taken, returned), inputs[name], generator)
+        reports[name] = replace(report, function=functions[name])
+    return reports
 
 
 def _functions(
@@ -402,9 +405,11 @@ def _functions(
         for name, module in wide.eval().named_modules():
             taken, returned = interfaces.get(name, (None, None))
             if name in inputs and taken is not None and returned is not None:
-                made = first_tensor(_call(module, inputs[name], partial(expand, axes=taken)))
-                assert made is not None  # it returned a tensor in the run on tags
-                checks[name] = Check.of(_mismatch(expected[name], returned, made))
+                try:
+                    made = first_tensor(_call(module, inputs[name], partial(expand, axes=taken)))
+                except (RuntimeError, ValueError, IndexError):  # shapes that do not fit
+                    made = None
+                checks[name] = Check.of(float("inf") if made is None else _mismatch(expected[name], returned, made))
     return checks
 
 
@@ -541,7 +546,8 @@ class FrozenReport:
         module: Dotted name of the layer that makes the units.
         units: Number of units.
         frozen: How many of them were frozen; 0 where no parameter of the layer can freeze a unit.
-        gradient: Largest magnitude of the loss gradient in their incoming parameters.
+        gradient: Largest magnitude, in their incoming parameters, of the gradient of a random function of what the
+            next layer reads.
         drift: Largest change of these parameters over the training steps.
     """
 
@@ -644,30 +650,36 @@ def certify_frozen(
             raise UnsupportedError(f"{type(module).__name__} has no hidden units whose weights are their own")
         parameters = dict(network.named_parameters())
         frozen = {group.name: _freeze(network, group, x, seed) for group in groups}
-        gradients = _gradients(network, x, seed)
+        gradients = {group.name: _slopes(network, group, x, seed) for group in groups}
         before = {name: p.detach().clone() for name, p in parameters.items()}
         train(network, x, spec, steps, seed)
         reports = []
         for group in groups:
             count = frozen[group.name]
-            names = list(_incoming(group)) if count else []
+            names = _incoming(network, group) if count else []
             reports.append(
                 FrozenReport(
                     group.name,
                     group.size,
                     count,
-                    max((gradients[n][:count].abs().max().item() for n in names), default=0.0),
+                    max((g[:count].abs().max().item() for g in gradients[group.name] if count), default=0.0),
                     max(((parameters[n].detach() - before[n])[:count].abs().max().item() for n in names), default=0.0),
                 )
             )
     return FrozenCertificate(tuple(reports), spec.label(), steps)
 
 
-def _incoming(group: UnitGroup) -> Iterator[str]:
-    """Yield the names of the parameters that belong to the units of a group, one row each."""
-    yield group.weight
-    norms = [name for norm in group.norms for name in (norm.weight, norm.bias)]
-    yield from (name for name in (group.bias, *norms) if name is not None)
+def _incoming(network: nn.Module, group: UnitGroup) -> list[str]:
+    """Return the names of the parameters that act on the units of a group alone, one row each.
+
+    Behind a normalisation that mixes channels, what comes before it acts on all of them.
+    """
+    names = [group.weight, group.bias]
+    for norm in group.norms:
+        if isinstance(network.get_submodule(norm.module), nn.LayerNorm | nn.GroupNorm):
+            names.clear()
+        names += [norm.weight, norm.bias]
+    return [name for name in names if name is not None]
 
 
 def _freeze(network: nn.Module, group: UnitGroup, x: Tensor, seed: int) -> int:
@@ -683,18 +695,22 @@ def _freeze(network: nn.Module, group: UnitGroup, x: Tensor, seed: int) -> int:
             parameters[shift][:count] = value
             if scale is not None:
                 parameters[scale][:count] = 0.0
-        gradients = _gradients(network, x, seed)
-        if not any(gradients[name][:count].any() for name in _incoming(group)):
+        if not any(gradient[:count].any() for gradient in _slopes(network, group, x, seed)):
             break
     return count
 
 
-def _gradients(network: nn.Module, x: Tensor, seed: int) -> dict[str, Tensor]:
-    """Return the gradient of a random linear function of the outputs by every parameter."""
-    outputs = copy.deepcopy(network)
-    made = outputs(x)
-    adjoint = torch.randn(made.shape, generator=rng.derive(seed, "certify", "adjoint"), dtype=torch.float64)
-    names = [name for name, p in outputs.named_parameters() if p.requires_grad]
-    leaves = [p for p in outputs.parameters() if p.requires_grad]
-    found = torch.autograd.grad(made, leaves, adjoint.to(made), allow_unused=True)
-    return {n: torch.zeros_like(p) if g is None else g for n, p, g in zip(names, leaves, found, strict=True)}
+def _slopes(network: nn.Module, group: UnitGroup, x: Tensor, seed: int) -> list[Tensor]:
+    """Return the gradients, by the parameters of a group, of a random function of what the next layer reads of it.
+
+    What comes after does not matter: a unit is not frozen because those that read it are.
+    """
+    network = copy.deepcopy(network)  # a training pass changes running statistics
+    parameters = dict(network.named_parameters())
+    read: list[Tensor] = []
+    network.get_submodule(group.read).register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+    network(x)
+    adjoint = torch.randn(read[0].shape, generator=rng.derive(seed, "certify", "adjoint"), dtype=torch.float64)
+    wanted = [parameters[name] for name in _incoming(network, group)]
+    found = torch.autograd.grad(read[0], wanted, adjoint.to(x.device), allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(wanted, found, strict=True)]

@@ -16,6 +16,14 @@ def randomise(module, seed=0):
     return module
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Build the same networks in every run."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        yield
+
+
 @pytest.fixture
 def widened():
     """Return a function that clones a network, checks its function to 1e-12, and gives clone and profile."""
