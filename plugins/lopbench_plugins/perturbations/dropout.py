@@ -5,6 +5,7 @@ symmetry between clones) and by Dohare et al. 2021, arXiv:2108.06325.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +30,11 @@ class Dropout(Perturbation):
 
     name: ClassVar[str] = "dropout"
     replica_aware: ClassVar[bool] = False
+    zero: ClassVar[Mapping[str, object] | None] = {"p": 0.0}
+    equation: ClassVar[str] = "h = h * Bernoulli(1 - p) / (1 - p) in training"
+    validated: ClassVar[tuple[str, ...]] = (
+        "property: none in evaluation; each activation function has one layer behind it",
+    )
     p: float = 0.1
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 Deviation: they reset every so many steps, as reinforcement learning knows no boundaries; here at each task.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,6 +25,10 @@ class HeadReset(Perturbation):
 
     name: ClassVar[str] = "head_reset"
     uses_boundaries: ClassVar[bool] = True
+    zero: ClassVar[Mapping[str, object] | None] = {"layers": 0}
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"layers": 2})
+    equation: ClassVar[str] = "theta_last ~ initialisation law, at each task"
+    validated: ClassVar[tuple[str, ...]] = ("property: all other layers are left alone to the bit",)
     layers: int = 1
 
     def __post_init__(self) -> None:

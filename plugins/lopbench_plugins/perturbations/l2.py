@@ -3,6 +3,7 @@
 Kumar, Marklund, Van Roy 2023, arXiv:2308.11958 and Dohare et al. 2024, Nature 632:768-774 compare with it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +30,10 @@ class L2(Perturbation):
     name: ClassVar[str] = "l2"
     traceable: ClassVar[bool] = True
     swept: ClassVar[tuple[str, ...]] = ("strength",)
+    zero: ClassVar[Mapping[str, object] | None] = {"strength": 0.0}
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
+    equation: ClassVar[str] = "g = g + strength * theta"
+    validated: ClassVar[tuple[str, ...]] = ("theorem: without loss the norm falls as (1 - lr * strength)**t under SGD",)
     strength: float = 1e-4
 
     def __post_init__(self) -> None:

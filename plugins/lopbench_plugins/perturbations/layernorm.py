@@ -31,6 +31,10 @@ class LayerNorm(Perturbation):
     """
 
     name: ClassVar[str] = "layernorm"
+    equation: ClassVar[str] = "z = gamma * (z - mean(z)) / std(z) + beta, over the features of a sample"
+    validated: ClassVar[tuple[str, ...]] = (
+        "theorem: the outputs do not change when a layer's weights and bias are scaled",
+    )
 
     def configure(self, module: nn.Module, *, example: Tensor, generator: Generator) -> nn.Module:
         """Put a normalisation in front of each activation function, in place; draws nothing.

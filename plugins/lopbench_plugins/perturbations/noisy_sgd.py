@@ -4,6 +4,7 @@
 (ajoudaki/loss-of-plasticity, ``src/utils/noisy_optimizer.py``) has it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +31,10 @@ class NoisySGD(Perturbation):
     name: ClassVar[str] = "noisy_sgd"
     traceable: ClassVar[bool] = True
     swept: ClassVar[tuple[str, ...]] = ("scale", "decay")
+    zero: ClassVar[Mapping[str, object] | None] = {"scale": 0.0}
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"scale": 0.1, "decay": 0.9},)
+    equation: ClassVar[str] = "g = g + scale * decay**t * norm(g) * N(0, I), tensor by tensor"
+    validated: ClassVar[tuple[str, ...]] = ("property: mean and variance of the noise",)
     scale: float = 0.01
     decay: float = 1.0
 

@@ -16,6 +16,8 @@ class Reset(Perturbation):
 
     name: ClassVar[str] = "reset"
     uses_boundaries: ClassVar[bool] = True
+    equation: ClassVar[str] = "theta ~ initialisation law, at each task"
+    validated: ClassVar[tuple[str, ...]] = ("property: bit-identical to the fresh reference of each task",)
 
     def on_task_start(self, learner: Learner, state: State) -> None:
         """Replace network and optimizer by those of the reference that starts at this task."""

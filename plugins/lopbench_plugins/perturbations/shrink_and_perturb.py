@@ -1,5 +1,6 @@
 """Shrink and perturb: Ash & Adams 2020, "On Warm-Starting Neural Network Training", arXiv:1910.08475."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,6 +27,9 @@ class ShrinkAndPerturb(Perturbation):
 
     name: ClassVar[str] = "shrink_and_perturb"
     uses_boundaries: ClassVar[bool] = True
+    zero: ClassVar[Mapping[str, object] | None] = {"shrink": 1.0, "perturb": 0.0}
+    equation: ClassVar[str] = "theta = shrink * theta + perturb * theta_fresh, at each task"
+    validated: ClassVar[tuple[str, ...]] = ("theorem: shrink=0 and perturb=1 give a fresh network",)
     shrink: float = 0.4
     perturb: float = 0.1
 

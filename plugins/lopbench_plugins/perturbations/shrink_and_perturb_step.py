@@ -4,6 +4,7 @@ As their code (shibhansh/loss-of-plasticity, ``lop/algos/bp.py``) has it; Ash & 
 fresh network at the arrival of new data instead, which is ``shrink_and_perturb``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +30,10 @@ class ShrinkAndPerturbStep(Perturbation):
     name: ClassVar[str] = "shrink_and_perturb_step"
     traceable: ClassVar[bool] = True
     swept: ClassVar[tuple[str, ...]] = ("weight_decay", "std")
+    zero: ClassVar[Mapping[str, object] | None] = {"weight_decay": 0.0, "std": 0.0}
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"weight_decay": 0.1, "std": 0.01},)
+    equation: ClassVar[str] = "g = g + weight_decay * theta; after the step theta = theta + std * N(0, I)"
+    validated: ClassVar[tuple[str, ...]] = ("property: mean and variance of the noise",)
     weight_decay: float = 1e-4
     std: float = 1e-5
 

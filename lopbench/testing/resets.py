@@ -1,0 +1,174 @@
+"""What a method does to units that it resets, seen from outside: tensors before and after its hook."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from lopbench.core.errors import UnsupportedError
+from lopbench.core.interfaces import Learner, Perturbation
+from lopbench.core.spec import OptimizerSpec
+from lopbench.learner.learner import StackLearner
+from lopbench.learner.units import UnitGroup
+from lopbench.testing.bench import NETWORKS, OPTIMIZERS, Bench, Network, watched
+
+#: Relative change of incoming weights from which on they count as new, far beyond what a step or noise does.
+_NEW = 0.1
+#: Steps of an audit.
+STEPS = 40
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All tensors of a learner at one moment: parameters and buffers, and the optimizer's entries by parameter."""
+
+    tensors: Mapping[str, Tensor]
+    entries: Mapping[str, Mapping[str, Tensor]]
+
+    @classmethod
+    def of(cls, learner: StackLearner) -> Picture:
+        """Return copies of what is there now."""
+        tensors = {name: value.clone() for name, value in {**learner.parameters, **learner.buffers}.items()}
+        state = learner.optimizer.stacked_state()
+        return cls(tensors, {name: {key: v.clone() for key, v in state[name].items()} for name in state})
+
+
+@dataclass
+class Event:
+    """One call of a hook in which units were reset.
+
+    Args:
+        where: Network and optimizer, in words.
+        step: The step, from 1.
+        before: What was there before the hook.
+        after: What was there after it.
+        groups: The groups of units of the network.
+        masks: Which units were reset, boolean ``(R, D)`` by name of the group.
+    """
+
+    where: str
+    step: int
+    before: Picture
+    after: Picture
+    groups: tuple[UnitGroup, ...]
+    masks: Mapping[str, Tensor]
+
+
+@dataclass
+class Audit:
+    """What was seen in a number of runs.
+
+    Args:
+        events: The calls in which units were reset.
+        ages: For each network and group, the ages at which units were reset, in steps since the start or their last
+            reset.
+        counts: For each network and group, the number of resets at each step.
+        refused: The networks that the method refuses, with its reason.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    ages: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
+    counts: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=8)
+def audit(method: Perturbation) -> Audit:
+    """Return what the method does in `STEPS` steps on every network, and on one under every optimizer."""
+    found = Audit()
+    plans = [(name, "adam") for name in NETWORKS] + [("plain", name) for name in OPTIMIZERS if name != "adam"]
+    for network, optimizer in plans:
+        try:
+            follow(method, found, NETWORKS[network], OPTIMIZERS[optimizer], f"{network} network, {optimizer}", STEPS)
+        except UnsupportedError as error:
+            found.refused[network] = str(error)
+    return found
+
+
+def follow(
+    method: Perturbation, found: Audit, network: Network, optimizer: OptimizerSpec, where: str, steps: int
+) -> StackLearner:
+    """Train with the method for a number of steps, and add to ``found`` what it resets; returns the learner."""
+    ages: dict[str, Tensor] = {}
+
+    @contextmanager
+    def around(learner: Learner) -> Iterator[None]:
+        assert isinstance(learner, StackLearner)
+        before = Picture.of(learner)
+        yield
+        after = Picture.of(learner)
+        masks = {group.name: reset_mask(group, before, after) for group in learner.groups}
+        for name, mask in masks.items():
+            age = ages.setdefault(name, torch.zeros_like(mask, dtype=torch.int64)).add_(1)
+            found.ages[where, name] += age[mask].tolist()
+            found.counts[where, name].append(int(mask.sum()))
+            age[mask] = 0
+        if any(mask.any() for mask in masks.values()):
+            found.events.append(Event(where, bench.step + 1, before, after, learner.groups, masks))
+
+    bench = Bench(watched(method, ("after_step",), around), network=network, optimizer=optimizer, dead=True)
+    return bench.run(steps).learner
+
+
+def reset_mask(group: UnitGroup, before: Picture, after: Picture) -> Tensor:
+    """Return the units of which the incoming weights became others or the outgoing ones zero, boolean ``(R, D)``."""
+    old, new = (picture.tensors[group.weight].flatten(2) for picture in (before, after))
+    changed = old != new
+    distance = torch.linalg.vector_norm(new - old, dim=2) > _NEW * torch.linalg.vector_norm(old, dim=2)
+    # Columns that a unit of the layer before lost make up less than half of a row.
+    redrawn: Tensor = distance & (changed.double().mean(dim=2) > 0.5)
+    erased: Tensor = torch.zeros_like(redrawn)
+    for consumer in group.consumers:
+        was, now = (
+            _columns(p.tensors[consumer.weight], group.size, consumer.expansion).movedim(2, 1).flatten(2)
+            for p in (before, after)
+        )
+        erased |= (now == 0).all(dim=2) & (was != 0).any(dim=2)
+    return redrawn | erased
+
+
+def touched(event: Event) -> dict[str, Tensor]:
+    """Return, for each tensor, the entries that belong to the units that were reset, boolean ``(R, ...)``.
+
+    What a reset writes and the optimizer forgets: incoming rows, biases, what the norms have for the unit, outgoing
+    columns. The consumers' biases, into which a mean may move, are not among them.
+    """
+    tensors = event.after.tensors
+    found = {name: torch.zeros_like(value, dtype=torch.bool) for name, value in tensors.items()}
+    for group in event.groups:
+        mask = event.masks[group.name]
+        found[group.weight][mask] = True
+        if group.bias is not None:
+            found[group.bias] |= mask
+        for norm in group.norms:
+            for name in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                if name is not None:
+                    found[name] |= mask
+        for consumer in group.consumers:
+            columns = _columns(found[consumer.weight], group.size, consumer.expansion)
+            columns |= mask.view(len(mask), 1, group.size, *[1] * (columns.ndim - 3))
+    return found
+
+
+def transferred(event: Event) -> dict[str, Tensor]:
+    """Return the biases into which the means of the units that were reset may move, all their entries."""
+    names = {
+        consumer.bias
+        for group in event.groups
+        if event.masks[group.name].any()
+        for consumer in group.consumers
+        if consumer.bias is not None
+    }
+    return {name: torch.ones_like(event.after.tensors[name], dtype=torch.bool) for name in names}
+
+
+def _columns(weight: Tensor, size: int, expansion: int) -> Tensor:
+    """Return a view ``(R, O, D, expansion, *kernel)`` of the weights that read ``size`` units."""
+    columns: Tensor = torch.unflatten(weight, 2, (size, expansion))
+    return columns

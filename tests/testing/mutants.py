@@ -1,0 +1,567 @@
+"""Broken methods, each a built-in with one bug that published code has or could have; the kit must catch every one.
+
+``MUTANTS`` gives, for each, the check that must fail.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.interfaces import Perturbation
+from lopbench_plugins.perturbations.cbp import ContinualBackprop
+from lopbench_plugins.perturbations.dropout import Dropout
+from lopbench_plugins.perturbations.head_reset import HeadReset
+from lopbench_plugins.perturbations.l2 import L2
+from lopbench_plugins.perturbations.layernorm import LayerNorm
+from lopbench_plugins.perturbations.noisy_sgd import NoisySGD
+from lopbench_plugins.perturbations.shrink_and_perturb import ShrinkAndPerturb
+from lopbench_plugins.perturbations.shrink_and_perturb_step import ShrinkAndPerturbStep
+
+CBP = {"replacement_rate": 0.05, "maturity": 5}
+
+
+class Eager(ContinualBackprop):
+    """Continual backprop that is not traced: the mutants below live in steps taken one by one."""
+
+    traceable: ClassVar[bool] = False
+
+    def replaced(self, learner, state):
+        """Yield each group with the mask of the units that the last step replaced."""
+        masks = (state["age"] == 0).split([group.size for group in learner.units], dim=1)
+        yield from zip(learner.units, masks, strict=True)
+
+
+class StaleMoments(Eager):
+    """Units are replaced and the optimizer remembers the old ones (METHODS F8)."""
+
+    def after_step(self, learner, state):
+        before = {name: value.clone() for name, value in learner.optimizer.state_dict().items()}
+        super().after_step(learner, state)
+        learner.optimizer.load_state_dict(before)
+
+
+class ForgetsTooMuch(Eager):
+    """The whole optimizer starts afresh whenever a unit is replaced."""
+
+    def after_step(self, learner, state):
+        super().after_step(learner, state)
+        if (state["age"] == 0).any():
+            learner.optimizer.clear()
+
+
+class InertTransfer(Eager):
+    """The running mean is set to zero before it is moved into the bias (finding 7)."""
+
+    def _ranking(self, state):
+        utility, means = super()._ranking(state)
+        return utility, torch.zeros_like(means)
+
+
+class UncorrectedMean(Eager):
+    """The running mean that is moved into the bias is not corrected for its start at zero (METHODS F5)."""
+
+    def _ranking(self, state):
+        utility, means = super()._ranking(state)
+        return utility, means * self._correction(state)
+
+
+class WrongLaw(Eager):
+    """Rows are redrawn with Kaiming's gain, whatever the layer was made with (METHODS F6)."""
+
+    def after_step(self, learner, state):
+        super().after_step(learner, state)
+        for group, mask in self.replaced(learner, state):
+            learner.parameters[f"{group.name}.weight"][mask] *= 6**0.5
+
+
+class NormalLaw(Eager):
+    """Rows are redrawn from a normal law of the right variance, where the layer's is uniform."""
+
+    def after_step(self, learner, state):
+        super().after_step(learner, state)
+        for group, mask in self.replaced(learner, state):
+            weight = learner.parameters[f"{group.name}.weight"]
+            std = (3 * weight[0, 0].numel()) ** -0.5
+            weight[mask] = (state.normal(weight) * std)[mask]
+
+
+class DrawsIntoACopy(Eager):
+    """Advanced indexing gives a copy, and the initialiser fills that (finding 6)."""
+
+    def after_step(self, learner, state):
+        before = {name: value.clone() for name, value in learner.parameters.items()}
+        super().after_step(learner, state)
+        for group, mask in self.replaced(learner, state):
+            name = f"{group.name}.weight"
+            learner.parameters[name][mask] = before[name][mask]
+
+
+class ZeroesAllBiases(Eager):
+    """Replacing one unit zeroes the biases of the whole layer (finding 6)."""
+
+    def after_step(self, learner, state):
+        super().after_step(learner, state)
+        for group, mask in self.replaced(learner, state):
+            name = f"{group.name}.bias"
+            if mask.any() and name in learner.parameters:
+                learner.parameters[name].zero_()
+
+
+class AtLeastOne(Eager):
+    """At least one unit goes in every step in which some are mature, whatever the rate (finding 6)."""
+
+    def count(self, state):
+        return [[max(1, count) for count in row] for row in super().count(state)]
+
+
+class OffByOneMaturity(Eager):
+    """Units are replaced at the age of maturity, not beyond it."""
+
+    def _early(self):
+        made = copy.copy(self)
+        object.__setattr__(made, "maturity", self.maturity - 1)
+        return made
+
+    def begin(self, learner, state):
+        ContinualBackprop.begin(self._early(), learner, state)
+
+    def after_step(self, learner, state):
+        ContinualBackprop.after_step(self._early(), learner, state)
+
+
+class IgnoredMaturity(Eager):
+    """The configured maturity is never read; it is 3 (finding 8, METHODS F7)."""
+
+    def begin(self, learner, state):
+        ContinualBackprop.begin(self._always(), learner, state)
+
+    def after_step(self, learner, state):
+        ContinualBackprop.after_step(self._always(), learner, state)
+
+    def _always(self):
+        made = copy.copy(self)
+        object.__setattr__(made, "maturity", 3)
+        return made
+
+
+class KeepsOutgoing(Eager):
+    """Replaced units keep their outgoing weights."""
+
+    def after_step(self, learner, state):
+        before = {name: value.clone() for name, value in learner.parameters.items()}
+        super().after_step(learner, state)
+        for group, mask in self.replaced(learner, state):
+            for consumer in group.group.consumers:
+                for tensors in (before, learner.parameters):
+                    tensors[consumer.weight] = tensors[consumer.weight]
+                new, old = (
+                    torch.unflatten(tensors[consumer.weight], 2, (group.size, consumer.expansion)).movedim(2, 1)
+                    for tensors in (learner.parameters, before)
+                )
+                new[mask] = old[mask]
+
+
+class WrongColumn(Eager):
+    """Behind a flattened feature map column c is erased for channel c, not its H*W columns (METHODS 0.4)."""
+
+    def after_step(self, learner, state):
+        before = {name: value.clone() for name, value in learner.parameters.items()}
+        super().after_step(learner, state)
+        for group, mask in self.replaced(learner, state):
+            for consumer in group.group.consumers:
+                if consumer.expansion > 1 and mask.any():
+                    weight = learner.parameters[consumer.weight]
+                    weight.copy_(before[consumer.weight])
+                    weight[:, :, : group.size].masked_fill_(mask.unsqueeze(1), 0.0)
+
+
+class OneConsumer(Eager):
+    """Only the first layer that reads a unit forgets it."""
+
+    def after_step(self, learner, state):
+        before = {name: value.clone() for name, value in learner.parameters.items()}
+        super().after_step(learner, state)
+        for group in learner.units:
+            for consumer in group.group.consumers[1:]:
+                learner.parameters[consumer.weight].copy_(before[consumer.weight])
+
+
+class ForgottenStatistics(Eager):
+    """Batch normalisation keeps the running statistics of the old channel (METHODS 0.4)."""
+
+    def after_step(self, learner, state):
+        before = {name: value.clone() for name, value in learner.buffers.items()}
+        super().after_step(learner, state)
+        for name, value in learner.buffers.items():
+            value.copy_(before[name])
+
+
+class SilentWithoutUnits(Eager):
+    """A network without units is trained as if there were no method."""
+
+    def begin(self, learner, state):
+        try:
+            super().begin(learner, state)
+        except UnsupportedError:
+            state["none"] = torch.zeros(())
+
+    def after_step(self, learner, state):
+        if "none" not in state:
+            super().after_step(learner, state)
+
+
+class TracedDoesNothing(ContinualBackprop):
+    """Steps that are traced into a program replace nothing."""
+
+    def _replace_traced(self, groups, state):
+        pass
+
+
+class ReadsOnTheHost(L2):
+    """The claim that it can be traced is false: it reads a number on the host."""
+
+    def after_backward(self, learner, state):
+        for name, gradient in learner.gradients.items():
+            gradient.add_(learner.parameters[name] * (float(gradient.abs().max()) > 0) * self.strength)
+
+
+class GlobalRandomness(NoisySGD):
+    """Draws from the global generator."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_backward(self, learner, state):
+        for gradient in learner.gradients.values():
+            gradient.add_(self.scale * torch.randn_like(gradient))
+
+
+class NumpyRandomness(NoisySGD):
+    """Draws from NumPy's global generator."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_backward(self, learner, state):
+        import numpy
+
+        for gradient in learner.gradients.values():
+            gradient.add_(self.scale * float(numpy.random.standard_normal()))
+
+
+class FixedSeed(NoisySGD):
+    """Seeds the global generator at each step, so that it is private in nobody's sense."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_backward(self, learner, state):
+        torch.manual_seed(0)
+        for gradient in learner.gradients.values():
+            gradient.add_(self.scale * torch.randn_like(gradient))
+
+
+class NormOfTheStack(NoisySGD):
+    """The norm that scales the noise is that of all replicas together."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_backward(self, learner, state):
+        for gradient in learner.gradients.values():
+            gradient.add_(self.scale * torch.linalg.vector_norm(gradient) * state.normal(gradient))
+
+
+class SharedNoise(NoisySGD):
+    """All replicas get the noise of the first."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_backward(self, learner, state):
+        for gradient in learner.gradients.values():
+            gradient.add_(self.scale * state.normal(gradient)[:1])
+
+
+class RemembersOnItself(NoisySGD):
+    """Counts steps in an attribute, which no checkpoint holds."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_backward(self, learner, state):
+        step = self.__dict__.get("step", 0)
+        object.__setattr__(self, "step", step + 1)
+        for gradient in learner.gradients.values():
+            gradient.add_(self.scale * 0.9**step * state.normal(gradient))
+
+
+class NeverQuiteZero(ShrinkAndPerturbStep):
+    """A guard against division leaves a little noise at strength zero."""
+
+    traceable: ClassVar[bool] = False
+    active: ClassVar[bool] = True
+
+    def after_step(self, learner, state):
+        for parameter in learner.parameters.values():
+            parameter.add_(state.normal(parameter), alpha=max(self.std, 1e-7))
+
+
+class ReplacesParameters(ShrinkAndPerturbStep):
+    """Assigns to ``.data``: the optimizer goes on with other memory than the method reads."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_step(self, learner, state):
+        for leaf in learner.leaves.values():
+            leaf.data = leaf.data + self.std
+
+
+class ReplacesModules(ShrinkAndPerturb):
+    """Registers new parameters in the network at a boundary; the optimizer does not know them."""
+
+    def on_task_start(self, learner, state):
+        head = next(m for m in reversed(list(learner.module.modules())) if isinstance(m, nn.Linear))
+        head.weight = nn.Parameter(head.weight.detach() * self.shrink)
+
+
+class AliasedCopy(L2):
+    """Pulls towards a copy of the initial weights that is none (METHODS F1)."""
+
+    traceable: ClassVar[bool] = False
+
+    def begin(self, learner, state):
+        for name, parameter in learner.parameters.items():
+            state[name] = parameter
+
+    def after_backward(self, learner, state):
+        for name, gradient in learner.gradients.items():
+            gradient.add_(0.5 * learner.parameters[name] - state[name], alpha=self.strength)
+
+
+class LateCapture(L2):
+    """Pulls towards the initial weights as they are after the first step (METHODS F2)."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_step(self, learner, state):
+        for name, parameter in learner.parameters.items():
+            if name not in state:
+                state[name] = parameter.clone()
+            parameter.lerp_(state[name], self.strength)
+
+
+class OverwritesInitial(L2):
+    """Forgets where it started: the initial weights follow the weights."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_step(self, learner, state):
+        for name, initial in learner.initial.items():
+            initial.copy_(learner.parameters[name])
+
+
+class PenaltyOfTheStack(L2):
+    """Adds the penalties of all replicas up."""
+
+    traceable: ClassVar[bool] = False
+
+    def penalty(self, learner, state):
+        return self.strength * sum(value.square().sum() for value in learner.differentiable.values())
+
+
+class PeeksAtBoundaries(L2):
+    """Looks up the index of the task, of which it was never told."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_backward(self, learner, state):
+        for name, gradient in learner.gradients.items():
+            gradient.add_(learner.parameters[name], alpha=self.strength * (1 + learner._task_index))
+
+
+class InfersBoundaries(ShrinkAndPerturbStep):
+    """Resets everything when the optimizer has just been cleared, which protocols do at boundaries."""
+
+    traceable: ClassVar[bool] = False
+
+    def begin(self, learner, state):
+        state["steps"] = torch.zeros((), dtype=torch.int64)
+
+    def after_step(self, learner, state):
+        state["steps"] += 1
+        head = learner.parameters[learner.head[0]]
+        if state["steps"] > 5 and head.abs().max() < 0.05:  # zeroed a step ago
+            for name, parameter in learner.parameters.items():
+                parameter.copy_(learner.initial[name])
+
+
+class UndeclaredBoundaries(HeadReset):
+    """Acts at boundaries without saying so."""
+
+    uses_boundaries: ClassVar[bool] = False
+
+
+class StaleHead(HeadReset):
+    """The head is redrawn and its moments stay."""
+
+    def on_task_start(self, learner, state):
+        fresh = learner.fresh(state)
+        for name in self._names(learner):
+            learner.parameters[name].copy_(fresh[name])
+
+
+class SkipsConvolutions(L2):
+    """Acts on linear layers and passes over all others in silence (METHODS F10)."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_backward(self, learner, state):
+        for name, gradient in learner.gradients.items():
+            if gradient.ndim < 4:
+                gradient.add_(learner.parameters[name], alpha=self.strength)
+
+
+class DividesByZero(L2):
+    """Scales by what may be zero (METHODS F12)."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_backward(self, learner, state):
+        for name, gradient in learner.gradients.items():
+            size = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (gradient.ndim - 1))
+            gradient.add_(learner.parameters[name] * (gradient / size), alpha=self.strength)
+
+
+class ChangesWhileEvaluating(ShrinkAndPerturbStep):
+    """Evaluates smoothed weights, and trains on from them."""
+
+    traceable: ClassVar[bool] = False
+
+    def evaluated(self, learner, state):
+        for parameter in learner.parameters.values():
+            parameter.mul_(0.9)
+        return learner.parameters
+
+
+class SinglePrecision(L2):
+    """What it remembers lies on another device."""
+
+    traceable: ClassVar[bool] = False
+
+    def evaluated(self, learner, state):
+        return {name: value.float() for name, value in learner.parameters.items()}
+
+
+class StartsOver(LayerNorm):
+    """Rebuilding a layer draws its weights anew, and comparisons are no longer paired."""
+
+    def configure(self, module, *, example, generator):
+        module = super().configure(module, example=example, generator=generator)
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear):
+                layer.weight.data.normal_(generator=generator)
+        return module
+
+
+class BeginsWithANudge(ShrinkAndPerturbStep):
+    """Perturbs as soon as it is turned on."""
+
+    def begin(self, learner, state):
+        for parameter in learner.parameters.values():
+            parameter.mul_(0.99)
+
+
+class DoesNothing(L2):
+    """Returns new gradients instead of changing those there are."""
+
+    def after_backward(self, learner, state):
+        return {n: g + self.strength * learner.parameters[n] for n, g in learner.gradients.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptsNaN(L2):
+    """Compares in the way that lets NaN through.
+
+    Args:
+        strength: Strength.
+    """
+
+    def __post_init__(self):
+        if self.strength < 0:
+            raise InvalidInputError("negative")
+
+
+@dataclass(kw_only=True, frozen=True)
+class Undocumented(Dropout):
+    """Drops."""
+
+    rate: float = 0.1
+
+
+class MovesDropout(L2):
+    """Draws from the stream of the network's dropout."""
+
+    traceable: ClassVar[bool] = False
+
+    def after_backward(self, learner, state):
+        super().after_backward(learner, state)
+        torch.rand(1, generator=learner._layer_generator)
+
+
+def made(cls: type[Perturbation], **fields) -> Perturbation:
+    """Return a mutant as a component of its own."""
+    if "__dataclass_params__" not in vars(cls):
+        cls = dataclass(frozen=True, kw_only=True)(cls)
+    return cls(**fields)
+
+
+NOISE, DECAY, STEP = {"scale": 0.1}, {"strength": 0.1}, {"weight_decay": 0.1, "std": 0.01}
+
+MUTANTS: list[tuple[Perturbation, str]] = [
+    (made(StaleMoments, **CBP), "resets-clear-the-optimizer"),
+    (made(ForgetsTooMuch, **CBP), "resets-clear-the-optimizer"),
+    (made(InertTransfer, **CBP), "transferred-means-arrive"),
+    (made(UncorrectedMean, **CBP), "transferred-means-arrive"),
+    (made(WrongLaw, **CBP), "resets-follow-the-law-of-construction"),
+    (made(NormalLaw, **CBP), "resets-follow-the-law-of-construction"),
+    (made(DrawsIntoACopy, **CBP), "resets-redraw-incoming-weights"),
+    (made(ZeroesAllBiases, **CBP), "resets-touch-nothing-else"),
+    (made(AtLeastOne, **CBP), "replacement-rate-is-kept"),
+    (made(OffByOneMaturity, **CBP), "units-are-safe-until-mature"),
+    (made(IgnoredMaturity, **CBP), "fields-matter"),
+    (made(IgnoredMaturity, **CBP), "units-are-safe-until-mature"),
+    (made(KeepsOutgoing, **CBP), "resets-erase-outgoing-weights"),
+    (made(WrongColumn, **CBP), "resets-erase-outgoing-weights"),
+    (made(OneConsumer, **CBP), "resets-erase-outgoing-weights"),
+    (made(ForgottenStatistics, **CBP), "resets-renew-normalisations"),
+    (made(SilentWithoutUnits, **CBP), "networks-without-units-are-refused"),
+    (made(TracedDoesNothing, **CBP), "traced-equals-steps"),
+    (made(ReadsOnTheHost, **DECAY), "traced-equals-steps"),
+    (made(GlobalRandomness, **NOISE), "private-randomness"),
+    (made(NumpyRandomness, **NOISE), "private-randomness"),
+    (made(FixedSeed, **NOISE), "private-randomness"),
+    (made(NormOfTheStack, **NOISE), "replicas-are-independent"),
+    (made(SharedNoise, **NOISE), "replicas-are-independent"),
+    (made(RemembersOnItself, **NOISE), "resumes"),
+    (made(NeverQuiteZero, **STEP), "zero-is-none"),
+    (made(ReplacesParameters, **STEP), "parameters-stay-the-same-objects"),
+    (made(ReplacesModules), "parameters-stay-the-same-objects"),
+    (made(AliasedCopy, **DECAY), "copies-share-no-memory"),
+    (made(LateCapture, **DECAY), "initial-weights-are-captured-first"),
+    (made(OverwritesInitial, **DECAY), "initial-weights-are-captured-first"),
+    (made(PenaltyOfTheStack, **DECAY), "penalty-is-per-replica"),
+    (made(PeeksAtBoundaries, **DECAY), "boundaries-stay-unknown"),
+    (made(InfersBoundaries, **STEP), "boundaries-stay-unknown"),
+    (made(UndeclaredBoundaries), "boundaries-are-declared"),
+    (made(StaleHead), "boundary-resets-clear-the-optimizer"),
+    (made(SkipsConvolutions, **DECAY), "layers-are-served-or-refused"),
+    (made(DividesByZero, **DECAY), "hard-inputs-stay-finite"),
+    (made(ChangesWhileEvaluating, **STEP), "evaluation-is-free"),
+    (made(SinglePrecision, **DECAY), "device-and-dtype-are-kept"),
+    (made(StartsOver), "moves-no-other-stream"),
+    (made(MovesDropout, **DECAY), "moves-no-other-stream"),
+    (made(BeginsWithANudge, **STEP), "begin-changes-nothing"),
+    (made(DoesNothing, **DECAY), "acts"),
+    (AcceptsNaN(strength=0.1), "nonsense-is-refused"),
+    (Undocumented(), "is-documented"),
+    (Undocumented(), "fields-matter"),
+]
