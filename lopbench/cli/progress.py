@@ -107,11 +107,12 @@ class Bars:
     def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
         """Show a new bar; what a checkpoint kept is done at once."""
         self._together = runs
+        # Less work, not fast work: the time left must not be judged by steps of an earlier session. Nor by the time
+        # before the first advance, which may be that of compiling: from here on, speed is measured anew.
+        all_ = self._progress.tasks[0]
+        self._progress.reset(self._all, total=(all_.total or 0) - done, completed=int(all_.completed))
         self._run = self._progress.add_task(_escaped(label), total=steps, completed=done, detail="")
         if done:
-            # Less work, not fast work: the time left must not be judged by steps of an earlier session.
-            total = self._progress.tasks[0].total or 0
-            self._progress.update(self._all, total=total - done)
             self.note(f"{label}: resumes at step {done:,} of {steps:,}")
 
     def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
@@ -149,8 +150,9 @@ class Lines:
         self._started = 0
         self._label = ""
         self._left = 0
-        self._taken = 0
-        self._began = self._said = clock()
+        self._taken = 0  #: Steps since ``_began``.
+        self._began: float | None = None  #: When the first advance was reported: before it, programs are compiled.
+        self._said = clock()
 
     def __enter__(self) -> Self:
         return self
@@ -165,17 +167,20 @@ class Lines:
         self._started += runs
         self._label, self._left, self._taken = f"[{self._started}/{self._runs}] {label}", steps - done, 0
         self._left_all -= done
-        self._began = self._said = self._clock()
+        self._began, self._said = None, self._clock()
         resumed = f" (resumes at step {done:,})" if done else ""
         self.note(f"{self._label}: {steps:,} steps{resumed}")
 
     def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
         """Print how far it is, if the last line is old enough."""
-        self._taken += steps
         self._left -= steps
         self._left_all -= steps
         now = self._clock()
-        if now - self._said < LINE_S:
+        if self._began is None:
+            self._began = now
+            return
+        self._taken += steps
+        if now - self._said < LINE_S or now == self._began:
             return
         self._said = now
         speed = self._taken / (now - self._began)

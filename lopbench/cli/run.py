@@ -79,6 +79,7 @@ def split_metrics(text: str) -> tuple[str, ...]:
     "--from",
     "start",
     type=float,
+    metavar="FRACTION",
     default=0.0,
     show_default=True,
     help="Fraction of the stream after which the methods turn on; before, the learner is plain.",

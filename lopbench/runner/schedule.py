@@ -46,7 +46,10 @@ def places(scenario: Scenario, spec: RunSpec) -> list[Place]:
 
 
 def switch_step(scenario: Scenario, spec: RunSpec) -> int:
-    """Return the step of the stream from which the methods act; where the learner is cloned, it is that step."""
+    """Return the step of the stream from which the methods act; where the learner is cloned, it is that step.
+
+    Methods that act at task boundaries do so from the next one on: that at which they turn on is behind them.
+    """
     if scenario.clone_at is not None:
         return scenario.clone_at * scenario.steps_per_task
     return math.floor(spec.start * scenario.tasks * scenario.steps_per_task + 1e-9)

@@ -24,11 +24,17 @@ def crossed(
         sweeps: As in ``lr=0.01,0.001`` and ``cbp.replacement_rate=1e-5,1e-4``.
 
     Raises:
-        UsageError: If a sweep is malformed, or names what is not run, no field of it, or a value of another type.
+        UsageError: If a sweep is malformed or given twice, or names what is not run, no field of it, or a value of
+            another type.
+        InvalidInputError: If a value is out of range.
     """
     methods, optimizers = list(methods), list(optimizers)
+    seen: set[str] = set()
     for text in sweeps:
         target, values = _parse(text)
+        if target in seen:
+            raise UsageError(f"--sweep {text}: {target} is swept already; give all its values at once, after one '='")
+        seen.add(target)
         owner, dot, field = target.rpartition(".")
         if not dot and target == "lr":
             optimizers = [_with_rate(optimizer, v, text) for optimizer, v in product(optimizers, values)]

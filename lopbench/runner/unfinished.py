@@ -155,6 +155,7 @@ def _folders(results: Path) -> list[tuple[Path, list[RunSpec]]]:
     """Return the folders with their members, in the order of their names."""
     found = []
     for path in sorted((results / _PARTIAL).glob(f"*/{MEMBERS}")):
-        with suppress(OSError, ValueError, LopbenchError):  # another process removes it, or a newer lopbench wrote it
+        # Another process has just removed it, or another version wrote it.
+        with suppress(OSError, ValueError, TypeError, AttributeError, LopbenchError):
             found.append((path.parent, [RunSpec.from_json(value) for value in json.loads(path.read_bytes())]))
     return found

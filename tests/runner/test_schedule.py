@@ -1,0 +1,76 @@
+"""Which tasks a run comes to, and how many steps its program takes at a time."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lopbench.core.spec import parse_scenario
+from lopbench.results.score import scored_tasks
+from lopbench.runner.schedule import MAX_UNROLL, places, switch_step, unroll
+
+
+@pytest.fixture(scope="module")
+def spec_of():
+    """Return a function that gives a run of bit flipping, and its scenario."""
+    from lopbench.runner.study import plan
+
+    (spec,) = plan(scenario="bitflip", methods=["cbp"], device="cpu").specs
+
+    def make(bins, size, start=0.0, kind="continual", probe_every=0):
+        text = f"bitflip:samples={bins * size},steps_per_task={size},T={size},probe_every={probe_every}"
+        scenario = parse_scenario(text)
+        return scenario.build(), replace(spec, scenario=scenario, start=start, kind=kind)
+
+    return make
+
+
+def test_continual_run_comes_to_all_tasks(spec_of):
+    found = places(*spec_of(7, 10))
+    assert [place.task for place in found] == list(range(7))
+    assert [place.new for place in found] == [True] + [False] * 6
+    assert all(place.measured for place in found)
+    assert {place.origin for place in found} == {0}
+
+
+@pytest.mark.parametrize("start", [0.0, 0.4, 1.0])
+def test_fresh_networks_are_led_in_and_measured_once_each(spec_of, start):
+    scenario, spec = spec_of(30, 5_000, start, "fresh")
+    found = places(scenario, spec)
+    assert scenario.reference_lead == 4
+    assert [place.task for place in found if place.measured] == scored_tasks(30, start)
+    lives = {origin: [p for p in found if p.origin == origin] for origin in scored_tasks(30, start)}
+    assert sum(map(len, lives.values())) == len(found)
+    for origin, life in lives.items():
+        assert [place.task for place in life] == list(range(max(0, origin - 4), origin + 1))
+        assert [place.new for place in life] == [True] + [False] * (len(life) - 1)
+        assert [place.measured for place in life] == [False] * (len(life) - 1) + [True]
+
+
+@pytest.mark.parametrize(("start", "step"), [(0.0, 0), (0.5, 50), (0.29, 29), (0.999, 99), (1.0, 100)])
+def test_switch_is_at_the_step_that_the_fraction_names(spec_of, start, step):
+    assert switch_step(*spec_of(10, 10, start)) == step
+
+
+@given(
+    bins=st.integers(5, 9),
+    size=st.integers(1, 400),
+    start=st.floats(0, 1),
+    probes=st.integers(0, 50),
+)
+def test_calls_fit_between_all_stops(spec_of, bins, size, start, probes):
+    scenario, spec = spec_of(bins, size, start, probe_every=probes)
+    count = unroll(scenario, spec)
+    assert 1 <= count <= MAX_UNROLL
+    stops = {*range(0, bins * size + 1, size), switch_step(scenario, spec)}
+    if probes:
+        stops |= {first + at for first in range(0, bins * size, size) for at in range(0, size, probes)}
+    assert all(stop % size % count == 0 for stop in stops)
+    assert size % count == 0
+
+
+def test_calls_are_as_long_as_may_be(spec_of):
+    assert unroll(*spec_of(5, 10_000)) == 16
+    assert unroll(*spec_of(5, 4_900)) == 14
+    assert unroll(*spec_of(5, 101)) == 1

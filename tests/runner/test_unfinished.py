@@ -1,0 +1,140 @@
+"""What runs that were stopped leave behind, and who may take it up."""
+
+import json
+import shutil
+import threading
+
+import pytest
+
+from lopbench.core.errors import ResultsError
+from lopbench.results.record import record_path
+from lopbench.runner.report import Quiet
+from lopbench.runner.unfinished import CHECKPOINT, MEMBERS, claimed, folder_of, make_folder, resumable, tidy
+
+
+@pytest.fixture
+def specs(make_study):
+    """Four runs, which differ in their seed."""
+    return list(make_study(seeds=range(4)).specs)
+
+
+def stop(results, specs, *, checkpoint=True):
+    """Leave a folder of ``specs`` behind."""
+    folder = make_folder(results, specs)
+    if checkpoint:
+        (folder / CHECKPOINT).write_bytes(b"")
+    return folder
+
+
+def publish(results, *specs):
+    for spec in specs:
+        record_path(results, spec).mkdir(parents=True)
+
+
+def left(results):
+    return sorted(path.name for path in (results / ".partial").glob("*"))
+
+
+def test_folder_says_whose_it_is_in_the_order_of_the_replicas(tmp_path, specs):
+    folder = make_folder(tmp_path, specs[::-1])
+    assert folder == folder_of(tmp_path, specs[::-1])
+    assert json.loads((folder / MEMBERS).read_bytes()) == [spec.to_json() for spec in specs[::-1]]
+    assert make_folder(tmp_path, specs[::-1]) == folder
+    # Replicas in another order have another checkpoint.
+    assert folder_of(tmp_path, specs) != folder
+    assert folder_of(tmp_path, specs[:1]).name == specs[0].run_id
+
+
+def test_group_resumes_whole_in_its_own_order(tmp_path, specs):
+    stop(tmp_path, specs[2::-1])
+    assert resumable(tmp_path, specs) == [specs[2::-1]]
+    publish(tmp_path, specs[1])
+    assert resumable(tmp_path, [specs[3], specs[0], specs[2]]) == [specs[2::-1]]
+    assert resumable(tmp_path, [specs[0], specs[3]]) == []  # one that is left is not asked for
+
+
+def test_no_run_resumes_twice(tmp_path, specs):
+    for group in (specs[:2], specs[1:3], [specs[0]], [specs[3]]):
+        stop(tmp_path, group)
+    found = [spec.seed for group in resumable(tmp_path, specs) for spec in group]
+    assert len(found) == len(set(found))
+    assert 3 in found
+
+
+def test_folder_without_a_checkpoint_has_nothing_to_resume(tmp_path, specs):
+    folder = stop(tmp_path, specs[:2], checkpoint=False)
+    assert resumable(tmp_path, specs[:1]) == []
+    assert folder.exists()  # another process may be at its other run
+    assert resumable(tmp_path, specs) == []
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[{}]", '[{"schema_version": 999}]', "null", "[1]"])
+def test_folder_of_unknown_members_is_left_alone(tmp_path, specs, text):
+    folder = stop(tmp_path, specs[:2])
+    (folder / MEMBERS).write_text(text)
+    assert resumable(tmp_path, specs) == []
+    publish(tmp_path, *specs)
+    tidy(tmp_path)
+    assert folder.exists()
+
+
+def test_tidy_removes_what_is_published_and_nothing_else(tmp_path, specs):
+    stop(tmp_path, specs[:2])
+    half, single = stop(tmp_path, specs[1:3]), stop(tmp_path, [specs[3]])
+    for spec in (specs[0], specs[2]):
+        (tmp_path / ".partial" / f"{spec.run_id}.lock").touch()
+    publish(tmp_path, *specs[:2])
+    tidy(tmp_path)
+    assert left(tmp_path) == sorted([half.name, single.name, f"{specs[2].run_id}.lock"])
+    publish(tmp_path, *specs[2:])
+    tidy(tmp_path)
+    assert not (tmp_path / ".partial").exists()
+    tidy(tmp_path / "nowhere")
+
+
+def test_claim_yields_what_has_no_record_and_leaves_nothing(tmp_path, specs):
+    publish(tmp_path, specs[1])
+    with claimed(tmp_path, specs, Quiet()) as free:
+        assert free == [specs[0], specs[2], specs[3]]
+        assert left(tmp_path) == sorted(f"{spec.run_id}.lock" for spec in free)
+    assert not (tmp_path / ".partial").exists()
+
+
+def test_locks_stay_while_there_is_something_to_resume(tmp_path, specs):
+    with claimed(tmp_path, specs, Quiet()):
+        folder = stop(tmp_path, specs[:2])
+    assert left(tmp_path) == sorted([folder.name, *(f"{spec.run_id}.lock" for spec in specs[:2])])
+
+
+def test_claim_waits_for_the_process_that_is_at_one_of_its_runs(tmp_path, specs):
+    notes, seen = [], []
+
+    class Notes(Quiet):
+        def note(self, message):
+            notes.append(message)
+            told.set()
+
+    def other():
+        with claimed(tmp_path, specs, Notes()) as free:
+            seen.append([spec.seed for spec in free])
+
+    told = threading.Event()
+    with claimed(tmp_path, specs[1:3], Quiet()):
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert told.wait(10)
+        publish(tmp_path, specs[1])
+    thread.join(10)
+    assert seen == [[0, 2, 3]]
+    assert len(notes) == 1
+    assert "waiting for another process to finish none" in notes[0]
+
+
+def test_folder_that_cannot_be_written_is_one_sentence(tmp_path, specs):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="cannot be written to: Not a directory"):
+        make_folder(tmp_path / "file", specs)
+    with pytest.raises(ResultsError, match="cannot be written to"), claimed(tmp_path / "file", specs, Quiet()):
+        pass
+    shutil.rmtree(tmp_path)
