@@ -48,6 +48,7 @@ class NormalCurvature:
             for it starts from a random direction.
         largest_error: The same for ``largest``.
         rounding: Bound on the effect of rounding on all of these, which the errors include, at least 0.
+        converged: Whether the search ended because the errors met its tolerance, or because no direction was left.
         products: Products of the Hessian with a vector that were taken.
     """
 
@@ -56,6 +57,7 @@ class NormalCurvature:
     smallest_error: float
     largest_error: float
     rounding: float
+    converged: bool
     products: int
 
     @property
@@ -63,13 +65,13 @@ class NormalCurvature:
         """What Definition A.2 calls the manifold at this point.
 
         "stable" if all curvatures are positive, "unstable" if all are negative, "saddle" if there are both;
-        "undecided" if the errors leave that open, as they must where some normal direction is flat.
+        "undecided" if the search leaves that open, as it must where some normal direction is flat.
         """
         if self.smallest < -self.rounding and self.largest > self.rounding:
-            return "saddle"  # two directions suffice
-        if self.smallest > self.smallest_error:
+            return "saddle"  # two directions suffice, while the others speak of all
+        if self.converged and self.smallest > self.smallest_error:
             return "stable"
-        if self.largest < -self.largest_error:
+        if self.converged and self.largest < -self.largest_error:
             return "unstable"
         return "undecided"
 
@@ -182,7 +184,7 @@ def _lanczos(hessian: _Hessian, space: _NormalSpace, products: int, tolerance: f
         image = hessian @ basis[-1]
         length = float(image.norm())
         if not isfinite(length):
-            return NormalCurvature(nan, nan, nan, nan, nan, len(basis))
+            return NormalCurvature(nan, nan, nan, nan, nan, False, len(basis))
         scale = max(scale, length)
         rest = space.project(image)
         diagonal.append(float(rest @ basis[-1]))
@@ -195,10 +197,10 @@ def _lanczos(hessian: _Hessian, space: _NormalSpace, products: int, tolerance: f
         rounding = _ROUNDINGS * torch.finfo(torch.float64).eps * scale
         errors = norm * vectors[-1].abs() + rounding
         ends = [(float(values[k]), float(errors[k])) for k in (0, -1)]
-        exhausted = norm <= rounding
-        if exhausted or len(basis) == products or all(error <= tolerance * abs(value) for value, error in ends):
+        converged = norm <= rounding or all(error <= tolerance * abs(value) for value, error in ends)
+        if converged or len(basis) == products:
             (smallest, smallest_error), (largest, largest_error) = ends
-            return NormalCurvature(smallest, largest, smallest_error, largest_error, rounding, len(basis))
+            return NormalCurvature(smallest, largest, smallest_error, largest_error, rounding, converged, len(basis))
         off_diagonal.append(norm)
         basis.append(rest / norm)
 

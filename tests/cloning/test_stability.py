@@ -242,13 +242,28 @@ def test_the_search_ends_when_the_tolerance_is_met():
 
 
 def test_two_directions_of_either_sign_make_a_saddle_before_the_search_has_ended():
-    found = NormalCurvature(-0.1, 3.0, smallest_error=0.5, largest_error=0.5, rounding=1e-12, products=3)
+    found = NormalCurvature(-0.1, 3.0, 0.5, 0.5, rounding=1e-12, converged=False, products=3)
     assert found.verdict == "saddle"
 
 
 @pytest.mark.parametrize(("smallest", "largest"), [(0.1, 3.0), (-3.0, -0.1), (-1e-13, 1e-13)])
 def test_signs_within_the_errors_are_undecided(smallest, largest):
-    assert NormalCurvature(smallest, largest, 0.5, 0.5, rounding=1e-12, products=3).verdict == "undecided"
+    assert (
+        NormalCurvature(smallest, largest, 0.5, 0.5, rounding=1e-12, converged=True, products=3).verdict == "undecided"
+    )
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "stable"), (-1, "unstable")])
+def test_a_search_cut_short_finds_no_manifold_stable_or_unstable(sign, verdict):
+    bowl = sign * torch.tensor([1.0, 1.1], dtype=torch.float64)
+
+    def loss(parameters):
+        return (bowl * (NORMALS @ parameters["w"]).square()).sum() / 2
+
+    short, whole = (normal_curvature(loss, {"w": torch.ones(4)}, PAIRS, products=k) for k in (1, 2))
+    assert abs(short.smallest) > short.smallest_error
+    assert (short.converged, short.verdict) == (False, "undecided")
+    assert (whole.converged, whole.verdict) == (True, verdict)
 
 
 def test_dead_units_are_flat():
