@@ -181,12 +181,12 @@ class Cloning(Scenario):
         return self.base_epochs
 
     def optimizer(self, architecture: str) -> str:
-        """Return SGD at 0.01, as in Fig. B.7, for all architectures."""
-        return "sgd:lr=0.01"
+        """Return SGD at 0.01, as in Fig. B.7, for all architectures; the short profiles are ten times as fast."""
+        return "sgd:lr=0.01" if self.profile.partition("+")[0] == "full" else "sgd:lr=0.1"
 
     def reference_optimizer(self, architecture: str) -> str:
-        """Return the same, in every profile."""
-        return "sgd:lr=0.01"
+        """Return the same: a reference differs from the base in its age alone."""
+        return self.optimizer(architecture)
 
     def stream(self, seed: int, *, data: Any, device: torch.device) -> "CloningStream":
         """Return the stream of ``seed``.
