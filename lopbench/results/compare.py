@@ -17,8 +17,9 @@ import numpy as np
 
 from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.spec import canonical_json
+from lopbench.results.cells import csv_text
 from lopbench.results.score import late_window
-from lopbench.results.sources import BASELINE, FORMULA, IDENTITY, Row, Score, Source, label_of, lines, load, seeds_text
+from lopbench.results.sources import BASELINE, IDENTITY, Row, Score, Source, label_of, lines, load, seeds_text
 from lopbench.results.statistics import (
     FEWEST_SEEDS,
     FEWEST_SEEDS_FROM_INTERVAL,
@@ -217,7 +218,7 @@ def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        frame.map(_harmless).to_csv(partial, index=False, lineterminator="\n")
+        partial.write_text(csv_text(frame), encoding="utf-8", newline="\n")
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -544,10 +545,6 @@ def _plain(value: Any) -> Any:
     if pd.isna(value):
         return None
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _mean(values: Sequence[float]) -> float:

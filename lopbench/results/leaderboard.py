@@ -6,18 +6,18 @@ Rows are derived, never stored beside the runs; `inputs_digest` says which runs 
 import hashlib
 import math
 import os
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
-from lopbench.results.record import Record, find_records
+from lopbench.results.overall import Entry, overall
+from lopbench.results.ranks import ranks
+from lopbench.results.record import Record, scan_records
 from lopbench.results.score import (
-    ERROR_RETENTION_CAP,
     before_window,
     error_late_early,
     error_retention,
@@ -25,16 +25,30 @@ from lopbench.results.score import (
     late_window,
     lifetime,
     retention,
+    scored_tasks,
 )
-from lopbench.results.statistics import INTERVAL_METHOD, interval
+from lopbench.results.statistics import interval
+from lopbench.results.tables import latex, markdown, render, to_csv
 from lopbench.results.tasks import Floors, Score, task_count, task_scores
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
-#: What must agree in the environment of two runs for their speed and memory to be compared.
-HARDWARE_KEYS = ("device", "threads", "replicas")
+__all__ = [
+    "COLUMNS",
+    "Board",
+    "ResultsWarning",
+    "board",
+    "latex",
+    "leaderboard",
+    "markdown",
+    "render",
+    "seed_ranges",
+    "to_csv",
+]
+
+#: What must agree in the environment of two runs for their speed and memory to be compared, and what absence means.
+HARDWARE: Mapping[str, object] = {"device": None, "threads": None, "replicas": 1}
 
 COLUMNS = (
     "protocol_id",
@@ -45,8 +59,11 @@ COLUMNS = (
     "optimizer",
     "lr",
     "method",
+    "method_id",
     "track",
+    "rank",
     "seeds",
+    "coverage",
     "score",
     "retention",
     "retention_low",
@@ -68,22 +85,29 @@ COLUMNS = (
     "inputs_digest",
 )
 
-#: The columns that tables show beside the retention, and their headings.
-_SECONDARY: Mapping[str, str] = {
-    "retention_before": "before",
-    "heldout_retention": "held-out",
-    "self_retention": "self",
-    "lifetime_online": "online",
-    "late_early": "late/early",
-    "speed": "speed",
-    "memory": "mem.",
-}
-#: Their headings where the score is an error.
-_OF_ERRORS: Mapping[str, str] = {"lifetime_online": "error", "late_early": "early/late"}
-
-_PROCEDURAL = "Procedural images, not a real data set: compare these numbers with no others."
-
 _TRACKS = ("boundary-free", "boundary-aware", "replay")  # a composition competes in the last track of its parts
+
+#: What makes a row: protocol, methods as canonical JSON, and their start.
+_Key = tuple[str, str, float]
+
+
+class ResultsWarning(UserWarning):
+    """Something in a results folder was left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """What the records of some folders come to.
+
+    Args:
+        rows: The leaderboard, as `leaderboard` explains.
+        overall: Each method over all scenarios, as `overall` explains; without rows where there is one scenario only.
+        problems: Why records were left out.
+    """
+
+    rows: "pd.DataFrame"
+    overall: "pd.DataFrame"
+    problems: tuple[ResultsError, ...]
 
 
 @dataclass(frozen=True)
@@ -108,11 +132,18 @@ def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
     chance or with an infinite error from where it stopped. A seed whose fresh reference has no completed run counts in
     no retention and is reported in ``unpaired``.
 
+    A record that is damaged, incomplete, or stands there twice with different measurements is left out with a
+    `ResultsWarning`, and its row says so; `board` returns what is wrong instead.
+
     Columns besides the names:
         family: Hash of the protocol without its optimizer: rows that differ in the learning rate share it.
         lr: Learning rate.
+        method_id: Hash of the methods with their versions, origins and start: what one label may stand for twice.
         track: "boundary-free", "boundary-aware" or "replay", as the method declared when it ran.
+        rank: Rank within the protocol and the track, shared by rows that the data cannot tell apart (`ranks`); missing
+            for ``reset``, in an unranked profile, and below three seeds with a retention.
         seeds: Number of runs.
+        coverage: Their seeds, those that diverged or failed included: "0-4,7".
         score: "accuracy" or "error": what the scenario measures a learner by.
         retention, retention_low, retention_high: Plasticity retention on the late tasks and its 95% interval
             (`interval`): of accuracies as `retention` says, of errors as `error_retention` does.
@@ -140,118 +171,142 @@ def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
         retention.
 
     Raises:
-        ResultsError: If there are no runs, a record is damaged or incomplete, or a run stands there twice with
-            different measurements.
+        ResultsError: If there are no runs that can be used.
+    """
+    made = board(*paths)
+    for each in made.problems:
+        warnings.warn(str(each), ResultsWarning, stacklevel=2)
+    return made.rows
+
+
+def board(*paths: str | os.PathLike[str]) -> Board:
+    """Return the leaderboard of all runs under ``paths``, methods over all scenarios, and what was left out.
+
+    Args:
+        paths: As in `leaderboard`.
+
+    Raises:
+        ResultsError: If there are no runs that can be used.
     """
     import pandas as pd
 
-    records = _unique(find_records(*paths))
-    by_id = {record.run_id: record for record in records}
-    floors = Floors(records)
-    rows: dict[tuple[str, str, float], list[Record]] = defaultdict(list)
+    usable = _Usable(*paths)
+    rows: dict[_Key, list[Record]] = defaultdict(list)
     baselines: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        spec = record.spec
-        if spec.kind == "continual":
-            rows[spec.protocol_id, canonical_json(record.spec_json["methods"]), spec.start].append(record)
-            if not spec.methods:
-                baselines[spec.protocol_id].append(record)
+    for record in usable.records:
+        if record.spec.kind == "continual":
+            key = _key(record)
+            rows[key].append(record)
+            if not record.spec.methods:
+                baselines[key[0]].append(record)
     if not rows:
+        if usable.problems:
+            raise usable.problems[0]
         raise ResultsError(
             f"There are no runs in {', '.join(map(str, paths))}; 'lopbench run --results DIR' makes some."
         )
-    made = [(_row(runs, by_id, floors, baselines[protocol]), runs[0].spec) for (protocol, *_), runs in rows.items()]
-    _tell_code_apart(made)
-    made.sort(key=_order)
-    return pd.DataFrame([row for row, _ in made], columns=list(COLUMNS))
+    entries = [_entry(runs, usable, baselines[key[0]], usable.left_out[key]) for key, runs in rows.items()]
+    _tell_code_apart(entries)
+    _rank(entries)
+    entries.sort(key=_order)
+    frame = pd.DataFrame([entry.row for entry in entries], columns=list(COLUMNS))
+    frame["rank"] = frame["rank"].astype("Int64")
+    return Board(frame, overall(entries), tuple(usable.problems))
 
 
-def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
-    """Write a leaderboard with all its columns; floats keep all their digits, NaN is empty.
+class _Usable:
+    """The records under some paths that rows can be made of.
 
-    Raises:
-        ResultsError: If the file cannot be written.
+    Args:
+        paths: As in `leaderboard`.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+    def __init__(self, *paths: str | os.PathLike[str]) -> None:
+        found, self.problems = scan_records(*paths)
+        #: Seeds of records that name their row but cannot be used for it.
+        self.left_out: dict[_Key, set[int]] = defaultdict(set)
+        readable = [record for record in self._unique(found) if self._usable(record, _look)]
+        self.floors = Floors(readable)
+        self.records = [
+            record for record in readable if self._usable(record, lambda record: _look_whole(record, self.floors))
+        ]
+        self.by_id = {record.run_id: record for record in self.records}
+
+    def _usable(self, record: Record, look: Callable[[Record], None]) -> bool:
+        try:
+            look(record)
+        except ResultsError as error:
+            self._leave_out(record, error)
+            return False
+        return True
+
+    def _leave_out(self, record: Record, error: ResultsError) -> None:
+        self.problems.append(error)
+        if record.spec.kind == "continual":
+            self.left_out[_key(record)].add(record.spec.seed)
+
+    def _unique(self, records: Iterable[Record]) -> list[Record]:
+        """Drop copies of a run; leave out both of two runs of one spec that came out differently."""
+        found: dict[str, Record] = {}
+        torn: set[str] = set()
+        for record in records:
+            other = found.setdefault(record.run_id, record)
+            if other is not record and _outcome(other) != _outcome(record):
+                torn.add(record.run_id)
+                self._leave_out(
+                    record,
+                    ResultsError(
+                        f"{other.path} and {record.path} are the same run with different results; leave one of them "
+                        "out."
+                    ),
+                )
+        return [record for run_id, record in found.items() if run_id not in torn]
+
+
+def seed_ranges(seeds: Iterable[int]) -> str:
+    """Return seeds in short: "0-4,7"."""
+    found: list[list[int]] = []
+    for seed in sorted(set(seeds)):
+        if found and seed == found[-1][1] + 1:
+            found[-1][1] = seed
+        else:
+            found.append([seed, seed])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+def _key(record: Record) -> _Key:
+    return record.protocol_id, canonical_json(record.spec_json["methods"]), record.spec.start
+
+
+def _outcome(record: Record) -> tuple[str, str | None]:
+    """Return what two copies of a run have in common."""
     try:
-        frame.to_csv(partial, index=False, lineterminator="\n")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise ResultsError(f"The leaderboard cannot be written to {path}: {error.strerror or error}.") from error
+        return record.outcome, record.measurements_digest
+    except ResultsError:  # the table will say what is wrong with it
+        return record.outcome, None
 
 
-def render(frame: "pd.DataFrame", console: "Console") -> None:
-    """Print a leaderboard as one table for each protocol, with notes under it.
-
-    Args:
-        frame: What `leaderboard` returned, or its CSV read again.
-        console: Where to print; from 80 columns on all numbers are whole.
-    """
-    from rich.table import Table
-    from rich.text import Text
-
-    for protocol_id, rows in frame.groupby("protocol_id", sort=False):
-        first = rows.iloc[0]
-        table = Table(
-            title=Text(_title(first)),
-            title_justify="left",
-            box=None,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
-        )
-        columns = _secondary(rows)
-        table.add_column("method", overflow="fold")
-        table.add_column("track", no_wrap=True)
-        table.add_column("retention", no_wrap=True)
-        for heading in (*columns.values(), "seeds"):
-            narrow = heading.replace("-", "-\n").replace("/", "/\n")
-            table.add_column(narrow, justify="right", no_wrap=True)
-        for _, row in rows.iterrows():
-            table.add_row(
-                Text(str(row["method"])),
-                Text(str(row["track"]).removeprefix("boundary-")),
-                Text(_with_interval(row["retention"], row["retention_low"], row["retention_high"])),
-                *(_cell(row, column) for column in columns),
-                str(row["seeds"]),
-            )
-        console.print(table)
-        for note in _notes(str(protocol_id), rows):
-            console.print(Text(note), style="dim")
-        if _is_procedural(first):
-            console.print(Text(_PROCEDURAL), style="bold yellow")
+def _look(record: Record) -> None:
+    """Raise if a record has no measurements that can be read, or does not say how many tasks there are."""
+    record.per_task("chance")
+    task_count(record)
 
 
-def markdown(frame: "pd.DataFrame") -> str:
-    """Return a leaderboard in Markdown, as `render` prints it: for each protocol a heading line, a table, and notes.
-
-    Args:
-        frame: What `leaderboard` returned, or its CSV read again.
-    """
-    lines: list[str] = []
-    for protocol_id, rows in frame.groupby("protocol_id", sort=False):
-        columns = _secondary(rows)
-        headings = ("method", "track", "retention", *columns.values(), "seeds")
-        lines += [_title(rows.iloc[0]), "", f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
-        for _, row in rows.iterrows():
-            cells = (
-                f"`{row['method']}`",
-                str(row["track"]),
-                _with_interval(row["retention"], row["retention_low"], row["retention_high"]),
-                *(_cell(row, column) for column in columns),
-                str(row["seeds"]),
-            )
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", *(f"- {note}" for note in _notes(str(protocol_id), rows))]
-        if _is_procedural(rows.iloc[0]):
-            lines.append(f"- **{_PROCEDURAL}**")
-        lines.append("")
-    return "\n".join(lines)
+def _look_whole(record: Record, floors: Floors) -> None:
+    """Raise if a completed run lacks a score that a row is made of."""
+    if record.outcome != "completed":
+        return
+    score, count = floors.score(record), task_count(record)
+    scored = scored_tasks(count, record.spec.start)
+    task_scores(record, f"online_{score}", range(count) if record.spec.kind == "continual" else scored, {})
+    if record.per_task(f"heldout_{score}"):
+        task_scores(record, f"heldout_{score}", scored, {})
+    if score == "accuracy":
+        task_scores(record, "chance", scored, {})
 
 
-def _scores(record: Record, by_id: Mapping[str, Record], floors: Floors) -> _Scores:
+def _scores(record: Record, usable: _Usable) -> _Scores:
+    floors, by_id = usable.floors, usable.by_id
     score, tasks = floors.score(record), range(task_count(record))
     late, before = late_window(len(tasks)), before_window(len(tasks), record.spec.start)
     online = task_scores(record, f"online_{score}", tasks, floors.of(record, tasks))
@@ -295,17 +350,18 @@ def _completed(spec: RunSpec, by_id: Mapping[str, Record]) -> Record | None:
     return record if record is not None and record.outcome == "completed" else None
 
 
-def _row(
-    runs: Sequence[Record], by_id: Mapping[str, Record], floors: Floors, baseline: Sequence[Record]
-) -> dict[str, Any]:
+def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], left_out: Iterable[int]) -> Entry:
     spec = runs[0].spec
-    scores = [_scores(record, by_id, floors) for record in runs]
-    paired = [s.retention for s in scores if s.note is None]
+    scores = [_scores(record, usable) for record in runs]
+    retentions = {record.spec.seed: s.retention for record, s in zip(runs, scores, strict=True) if s.note is None}
+    paired = list(retentions.values())
     low, high = interval(paired) if paired else (math.nan, math.nan)
     seeds_by_note: dict[str, list[int]] = defaultdict(list)
     for record, s in zip(runs, scores, strict=True):
         for text in filter(None, (s.note, None if record.outcome == "completed" else record.outcome)):
             seeds_by_note[text].append(record.spec.seed)
+    if left_out:
+        seeds_by_note["damaged, left out"] += left_out
     notes = [
         f"{text}: seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
         for text, seeds in sorted(seeds_by_note.items())
@@ -315,8 +371,8 @@ def _row(
         notes.append("on in a part of the late tasks only")
     used = {record.run_id: record for s in scores for record in s.used}
     inputs = "".join(f"{run_id} {used[run_id].measurements_digest}\n" for run_id in sorted(used))
-    return {
-        "protocol_id": spec.protocol_id,
+    row = {
+        "protocol_id": runs[0].protocol_id,
         "family": digest({key: part for key, part in spec.protocol().items() if key != "optimizer"}, 12),
         "scenario": spec.scenario.name,
         "profile": spec.profile,
@@ -324,9 +380,12 @@ def _row(
         "optimizer": spec.optimizer_label,
         "lr": spec.optimizer.lr,
         "method": spec.method_label,
+        "method_id": digest([runs[0].spec_json["methods"], spec.start], 12),
         "track": _track(spec),
+        "rank": None,
         "seeds": len(runs),
-        "score": floors.score(runs[0]),
+        "coverage": seed_ranges(record.spec.seed for record in runs),
+        "score": usable.floors.score(runs[0]),
         "retention": _mean(paired),
         "retention_low": low,
         "retention_high": high,
@@ -346,18 +405,12 @@ def _row(
         "schema_version": SCHEMA_VERSION,
         "inputs_digest": hashlib.sha256(inputs.encode()).hexdigest(),
     }
-
-
-def _unique(records: Iterable[Record]) -> list[Record]:
-    """Drop copies of a run; refuse two runs of one spec that came out differently."""
-    found: dict[str, Record] = {}
-    for record in records:
-        other = found.setdefault(record.run_id, record)
-        if (other.outcome, other.measurements_digest) != (record.outcome, record.measurements_digest):
-            raise ResultsError(
-                f"{other.path} and {record.path} are the same run with different results; leave one of them out."
-            )
-    return list(found.values())
+    return Entry(
+        row,
+        retentions,
+        is_control=[method.name for method in spec.methods] == ["reset"],
+        code=", ".join(f"{method.name} version {method.version} of {method.origin}" for method in spec.methods),
+    )
 
 
 def _track(spec: RunSpec) -> str:
@@ -391,7 +444,7 @@ def _relative(runs: Iterable[Record], baseline: Iterable[Record], quantity: Call
 
 
 def _hardware(record: Record) -> str:
-    return canonical_json([record.environment.get(key) for key in HARDWARE_KEYS])
+    return canonical_json([record.environment.get(key, absent) for key, absent in HARDWARE.items()])
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -400,87 +453,29 @@ def _mean(values: Iterable[float]) -> float:
     return math.fsum(known) / len(known) if known else math.nan
 
 
-def _tell_code_apart(made: Iterable[tuple[dict[str, Any], RunSpec]]) -> None:
+def _tell_code_apart(entries: Iterable[Entry]) -> None:
     """Note versions and origins in rows that only the code of their methods tells apart."""
-    same: dict[tuple[str, str], list[tuple[dict[str, Any], RunSpec]]] = defaultdict(list)
-    for row, spec in made:
-        same[row["protocol_id"], row["method"]].append((row, spec))
+    same: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        same[entry.row["protocol_id"], entry.row["method"]].append(entry)
     for group in same.values():
         if len(group) > 1:
-            for row, spec in group:
-                code = ", ".join(
-                    f"{method.name} version {method.version} of {method.origin}" for method in spec.methods
-                )
-                row["notes"] = "; ".join(filter(None, (row["notes"], f"code: {code}")))
+            for entry in group:
+                entry.row["notes"] = "; ".join(filter(None, (entry.row["notes"], f"code: {entry.code}")))
 
 
-def _order(entry: tuple[dict[str, Any], RunSpec]) -> tuple[object, ...]:
-    row, spec = entry
-    is_control = [method.name for method in spec.methods] == ["reset"]
-    value = row["retention"]
+def _rank(entries: Iterable[Entry]) -> None:
+    """Fill in the ranks, within each track of each protocol."""
+    groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.row["ranked"] and not entry.is_control:
+            groups[entry.row["protocol_id"], entry.row["track"]].append(entry)
+    for group in groups.values():
+        for entry, rank in zip(group, ranks([entry.retentions for entry in group]), strict=True):
+            entry.row["rank"] = rank
+
+
+def _order(entry: Entry) -> tuple[object, ...]:
+    row, value = entry.row, entry.row["retention"]
     rank = (1, 0.0) if math.isnan(value) else (0, -value)
-    return (row["protocol_id"], not is_control, rank, row["method"], row["inputs_digest"])
-
-
-def _title(row: "pd.Series[Any]") -> str:
-    """Return what all rows of a table share, from one of them."""
-    data = f", data {row['data']}" if _is_text(row["data"]) else ""
-    return f"{row['scenario']} {row['profile']}, {row['architecture']}, {row['optimizer']}{data}"
-
-
-def _is_procedural(row: "pd.Series[Any]") -> bool:
-    return "procedural" in str(row["data"])
-
-
-def _secondary(rows: "pd.DataFrame") -> dict[str, str]:
-    """Return the columns that the table of a protocol shows beside the retention, and their headings."""
-    headings = {**_SECONDARY, **(_OF_ERRORS if rows.iloc[0]["score"] == "error" else {})}
-    if rows["retention_before"].isna().all():
-        del headings["retention_before"]
-    return headings
-
-
-def _cell(row: "pd.Series[Any]", column: str) -> str:
-    value = float(row[column])
-    if row["score"] == "error" and column == "lifetime_online" and math.isfinite(value):
-        return f"{value:.3f}" if 0.01 <= value < 1000 else f"{value:.1e}"  # an error has any size
-    return _number(value)
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.1e}"
-
-
-def _is_text(value: object) -> bool:
-    """Tell text from the empty, which a CSV that was read again holds as NaN."""
-    return isinstance(value, str) and value != ""
-
-
-def _with_interval(value: float, low: float, high: float) -> str:
-    return _number(value) if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
-    fewest, most = rows["seeds"].min(), rows["seeds"].max()
-    seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
-    if rows.iloc[0]["score"] == "error":
-        scale = (
-            f"the fresh network's error over the learner's, at most {ERROR_RETENTION_CAP:g}, 0 is a run that stopped"
-        )
-    else:
-        scale = "1 is a fresh network, 0 is chance"
-    yield f"Protocol {protocol_id}, {seeds}. Retention: {scale}; {INTERVAL_METHOD}."
-    if rows["retention_before"].notna().any():
-        yield "Before: the retention in the last tasks before the method turned on."
-    yield "Track: knows of task boundaries (aware) or not (free). Speed and memory are multiples of those of none."
-    if most > 1:
-        yield "These runs do not tell apart methods whose intervals overlap."
-    if fewest < 5:
-        yield "With fewer than 5 seeds the intervals are too narrow: at 3 they cover the mean in 75% of cases at best."
-    if not rows["ranked"].all():
-        yield "Unranked: this profile is for tests and first contact."
-    for method, note in zip(rows["method"], rows["notes"], strict=True):
-        if _is_text(note):
-            yield f"{method}: {note}"
+    return (row["protocol_id"], not entry.is_control, rank, row["method"], row["inputs_digest"])

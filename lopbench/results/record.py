@@ -12,8 +12,8 @@ import stat
 import uuid
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lopbench.core.errors import LopbenchError, ResultsError
-from lopbench.core.spec import SCHEMA_VERSION, RunSpec, digest
+from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
 from lopbench.results.schema import problem
 
 if TYPE_CHECKING:
@@ -128,24 +128,34 @@ class Record:
     environment: Mapping[str, Any]
     status: Mapping[str, Any]
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """Hash of the spec, 16 hex digits."""
         return digest(self.spec_json, 16)
+
+    @cached_property
+    def protocol_id(self) -> str:
+        """Which records stand together: `RunSpec.protocol_id`."""
+        return self.spec.protocol_id
 
     @property
     def outcome(self) -> Outcome:
         """How the run ended."""
         return cast(Outcome, self.status["status"])
 
-    @cached_property
+    @property
     def measurements_digest(self) -> str:
         """SHA-256 of the measurements file, hex.
 
         Raises:
-            ResultsError: If it cannot be read.
+            ResultsError: If the file is damaged or has other columns.
         """
-        return hashlib.sha256(_read_bytes(self.path, MEASUREMENTS)).hexdigest()
+        return self._content[0]
+
+    @cached_property
+    def world(self) -> str:
+        """What fixes the tasks of a seed, scenario and data set, as canonical JSON."""
+        return canonical_json([self.spec_json["scenario"], self.spec_json["data"]])
 
     @cached_property
     def table(self) -> "pa.Table":
@@ -154,7 +164,7 @@ class Record:
         Raises:
             ResultsError: If the file is damaged or has other columns.
         """
-        return self._read(_schema())
+        return _table(self.path, _read_bytes(self.path, MEASUREMENTS), _schema())
 
     @cached_property
     def measurements(self) -> "pd.DataFrame":
@@ -168,17 +178,20 @@ class Record:
         Raises:
             ResultsError: If the measurements are damaged or a task has two rows.
         """
-        tasks, values = self._of_network.get(metric, ((), ()))
+        tasks, values = self._content[1].get(metric, ((), ()))
         found = dict(zip(tasks, values, strict=True))
         if len(found) != len(tasks):
             raise _damaged(self.path, f"{metric} stands more than once for the same task")
         return found
 
     @cached_property
-    def _of_network(self) -> Mapping[str, tuple["array[int]", "array[float]"]]:
-        """Tasks and finite values of the metrics of the whole network: little, where all rows of many runs are much."""
-        expected = _schema(dictionaries=True)
-        table = self._read(expected).combine_chunks()
+    def _content(self) -> tuple[str, Mapping[str, tuple["array[int]", "array[float]"]]]:
+        """Digest of the measurements, and tasks and finite values of the metrics of the whole network.
+
+        That is little, where all rows of thousands of runs are much.
+        """
+        data = _read_bytes(self.path, MEASUREMENTS)
+        table = _table(self.path, data, _schema(dictionaries=True)).combine_chunks()
         codes: dict[str, NDArray[Any]] = {}
         names: dict[str, list[str]] = {}
         for column in ("layer", "metric"):
@@ -186,35 +199,14 @@ class Record:
             codes[column] = chunks[0].indices.to_numpy() if chunks else np.array([], dtype=np.int32)
             names[column] = chunks[0].dictionary.to_pylist() if chunks else []
         values = table["value"].to_numpy()  # null is NaN
-        whole = [code for code, name in enumerate(names["layer"]) if name == ""]
-        rows = np.flatnonzero(np.isin(codes["layer"], whole) & np.isfinite(values))
+        whole = names["layer"].index("") if "" in names["layer"] else -1
+        rows = np.flatnonzero((codes["layer"] == whole) & np.isfinite(values))
         tasks, values, metric = table["task"].to_numpy()[rows], values[rows], codes["metric"][rows]
         found = {}
-        for code, name in enumerate(names["metric"]):
+        for code in np.unique(metric).tolist():
             mine = metric == code
-            if mine.any():
-                found[name] = array("q", tasks[mine].tolist()), array("d", values[mine].tolist())
-        return found
-
-    def _read(self, expected: "pa.Schema") -> "pa.Table":
-        """Return the measurements with the columns of ``expected``; where it has dictionaries, read as such."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        encoded = [field.name for field in expected if pa.types.is_dictionary(field.type)]
-        data = pa.py_buffer(_read_bytes(self.path, MEASUREMENTS))
-        try:
-            with pq.ParquetFile(pa.BufferReader(data), read_dictionary=encoded) as file:
-                if file.schema_arrow.names != expected.names or file.schema_arrow.types != expected.types:
-                    raise _damaged(
-                        self.path, f"{MEASUREMENTS} has the columns {', '.join(map(str, file.schema_arrow))}"
-                    )
-                table = file.read(use_threads=False)  # threads take longer to start than so little to read
-        except (OSError, pa.ArrowException) as error:
-            raise _damaged(self.path, f"{MEASUREMENTS} cannot be read ({_reason(error)})") from error
-        if any(table[field.name].null_count for field in expected if not field.nullable):
-            raise _damaged(self.path, f"{MEASUREMENTS} has nulls outside of the column value")
-        return table
+            found[names["metric"][code]] = array("q", tasks[mine].tolist()), array("d", values[mine].tolist())
+        return hashlib.sha256(data).hexdigest(), found
 
 
 def record_path(root: str | os.PathLike[str], spec: RunSpec) -> Path:
@@ -300,34 +292,63 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     Raises:
         ResultsError: If a file is missing or damaged, the spec was changed, or a newer lopbench wrote the record.
     """
-    path = Path(path)
-    spec_json = _read_json(path, SPEC)
-    version = spec_json.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ResultsError(
-            f"{path} was written by a newer lopbench (record schema {version}, this one reads up to {SCHEMA_VERSION}); "
-            "upgrade lopbench to read it."
-        )
-    found = problem("spec", spec_json)
-    if found is not None:
-        raise _damaged(path, f"{SPEC}: {found}")
-    try:
-        spec = RunSpec.from_json(spec_json)
-    except LopbenchError as error:
-        raise _damaged(path, f"{SPEC}: {error}") from error
-    run_id = digest(spec_json, 16)
-    if not (path.name.endswith(run_id) or path.resolve().name.endswith(run_id)):
-        raise _damaged(path, f"{SPEC} has run id {run_id}, which the directory's name does not end in: one was changed")
-    environment, status = _read_json(path, ENVIRONMENT), _read_json(path, STATUS)
-    found = problem("status", status)
-    if found is not None:
-        raise _damaged(path, f"{STATUS}: {found}")
-    found = problem("environment", environment)
-    if found is not None:
-        raise _damaged(path, f"{ENVIRONMENT}: {found}")
-    if not (path / MEASUREMENTS).is_file():
-        raise _damaged(path, f"{MEASUREMENTS} is missing")
-    return Record(path, spec, spec_json, environment, status)
+    return _Reader().read(Path(path))
+
+
+class _Reader:
+    """Reads records. What many have in common, most of their specs and environments, is checked and kept once."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, tuple[RunSpec, Mapping[str, Any]]] = {}  # by canonical JSON without the seed
+        self._environments: dict[bytes, Mapping[str, Any]] = {}
+
+    def read(self, path: Path) -> Record:
+        """Return the record in ``path``, as `read_record` does."""
+        spec, spec_json = self._spec(path)
+        environment, status = self._environment(path), _parsed(path, STATUS, _read_json(path, STATUS))
+        found = problem("status", status)
+        if found is not None:
+            raise _damaged(path, f"{STATUS}: {found}")
+        if not (path / MEASUREMENTS).is_file():
+            raise _damaged(path, f"{MEASUREMENTS} is missing")
+        record = Record(path, spec, spec_json, environment, status)
+        if not (path.name.endswith(record.run_id) or path.resolve().name.endswith(record.run_id)):
+            name = f"run id {record.run_id}, which the directory's name does not end in"
+            raise _damaged(path, f"{SPEC} has {name}: one was changed")
+        return record
+
+    def _spec(self, path: Path) -> tuple[RunSpec, Mapping[str, Any]]:
+        value = _parsed(path, SPEC, _read_json(path, SPEC))
+        version, seed = value.get("schema_version"), value.pop("seed", None)
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise ResultsError(
+                f"{path} was written by a newer lopbench (record schema {version}, this one reads up to "
+                f"{SCHEMA_VERSION}); upgrade lopbench to read it."
+            )
+        if type(seed) is not int or seed < 0:
+            raise _damaged(path, f"{SPEC}: seed is {seed!r}, not a whole number from 0")
+        key = canonical_json(value)
+        if key not in self._specs:
+            whole = {**value, "seed": 0}
+            found = problem("spec", whole) or _unprintable(whole)
+            if found is not None:
+                raise _damaged(path, f"{SPEC}: {found}")
+            try:
+                self._specs[key] = RunSpec.from_json(whole), value
+            except LopbenchError as error:
+                raise _damaged(path, f"{SPEC}: {error}") from error
+        spec, rest = self._specs[key]
+        return replace(spec, seed=seed), {**rest, "seed": seed}
+
+    def _environment(self, path: Path) -> Mapping[str, Any]:
+        data = _read_json(path, ENVIRONMENT)
+        if data not in self._environments:
+            value = _parsed(path, ENVIRONMENT, data)
+            found = problem("environment", value)
+            if found is not None:
+                raise _damaged(path, f"{ENVIRONMENT}: {found}")
+            self._environments[data] = value
+        return self._environments[data]
 
 
 def find_records(*paths: str | os.PathLike[str]) -> list[Record]:
@@ -360,10 +381,10 @@ def scan_records(*paths: str | os.PathLike[str]) -> tuple[list[Record], list[Res
     for path in map(Path, paths):
         for real, directory in _run_directories(path, problems):
             found.setdefault(real, directory)
-    records = []
+    records, reader = [], _Reader()
     for directory in sorted(found.values(), key=lambda directory: directory.name):
         try:
-            records.append(read_record(directory))
+            records.append(reader.read(directory))
         except ResultsError as error:
             problems.append(error)
     return records, problems
@@ -400,6 +421,26 @@ def _run_directories(path: Path, problems: list[ResultsError]) -> Iterator[tuple
         raise ResultsError(f"{path} cannot be read: {_reason(error)}.") from error
 
 
+def _table(path: Path, data: bytes, expected: "pa.Schema") -> "pa.Table":
+    """Return measurements with the columns of ``expected``; where it has dictionaries, read as such."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    encoded = [field.name for field in expected if pa.types.is_dictionary(field.type)]
+    try:
+        with pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), read_dictionary=encoded) as file:
+            found = file.schema_arrow
+            if found.names != expected.names or found.types != expected.types:
+                raise _damaged(path, f"{MEASUREMENTS} has the columns {', '.join(map(str, found))}")
+            table = file.read(use_threads=False)  # threads take longer to start than so little to read
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, f"{MEASUREMENTS} cannot be read ({_reason(error)})") from error
+    if any(table[field.name].null_count for field in expected if not field.nullable):
+        raise _damaged(path, f"{MEASUREMENTS} has nulls outside of the column value")
+    return table
+
+
+@cache
 def _schema(*, dictionaries: bool = False) -> "pa.Schema":
     import pyarrow as pa
 
@@ -431,7 +472,7 @@ def _flush_directory(path: Path) -> None:
 
 def _read_bytes(path: Path, name: str, most: int | None = None) -> bytes:
     try:
-        with os.fdopen(os.open(path / name, _FLAGS), "rb") as file:
+        with os.fdopen(os.open(f"{path}/{name}", _FLAGS), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise _damaged(path, f"{name} is no file")
@@ -446,8 +487,11 @@ def _read_bytes(path: Path, name: str, most: int | None = None) -> bytes:
         raise _damaged(path, f"{name} cannot be read ({_reason(error)})") from error
 
 
-def _read_json(path: Path, name: str) -> dict[str, Any]:
-    data = _read_bytes(path, name, _MOST_JSON_BYTES)
+def _read_json(path: Path, name: str) -> bytes:
+    return _read_bytes(path, name, _MOST_JSON_BYTES)
+
+
+def _parsed(path: Path, name: str, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:  # malformed JSON, not UTF-8, or nested beyond all measure
@@ -455,6 +499,17 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _damaged(path, f"{name} is not a JSON object")
     return value
+
+
+def _unprintable(value: object) -> str | None:
+    """Return which text a terminal would obey or a reader misread once a table prints it, None if there is none."""
+    if isinstance(value, str):
+        return None if value.isprintable() else f"{value!r} has characters that cannot be printed"
+    if isinstance(value, dict):
+        return _unprintable([*value, *value.values()])
+    if isinstance(value, list):
+        return next(filter(None, map(_unprintable, value)), None)
+    return None
 
 
 def _no_number(text: str) -> Any:

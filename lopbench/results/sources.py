@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
 from lopbench.core.registry import suggest
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, parse_methods
-from lopbench.results.leaderboard import leaderboard
+from lopbench.results.cells import original
+from lopbench.results.leaderboard import board
 from lopbench.results.record import Record, find_records
 from lopbench.results.statistics import Sample
 
@@ -32,9 +33,6 @@ IDENTITY = ("protocol_id", "scenario", "profile", "architecture", "optimizer", "
 _NUMBERS = ("retention", "retention_low", "retention_high")
 _COUNTS = ("schema_version", "seeds", "unpaired", "diverged", "failed")
 _NEEDED = (*IDENTITY, *_NUMBERS, *_COUNTS, "method", "track", "inputs_digest")
-
-#: What a spreadsheet takes for a formula when a cell begins with it.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +99,7 @@ class Row:
         for seed, record in self.runs.items():
             wanted = (record.spec.reference().run_id, record.spec.own_reference().run_id)
             paths = {self.references[run_id] for run_id in wanted if run_id in self.references}
-            rows[seed] = lines(leaderboard(record.path, *paths))[0]
+            rows[seed] = lines(_rows_of(record.path, *paths))[0]
         return rows
 
     def scores(self, score: Score) -> dict[int, float]:
@@ -214,7 +212,7 @@ def _from_records(path: Path) -> Iterator[Row]:
     references = {run_id: record.path for run_id, record in records.items() if record.spec.kind == "fresh"}
     labels: dict[tuple[str, str], Row] = {}
     for runs in rows.values():
-        first = lines(leaderboard(next(iter(runs.values())).path))[0]
+        first = lines(_rows_of(next(iter(runs.values())).path))[0]
         facts = {key: str(first[key]) for key in (*IDENTITY, "track")}
         row = Row(str(path), facts, str(first["method"]), dict(sorted(runs.items())), references)
         if labels.setdefault((row.protocol_id, row.method), row) is not row:
@@ -223,6 +221,14 @@ def _from_records(path: Path) -> Iterator[Row]:
                 "put the runs of one of them into a folder of their own."
             )
     yield from labels.values()
+
+
+def _rows_of(*paths: Path) -> "pd.DataFrame":
+    """Return the leaderboard of some records, none of which may be left out."""
+    made = board(*paths)
+    if made.problems:
+        raise made.problems[0]
+    return made.rows
 
 
 def _from_csv(path: Path) -> Iterator[Row]:
@@ -262,7 +268,7 @@ def _line(path: Path, number: int, cells: Mapping[str, str | None]) -> Row:
         cell = cells.get(column)
         if cell is None:
             raise ResultsError(f"{where} ends before the column {column!r}; the file was cut off or edited.")
-        texts[column] = cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+        texts[column] = original(cell)
     line: dict[str, Any] = {"inputs_digest": texts["inputs_digest"]}
     for column in (*_COUNTS, *_NUMBERS):
         text = texts[column]

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.spec import canonical_json
 from lopbench.results.record import Record
 from lopbench.results.score import at_floor
 
@@ -27,7 +26,7 @@ class Floors:
         self._chances: dict[str, dict[tuple[int, int], float]] = defaultdict(dict)
         self._errors: set[str] = set()
         for record in records:
-            world = _world(record)
+            world = record.world
             known = record.per_task("chance")
             self._chances[world] |= {(record.spec.seed, task): chance for task, chance in known.items()}
             if world not in self._errors and record.per_task("online_error"):
@@ -35,11 +34,11 @@ class Floors:
 
     def score(self, record: Record) -> Score:
         """Return what the scenario of the run scores: "error" if a run of it measured one, else "accuracy"."""
-        return "error" if _world(record) in self._errors else "accuracy"
+        return "error" if record.world in self._errors else "accuracy"
 
     def of(self, record: Record, tasks: Iterable[int]) -> dict[int, float]:
         """Return the floor of each task; the mean chance of what is known where no run of the seed came so far."""
-        world = _world(record)
+        world = record.world
         if world in self._errors:
             return dict.fromkeys(tasks, math.inf)
         known = self._chances[world]
@@ -86,8 +85,3 @@ def _whole(record: Record, field: str) -> int:
     if not isinstance(value, int) or value < 1:
         raise ResultsError(f"The run record {record.path} cannot be scored: its scenario has {field}={value!r}.")
     return value
-
-
-def _world(record: Record) -> str:
-    """Return what fixes the tasks of a seed."""
-    return canonical_json([record.spec_json["scenario"], record.spec_json["data"]])

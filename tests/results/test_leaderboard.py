@@ -276,7 +276,7 @@ def test_rendered_table_says_what_it_shows(many_seeds, results):
     row = leaderboard(results.root).iloc[0]
     assert f"{row['retention']:.2f} [{row['retention_low']:.2f}, {row['retention_high']:.2f}]" in text
     assert "m[bold]" in text  # a name is text, not markup
-    assert "m[bold]: failed: seed 0" in text
+    assert "m[bold]: seed 0; failed: seed 0" in text
     assert "1 to 5 seeds" in text
     assert "expanded percentile bootstrap" in text
     assert row["protocol_id"] in text

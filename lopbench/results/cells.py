@@ -1,0 +1,25 @@
+"""Cells of CSV files that people open in a spreadsheet, which takes some texts for formulas and runs them."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What a spreadsheet takes for a formula when a cell begins with it.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_text(frame: "pd.DataFrame") -> str:
+    """Return a frame as CSV; floats keep all their digits, NaN is empty, no text can become a formula."""
+    text: str = frame.map(harmless).to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def harmless(value: Any) -> Any:
+    """Return a value, with an apostrophe in front where it is a text that a spreadsheet would run as a formula."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip("'").startswith(FORMULA) else value
+
+
+def original(cell: str) -> str:
+    """Return the text that `harmless` was given."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell

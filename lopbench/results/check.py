@@ -1,0 +1,87 @@
+"""Whether a leaderboard's CSV is what the run records give."""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from lopbench.core.errors import ResultsError
+from lopbench.results.cells import csv_text, original
+from lopbench.results.leaderboard import COLUMNS, Board
+
+#: Numbers this close, relatively, are the same: the bootstrap's draws may change with its library.
+TOLERANCE = 1e-6
+
+#: What says which row a line is.
+_IDENTITY = ("protocol_id", "method", "method_id")
+
+_Lines = dict[tuple[str, ...], Mapping[str, str]]
+
+
+def check(path: str | os.PathLike[str], board: Board) -> list[str]:
+    """Return in what a leaderboard's CSV differs from the rows that records give, a sentence each; empty if in nothing.
+
+    Rows are compared whatever their order, and numbers up to a relative 1e-6. Files that were joined with their headers
+    are read as one.
+
+    Raises:
+        ResultsError: If the file cannot be read or is no leaderboard.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path} cannot be read as a CSV file: {error}.") from error
+    header = next(csv.reader(io.StringIO(text)), [])
+    missing = [column for column in _IDENTITY if column not in header]
+    if missing:
+        raise ResultsError(
+            f"{path} is no leaderboard: it has no column {missing[0]!r}; 'lopbench leaderboard RESULTS --output "
+            "FILE.csv' writes one."
+        )
+    found = [f"{column}: the file has no such column" for column in COLUMNS if column not in header]
+    found += [f"{column}: no column of a leaderboard" for column in header if column not in COLUMNS]
+    in_file, derived = _lines(text, str(path), found), _lines(csv_text(board.rows), "the records", found)
+    for key, row in derived.items():
+        if key not in in_file:
+            found.append(f"{_name(row)}: the file has no such row")
+            continue
+        for column in (column for column in COLUMNS if column in header):
+            ours, theirs = row[column], in_file[key][column]
+            if not _same(ours, theirs):
+                found.append(
+                    f"{_name(row)}: {column} is {theirs or 'empty'} in the file, {ours or 'empty'} by the records"
+                )
+    found += [f"{_name(row)}: the records give no such row" for key, row in in_file.items() if key not in derived]
+    return found
+
+
+def _lines(text: str, where: str, found: list[str]) -> _Lines:
+    """Return the lines of a CSV by what names them; what stands there twice is told in ``found``."""
+    lines: _Lines = {}
+    reader = csv.DictReader(io.StringIO(text), restval="", restkey="")
+    header = list(reader.fieldnames or ())
+    for cells in reader:
+        row = {column: original(cells[column]) for column in header}
+        if list(row.values()) == header:  # files were joined with their headers
+            continue
+        key = tuple(row[column] for column in _IDENTITY)
+        if key in lines and lines[key] != row:
+            found.append(f"{_name(row)}: stands twice in {where}, with different numbers")
+        lines.setdefault(key, row)
+    return lines
+
+
+def _name(row: Mapping[str, str]) -> str:
+    return f"{row['method']} under {row['protocol_id']}"
+
+
+def _same(a: str, b: str) -> bool:
+    if a == b:
+        return True
+    try:
+        return math.isclose(float(a), float(b), rel_tol=TOLERANCE)
+    except ValueError:
+        return False

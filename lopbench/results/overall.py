@@ -1,0 +1,145 @@
+"""Methods over all scenarios: the mean of their retentions, and the worst of them."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lopbench.results.ranks import ranks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Retentions are clipped to this before they are averaged: no scenario can make up for the loss in another.
+CLIP = (0.0, 1.2)
+
+COLUMNS = (
+    "profile",
+    "method",
+    "method_id",
+    "track",
+    "rank",
+    "mean",
+    "worst",
+    "worst_scenario",
+    "scenarios",
+    "missing",
+    "protocols",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A row of a leaderboard in the making.
+
+    Args:
+        row: Its columns; some are filled in later.
+        retentions: The retention of each seed that has one.
+        is_control: Whether it is ``reset`` alone, which scores 1 by construction.
+        code: Versions and origins of its methods.
+    """
+
+    row: dict[str, Any]
+    retentions: Mapping[int, float]
+    is_control: bool
+    code: str
+
+
+def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
+    """Return one row for each profile and method, over the scenarios of that profile, if they are two or more.
+
+    Where a scenario stands there under several protocols (other architectures, learning rates), the one with most
+    methods speaks for it, then that with most runs; the column ``protocols`` says which. Unranked profiles are left
+    out.
+
+    Columns besides the names:
+        mean: Unweighted mean over the scenarios of the row's retention, clipped to [0, 1.2]; NaN if one is missing.
+        worst, worst_scenario: The smallest of them, and where that is; of an incomplete method of those it has.
+        rank: `ranks` within the track, each seed's score being its mean over the scenarios of its clipped retentions;
+            missing for ``reset``, for a method without a retention in each scenario, and below three shared seeds.
+        scenarios: Number of scenarios in which the method has a retention.
+        missing: Names of the others.
+        protocols: Ids of the protocols behind the row, in the order of the scenarios' names.
+
+    Args:
+        entries: Rows of a leaderboard.
+
+    Returns:
+        The rows, profile by profile: first ``reset``, then complete ones by falling mean, then the others.
+    """
+    import pandas as pd
+
+    profiles: dict[str, dict[str, dict[str, list[Entry]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for entry in entries:
+        if entry.row["ranked"]:
+            row = entry.row
+            profiles[row["profile"]][row["scenario"]][row["protocol_id"]].append(entry)
+    rows: list[dict[str, Any]] = []
+    for profile, scenarios in sorted(profiles.items()):
+        if len(scenarios) > 1:
+            chosen = {name: _speaker(protocols.values()) for name, protocols in sorted(scenarios.items())}
+            rows += _rows(profile, chosen)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame["rank"] = frame["rank"].astype("Int64")
+    return frame
+
+
+def _speaker(protocols: Iterable[list[Entry]]) -> list[Entry]:
+    def weight(entries: list[Entry]) -> tuple[int, int, str]:
+        return len(entries), sum(entry.row["seeds"] for entry in entries), entries[0].row["protocol_id"]
+
+    return max(protocols, key=weight)
+
+
+def _rows(profile: str, scenarios: Mapping[str, Sequence[Entry]]) -> list[dict[str, Any]]:
+    by_method: dict[str, dict[str, Entry]] = defaultdict(dict)
+    for name, entries in scenarios.items():
+        for entry in entries:
+            by_method[entry.row["method_id"]][name] = entry
+    made: list[tuple[dict[str, Any], Mapping[int, float], bool]] = []
+    for found in by_method.values():
+        first = next(iter(found.values()))
+        clipped = {
+            name: _clip(entry.row["retention"])
+            for name, entry in found.items()
+            if not math.isnan(entry.row["retention"])
+        }
+        missing = [name for name in scenarios if name not in clipped]
+        worst = min(clipped, key=lambda name: clipped[name], default=None)
+        row = {
+            "profile": profile,
+            "method": first.row["method"],
+            "method_id": first.row["method_id"],
+            "track": first.row["track"],
+            "rank": None,
+            "mean": math.nan if missing else math.fsum(clipped.values()) / len(clipped),
+            "worst": math.nan if worst is None else clipped[worst],
+            "worst_scenario": worst or "",
+            "scenarios": len(clipped),
+            "missing": ", ".join(missing),
+            "protocols": ", ".join(entries[0].row["protocol_id"] for entries in scenarios.values()),
+        }
+        made.append((row, {} if missing else _by_seed(list(found.values())), first.is_control))
+    for track in dict.fromkeys(row["track"] for row, *_ in made):
+        ranked = [(row, scores) for row, scores, is_control in made if row["track"] == track and not is_control]
+        for (row, _), rank in zip(ranked, ranks([scores for _, scores in ranked]), strict=True):
+            row["rank"] = rank
+    made.sort(key=lambda each: (not each[2], bool(each[0]["missing"]), -_known(each[0]["mean"]), each[0]["method"]))
+    return [row for row, *_ in made]
+
+
+def _by_seed(entries: Sequence[Entry]) -> dict[int, float]:
+    """Return the mean over scenarios of the clipped retentions of each seed that has one in all of them."""
+    seeds = set.intersection(*(set(entry.retentions) for entry in entries))
+    return {
+        seed: math.fsum(_clip(entry.retentions[seed]) for entry in entries) / len(entries) for seed in sorted(seeds)
+    }
+
+
+def _clip(value: float) -> float:
+    return min(max(value, CLIP[0]), CLIP[1])
+
+
+def _known(value: float) -> float:
+    return 0.0 if math.isnan(value) else value

@@ -1,0 +1,305 @@
+"""Leaderboards for people: as tables in a terminal, in Markdown and in LaTeX, and as CSV."""
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lopbench.core.errors import ResultsError
+from lopbench.results.cells import csv_text
+from lopbench.results.overall import CLIP
+from lopbench.results.ranks import RANK_METHOD
+from lopbench.results.score import ERROR_RETENTION_CAP
+from lopbench.results.statistics import FEWEST_SEEDS, INTERVAL_METHOD
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+#: The columns that tables show beside the retention, and their headings.
+_SECONDARY: Mapping[str, str] = {
+    "retention_before": "before",
+    "heldout_retention": "held-out",
+    "self_retention": "self",
+    "lifetime_online": "online",
+    "late_early": "late/early",
+    "speed": "speed",
+    "memory": "mem.",
+}
+#: Their headings where the score is an error.
+_OF_ERRORS: Mapping[str, str] = {"lifetime_online": "error", "late_early": "early/late"}
+
+_PROCEDURAL = "Procedural images, not a real data set: compare these numbers with no others."
+
+#: What LaTeX would take for commands.
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table in no format yet: rank, method and track come first, what follows are numbers.
+
+    Args:
+        title: What all rows share.
+        headings: One for each column.
+        rows: Cells.
+        notes: What a reader should know.
+        warning: What nobody must miss, None for nothing.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+    warning: str | None = None
+
+
+def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
+    """Write a leaderboard with all its columns; floats keep all their digits, NaN is empty.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+
+    Raises:
+        ResultsError: If the file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(csv_text(frame), encoding="utf-8", newline="\n")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise ResultsError(f"The leaderboard cannot be written to {path}: {error.strerror or error}.") from error
+
+
+def render(frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | None" = None) -> None:
+    """Print a leaderboard as one table for each protocol, with notes under it.
+
+    Args:
+        frame: What `leaderboard` returned, or its CSV read again.
+        console: Where to print; from 80 columns on all numbers are whole.
+        overall: Methods over all scenarios, as `Board` has them; their tables come last.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    for each in _tables(frame, overall):
+        table = Table(title=Text(each.title), title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for index, heading in enumerate(each.headings):
+            narrow = re.sub(r"([-/])", r"\1\n", heading)
+            if heading == "method":
+                table.add_column(heading, overflow="fold")
+            else:
+                left = heading in ("track", "retention")
+                table.add_column(narrow, justify="left" if left else "right", no_wrap=index < len(each.headings))
+        for row in each.rows:
+            table.add_row(*(Text(cell.removeprefix("boundary-")) for cell in row))
+        console.print(table)
+        for note in each.notes:
+            console.print(Text(note), style="dim")
+        if each.warning:
+            console.print(Text(each.warning), style="bold yellow")
+
+
+def markdown(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
+    """Return a leaderboard in Markdown, as `render` prints it: for each protocol a heading line, a table, and notes.
+
+    Args:
+        frame: What `leaderboard` returned, or its CSV read again.
+        overall: Methods over all scenarios.
+    """
+    lines: list[str] = []
+    for each in _tables(frame, overall):
+        lines += [_markdown(each.title), "", f"| {' | '.join(each.headings)} |", "|" + "---|" * len(each.headings)]
+        for row in each.rows:
+            cells = [
+                _code(cell) if heading == "method" else cell for heading, cell in zip(each.headings, row, strict=True)
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", *(f"- {_markdown(note)}" for note in each.notes)]
+        if each.warning:
+            lines.append(f"- **{each.warning}**")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
+    """Return a leaderboard as LaTeX tables in the style of the package ``booktabs``, their notes in the captions.
+
+    Args:
+        frame: What `leaderboard` returned, or its CSV read again.
+        overall: Methods over all scenarios.
+    """
+    lines: list[str] = []
+    for each in _tables(frame, overall):
+        notes = [f"{each.title}.", *each.notes, *([each.warning] if each.warning else [])]
+        alignment = "".join("l" if heading in ("method", "track", "retention") else "r" for heading in each.headings)
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{_latex(' '.join(notes))}}}"]
+        lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
+        lines += [rf"{' & '.join(map(_latex, each.headings))} \\", r"\midrule"]
+        lines += [rf"{' & '.join(map(_latex, row))} \\" for row in each.rows]
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None") -> Iterator[_Table]:
+    for protocol_id, rows in frame.groupby("protocol_id", sort=False):
+        columns = _secondary(rows)
+        yield _Table(
+            title=_title(rows.iloc[0]),
+            headings=("#", "method", "track", "retention", *columns.values(), "seeds"),
+            rows=[
+                (
+                    _rank(row["rank"]),
+                    str(row["method"]),
+                    str(row["track"]),
+                    _with_interval(row["retention"], row["retention_low"], row["retention_high"]),
+                    *(_cell(row, column) for column in columns),
+                    str(row["seeds"]),
+                )
+                for _, row in rows.iterrows()
+            ],
+            notes=list(_notes(str(protocol_id), rows)),
+            warning=_PROCEDURAL if "procedural" in str(rows.iloc[0]["data"]) else None,
+        )
+    if overall is not None:
+        for profile, rows in overall.groupby("profile", sort=False):
+            yield _Table(
+                title=f"All scenarios, {profile}",
+                headings=("#", "method", "track", "mean", "worst", "worst in", "scenarios"),
+                rows=[
+                    (
+                        _rank(row["rank"]),
+                        row["method"],
+                        row["track"],
+                        _number(row["mean"]),
+                        _number(row["worst"]),
+                        row["worst_scenario"],
+                        str(row["scenarios"]),
+                    )
+                    for _, row in rows.iterrows()
+                ],
+                notes=list(_overall_notes(rows)),
+            )
+
+
+def _title(row: "pd.Series[Any]") -> str:
+    """Return what all rows of a table share, from one of them."""
+    data = f", data {row['data']}" if _is_text(row["data"]) else ""
+    return f"{row['scenario']} {row['profile']}, {row['architecture']}, {row['optimizer']}{data}"
+
+
+def _secondary(rows: "pd.DataFrame") -> dict[str, str]:
+    """Return the columns that the table of a protocol shows beside the retention, and their headings."""
+    headings = {**_SECONDARY, **(_OF_ERRORS if rows.iloc[0]["score"] == "error" else {})}
+    if rows["retention_before"].isna().all():
+        del headings["retention_before"]
+    return headings
+
+
+def _cell(row: "pd.Series[Any]", column: str) -> str:
+    value = float(row[column])
+    if row["score"] == "error" and column == "lifetime_online" and math.isfinite(value):
+        return f"{value:.3f}" if 0.01 <= value < 1000 else f"{value:.1e}"  # an error has any size
+    return _number(value)
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.1e}"
+
+
+def _is_text(value: object) -> bool:
+    """Tell text from the empty, which a CSV that was read again holds as NaN."""
+    return isinstance(value, str) and value != ""
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return _number(value) if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _rank(value: Any) -> str:
+    import pandas as pd
+
+    return "-" if pd.isna(value) else str(int(value))
+
+
+def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
+    fewest, most = int(rows["seeds"].min()), int(rows["seeds"].max())
+    covered = list(dict.fromkeys(map(str, rows["coverage"])))
+    if len(covered) == 1:
+        seeds = _seeds(covered[0])
+    else:
+        seeds = f"{fewest} to {most} seeds" if fewest < most else f"{most} seeds each"
+    if rows.iloc[0]["score"] == "error":
+        scale = (
+            f"the fresh network's error over the learner's, at most {ERROR_RETENTION_CAP:g}, 0 is a run that stopped"
+        )
+    else:
+        scale = "1 is a fresh network, 0 is chance"
+    yield f"Protocol {protocol_id}, {seeds}. Retention: {scale}; {INTERVAL_METHOD}."
+    if rows["retention_before"].notna().any():
+        yield "Before: the retention in the last tasks before the method turned on."
+    yield "Track: knows of task boundaries (aware) or not (free). Speed and memory are multiples of those of none."
+    if rows["rank"].notna().any():
+        yield f"#: rank within the track: {RANK_METHOD}. Methods of one rank are not told apart."
+    elif rows["ranked"].all():
+        yield f"#: no ranks, which take {FEWEST_SEEDS} seeds."
+    if fewest < 10 and most > 1:
+        yield "Intervals cover the mean in about 75% of cases at 3 seeds, 91% at 5 and 93% at 10."
+    if not rows["ranked"].all():
+        yield "Unranked: this profile is for tests and first contact."
+    usual = max(covered, key=list(map(str, rows["coverage"])).count)
+    for method, coverage, note in zip(rows["method"], rows["coverage"], rows["notes"], strict=True):
+        seeds = "" if str(coverage) == usual else _seeds(str(coverage))
+        text = "; ".join(filter(None, (seeds, note if _is_text(note) else "")))
+        if text:
+            yield f"{method}: {text}"
+    if len(covered) > 1:
+        yield f"All others: {_seeds(usual)}."
+
+
+def _seeds(coverage: str) -> str:
+    return f"seed {coverage}" if coverage.isdecimal() else f"seeds {coverage}"
+
+
+def _overall_notes(rows: "pd.DataFrame") -> Iterator[str]:
+    low, high = CLIP
+    yield (
+        f"Mean: unweighted, of the retentions in all scenarios, each clipped to [{low:g}, {high:g}]; worst: the "
+        "smallest of them."
+    )
+    yield f"Protocols: {rows.iloc[0]['protocols']}; where a scenario has several, the one with most methods."
+    if rows["rank"].notna().any():
+        yield f"#: rank within the track: {RANK_METHOD}; of each seed's mean over the scenarios."
+    for method, missing in zip(rows["method"], rows["missing"], strict=True):
+        if missing:
+            yield f"{method}: unranked, no retention in {missing}"
+
+
+def _code(text: str) -> str:
+    """Return ``text`` as code in a cell of a Markdown table."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
+
+
+def _markdown(text: str) -> str:
+    """Return ``text`` such that Markdown shows it as it is."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", text.replace("&", "&amp;"))
+
+
+def _latex(text: str) -> str:
+    """Return ``text`` such that LaTeX shows it as it is."""
+    return "".join(_LATEX.get(character, character) for character in text)
