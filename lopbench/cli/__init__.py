@@ -11,7 +11,20 @@ import rich_click as click
 
 from lopbench.core.errors import LopbenchError
 
-_COMMANDS = ("run", "list", "show", "leaderboard", "compare", "report", "plot", "certify", "data", "theory")
+_COMMANDS = (
+    "run",
+    "list",
+    "show",
+    "status",
+    "leaderboard",
+    "compare",
+    "reproduce",
+    "report",
+    "plot",
+    "certify",
+    "data",
+    "theory",
+)
 
 
 class Commands(click.RichGroup):

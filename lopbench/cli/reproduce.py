@@ -1,0 +1,88 @@
+"""``lopbench reproduce``: run a recorded run again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from lopbench.cli.output import console, format_option, write_json
+
+if TYPE_CHECKING:
+    from lopbench.runner.reproduce import Reproduction
+
+#: Exit code where the numbers do not come out; errors have 1, usage errors 2.
+FOUND = 3
+
+
+@click.command("reproduce")
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the data, looked in first.")
+@click.option("--device", help="Where to train; the kind of device of the record, if it is there, by default.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.05,
+    show_default=True,
+    help="Largest relative difference of a score's mean over the tasks, where code or environment differ.",
+)
+@format_option
+@click.pass_context
+def command(
+    ctx: click.Context, run: Path, data_dir: Path | None, device: str | None, tolerance: float, output_format: str
+) -> None:
+    """Run the recorded run in the directory RUN again, in a temporary folder, and say whether its numbers come out.
+
+    With the same code, versions and hardware they must be bit-identical; elsewhere, or where the run was trained beside
+    others, within a tolerance. What differs in code and environment is listed. The exit code is 3 if they do not.
+    """
+    from lopbench.cli.progress import study_reporter
+    from lopbench.results.record import read_record
+    from lopbench.runner.reproduce import reproduce
+
+    record = read_record(run)
+    score = "error" if record.per_task("online_error") else "accuracy"
+    with study_reporter(console(stderr=True), runs=1, steps=record.status["steps"], score=score) as reporter:
+        found = reproduce(run, data_dir=data_dir, device=device, tolerance=tolerance, reporter=reporter)
+    if output_format == "json":
+        write_json(_as_json(found))
+    else:
+        _print(found)
+    if found.verdict == "different":
+        ctx.exit(FOUND)
+
+
+def _as_json(found: Reproduction) -> dict[str, object]:
+    return {
+        "run": str(found.run),
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "code": found.code,
+        "environment": found.environment,
+        "outcomes": found.outcomes,
+        "metrics": json.loads(found.metrics.to_json(orient="records", double_precision=15)),
+    }
+
+
+def _print(found: Reproduction) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    reason = f": {found.reason}" if found.reason else ", bit by bit"
+    style = "bold red" if found.verdict == "different" else "bold green"
+    out.print(Text.assemble((found.verdict, style), reason))
+    for what, differences in (("code", found.code), ("environment", found.environment)):
+        for key, (then, now) in differences.items():
+            out.print(Text(f"Differs in {what}: {key} was {then}, is {now}"))
+    if found.verdict == "identical":
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("metric", "rows", "identical", "largest difference", "mean then", "mean now"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for row in found.metrics.to_dict("records"):
+        numbers = (f"{row[key]:.6g}" for key in ("largest", "recorded", "reproduced"))
+        table.add_row(Text(row["metric"]), str(row["rows"]), str(row["identical"]), *numbers)
+    out.print(table)
