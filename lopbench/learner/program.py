@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
+import torch._inductor
 from torch import Generator, Tensor, nn
 from torch.func import functionalize, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -39,7 +40,7 @@ _NOISE_BYTES = 32 * 2**20
 _PORTION = 16
 
 #: Compiled graphs of this process, by their text and the shapes of their inputs.
-_compiled: dict[object, Callable[..., tuple[list[Tensor], Tensor, Tensor]]] = {}
+_compiled: dict[object, Callable[..., Sequence[Tensor]]] = {}
 
 
 class Program:
@@ -94,7 +95,7 @@ class Program:
         self.compile_s: float | None = None
         #: Why the graph runs as it is although it was to be compiled.
         self.compile_error: str | None = None
-        self._call: Callable[..., tuple[list[Tensor], Tensor, Tensor]] = self._graph
+        self._call: Callable[..., Sequence[Tensor]] = self._graph
         if compiled:
             self._compile(batch, announce)
 
@@ -114,7 +115,7 @@ class Program:
         """
         if learner is not self._learner or self._rows_from != self._pool_counts():
             self._bind(learner)
-        # Contiguous like what was compiled for: other strides would be compiled for again.
+        # Contiguous, as everything that was compiled for.
         inputs = inputs.to(learner.dtype).contiguous().unflatten(0, (-1, self.unroll))
         targets = targets.contiguous().unflatten(0, (-1, self.unroll))
         losses, scores = [], []
@@ -142,7 +143,7 @@ class Program:
         names, values = list(state), list(state.values())
         losses, scores = [], []
         for inputs, targets, *noise in calls:
-            values, loss, score = self._call(values, constants, noise, inputs, targets)
+            *values, loss, score = self._call(*values, *constants, *noise, inputs, targets)
             losses.append(loss)
             scores.append(score)
         return dict(zip(names, values, strict=True)), losses, scores
@@ -179,7 +180,7 @@ class Program:
             tensors.update({f"method/{index}/{key}": value for key, value in state.tensors.items()})
         for group in self._rows:
             tensors[f"taken/{group}"] = torch.zeros(learner.replicas, dtype=torch.int64, device=learner.device)
-        return tensors
+        return {name: value.contiguous() for name, value in tensors.items()}
 
     def _constants(self) -> Tensors:
         """Return all that a step reads only, by name."""
@@ -260,36 +261,37 @@ class Program:
         return noise.requests
 
     def _trace(self, batch: tuple[Tensor, Tensor]) -> torch.fx.GraphModule:
-        arguments = self._arguments(batch)
+        """Return the graph of a call: of what `_arguments` returns it makes the new state, losses and scores."""
         names, constant_names = list(self._state()), list(self._constants())
 
-        def steps(
-            values: list[Tensor], constants: list[Tensor], noise: list[Tensor], inputs: Tensor, targets: Tensor
-        ) -> tuple[list[Tensor], Tensor, Tensor]:
+        def steps(*tensors: Tensor) -> tuple[Tensor, ...]:
             # Copies, since hooks change tensors in place and a call must not change what it was given.
-            state = {name: value.clone() for name, value in zip(names, values, strict=True)}
-            fixed = dict(zip(constant_names, constants, strict=True))
+            state = {name: value.clone() for name, value in zip(names, tensors, strict=False)}
+            fixed = dict(zip(constant_names, tensors[len(names) :], strict=False))
+            *noise, inputs, targets = tensors[len(names) + len(constant_names) :]
             losses, scores = [], []
             for step in range(self.unroll):
                 source = _Noise(self._requests, noise)
                 loss, score = self._step(state, fixed, (inputs[step], targets[step]), source, step)
                 losses.append(loss)
                 scores.append(score)
-            return list(state.values()), torch.stack(losses), torch.stack(scores)
+            # Contiguous, as the next call wants them.
+            return *(value.contiguous() for value in state.values()), torch.stack(losses), torch.stack(scores)
 
-        graph = make_fx(functionalize(steps), tracing_mode="fake")(*arguments)
+        graph = make_fx(functionalize(steps), tracing_mode="fake")(*self._arguments(batch))
         graph.graph.eliminate_dead_code()
         graph.recompile()
         return graph
 
-    def _arguments(self, batch: tuple[Tensor, Tensor]) -> tuple[object, ...]:
+    def _arguments(self, batch: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Return tensors such as a call takes: state, constants, noise, inputs and targets."""
         inputs, targets = (value.expand(self.unroll, *value.shape).contiguous() for value in batch)
         noise = [
             torch.zeros(self._learner.replicas, self._portion(numel), dtype=dtype, device=self._learner.device)
             for (_, _, dtype), numel in self._requests.items()
         ]
         values = [value.clone() for value in self._state().values()]
-        return values, list(self._constants().values()), noise, inputs.to(self._learner.dtype), targets
+        return [*values, *self._constants().values(), *noise, inputs.to(self._learner.dtype), targets]
 
     def _step(
         self, state: Tensors, constants: Tensors, batch: tuple[Tensor, Tensor], noise: "_Noise", step: int
@@ -340,17 +342,19 @@ class Program:
 
     def _compile(self, batch: tuple[Tensor, Tensor], announce: Callable[[], object]) -> None:
         arguments = self._arguments(batch)
-        leaves = torch.utils._pytree.tree_leaves(arguments)
-        key = (self._graph.code, torch.get_num_threads(), *((tuple(t.shape), t.dtype, t.device) for t in leaves))
+        shapes = [(tuple(t.shape), t.dtype, t.device) for t in arguments]
+        key = (self._graph.code, torch.get_num_threads(), *shapes)
         known = None if _has_constants(self._graph) else _compiled.get(key)
         if known is not None:
             self._call, self.compile_s = known, 0.0
             return
-        announce()
         began = time.perf_counter()
-        function = torch.compile(self._graph, fullgraph=True, dynamic=False)
+        # The graph needs no tracing again, and its calls no guards: with these and a wrapper in Python, a call for one
+        # replica takes two to three times as long.
+        options = {"cpp_wrapper": self._learner.device.type == "cpu"}
         try:
             with torch.no_grad():
+                function = torch._inductor.compile(copy.deepcopy(self._graph), arguments, options=options)
                 function(*arguments)
         except Exception as error:
             # Compilers fail in many ways, and the graph computes the same without one.
