@@ -16,7 +16,14 @@ import pytest
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import SCHEMA_VERSION, digest
-from lopbench.results.record import Measurements, find_records, read_record, record_path, write_record
+from lopbench.results.record import (
+    Measurements,
+    find_records,
+    read_record,
+    record_path,
+    scan_records,
+    write_record,
+)
 
 
 def edit(path, change):
@@ -336,3 +343,116 @@ def test_record_directory_is_readable_by_others(results, run):
 def test_measurements_read_as_plain_pandas(run):
     frame = pd.read_parquet(run / "measurements.parquet")
     assert frame.query("metric == 'online_accuracy'")["value"].tolist() == [0.5] * 10
+
+
+# -- hostile and broken folders
+
+
+def test_the_good_records_are_read_beside_the_damaged(results, run):
+    good = results.add(results.spec(seed=1), 0.5)
+    (run / "status.json").unlink()
+    (results.root / "runs" / "foreign").mkdir()
+    (results.root / "runs" / "foreign" / "photo.jpg").write_bytes(b"\xff\xd8")
+    records, problems = scan_records(results.root)
+    assert [record.path for record in records] == [good]
+    assert [name for problem in problems for name in (run.name, "foreign") if f"/{name} " in str(problem)] == [
+        "foreign",
+        run.name,
+    ]
+
+
+@pytest.mark.parametrize("name", ["spec.json", "environment.json", "status.json", "measurements.parquet"])
+def test_a_link_in_place_of_a_file_is_not_followed(run, tmp_path, name):
+    outside = (run / name).rename(tmp_path / name)
+    (run / name).symlink_to(outside)
+    with pytest.raises(ResultsError, match=rf"{run.name} is damaged: {name} is a link"):
+        _ = read_record(run).table
+
+
+@pytest.mark.parametrize("name", ["spec.json", "status.json", "measurements.parquet"])
+def test_a_pipe_in_place_of_a_file_does_not_hang(run, name):
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(ResultsError, match=rf"{name} is (no file|missing)"):
+        _ = read_record(run).table
+
+
+def test_links_out_of_the_folder_are_left_out_and_named(results, run, tmp_path):
+    elsewhere = results.add(results.spec(seed=1), 0.5, root=tmp_path / "elsewhere")
+    link = run.parent / elsewhere.name
+    link.symlink_to(elsewhere)
+    records, (problem,) = scan_records(results.root)
+    assert [record.path for record in records] == [run]
+    assert f"{link} is a link to {elsewhere}, out of the results folder" in str(problem)
+    assert len(scan_records(results.root, elsewhere)[0]) == 2  # unless it is named itself
+
+
+def test_links_within_the_folder_and_to_it_count_once(results, run, tmp_path):
+    (run.parent / "again").symlink_to(run)
+    (tmp_path / "link").symlink_to(results.root)
+    records, problems = scan_records(results.root, tmp_path / "link")
+    assert len(records) == 1
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"a": NaN}', "NaN is no JSON number"),
+        (b"[" * 200_000, "is not JSON"),
+        (b" " * (2**24 + 1), "has 16777217 bytes"),
+        (b'{"steps": 1' + b"0" * 5000 + b"}", "is not JSON"),
+    ],
+)
+def test_json_that_is_none_is_refused(run, content, said):
+    (run / "status.json").write_bytes(content)
+    with pytest.raises(ResultsError, match=f"status.json.*{said}"):
+        read_record(run)
+
+
+@pytest.mark.parametrize("name", ["m\x1b[2J", "m\u202e", "m\ud800", "m\n"])
+def test_names_that_a_terminal_would_obey_are_refused(results, name):
+    value = results.spec(results.component("methods", name, track="replay")).to_json()
+    path = results.root / "runs" / f"x-{digest(value, 16)}"
+    path.mkdir(parents=True)
+    (path / "spec.json").write_text(json.dumps(value))
+    with pytest.raises(ResultsError, match="has characters that cannot be printed"):
+        read_record(path)
+
+
+def test_nulls_in_measurements_are_refused_but_for_values(run):
+    table = pq.read_table(run / "measurements.parquet").to_pydict()
+    table["task"][0] = None
+    kinds = [pa.int64(), pa.int32(), pa.string(), pa.string(), pa.float64()]
+    arrays = [pa.array(table[key], kind) for key, kind in zip(table, kinds, strict=True)]
+    pq.write_table(pa.table(arrays, names=list(table)), run / "measurements.parquet")
+    with pytest.raises(ResultsError, match="has nulls outside of the column value"):
+        read_record(run).per_task("chance")
+
+
+def test_many_foreign_folders_are_told_of_and_hurt_nobody(results, run):
+    for number in range(2_000):
+        (run.parent / f"x{number}").mkdir()
+    records, problems = scan_records(results.root)
+    assert len(records) == 1
+    assert len(problems) == 2_000
+    assert all("spec.json is missing" in str(problem) for problem in problems)
+
+
+def test_measurements_read_whole_and_per_task_agree(results):
+    rows = results.fill({0: 0.5, 3: 0.25}, {0: 0.125}, metrics={"online_accuracy": {0: 0.9}})
+    spec = results.spec()
+    record = read_record(write_record(results.root, spec.to_json(), spec.run_id, {}, results.status(), rows, None))
+    frame = record.measurements
+    for metric in ("chance", "online_accuracy", "heldout_accuracy", "nothing"):
+        mine = frame[(frame["metric"] == metric) & (frame["layer"] == "")]
+        assert record.per_task(metric) == dict(zip(mine["task"], mine["value"], strict=True))
+
+
+def test_records_of_one_kind_share_their_specs(results):
+    for seed in range(3):
+        results.add(results.spec(seed=seed), 0.5)
+    records = find_records(results.root)
+    assert [record.spec.seed for record in records] == [record.spec_json["seed"] for record in records] == [0, 1, 2]
+    assert all(record.run_id == record.spec.run_id for record in records)
+    assert records[0].spec.scenario is records[2].spec.scenario
