@@ -103,11 +103,15 @@ class Board:
         rows: The leaderboard, as `leaderboard` explains.
         overall: Each method over all scenarios, as `overall` explains; without rows where there is one scenario only.
         problems: Why records were left out.
+        entries: What the rows are made of, in their order.
+        records: All records that were used, references included.
     """
 
     rows: "pd.DataFrame"
     overall: "pd.DataFrame"
     problems: tuple[ResultsError, ...]
+    entries: tuple[Entry, ...]
+    records: tuple[Record, ...]
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,7 @@ def board(*paths: str | os.PathLike[str]) -> Board:
     entries.sort(key=_order)
     frame = pd.DataFrame([entry.row for entry in entries], columns=list(COLUMNS))
     frame["rank"] = frame["rank"].astype("Int64")
-    return Board(frame, overall(entries), tuple(usable.problems))
+    return Board(frame, overall(entries), tuple(usable.problems), tuple(entries), tuple(usable.records))
 
 
 class _Usable:
@@ -410,6 +414,7 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
         retentions,
         is_control=[method.name for method in spec.methods] == ["reset"],
         code=", ".join(f"{method.name} version {method.version} of {method.origin}" for method in spec.methods),
+        runs=tuple(sorted(runs, key=lambda record: record.spec.seed)),
     )
 
 

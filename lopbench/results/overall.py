@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lopbench.results.ranks import ranks
+from lopbench.results.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,12 +39,14 @@ class Entry:
         retentions: The retention of each seed that has one.
         is_control: Whether it is ``reset`` alone, which scores 1 by construction.
         code: Versions and origins of its methods.
+        runs: Its runs, by seed.
     """
 
     row: dict[str, Any]
     retentions: Mapping[int, float]
     is_control: bool
     code: str
+    runs: tuple[Record, ...]
 
 
 def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
