@@ -98,22 +98,22 @@ def select(
 
     records = find_records(*results)
     runs = [record for record in records if record.spec.kind == "continual"]
-    for option, wanted, label in (
-        ("protocol", protocols, lambda record: record.spec.protocol_id),
-        ("method", methods, lambda record: record.spec.method_label),
-        ("architecture", architectures, lambda record: record.spec.architecture_label),
-    ):
+
+    def keep(option: str, wanted: Sequence[str], label: Callable[[Record], str], prefix: bool = False) -> None:
+        nonlocal runs
         known = sorted({label(record) for record in runs})
-
-        def fits(text: str, asked: str, option: str = option) -> bool:
-            return text.startswith(asked) if option == "protocol" else text == asked
-
         for asked in wanted:
-            if not any(fits(text, asked) for text in known):
-                raise UsageError(
-                    f"There is no {option} {asked!r}.{suggest(asked, known)} There are: {', '.join(known)}."
-                )
-        runs = [record for record in runs if not wanted or any(fits(label(record), asked) for asked in wanted)]
+            if not any(text.startswith(asked) if prefix else text == asked for text in known):
+                hint = f"{suggest(asked, known)} There are: {', '.join(known)}."
+                raise UsageError(f"There is no {option} {asked!r}.{hint}")
+        if wanted and prefix:
+            runs = [record for record in runs if label(record).startswith(tuple(wanted))]
+        elif wanted:
+            runs = [record for record in runs if label(record) in wanted]
+
+    keep("protocol", protocols, lambda record: record.protocol_id, prefix=True)
+    keep("method", methods, lambda record: record.spec.method_label)
+    keep("architecture", architectures, lambda record: record.spec.architecture_label)
     return runs + [record for record in records if record.spec.kind == "fresh"]
 
 

@@ -1,22 +1,21 @@
 """The command that makes the runs behind a row."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lopbench.core.errors import LopbenchError
-from lopbench.core.manager import plugins
-from lopbench.core.spec import ComponentSpec, Numerics, RunSpec, format_value
+from lopbench.core.spec import ComponentSpec, Numerics, RunSpec, format_value, parse_scenario
 
 
-def command(spec: RunSpec, seeds: Iterable[int]) -> str:
+def command(spec: RunSpec, seeds: str) -> str:
     """Return the line of the shell that runs ``spec`` with each of ``seeds``, given the same code and data.
 
-    All that has a default is written out, since defaults change.
+    Every option that has a default is written out, since defaults change.
 
     Args:
         spec: The run of a learner.
-        seeds: Seeds, at least one.
+        seeds: As ``--seeds`` reads them: "0-4,7".
     """
     scenario = spec.scenario
     profile = spec.profile.partition("+")[0]
@@ -28,7 +27,7 @@ def command(spec: RunSpec, seeds: Iterable[int]) -> str:
         "--architecture": spec.architecture_label,
         "--optimizer": spec.optimizer_label,
         "--method": "+".join(method.label() for method in spec.methods) or "none",
-        "--seeds": seeds_text(seeds),
+        "--seeds": seeds,
         "--metrics": ",".join(metric.label() for metric in spec.metrics),
     }
     if spec.start:
@@ -48,23 +47,14 @@ def beyond(spec: RunSpec) -> list[str]:
     return found
 
 
-def seeds_text(seeds: Iterable[int]) -> str:
-    """Return seeds as ``--seeds`` reads them: "0-4" or "0,2,5"."""
-    numbers = sorted(set(seeds))
-    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
-        return f"{numbers[0]}-{numbers[-1]}"
-    return ",".join(map(str, numbers))
-
-
 def _changed(scenario: ComponentSpec, profile: str) -> Mapping[str, Any]:
     """Return the fields of a scenario that its profile does not set; all of them if it is not installed here."""
     fields = {key: value for key, value in scenario.fields.items() if key != "profile"}
     if scenario.fields["profile"] == profile:
         return {}
     try:
-        registered = plugins().registry.get("scenarios", scenario.name).load()
-        usual = ComponentSpec.of("scenarios", registered(**registered.profiles[profile])).fields  # type: ignore[attr-defined]
-    except (LopbenchError, KeyError):
+        usual = parse_scenario(scenario.name, profile).fields
+    except LopbenchError:
         return fields
     return {key: value for key, value in fields.items() if key not in usual or usual[key] != value}
 

@@ -83,7 +83,7 @@ function sortTable(table, column, heading) {
   table.append(...keyed.map(([body]) => body));
 }
 
-for (const table of document.querySelectorAll(".protocol .scroll > table")) {
+for (const table of document.querySelectorAll(".board")) {
   Array.from(table.tHead.rows[0].cells).forEach((heading, column) => {
     const text = heading.textContent;
     if (text === "") return;
@@ -389,14 +389,16 @@ function curvesFigure(metric) {
   const { width, height, left, right, top, bottom } = FRAME;
   const count = Math.ceil(table.tasks / table.span);
   const middle = (index) => (tasksOf(index)[0] + tasksOf(index)[1]) / 2;
-  const x = axis([0, table.tasks - 1], left, width - right, { pad: 0.02 });
+  const measured = Array.from({ length: count }, (_, i) => i).filter((i) => known.some((line) => Number.isFinite(line.mean[i])));
+  const ends = measured.length ? [tasksOf(measured[0])[0], tasksOf(measured.at(-1))[1]] : [0, table.tasks - 1];
+  const x = axis(ends, left, width - right, { pad: 0.02 });
   x.ticks = x.ticks.filter(Number.isInteger);
   const values = known.flatMap((line) => [...line.low, ...line.high]).filter(Number.isFinite);
   if (metric === "retention") values.push(1);
   const means = known.flatMap((line) => [...line.mean]).filter(Number.isFinite);
   const least = means.reduce((a, b) => Math.min(a, b), Infinity);
   const most = means.reduce((a, b) => Math.max(a, b), -Infinity);
-  const log = metric !== "retention" && least > 0 && most / least > 50;
+  const log = metric !== "retention" && !metric.includes("fraction") && least > 0 && most / least > 50;
   const y = axis(values, height - bottom, top, { log });
   const marks = frame(x, y, "task", log ? "log scale" : "");
   const clamp = (at) => Math.min(at, height - bottom);
@@ -404,6 +406,7 @@ function curvesFigure(metric) {
   if (metric === "retention") marks.push({ line: [[left, y.place(1)], [width - right, y.place(1)]], ...REFERENCE });
   for (const start of new Set(drawn().map((row) => row.start).filter(Boolean))) {
     const at = x.place(start * table.tasks - 0.5);
+    if (at < left || at > width - right) continue;
     marks.push({ line: [[at, top], [at, height - bottom]], paint: "muted", width: 1, dash: [1, 2] });
     marks.push({ text: "method on", x: at + 3, y: top + 8, size: 9, paint: "muted" });
   }
@@ -459,9 +462,9 @@ function scatterFigure(across, upward, sized = null) {
     // Lighter is earlier.
     marks.push({ dot: [...point.at, sized ? sizes.place(point.size) : 2.6], paint: point.line.paint, alpha: 0.15 + 0.75 * (point.index / late) });
   }
-  const extra = sized ? `, larger is more ${words(sized)}` : "";
   return {
-    name: fileName(across, upward), title: `${words(upward)} over ${words(across)}${extra}`, width, height, marks,
+    name: fileName(across, upward), title: `${words(upward)} over ${words(across)}`,
+    heading: sized ? `${words(across)} and ${words(upward)}` : words(across), subtitle: sized ? `larger: more ${words(sized)}` : "", note: sized ? `larger: more ${words(sized)}` : "", width, height, marks,
     lines: Array.from(new Map(points.map((p) => [p.line.name, p.line])).values()),
     near: (px, py) => {
       const found = points.reduce((best, p) => {
@@ -552,7 +555,7 @@ function ratesFigure(tables) {
   labels.forEach((label, index) => {
     const own = points.filter((p) => p.line.name === label).sort((a, b) => a.lr - b.lr);
     // Side by side: bars at the same learning rate would hide each other.
-    for (const p of own) p.at = [x.place(p.lr) + (index - (labels.length - 1) / 2) * 4, y.place(p.mean)];
+    for (const p of own) p.at = [x.place(p.lr) + (index - (labels.length - 1) / 2) * 2.5, y.place(p.mean)];
     marks.push({ line: own.map((p) => p.at), paint: own[0].line.paint, width: 1.2, dash: own[0].line.dash });
     for (const p of own) {
       if (p.low !== null) marks.push({ line: [[p.at[0], y.place(p.low)], [p.at[0], y.place(p.high)]], paint: p.line.paint, width: 1.6 });
@@ -560,7 +563,7 @@ function ratesFigure(tables) {
     }
   });
   return {
-    name: "retention-learning-rate", title: "retention over the learning rate", width, height, marks,
+    name: "retention-learning-rate", title: "retention over the learning rate", heading: "retention", width, height, marks,
     lines: points.filter((p, i) => points.findIndex((q) => q.line.name === p.line.name) === i).map((p) => p.line),
     csv: () => csv([
       ["method", "learning_rate", "retention", "low", "high", "seeds"],
@@ -593,7 +596,7 @@ function dressed(figure) {
     marks.push({ text: line.name, x: x + 28, y, size: 9, paint: "ink" });
     x += wide;
   }
-  return { width: Math.ceil(width), height: Math.ceil(figure.lines.length ? y + 10 : moved + figure.height), marks: marks };
+  return { width: Math.ceil(width), height: Math.ceil(figure.lines.length ? y + 10 : moved + figure.height), marks };
 }
 
 function spread() {
@@ -615,7 +618,7 @@ function card(figure) {
     larger.textContent = is ? "smaller" : "larger";
   });
   const made = element("figure", {},
-    element("figcaption", {}, element("h4", {}, figure.title), element("div", { class: "tools" },
+    element("figcaption", {}, element("h4", {}, figure.heading || figure.title, ...(figure.note ? [element("small", {}, figure.note)] : [])), element("div", { class: "tools" },
       larger,
       button("SVG", `${figure.title}: download as SVG`, () => download(`${name}.svg`, "image/svg+xml", svgFile(dressed(figure)))),
       button("PDF", `${figure.title}: download as PDF`, () => download(`${name}.pdf`, "application/pdf", pdfFile(dressed(figure)))),
@@ -629,7 +632,8 @@ function card(figure) {
     const scale = drawing.getBoundingClientRect().width / figure.width;
     const room = made.clientWidth - tip.offsetWidth;
     tip.style.left = `${Math.max(0, Math.min(room, at[0] * scale + 12))}px`;
-    tip.style.top = `${drawing.offsetTop || drawing.getBoundingClientRect().top - made.getBoundingClientRect().top + at[1] * scale + 12}px`;
+    const below = drawing.getBoundingClientRect().top - made.getBoundingClientRect().top;
+    tip.style.top = `${below + at[1] * scale + 12}px`;
   };
   const pointed = (event) => {
     const box = drawing.getBoundingClientRect();

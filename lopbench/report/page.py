@@ -10,8 +10,6 @@ import hashlib
 import json
 import math
 import os
-import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,14 +23,17 @@ from typing import Any
 import numpy as np
 
 from lopbench.core.errors import ResultsError
-from lopbench.report.command import seeds_text
-from lopbench.report.summary import Array, Failure, Row, Summary, Table, summarise
-from lopbench.results.leaderboard import to_csv
+from lopbench.report.command import beyond, command
+from lopbench.report.summary import Array, Failure, Row, Summary, Table, reason, summarise
+from lopbench.results.cells import csv_text
+from lopbench.results.leaderboard import seed_ranges
+from lopbench.results.overall import CLIP
+from lopbench.results.ranks import RANK_METHOD
 from lopbench.results.score import ERROR_RETENTION_CAP
-from lopbench.results.statistics import INTERVAL_METHOD
+from lopbench.results.statistics import FEWEST_SEEDS, INTERVAL_METHOD
 
-#: Name of each colour, and what it is on light and on dark paper. The series are told apart with any colour vision, and
-#: by their dashes beyond seven; "s0" is for plain learning.
+#: Name of each colour, and what it is on light and on dark paper. The series "s0" (for plain learning) to "s7" and the
+#: grey of the reference differ by 20 units of CIELAB or more in any colour vision; more methods are told by dashes.
 PALETTE: Mapping[str, tuple[str, str]] = {
     "paper": ("#ffffff", "#16181c"),
     "ink": ("#1c1d21", "#e7e8ea"),
@@ -42,17 +43,18 @@ PALETTE: Mapping[str, tuple[str, str]] = {
     "accent": ("#0b5fad", "#7dbdf5"),
     "alarm": ("#b3261e", "#ff8a80"),
     "s0": ("#1c1d21", "#e7e8ea"),
-    "s1": ("#0072b2", "#4ba3e3"),
-    "s2": ("#d55e00", "#f08443"),
-    "s3": ("#009e73", "#2fc79b"),
-    "s4": ("#c25d97", "#e39ac4"),
-    "s5": ("#b98500", "#e8bb3a"),
-    "s6": ("#45a0d8", "#9ad4f7"),
-    "s7": ("#6b4fb3", "#a78bea"),
+    "s1": ("#005ab4", "#4b96f0"),
+    "s2": ("#d28700", "#f0a52d"),
+    "s3": ("#a52d00", "#b43c2d"),
+    "s4": ("#3c96e1", "#a5d2ff"),
+    "s5": ("#69965a", "#0fe196"),
+    "s6": ("#4b005a", "#3c5ad2"),
+    "s7": ("#b487b4", "#a578b4"),
 }
 
 #: Column of the leaderboard, its heading, what it means; for accuracies and, where it differs, for errors.
 _COLUMNS = (
+    ("rank", "rank", f"Within the track: {RANK_METHOD}."),
     ("track", "track", "Whether the method is told of task boundaries (aware) or not (free), or replays data."),
     (
         "retention",
@@ -79,6 +81,9 @@ _OF_ERRORS: Mapping[str, tuple[str, str]] = {
     "late_early": ("early/late", "Online error on the first tasks over that on as many late ones."),
 }
 
+#: Columns that are no numbers.
+_TEXTS = ("track", "interval")
+
 
 @dataclass(frozen=True)
 class _Column:
@@ -99,7 +104,7 @@ def write_report(path: str | os.PathLike[str], *results: str | os.PathLike[str])
         results: Results folders, folders of run directories, or single run directories.
 
     Raises:
-        ResultsError: If there are no runs, they cannot stand in one leaderboard, or the file cannot be written.
+        ResultsError: If there are no runs that can be used, or the file cannot be written.
     """
     summary = summarise(*results)
     path = Path(path)
@@ -142,11 +147,13 @@ def render(summary: Summary, title: str) -> str:
         lead=_lead(summary),
         style=style,
         script=script,
-        data=_script_json({**_data(tables, shown), "csv": _csv(summary)}),
+        data=_script_json({**_data(tables, shown), "csv": csv_text(summary.frame)}),
+        overall=list(_overall(summary)),
         tables=shown,
         tracks=sorted({str(row.line["track"]) for table in tables for row in table.rows}),
         meanings=list(_meanings(tables)),
         failures=[_failure(failure) for failure in summary.failures],
+        problems=[str(problem) for problem in summary.problems],
         stopped=sum(len(failure.runs) for failure in summary.failures),
         version=version("lopbench"),
     )
@@ -205,12 +212,12 @@ def _columns(table: Table) -> list[_Column]:
         if key == "retention_before" and all(math.isnan(line[key]) for line in lines):
             continue
         heading, meaning = _OF_ERRORS.get(key, (heading, meaning)) if table.score == "error" else (heading, meaning)
-        columns.append(_Column(key, heading, meaning, number=key not in ("track", "interval")))
+        columns.append(_Column(key, heading, meaning, number=key not in _TEXTS))
     return columns
 
 
 def _meanings(tables: Sequence[Table]) -> Iterator[tuple[str, str]]:
-    found = {}
+    found: dict[tuple[str, str], None] = {}
     for table in tables:
         for column in _columns(table):
             if column.meaning:
@@ -223,7 +230,7 @@ def _table(table: Table, index: int) -> dict[str, Any]:
     line = table.rows[0].line
     columns = _columns(table)
     title = f"{line['scenario']} {line['profile']}, {line['architecture']}, {line['optimizer']}"
-    data = _text(line["data"])
+    data = line["data"]
     scale = _scale([row.line for row in table.rows])
     return {
         "protocol_id": line["protocol_id"],
@@ -240,24 +247,24 @@ def _table(table: Table, index: int) -> dict[str, Any]:
 def _row(
     row: Row, table: Table, identity: str, columns: Sequence[_Column], scale: tuple[float, float]
 ) -> dict[str, Any]:
-    line = row.line
-    notes = [note for note in _text(line["notes"]).split("; ") if note]
-    spec = row.spec
-    origins = [f"{method.name} version {method.version} of {method.origin}" for method in spec.methods]
+    line, spec = row.line, row.spec
+    notes = [note for note in line["notes"].split("; ") if note]
     return {
         "id": identity,
         "method": line["method"],
         "track": line["track"],
         "text": f"{line['method']} {line['track']} {line['notes']}".lower(),
         "cells": [_cell(row, table, column.key, scale) for column in columns[1:]],
-        "notes": notes + [f"No option of the command line sets: {what}" for what in row.beyond],
-        "command": row.command,
-        "code": f"Code: {', '.join([f'lopbench {spec.core}', *origins])}.",
+        "notes": notes + [f"No option of the command line sets: {what}" for what in beyond(spec)],
+        "command": command(spec, seed_ranges(record.spec.seed for record in row.runs)),
+        "code": f"Code: {', '.join(filter(None, (f'lopbench {spec.core}', row.entry.code)))}.",
         "digest": line["inputs_digest"],
         "runs": [
             {
                 "seed": record.spec.seed,
                 "outcome": record.outcome,
+                "reason": "" if record.outcome == "completed" else reason(record),
+                "retention": _number(row.entry.retentions.get(record.spec.seed, math.nan)),
                 "time": _duration(record.status["wall_time_s"]),
                 "device": str(record.environment.get("device", "")),
                 "record": record.path.name,
@@ -270,16 +277,18 @@ def _row(
 def _cell(row: Row, table: Table, key: str, scale: tuple[float, float]) -> dict[str, Any]:
     """Return a cell: what sorts it (empty is last), what it shows, and whether it is a number."""
     line = row.line
-    cell: dict[str, Any] = {"number": key not in ("track", "interval"), "value": "", "extra": "", "plot": None}
+    cell: dict[str, Any] = {"number": key not in _TEXTS, "value": "", "extra": "", "plot": None}
     if key == "interval":
         if not math.isnan(line["retention"]):
             cell["plot"] = _plot(line, scale)
         return {**cell, "text": ""}
-    value = line[key]
+    value = math.nan if line[key] is None else line[key]
     if key == "track":
         return {**cell, "value": value, "text": str(value).removeprefix("boundary-")}
     if not math.isnan(value):
         cell["value"] = repr(float(value))
+    if key == "rank":
+        return {**cell, "text": _whole(line[key])}
     if key == "seeds":
         stopped = [f"{line[outcome]} {outcome}" for outcome in ("diverged", "failed") if line[outcome]]
         return {**cell, "text": str(value), "extra": ", ".join(stopped)}
@@ -289,10 +298,10 @@ def _cell(row: Row, table: Table, key: str, scale: tuple[float, float]) -> dict[
 
 
 def _scale(lines: Sequence[Mapping[Any, Any]]) -> tuple[float, float]:
-    """Return the ends of the axis that the intervals of a table share; it holds 0 and the fresh network's 1."""
-    ends = [0.0, 1.0, *(line[key] for line in lines for key in ("retention", "retention_low", "retention_high"))]
+    """Return the ends of the axis that the intervals of a table share; it holds the fresh network's 1."""
+    ends = [1.0, *(line[key] for line in lines for key in ("retention", "retention_low", "retention_high"))]
     known = [end for end in ends if math.isfinite(end)]
-    return min(known), max(known)
+    return min(known), max(*known, min(known) + 0.01)
 
 
 def _plot(line: Mapping[Any, Any], scale: tuple[float, float]) -> dict[str, str]:
@@ -312,14 +321,46 @@ def _plot(line: Mapping[Any, Any], scale: tuple[float, float]) -> dict[str, str]
 def _notes(table: Table) -> Iterator[str]:
     seeds = [row.line["seeds"] for row in table.rows]
     if max(seeds) > 1:
-        yield f"{INTERVAL_METHOD}; these runs do not tell apart methods whose intervals overlap."
-    if min(seeds) < 5:
-        yield "With fewer than 5 seeds the intervals are too narrow: at 3 they cover the mean in 75% of cases at best."
+        yield f"Intervals: {INTERVAL_METHOD}."
+        if min(seeds) < 10:
+            yield "They cover the mean in about 75% of cases at 3 seeds, 91% at 5 and 93% at 10."
+    if all(row.line["rank"] is None for row in table.rows):
+        yield f"No ranks: they take {FEWEST_SEEDS} seeds and a ranked profile."
     if not all(row.line["ranked"] for row in table.rows):
         yield "Unranked: this profile is for tests and first contact."
     for row in table.rows:
-        if _text(row.line["notes"]):
+        if row.line["notes"]:
             yield f"{row.line['method']}: {row.line['notes']}"
+
+
+def _overall(summary: Summary) -> Iterator[dict[str, Any]]:
+    """Yield what the template shows of the methods over all scenarios, one for each profile."""
+    low, high = CLIP
+    for profile, rows in summary.overall.groupby("profile", sort=False):
+        lines = rows.to_dict("records")
+        protocols = lines[0]["protocols"]
+        count = len(protocols.split(", "))
+        yield {
+            "title": f"{profile}, {count} scenarios",
+            "notes": (
+                f"Mean: unweighted, of the retentions in all scenarios, each clipped to [{low:g}, {high:g}]; worst: "
+                f"the smallest of them. Rank: within the track, {RANK_METHOD}, of each seed's mean.",
+                f"Protocols: {protocols}; where a scenario has several, the one with most methods.",
+            ),
+            "rows": [
+                {
+                    "method": line["method"],
+                    "track": line["track"].removeprefix("boundary-"),
+                    "rank": _whole(line["rank"]),
+                    "mean": _number(line["mean"]),
+                    "worst": _number(line["worst"]),
+                    "where": line["worst_scenario"],
+                    "scenarios": f"{line['scenarios']} of {count}",
+                    "missing": line["missing"],
+                }
+                for line in lines
+            ],
+        }
 
 
 def _failure(failure: Failure) -> dict[str, Any]:
@@ -328,7 +369,7 @@ def _failure(failure: Failure) -> dict[str, Any]:
         "setting": failure.setting,
         "outcome": failure.outcome,
         "reason": failure.reason,
-        "seeds": seeds_text(seed for seed, _ in failure.runs),
+        "seeds": seed_ranges(seed for seed, _ in failure.runs),
         "runs": failure.runs,
     }
 
@@ -364,19 +405,23 @@ def _curves(table: Table, texts: Mapping[str, Any]) -> dict[str, Any]:
                 "seeds": row.line["seeds"],
                 "retention": [_json(row.line[f"retention{end}"]) for end in ("", "_low", "_high")],
                 "curves": {metric: _encode(curve) for metric, curve in row.curves.items()},
-                "maps": {metric: _encode(each) for metric, each in row.layers.items()},
+                "maps": {metric: _encode(_map(row, table, metric)) for metric in row.layers},
             }
             for row in table.rows
         ],
     }
 
 
+def _map(row: Row, table: Table, metric: str) -> Array:
+    """Return a metric of a row in each layer of the table, ``(L, B)``, NaN where the row has no such layer."""
+    unknown = np.full(len(table.bins.parts), np.nan)
+    return np.stack([row.layers[metric].get(layer, unknown) for layer in table.layers[metric]])
+
+
 def _label(row: Row, labels: Mapping[str, int]) -> str:
     """Return the legend of a row; what only the code tells apart carries its origin."""
     label = str(row.line["method"])
-    if labels[label] == 1:
-        return label
-    return f"{label} ({', '.join(f'{method.origin} v{method.version}' for method in row.spec.methods)})"
+    return label if labels[label] == 1 else f"{label} ({row.entry.code})"
 
 
 def _encode(values: Array) -> str:
@@ -384,20 +429,12 @@ def _encode(values: Array) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()
 
 
-def _csv(summary: Summary) -> str:
-    """Return the leaderboard as ``lopbench leaderboard --output`` writes it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "leaderboard.csv"
-        to_csv(summary.frame, path)
-        return path.read_text(encoding="utf-8")
-
-
 def _json(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def _whole(value: object) -> str:
+    return str(value) if isinstance(value, int) else "–"
 
 
 def _number(value: float, *, is_error: bool = False) -> str:
@@ -411,10 +448,6 @@ def _number(value: float, *, is_error: bool = False) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

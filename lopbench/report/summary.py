@@ -3,8 +3,8 @@
 import math
 import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.spec import RunSpec, canonical_json
-from lopbench.report.command import beyond, command
-from lopbench.results.leaderboard import leaderboard
-from lopbench.results.record import Record, find_records
+from lopbench.core.spec import RunSpec
+from lopbench.results.leaderboard import board
+from lopbench.results.overall import Entry
+from lopbench.results.record import Record
 from lopbench.results.score import error_retention, retention
 from lopbench.results.statistics import RESAMPLES
 from lopbench.results.tasks import Floors, Score, task_count
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: Most numbers that the curves and maps of a page may hold, at 5.3 bytes each; the rest of a page is about as large.
+#: Most numbers that the curves and maps of a page may hold, at 5.3 bytes each; all the rest is smaller.
 BUDGET = 1_000_000
 
 #: How many points a curve may have: the first that keeps to the budget, or else the last.
@@ -36,6 +36,9 @@ RETENTION = "retention"
 
 #: What is recorded in every run, and is neither a score nor a diagnostic.
 _CONSTANTS = ("chance",)
+
+#: What a run that stopped goes on with at chance; everything else ends where it stopped.
+_AT_CHANCE = ("online_accuracy", "heldout_accuracy")
 
 _SEED = 20_260_101  # the same page for the same runs
 
@@ -81,20 +84,24 @@ class Row:
     """One method under one protocol.
 
     Args:
-        line: Its line of the leaderboard.
-        runs: Its runs, by seed.
-        command: What makes them.
-        beyond: What the command cannot say, in words.
+        entry: Its row of the leaderboard, with its runs.
         curves: By metric, the mean over seeds and the ends of its 95% interval, ``(3, B)``; with one seed ``(1, B)``.
-        layers: By metric, the mean over seeds in each layer, ``(L, B)``.
+        layers: By metric and layer, the mean over seeds, ``(B,)``.
     """
 
-    line: Mapping[Hashable, Any]
-    runs: tuple[Record, ...]
-    command: str
-    beyond: tuple[str, ...]
+    entry: Entry
     curves: Mapping[str, Array]
-    layers: Mapping[str, Array]
+    layers: Mapping[str, Mapping[str, Array]]
+
+    @property
+    def line(self) -> Mapping[str, Any]:
+        """The columns of its row."""
+        return self.entry.row
+
+    @property
+    def runs(self) -> tuple[Record, ...]:
+        """Its runs, by seed."""
+        return self.entry.runs
 
     @property
     def spec(self) -> RunSpec:
@@ -111,7 +118,7 @@ class Table:
         bins: The points of all curves.
         score: What the scenario measures a learner by.
         metrics: Labels of all metrics that have curves: scores first.
-        layers: By metric, the names of the layers of its maps.
+        layers: By metric, the names of the layers where it was measured, in the order of the network.
         fresh: The curves of the fresh reference, as those of a row.
         references: Number of seeds behind `fresh`.
     """
@@ -133,7 +140,7 @@ class Failure:
         what: The method, or which fresh network.
         setting: Scenario, architecture and optimizer.
         outcome: "diverged" or "failed".
-        reason: The error, or where it diverged.
+        reason: The error, or what diverged.
         runs: Seed and run directory of each, by seed.
     """
 
@@ -150,15 +157,19 @@ class Summary:
 
     Args:
         frame: The leaderboard.
+        overall: Methods over all scenarios; without rows where there is one scenario only.
         tables: One for each protocol.
         failures: All runs that did not complete, references included.
+        problems: Why records were left out.
         runs: Number of runs of learners.
         references: Number of runs of fresh networks.
     """
 
     frame: "pd.DataFrame"
+    overall: "pd.DataFrame"
     tables: tuple[Table, ...]
     failures: tuple[Failure, ...]
+    problems: tuple[ResultsError, ...]
     runs: int
     references: int
 
@@ -170,26 +181,24 @@ def summarise(*paths: str | os.PathLike[str]) -> Summary:
         paths: Results folders, folders of run directories, or single run directories.
 
     Raises:
-        ResultsError: If there are no runs, or they cannot stand in one leaderboard.
+        ResultsError: If there are no runs that can be used.
     """
-    frame = leaderboard(*paths)
-    by_id = {record.run_id: record for record in find_records(*paths)}
-    learners = [record for record in by_id.values() if record.spec.kind == "continual"]
-    groups = _groups(frame, learners, by_id)
-    points = _points(groups)
-    floors = Floors(by_id.values())
-    numbered: dict[str, list[int]] = defaultdict(list)
-    for index, protocol_id in enumerate(frame["protocol_id"]):
-        numbered[protocol_id].append(index)
-    lines: list[dict[Hashable, Any]] = frame.to_dict("records")
+    made = board(*paths)
+    floors = Floors(made.records)
+    by_id = {record.run_id: record for record in made.records}
+    points = _points(made.entries)
+    protocols: dict[str, list[Entry]] = defaultdict(list)
+    for entry in made.entries:
+        protocols[entry.row["protocol_id"]].append(entry)
+    runs = sum(len(entry.runs) for entry in made.entries)
     return Summary(
-        frame=frame,
-        tables=tuple(
-            _table([(lines[i], groups[i]) for i in indices], by_id, floors, points) for indices in numbered.values()
-        ),
-        failures=tuple(_failures(by_id.values())),
-        runs=len(learners),
-        references=len(by_id) - len(learners),
+        frame=made.rows,
+        overall=made.overall,
+        tables=tuple(_table(entries, by_id, floors, points) for entries in protocols.values()),
+        failures=tuple(_failures(made.records)),
+        problems=made.problems,
+        runs=runs,
+        references=len(made.records) - runs,
     )
 
 
@@ -203,8 +212,7 @@ def band(values: Array) -> Array:
     if count == 1:
         return values
     tail, weights = _resampling(count)
-    means = values.T @ weights.T  # (B, RESAMPLES)
-    low, high = np.quantile(means, [tail, 1 - tail], axis=1)
+    low, high = np.quantile(values.T @ weights.T, [tail, 1 - tail], axis=1)  # of (B, RESAMPLES)
     return np.stack([values.mean(axis=0), low, high])
 
 
@@ -221,74 +229,101 @@ def _resampling(count: int) -> tuple[float, Array]:
     return float(tail), draws / count
 
 
-def _groups(frame: "pd.DataFrame", learners: Iterable[Record], by_id: Mapping[str, Record]) -> list[tuple[Record, ...]]:
-    """Return the runs behind each line of a leaderboard, by seed."""
-    found: dict[tuple[str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in learners:
-        spec = record.spec
-        code = canonical_json([record.spec_json["methods"], spec.start])
-        found[spec.protocol_id, spec.method_label][code].append(record)
-    behind: dict[str, list[Record]] = {}
-    for same in found.values():
-        if len(same) > 1:  # only the code of the methods tells them apart, and their inputs tell which line is whose
-            behind |= {_inputs_digest(runs, by_id): runs for runs in same.values()}
-    groups = []
-    for line in frame.to_dict("records"):
-        same = found[line["protocol_id"], line["method"]]
-        runs = next(iter(same.values())) if len(same) == 1 else behind[line["inputs_digest"]]
-        groups.append(tuple(sorted(runs, key=lambda record: record.spec.seed)))
-    return groups
+class _Means:
+    """The measurements of some runs of one protocol, as means over probes in each task.
+
+    Args:
+        runs: The runs; those of one seed complement each other.
+        bins: The points of the protocol's curves.
+    """
+
+    def __init__(self, runs: Sequence[Record], bins: Bins) -> None:
+        import pyarrow as pa
+
+        self._bins = bins
+        self.seeds = sorted({record.spec.seed for record in runs})
+        # Of copies, which are forgotten with the rows they read: those of a thousand runs are a lot.
+        tables = [replace(record).table for record in runs]
+        table = pa.concat_tables(tables)
+        self._metric, self._metrics = _codes(table["metric"])
+        self._layer, self._layers = _codes(table["layer"])
+        self._task = table["task"].to_numpy()
+        self._value = table["value"].to_numpy()  # null is NaN
+        self._seed = np.repeat([self.seeds.index(record.spec.seed) for record in runs], [len(each) for each in tables])
+        self._known = np.isfinite(self._value) & (self._task >= 0) & (self._task < bins.tasks)
+
+    def of_network(self) -> Iterator[tuple[str, Array]]:
+        """Yield each metric with its means over all layers, ``(S, T)``, NaN where there is none."""
+        means = self._means(self._metric, len(self._metrics), self._known)
+        yield from ((name, each) for name, each in zip(self._metrics, means, strict=True) if name not in _CONSTANTS)
+
+    def of_layers(self) -> dict[str, dict[str, Array]]:
+        """Return the means over seeds, ``(B,)``, by metric and layer."""
+        inner = self._known & (self._layer != (self._layers.index("") if "" in self._layers else -1))
+        pairs = self._metric * len(self._layers) + self._layer
+        # In the order in which they were measured, which is that of the network.
+        present, first, pair = np.unique(pairs[inner], return_index=True, return_inverse=True)
+        numbered = np.zeros(len(pairs), dtype=np.int64)
+        numbered[inner] = pair
+        means = self._means(numbered, len(present), inner)
+        found: dict[str, dict[str, Array]] = defaultdict(dict)
+        for index in np.argsort(first).tolist():
+            metric, layer = divmod(int(present[index]), len(self._layers))
+            found[self._metrics[metric]][self._layers[layer]] = self._bins.means(means[index]).mean(axis=0)
+        return found
+
+    def _means(self, group: NDArray[np.int64], groups: int, used: NDArray[np.bool_]) -> Array:
+        """Return the means ``(groups, S, T)`` over the rows ``used``."""
+        shape = (groups, len(self.seeds), self._bins.tasks)
+        place = ((group * shape[1] + self._seed) * shape[2] + self._task)[used]
+        count = np.bincount(place, minlength=math.prod(shape))
+        total = np.bincount(place, weights=self._value[used], minlength=math.prod(shape))
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan).reshape(shape)
 
 
-def _inputs_digest(runs: Iterable[Record], by_id: Mapping[str, Record]) -> str:
-    specs = [spec for record in runs for spec in (record.spec, record.spec.reference(), record.spec.own_reference())]
-    paths = {spec.run_id: by_id[spec.run_id].path for spec in specs if spec.run_id in by_id}
-    return str(leaderboard(*paths.values()).iloc[0]["inputs_digest"])
+def _codes(column: Any) -> tuple[NDArray[np.int64], list[str]]:
+    """Return the texts of a column as indices into the list of those that there are."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
 
 
-def _points(groups: Iterable[Sequence[Record]]) -> int:
+def _points(entries: Iterable[Entry]) -> int:
     """Return how many points the curves may have."""
-    sizes = []  # of each row the number of tasks, and of curves and lines of maps
-    for runs in groups:
-        measured = runs[0].measurements[["metric", "layer"]].drop_duplicates()
-        curves = measured["metric"].nunique() * (3 if len(runs) > 1 else 1)
-        sizes.append((task_count(runs[0]), curves + int((measured["layer"] != "").sum())))
+    sizes = []  # of each row the number of tasks, and of lines of curves and maps
+    for entry in entries:
+        run = replace(entry.runs[0])
+        measured = run.table.group_by(["metric", "layer"]).aggregate([])
+        curves = len(measured["metric"].unique()) * (3 if len(entry.runs) > 1 else 1)
+        sizes.append((task_count(run), curves + sum(layer != "" for layer in measured["layer"].to_pylist())))
     for points in POINTS:
-        if sum(min(tasks, points) * series for tasks, series in sizes) <= BUDGET:
+        if sum(min(tasks, points) * lines for tasks, lines in sizes) <= BUDGET:
             return points
     return POINTS[-1]
 
 
-def _table(
-    members: Sequence[tuple[Mapping[Hashable, Any], tuple[Record, ...]]],
-    by_id: Mapping[str, Record],
-    floors: Floors,
-    points: int,
-) -> Table:
-    first = members[0][1][0]
-    bins = Bins(task_count(first), points)
-    score = floors.score(first)
-    layers: dict[str, dict[str, None]] = defaultdict(dict)  # layers in the order of the network, each once
-    for _, runs in members:
-        for record in runs:
-            pairs = record.measurements[["metric", "layer"]].drop_duplicates()
-            for metric, layer in pairs.itertuples(index=False):
-                if layer:
-                    layers[metric][layer] = None
-    named = {metric: tuple(names) for metric, names in sorted(layers.items())}
-    rows = tuple(_row(line, runs, by_id, floors, bins, named) for line, runs in members)
-    references = {record.spec.reference().run_id for _, runs in members for record in runs}
-    fresh = [by_id[run_id] for run_id in sorted(references) if run_id in by_id]
-    fresh = [record for record in fresh if record.outcome == "completed"]
+def _table(entries: Sequence[Entry], by_id: Mapping[str, Record], floors: Floors, points: int) -> Table:
+    first = entries[0].runs[0]
+    bins, score = Bins(task_count(first), points), floors.score(first)
+    rows = tuple(_row(entry, by_id, floors, bins, score) for entry in entries)
+    layers: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        for metric, names in row.layers.items():
+            layers[metric] |= dict.fromkeys(names)
+    wanted = {record.spec.reference().run_id for entry in entries for record in entry.runs}
+    references = [by_id[run_id] for run_id in sorted(wanted & by_id.keys()) if by_id[run_id].outcome == "completed"]
+    fresh: dict[str, Array] = {}
+    if references:
+        means = _Means(references, bins)
+        fresh = _bands((metric, bins.means(values)) for metric, values in means.of_network())
     metrics = {metric for row in rows for metric in row.curves}
     return Table(
         rows=rows,
         bins=bins,
         score=score,
         metrics=tuple(sorted(metrics, key=lambda metric: _rank(metric, score))),
-        layers=named,
-        fresh={metric: band(means) for metric, means in _means(fresh, bins).items() if metric in metrics},
-        references=len(_seeds(fresh)),
+        layers={metric: tuple(names) for metric, names in sorted(layers.items())},
+        fresh=fresh,
+        references=len({record.spec.seed for record in references}),
     )
 
 
@@ -297,101 +332,48 @@ def _rank(metric: str, score: Score) -> tuple[int, str]:
     return (first.index(metric) if metric in first else len(first), metric)
 
 
-def _row(
-    line: Mapping[Hashable, Any],
-    runs: tuple[Record, ...],
-    by_id: Mapping[str, Record],
-    floors: Floors,
-    bins: Bins,
-    layers: Mapping[str, Sequence[str]],
-) -> Row:
-    score = floors.score(runs[0])
-    curves = {metric: band(means) for metric, means in _means(runs, bins, floors).items()}
-    retained = _retentions(runs, by_id, score, bins)
-    if retained is not None:
-        curves[RETENTION] = band(retained)
-    frame = _together(runs)
-    by_layer = frame[frame["layer"] != ""].groupby(["metric", "layer", "seed", "task"], sort=False)["value"].mean()
-    maps = {}
-    if len(by_layer):
-        for metric, part in by_layer.groupby(level="metric", sort=False):
-            each = [
-                bins.means(_matrix(part.droplevel("metric").xs(layer, level="layer"), len(runs), bins.tasks))
-                if layer in part.index.get_level_values("layer")
-                else np.full((1, len(bins.parts)), np.nan)
-                for layer in layers[str(metric)]
-            ]
-            maps[str(metric)] = np.stack([means.mean(axis=0) for means in each])
-    spec = runs[0].spec
-    return Row(line, runs, command(spec, [r.spec.seed for r in runs]), tuple(beyond(spec)), curves, maps)
-
-
-def _together(runs: Sequence[Record]) -> "pd.DataFrame":
-    """Return the measurements of several runs, with the number of its seed, from 0, in a column "seed"."""
-    import pandas as pd
-
-    seeds = _seeds(runs)
-    return pd.concat([record.measurements.assign(seed=seeds.index(record.spec.seed)) for record in runs])
-
-
-def _seeds(runs: Iterable[Record]) -> list[int]:
-    return sorted({record.spec.seed for record in runs})
-
-
-def _means(runs: Sequence[Record], bins: Bins, floors: Floors | None = None) -> dict[str, Array]:
-    """Return by metric the means over layers, probes and the tasks of each point, ``(S, B)``.
-
-    With ``floors``, accuracies of runs that stopped go on at chance; everything else ends there.
-    """
-    if not runs:
-        return {}
-    frame, seeds = _together(runs), len(_seeds(runs))
-    by_task = frame[~frame["metric"].isin(_CONSTANTS)].groupby(["metric", "seed", "task"])["value"].mean()
-    found = {}
-    for metric, part in by_task.groupby(level="metric"):
-        values = _matrix(part.droplevel("metric"), seeds, bins.tasks)
-        if floors is not None and metric in ("online_accuracy", "heldout_accuracy"):
-            for line, record in zip(values, runs, strict=True):
+def _row(entry: Entry, by_id: Mapping[str, Record], floors: Floors, bins: Bins, score: Score) -> Row:
+    means = _Means(entry.runs, bins)
+    binned: dict[str, Array] = {}
+    for metric, values in means.of_network():
+        if metric in _AT_CHANCE:
+            for line, record in zip(values, entry.runs, strict=True):
                 if record.outcome != "completed":
                     floor = floors.of(record, range(bins.tasks))
                     line[:] = [floor[task] if math.isnan(value) else value for task, value in enumerate(line)]
-        means = bins.means(values)
-        if np.isfinite(means).any():
-            found[str(metric)] = means
-    return found
+        binned[metric] = bins.means(values)
+    lines = [line for record in entry.runs if (line := _retentions(record, by_id, score, bins)) is not None]
+    if lines:
+        binned[RETENTION] = np.array(lines)
+    return Row(entry, _bands(binned.items()), means.of_layers())
 
 
-def _matrix(values: "pd.Series[float]", seeds: int, tasks: int) -> Array:
-    """Return values that are indexed by seed and task as an array ``(S, T)``, NaN where there is none."""
-    made = np.full((seeds, tasks), np.nan)
-    made[values.index.get_level_values("seed"), values.index.get_level_values("task")] = values.to_numpy()
-    return made
+def _bands(values: Iterable[tuple[str, Array]]) -> dict[str, Array]:
+    """Return the bands of those metrics of which something is known."""
+    return {metric: band(each) for metric, each in values if np.isfinite(each).all(axis=0).any()}
 
 
-def _retentions(runs: Sequence[Record], by_id: Mapping[str, Record], score: Score, bins: Bins) -> Array | None:
-    """Return the retention on the tasks of each point, ``(S, B)``, of the seeds that have a reference; None if none."""
+def _retentions(record: Record, by_id: Mapping[str, Record], score: Score, bins: Bins) -> list[float] | None:
+    """Return the retention on the tasks of each point, NaN where there is no reference; None without any."""
+    reference = by_id.get(record.spec.reference().run_id)
+    if reference is None or reference.outcome != "completed":
+        return None
     metric = f"online_{score}"
-    found = []
-    for record in runs:
-        reference = by_id.get(record.spec.reference().run_id)
-        if reference is None or reference.outcome != "completed":
-            continue
-        fresh, chance, learner = reference.per_task(metric), reference.per_task("chance"), record.per_task(metric)
-        line = []
-        for part in bins.parts:
-            tasks = [task for task in part if task in fresh]
-            if not tasks:
-                line.append(math.nan)
-            elif score == "error":
-                line.append(error_retention([learner.get(t, math.inf) for t in tasks], [fresh[t] for t in tasks]))
-            else:
-                scores = [learner.get(t, chance[t]) for t in tasks]
-                line.append(retention(scores, [fresh[t] for t in tasks], [chance[t] for t in tasks]))
-        found.append(line)
-    return np.array(found) if found else None
+    fresh, chance, learner = reference.per_task(metric), reference.per_task("chance"), record.per_task(metric)
+    line = []
+    for part in bins.parts:
+        tasks = [task for task in part if task in fresh]
+        if not tasks:
+            line.append(math.nan)
+        elif score == "error":
+            line.append(error_retention([learner.get(t, math.inf) for t in tasks], [fresh[t] for t in tasks]))
+        else:
+            scores = [learner.get(t, chance[t]) for t in tasks]
+            line.append(retention(scores, [fresh[t] for t in tasks], [chance[t] for t in tasks]))
+    return line
 
 
-def _failures(records: Iterable[Record]) -> Iterable[Failure]:
+def _failures(records: Iterable[Record]) -> Iterator[Failure]:
     """Yield the runs that did not complete, those alike together."""
     found: dict[tuple[str, str, str, str], list[tuple[int, str]]] = defaultdict(list)
     for record in records:
@@ -402,10 +384,13 @@ def _failures(records: Iterable[Record]) -> Iterable[Failure]:
         if spec.kind == "fresh":
             what = f"fresh networks with {what}" if spec.methods else "fresh networks, the reference"
         setting = f"{spec.scenario.name} {spec.profile}, {spec.architecture_label}, {spec.optimizer_label}"
-        error = record.status["error"]
-        if error is None:
-            step = record.status["diverged_at"]
-            error = "no reason recorded" if step is None else "not finite any more"
-        found[setting, what, record.outcome, error].append((spec.seed, record.path.name))
-    for (setting, what, outcome, reason), runs in sorted(found.items()):
-        yield Failure(what, setting, outcome, reason, tuple(sorted(runs)))
+        found[setting, what, record.outcome, reason(record)].append((spec.seed, record.path.name))
+    for (setting, what, outcome, why), runs in sorted(found.items()):
+        yield Failure(what, setting, outcome, why, tuple(sorted(runs)))
+
+
+def reason(record: Record) -> str:
+    """Return why a run stopped, as far as its record says."""
+    if record.status["error"] is not None:
+        return str(record.status["error"])
+    return "no longer finite" if record.outcome == "diverged" else "no reason recorded"
