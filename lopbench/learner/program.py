@@ -348,13 +348,14 @@ class Program:
         if known is not None:
             self._call, self.compile_s = known, 0.0
             return
+        announce()
         began = time.perf_counter()
         # The graph needs no tracing again, and its calls no guards: with these and a wrapper in Python, a call for one
         # replica takes two to three times as long.
         options = {"cpp_wrapper": self._learner.device.type == "cpu"}
         try:
             with torch.no_grad():
-                function = torch._inductor.compile(copy.deepcopy(self._graph), arguments, options=options)
+                function = torch._inductor.compile(copy.deepcopy(self._graph), [*arguments], options=options)
                 function(*arguments)
         except Exception as error:
             # Compilers fail in many ways, and the graph computes the same without one.
