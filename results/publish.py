@@ -208,6 +208,32 @@ SETS = (
         ),
         figures=accuracy_figures,
     ),
+    ResultSet(
+        folder="slowly-changing-regression",
+        title="Slowly-changing regression",
+        text="Plain learning and continual backprop over the three step sizes of Dohare et al. (2021, "
+        "arXiv:2108.06325; 2024, Nature 632), 30 seeds of a million samples each, and the linear learner.",
+        commands=(
+            "lopbench run --scenario slowly_changing_regression --profile full --seeds 0-29 --method none \\",
+            "  --method cbp:utility=adaptable_contribution,accumulate=false --sweep lr=0.01,0.003,0.001",
+            "lopbench run --scenario slowly_changing_regression --profile full --seeds 0-29 --architecture linear \\",
+            "  --sweep lr=0.01,0.003,0.001",
+        ),
+        figures=regression_figures,
+    ),
+    ResultSet(
+        folder="bitflip-recovery",
+        title="Bit flipping: recovery",
+        text="Networks of four widths learn plainly for 2.5 million samples; then continual backprop is turned on, or "
+        "it is not. The paper's recovery experiment (Joudaki et al. 2025, Figs. B.1 and B.2), five seeds.",
+        commands=(
+            "for width in 5 10 50 100; do",
+            "  lopbench run --scenario bitflip --profile full --seeds 0-4 --architecture online_mlp:width=$width \\",
+            "    --method none --method cbp:utility=adaptable_contribution,accumulate=false --from 0.5",
+            "done",
+        ),
+        figures=recovery_figures,
+    ),
 )
 
 

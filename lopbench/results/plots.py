@@ -533,7 +533,7 @@ def _describe(figure: "Figure", runs: Sequence[Record], colours: Mapping[str, An
         (2, {record.spec.optimizer_label for record in runs}),
     ):
         if len(labels) > 1:  # the panels or the legend tell them apart
-            setting[index] = setting[index].partition(":")[0]
+            setting[index] = " and ".join(sorted({label.partition(":")[0] for label in labels}))
     lines: dict[tuple[str, str], set[int]] = defaultdict(set)
     for record in runs:
         lines[record.spec.protocol_id, _recipe(record)].add(record.spec.seed)
@@ -547,7 +547,14 @@ def _describe(figure: "Figure", runs: Sequence[Record], colours: Mapping[str, An
     others = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend([*handles.values(), *others.values()], [*handles, *others], loc="outside right upper", frameon=False)
+    names = [*handles, *others]
+    # Under the panels, where long names squeeze none of them.
+    columns = 1 if max(map(len, names)) > 30 else min(len(names), 2 * figure.axes[0].get_gridspec().ncols)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.18 * -(-len(names) // columns))
+    figure.legend(
+        [*handles.values(), *others.values()], names, loc="outside lower center", ncols=columns, frameon=False
+    )
 
 
 @contextmanager
@@ -567,7 +574,7 @@ def _panels(
     from matplotlib.ticker import EngFormatter
 
     with _style():
-        figure = Figure(figsize=(2.2 + 2.6 * columns if columns > 1 else 7.2, 0.8 + 2.2 * rows), layout="constrained")
+        figure = Figure(figsize=(0.6 + 2.6 * columns if columns > 1 else 6.2, 0.8 + 2.0 * rows), layout="constrained")
         grid = list(figure.subplots(rows, columns, sharex="col", sharey="row" if shared else False, squeeze=False).flat)
         for axes in grid:
             sns.despine(ax=axes)
