@@ -125,7 +125,7 @@ def test_fields_out_of_range_are_refused_with_their_value(fields, message):
     [
         (
             image_set(train=4),
-            "needs 5 training images of each of 10 classes.*has 10 classes and 4 .*images_per_class=4",
+            "needs 5 training images of each of 10 classes.* and 4 images of c000.*images_per_class=4",
         ),
         (image_set(classes=9), "of each of 10 classes, cifar10 as it is found has 9 classes"),
     ],
@@ -181,7 +181,7 @@ def test_augmented_images_are_windows_of_padded_images_or_of_their_mirror_images
     size, padding = inputs.shape[-1], PREPARATIONS[data].padding
     assert padding == size // 8
     offsets, mirrored = [], []
-    for image, label in zip(pixels(found, inputs)[:60], labels[:60].tolist(), strict=True):
+    for image, label in zip(pixels(found, inputs)[:30], labels[:30].tolist(), strict=True):
         padded = F.pad(torch.tensor(images.train_images[label]), [padding] * 4)
         windows = padded.unfold(1, size, 1).unfold(2, size, 1).movedim(0, 2)  # (row, column, C, H, W)
         for flipped in (False, True):
@@ -189,20 +189,20 @@ def test_augmented_images_are_windows_of_padded_images_or_of_their_mirror_images
             hits = (windows == wanted).flatten(2).all(dim=2).nonzero().tolist()
             offsets += hits
             mirrored += [flipped] * len(hits)
-    assert len(offsets) == min(60, len(labels))
+    assert len(offsets) == min(30, len(labels))
     assert 0 < sum(mirrored) < len(mirrored)
-    if len(offsets) == 60:  # enough to have met every shift, the outermost included
-        assert {o[0] for o in offsets} == {o[1] for o in offsets} == set(range(2 * padding + 1))
 
 
-def test_shifts_are_uniform_over_all_windows():
+def test_shifts_reach_the_whole_padding_in_every_direction():
     found = stream(images=image_set(train=1), images_per_class=1)
-    rows = set()
+    shifts = [set(), set()]
     for index in range(40):
         inputs, _ = epoch(found, index)
         black = (pixels(found, inputs) == 0).all(dim=1)  # no pixel of an image is zero
-        rows |= {int(b.all(dim=1).sum()) * (1 if b[0].all() else -1) for b in black}
-    assert rows == set(range(-4, 5))
+        for axis in (0, 1):
+            lines = black.all(dim=2 - axis)  # (N, size): rows, then columns
+            shifts[axis] |= {int(line.sum()) * (1 if line[0] else -1) for line in lines}
+    assert shifts == [set(range(-4, 5))] * 2
 
 
 def test_digits_are_turned_by_up_to_ten_degrees_and_neither_cropped_nor_mirrored():
