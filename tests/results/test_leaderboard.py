@@ -1,16 +1,33 @@
+import copy
 import json
 import math
+import os
+import pickle
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.spec import OptimizerSpec
-from lopbench.results.leaderboard import COLUMNS, leaderboard, markdown, render, to_csv
+from lopbench.core.spec import OptimizerSpec, RunSpec
+from lopbench.results.compare import compare
+from lopbench.results.leaderboard import (
+    COLUMNS,
+    ResultsWarning,
+    board,
+    latex,
+    leaderboard,
+    markdown,
+    render,
+    seed_ranges,
+    to_csv,
+)
+from lopbench.results.ranks import ranks
 from lopbench.results.statistics import interval
 
 
@@ -483,3 +500,304 @@ def test_markdown_has_a_table_for_each_protocol(errors, many_seeds, results):
 def test_markdown_warns_of_procedural_data(many_seeds, results):
     many_seeds([0.5], data={"name": "procedural", "content_hash": "00"})
     assert "- **Procedural images, not a real data set" in markdown(leaderboard(results.root))
+
+
+# -- ranks and coverage
+
+
+def test_rows_share_a_rank_where_the_seeds_cannot_tell(many_seeds, results):
+    values = {"a": [0.7, 0.72, 0.74], "b": [0.72, 0.7, 0.74], "c": [0.3, 0.31, 0.32]}
+    for name, scores in values.items():
+        many_seeds(scores, results.component("methods", name, track="boundary-free"))
+    frame = leaderboard(results.root).set_index("method")
+    assert frame["rank"].to_dict() == {"a": 1, "b": 1, "c": 3}
+    assert ranks([dict(enumerate(scores)) for scores in values.values()]) == [1, 1, 3]
+
+
+def test_each_track_has_its_ranks_and_the_control_has_none(many_seeds, results):
+    for name, value, track in (
+        ("reset", 0.8, "boundary-aware"),
+        ("told", 0.7, "boundary-aware"),
+        ("free", 0.5, "boundary-free"),
+    ):
+        many_seeds([value, value + 0.01, value - 0.01], results.component("methods", name, track=track))
+    assert leaderboard(results.root).set_index("method")["rank"].fillna(0).to_dict() == {
+        "reset": 0,
+        "told": 1,
+        "free": 1,
+    }
+
+
+@pytest.mark.parametrize(("seeds", "profile"), [(2, "lite"), (3, "smoke")])
+def test_few_seeds_and_unranked_profiles_have_no_rank(many_seeds, results, seeds, profile):
+    many_seeds([0.5, 0.6, 0.7][:seeds], profile=profile)
+    frame = leaderboard(results.root)
+    assert frame["rank"].isna().all()
+    assert "rank within" not in printed(frame)
+
+
+def test_rule_of_the_ranks_and_coverage_of_the_intervals_stand_under_the_table(many_seeds, results):
+    many_seeds([0.5, 0.6, 0.7])
+    text = " ".join(printed(leaderboard(results.root)).split())
+    assert "rank within the track: 1 + the number of methods shown to do better: paired t-test" in text
+    assert "75% of cases at 3 seeds, 91% at 5" in text
+
+
+def test_coverage_says_which_seeds(many_seeds, results):
+    many_seeds([0.5, 0.6, 0.7])
+    many_seeds([0.5], results.component("methods", "m", track="boundary-free"))
+    results.add(results.spec(seed=7), {}, status="failed")
+    frame = leaderboard(results.root)
+    assert frame.set_index("method")["coverage"].to_dict() == {"none": "0-2,7", "m": "0"}
+    text = printed(frame)
+    assert "m: seed 0" in text or "none: seeds 0-2,7; failed: seed 7" in text
+
+
+@given(st.lists(st.integers(0, 30), min_size=1))
+def test_seed_ranges_name_all_seeds(seeds):
+    named = set()
+    for part in seed_ranges(seeds).split(","):
+        first, _, last = part.partition("-")
+        named |= set(range(int(first), int(last or first) + 1))
+    assert named == set(seeds)
+
+
+# -- what is left out
+
+
+def damage(path, how):
+    file = path / "measurements.parquet"
+    if how == "truncated":
+        file.write_bytes(file.read_bytes()[:100])
+    elif how == "pickle":
+        file.write_bytes(pickle.dumps(Bomb()))
+    elif how == "incomplete":
+        file.unlink()
+        shutil.copy(path.parent / "incomplete.parquet", file)
+    elif how == "spec":
+        value = json.loads((path / "spec.json").read_text())
+        (path / "spec.json").write_text(json.dumps({**value, "seed": 9}))
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os._exit, (1,))
+
+
+@pytest.mark.parametrize("how", ["truncated", "pickle", "spec"])
+def test_one_damaged_record_leaves_the_others_standing(many_seeds, results, how):
+    many_seeds([0.5, 0.6, 0.7])
+    many_seeds([0.4], results.component("methods", "m", track="boundary-free"))
+    (path,) = (results.root / "runs").glob("toy-lite-net-none-s1-*")
+    damage(path, how)
+    made = board(results.root)
+    assert [path.name in str(problem) for problem in made.problems] == [True]
+    frame = made.rows.set_index("method")
+    assert frame.loc["none", "coverage"] == "0,2"
+    assert frame.loc["none", "notes"] == ("" if how == "spec" else "damaged, left out: seed 1")
+    assert frame.loc["m", "retention"] == pytest.approx(1 / 3)
+    with pytest.warns(ResultsWarning, match=path.name):
+        pd.testing.assert_frame_equal(leaderboard(results.root), made.rows)
+
+
+def test_incomplete_and_torn_runs_are_left_out_too(many_seeds, results, tmp_path):
+    many_seeds([0.5, 0.6, 0.7])
+    spec = results.spec(seed=3)
+    results.add(spec, dict.fromkeys(range(9), 0.8))  # it says completed, and has nine of ten tasks
+    results.add(results.spec(seed=0), 0.9, root=tmp_path / "other")
+    made = board(results.root, tmp_path / "other")
+    assert len(made.problems) == 2
+    row = only(made.rows)
+    assert (row["coverage"], row["notes"]) == ("1-2", "damaged, left out: seeds 0, 3")
+
+
+def test_a_damaged_reference_is_none(many_seeds, results):
+    many_seeds([0.5, 0.6])
+    (path,) = (results.root / "runs").glob("*-fresh-none-s1-*")
+    damage(path, "truncated")
+    made = board(results.root)
+    assert len(made.problems) == 1
+    assert only(made.rows)["notes"] == "no completed fresh reference: seed 1"
+
+
+def test_where_nothing_is_left_the_first_reason_is_the_error(results):
+    path = results.add(results.spec(), 0.5)
+    damage(path, "truncated")
+    with pytest.raises(ResultsError, match=path.name):
+        board(results.root)
+
+
+# -- what may stand together
+
+
+def leaves(value, place=()):
+    """Yield the places of all numbers, texts and empty things in JSON values."""
+    if isinstance(value, (dict, list)) and value:
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(part, (*place, key))
+    else:
+        yield place
+
+
+def other(value):
+    """Return a value of the same kind that is another."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1 if value >= 1 else value / 2 + 0.2501  # within [0, 1)
+    return f"{value}x"
+
+
+WHOLE = RunSpec.from_json(
+    {
+        "schema_version": 1,
+        "kind": "continual",
+        "scenario": {
+            "name": "toy",
+            "version": 1,
+            "origin": "tests 1",
+            "fields": {"tasks": 10, "steps_per_task": 100, "profile": "lite", "augment": True, "resolution": 32},
+        },
+        "architecture": {"name": "net", "version": 1, "origin": "tests 1", "fields": {"width": 8}},
+        "cloner": {"name": "tile", "version": 1, "origin": "tests 1", "fields": {"noise": 0.5}},
+        "methods": [],
+        "optimizer": {"name": "sgd", "fields": {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.25}},
+        "reference_optimizer": {"name": "adam", "fields": {"lr": 0.1, "betas": [0.5, 0.75], "eps": 0.5}},
+        "seed": 0,
+        "metrics": [{"name": "rank", "version": 1, "origin": "lopbench-x 2+abc", "fields": {"tau": 0.25}}],
+        "numerics": {"dtype": "float32", "tf32": False, "deterministic": True},
+        "data": {"name": "toy-images", "content_hash": "0123456789abcdef"},
+        "core": "0.1.0",
+    }
+).to_json()
+FIELDS = [
+    place
+    for place in leaves(WHOLE)
+    if place[0] not in ("schema_version", "kind", "methods", "seed") and place not in [("optimizer", "name")]
+]
+
+
+def check_apart(results, roots, places):
+    """Write a run of `WHOLE` and one that differs in ``places``; assert that they stand apart and it is said why."""
+    value = copy.deepcopy(WHOLE)
+    for place in places:
+        part = value
+        for key in place[:-1]:
+            part = part[key]
+        known = {("numerics", "dtype"): "float64", ("reference_optimizer", "name"): "adamw"}
+        part[place[-1]] = known.get(place, other(part[place[-1]]))
+    for root, spec in zip(roots, (WHOLE, value), strict=True):
+        results.add(RunSpec.from_json(spec), 0.5, root=root)
+    frame = leaderboard(*roots)
+    assert len(frame) == frame["protocol_id"].nunique() == 2
+    with pytest.raises(ResultsError, match="Nothing compares") as raised:
+        compare(*roots)
+    for place in places:
+        # Metrics go by their names, and betas are a list, which is named whole.
+        name = ".".join(key for key in place if isinstance(key, str)).replace("metrics.", "metrics.rank.")
+        assert ("metrics.rankx" if name == "metrics.rank.name" else name) in str(raised.value)
+
+
+@pytest.mark.parametrize("place", FIELDS, ids=lambda place: ".".join(map(str, place)))
+def test_rows_that_differ_in_a_field_of_the_protocol_stand_apart(tmp_path, results, place):
+    check_apart(results, [tmp_path / "a", tmp_path / "b"], [place])
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(places=st.lists(st.sampled_from(FIELDS), min_size=2, max_size=5, unique=True))
+def test_rows_that_differ_in_several_fields_name_them_all(tmp_path_factory, results, places):
+    check_apart(results, [tmp_path_factory.mktemp("results") for _ in range(2)], places)
+
+
+# -- files
+
+
+def test_texts_of_a_record_cannot_become_formulas(results, tmp_path):
+    data = {"name": "=cmd|' /C calc'!A0", "content_hash": "00"}
+    results.add(results.spec(results.component("methods", "@SUM(1)", track="replay"), data=data), 0.5)
+    frame = leaderboard(results.root)
+    to_csv(frame, tmp_path / "table.csv")
+    again = pd.read_csv(tmp_path / "table.csv")
+    assert again.loc[0, "method"] == "'@SUM(1)"
+    assert again.loc[0, "data"].startswith("'=cmd")
+    assert frame.loc[0, "method"] == "@SUM(1)"
+    assert compare(str(tmp_path / "table.csv") + ":@SUM(1)", results.root).rows["method"].tolist() == ["@SUM(1)"]
+
+
+def test_latex_is_a_table_of_text(many_seeds, results):
+    many_seeds([0.5, 0.6, 0.7], results.component("methods", "a_b&c%~^\\{", track="boundary-free"))
+    text = latex(leaderboard(results.root))
+    (body,) = [line for line in text.splitlines() if line.startswith("1 & ")]
+    assert r"a\_b\&c\%\textasciitilde{}\textasciicircum{}\textbackslash{}\{" in body
+    assert body.replace(r"\&", "").count("&") == text.partition("tabular}{")[2].partition("}")[0].__len__() - 1
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
+    assert r"\toprule" in text
+
+
+def test_markdown_shows_names_as_they_are(many_seeds, results):
+    many_seeds([0.5], results.component("methods", "a|b`c<b>", track="boundary-free"))
+    text = markdown(leaderboard(results.root))
+    (line,) = [line for line in text.splitlines() if "boundary-free" in line]
+    assert "`` a\\|b`c<b> ``" in line
+
+
+# -- several scenarios
+
+
+@pytest.fixture
+def scenarios(many_seeds, results):
+    """Return a function that writes three seeds of a method in the named scenarios."""
+
+    def write(name, **values):
+        method = [] if name == "none" else [results.component("methods", name, track="boundary-free")]
+        for scenario, value in values.items():
+            spec = results.component("scenarios", scenario, tasks=10, steps_per_task=100, profile="lite")
+            many_seeds([value, value + 0.01, value - 0.01], *method, scenario=spec)
+
+    return write
+
+
+def test_methods_over_scenarios_by_hand(scenarios, results):
+    scenarios("none", one=0.5, two=0.8)  # retentions 0.5 and 1
+    scenarios("m", one=0.65, two=1.4)  # 0.75 and 2, which is clipped to 1.2
+    scenarios("part", one=0.75)
+    frame = board(results.root).overall
+    assert frame["method"].tolist() == ["m", "none", "part"]
+    assert frame["mean"].tolist()[:2] == pytest.approx([(0.75 + 1.2) / 2, 0.75])
+    assert math.isnan(frame["mean"][2])
+    assert frame["worst"].tolist() == pytest.approx([0.75, 0.5, 11 / 12])
+    assert frame["worst_scenario"].tolist() == ["one"] * 3
+    assert frame["scenarios"].tolist() == [2, 2, 1]
+    assert frame["missing"].tolist() == ["", "", "two"]
+    assert frame["rank"].fillna(0).tolist() == [1, 2, 0]
+
+
+def test_the_table_over_scenarios_is_in_every_format(scenarios, results):
+    scenarios("none", one=0.5, two=0.8)
+    scenarios("part", one=0.7)
+    made = board(results.root)
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as capture:
+        render(made.rows, console, made.overall)
+    for text in (capture.get(), markdown(made.rows, made.overall), latex(made.rows, made.overall)):
+        assert "All scenarios, lite" in text
+        assert "part: unranked, no retention in two" in " ".join(text.split())
+    assert max(map(len, capture.get().splitlines())) <= 80
+
+
+def test_one_scenario_or_another_profile_makes_no_table_over_scenarios(scenarios, many_seeds, results):
+    scenarios("none", one=0.5)
+    two = results.component("scenarios", "two", tasks=10, steps_per_task=100, profile="full")
+    many_seeds([0.5], scenario=two)
+    smoke = results.component("scenarios", "three", tasks=10, steps_per_task=100, profile="smoke")
+    many_seeds([0.5], scenario=smoke)
+    assert board(results.root).overall.empty
+
+
+def test_the_protocol_of_most_methods_speaks_for_a_scenario(scenarios, many_seeds, results):
+    scenarios("none", one=0.5, two=0.8)
+    scenarios("m", one=0.6, two=0.8)
+    one = results.component("scenarios", "one", tasks=10, steps_per_task=100, profile="lite")
+    many_seeds([0.79, 0.8, 0.81], scenario=one, lr=1e-4)  # a sweep of the learning rate
+    frame = board(results.root).overall.set_index("method")
+    assert frame.loc["none", "mean"] == pytest.approx(0.75)
