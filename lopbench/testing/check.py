@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,7 +96,7 @@ class Check:
         status: Status = "passed"
         detail = expected = found = ""
         try:
-            with torch.random.fork_rng(devices=[]):  # a component under test may draw from the global stream
+            with _alone():
                 measured = self.function(component)
             if measured is not None:
                 status, detail = "measured", measured
@@ -123,6 +124,21 @@ class Check:
             raise AssertionError(outcome.message)
         if outcome.status in ("not applicable", "exempt"):
             pytest.skip(f"{outcome.status}: {outcome.detail}")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Put back the global generator, from which a component under test may draw, and compute with one thread.
+
+    Tensors here are tiny, and waking other threads for them takes longer than the work.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def check(claim: str, *, lesson: str = "") -> Callable[[Function], Check]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from lopbench.testing.bench import (
     with_dropout,
 )
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
-from lopbench.testing.resets import STEPS, Audit, Event, audit, follow, touched, transferred
+from lopbench.testing.resets import STEPS, Event, Sighting, audit, follow, touched, transferred
 from lopbench.testing.shared import SHARED, alternatives
 
 #: Steps of an ordinary check, and between the boundaries in it.
@@ -53,7 +54,9 @@ def _every(method: Perturbation) -> int:
     return BOUNDARY if method.uses_boundaries else 0
 
 
+@lru_cache(maxsize=8)
 def _asks_for_units(method: Perturbation) -> bool:
+    """Return whether the method asks the learner for units in an ordinary run."""
     return Bench(method).run(RUN, boundary_every=_every(method)).learner.asked_for_units
 
 
@@ -261,7 +264,10 @@ def traced_equals_steps(component: Component) -> None:
 def _program(bench: Bench, steps: int, make: type[Program] = Program) -> StackLearner:
     """Train the bench's learner by a program, on its next batches."""
     inputs, targets = bench.block(steps)
-    program = make(bench.learner, bench.problems[0], (inputs[0], targets[0]), unroll=2, compiled=False)
+    try:
+        program = make(bench.learner, bench.problems[0], (inputs[0], targets[0]), unroll=2, compiled=False)
+    except UnsupportedError as error:
+        raise Mismatch("steps that can be traced, or traceable = False", str(error)) from error
     program.advance(bench.learner, inputs, targets)
     return bench.learner
 
@@ -434,17 +440,25 @@ def penalty_is_per_replica(component: Component) -> None:
 # -- units
 
 
-def _audit(component: Component) -> Audit:
-    """Return what was seen of the method, in which units must have been reset."""
+def _sightings(component: Component) -> Iterator[Sighting]:
+    """Yield what was seen of the method, run by run, in some of which units must have been reset."""
     method = _method(component)
     if not _asks_for_units(method):
         raise NotApplicable("it asks for no units")
-    found = audit(method)
-    if not found.events:
+    acted = False
+    for seen in audit(method):
+        acted = acted or bool(seen.events)
+        yield seen
+    if not acted:
         raise Mismatch(
             f"a unit to be reset within {STEPS} steps", "none on any network; say in `examples` when there is"
         )
-    return found
+
+
+def _events(component: Component) -> Iterator[Event]:
+    """Yield the calls in which units were reset, at least one."""
+    for seen in _sightings(component):
+        yield from seen.events
 
 
 @check(
@@ -453,7 +467,7 @@ def _audit(component: Component) -> Audit:
 )
 def resets_redraw_incoming_weights(component: Component) -> None:
     """Look at every row."""
-    for event in _audit(component).events:
+    for event in _events(component):
         for group in event.groups:
             mask = event.masks[group.name]
             old, new = (p.tensors[group.weight].flatten(2)[mask] for p in (event.before, event.after))
@@ -472,7 +486,7 @@ def resets_redraw_incoming_weights(component: Component) -> None:
 )
 def resets_erase_outgoing_weights(component: Component) -> None:
     """Look at every column."""
-    for event in _audit(component).events:
+    for event in _events(component):
         rows = touched(replace_masks(event, outgoing=False))
         for group in event.groups:
             mask = event.masks[group.name]
@@ -499,7 +513,7 @@ def replace_masks(event: Event, *, outgoing: bool) -> Event:
 )
 def resets_touch_nothing_else(component: Component) -> None:
     """Compare all other entries before and after."""
-    for event in _audit(component).events:
+    for event in _events(component):
         allowed = touched(event)
         for name, entries in transferred(event).items():
             allowed[name] = allowed[name] | entries
@@ -518,7 +532,7 @@ def resets_touch_nothing_else(component: Component) -> None:
 )
 def resets_clear_the_optimizer(component: Component) -> None:
     """Look at every entry of the state under SGD, momentum, Adam and AdamW."""
-    for event in _audit(component).events:
+    for event in _events(component):
         allowed = touched(event)
         for name, entries in event.after.entries.items():
             mask = allowed[name]
@@ -547,7 +561,7 @@ def resets_clear_the_optimizer(component: Component) -> None:
 def resets_renew_normalisations(component: Component) -> None:
     """Look at every norm between a unit and its consumers."""
     seen = False
-    for event in _audit(component).events:
+    for event in _events(component):
         for group in event.groups:
             mask = event.masks[group.name]
             for norm in group.norms:
@@ -569,20 +583,20 @@ def resets_renew_normalisations(component: Component) -> None:
 def resets_follow_the_law_of_construction(component: Component) -> None:
     """Compare redrawn weights and biases with those of fresh networks, by two-sample Kolmogorov-Smirnov tests."""
     method = _method(component)
-    _audit(component)
+    next(_events(component))  # refuses what resets nothing
     for network in ("plain", "convolutional"):
-        found = Audit()
         try:
-            learner = follow(method, found, NETWORKS[network], STILL, network, 5 * STEPS)
+            seen = follow(method, NETWORKS[network], STILL, network, 5 * STEPS)
         except UnsupportedError:
             continue
+        learner = seen.learner
         fresh = [dict(learner._build(torch.Generator().manual_seed(s)).named_parameters()) for s in range(100, 200)]
         for group in learner.groups:
             for name, biased in ((group.weight, False), (group.bias, True)):
                 if name is None:
                     continue
                 law = torch.cat([parameters[name].detach().flatten() for parameters in fresh])
-                parts = [event.after.tensors[name][event.masks[group.name]].flatten() for event in found.events]
+                parts = [event.after.tensors[name][event.masks[group.name]].flatten() for event in seen.events]
                 drawn = torch.cat([part for part in parts if part.numel()] or [law[:0]])
                 if biased and not drawn.any():
                     continue  # zero, as several published methods have it
@@ -607,13 +621,14 @@ def units_are_safe_until_mature(component: Component) -> None:
     maturity = getattr(method, "maturity", None)
     if not isinstance(maturity, int):
         raise NotApplicable("it has no field `maturity`")
-    for (where, group), ages in _audit(component).ages.items():
-        early = [age for age in ages if age <= maturity]
-        if early:
-            raise Mismatch(
-                f"no reset at an age of at most {maturity} steps",
-                f"{where}, {group}: {len(early)} of {len(ages)}, the youngest {min(early)} steps old",
-            )
+    for seen in _sightings(component):
+        for group, ages in seen.ages.items():
+            early = [age for age in ages if age <= maturity]
+            if early:
+                raise Mismatch(
+                    f"no reset at an age of at most {maturity} steps",
+                    f"{seen.where}, {group}: {len(early)} of {len(ages)}, the youngest {min(early)} steps old",
+                )
 
 
 @check(
@@ -626,22 +641,19 @@ def replacement_rate_is_kept(component: Component) -> None:
     rate, maturity = getattr(method, "replacement_rate", None), getattr(method, "maturity", None)
     if not isinstance(rate, float) or not isinstance(maturity, int):
         raise NotApplicable("it has no fields `replacement_rate` and `maturity`")
-    found = _audit(component)
-    sizes = {(e.where, g.name): g.size for e in found.events for g in e.groups}
-    for key, counts in found.counts.items():
-        if key not in sizes:
-            continue
-        expected, mature, recent = 0.0, 0, [*[0] * maturity]
-        for step, count in enumerate(counts, 1):
-            mature = sizes[key] - sum(recent[len(recent) - maturity :]) if step > maturity else 0
-            expected += rate * mature
-            recent.append(count)
-        slack = 1 + 5 * expected**0.5  # a rate may also be a probability
-        if abs(sum(counts) - expected) > slack:
-            raise Mismatch(
-                f"{expected:.1f} replacements in {len(counts)} steps, within {slack:.1f}",
-                f"{key[0]}, {key[1]}: {sum(counts)}",
-            )
+    for seen in _sightings(component):
+        for group in seen.learner.groups:
+            counts = seen.counts[group.name]
+            expected = 0.0
+            for step in range(maturity + 1, len(counts) + 1):
+                young = sum(counts[max(0, step - 1 - maturity) : step - 1])
+                expected += rate * (group.size - young)
+            slack = 1 + 5 * expected**0.5  # a rate may also be a probability
+            if abs(sum(counts) - expected) > slack:
+                raise Mismatch(
+                    f"{expected:.1f} replacements in {len(counts)} steps, within {slack:.1f}",
+                    f"{seen.where}, {group.name}: {sum(counts)}",
+                )
 
 
 @check(

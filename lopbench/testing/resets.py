@@ -61,40 +61,58 @@ class Event:
 
 
 @dataclass
-class Audit:
-    """What was seen in a number of runs.
+class Sighting:
+    """What was seen in one run.
 
     Args:
+        where: Network and optimizer, in words.
+        learner: The learner at its end.
         events: The calls in which units were reset.
-        ages: For each network and group, the ages at which units were reset, in steps since the start or their last
-            reset.
-        counts: For each network and group, the number of resets at each step.
-        refused: The networks that the method refuses, with its reason.
+        ages: For each group, the ages at which units were reset, in steps since the start or their last reset.
+        counts: For each group, the number of resets in each step.
     """
 
+    where: str
+    learner: StackLearner
     events: list[Event] = field(default_factory=list)
-    ages: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
-    counts: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
-    refused: dict[str, str] = field(default_factory=dict)
+    ages: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    counts: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+
+class Audit:
+    """Runs of a method on every network, and on one under every optimizer, made as they are asked for and kept.
+
+    Args:
+        method: The method.
+    """
+
+    def __init__(self, method: Perturbation) -> None:
+        self._method = method
+        self._seen: list[Sighting] = []
+        self._plans = [("plain", name) for name in OPTIMIZERS] + [(n, "adam") for n in NETWORKS if n != "plain"]
+
+    def __iter__(self) -> Iterator[Sighting]:
+        """Yield what was seen, run by run; networks that the method refuses are left out."""
+        yield from self._seen
+        while self._plans:
+            network, optimizer = self._plans.pop(0)
+            where = f"{network} network, {optimizer}"
+            try:
+                seen = follow(self._method, NETWORKS[network], OPTIMIZERS[optimizer], where, STEPS)
+            except UnsupportedError:
+                continue
+            self._seen.append(seen)
+            yield seen
 
 
 @lru_cache(maxsize=8)
 def audit(method: Perturbation) -> Audit:
-    """Return what the method does in `STEPS` steps on every network, and on one under every optimizer."""
-    found = Audit()
-    plans = [(name, "adam") for name in NETWORKS] + [("plain", name) for name in OPTIMIZERS if name != "adam"]
-    for network, optimizer in plans:
-        try:
-            follow(method, found, NETWORKS[network], OPTIMIZERS[optimizer], f"{network} network, {optimizer}", STEPS)
-        except UnsupportedError as error:
-            found.refused[network] = str(error)
-    return found
+    """Return the runs of the method, those of before if there are some."""
+    return Audit(method)
 
 
-def follow(
-    method: Perturbation, found: Audit, network: Network, optimizer: OptimizerSpec, where: str, steps: int
-) -> StackLearner:
-    """Train with the method for a number of steps, and add to ``found`` what it resets; returns the learner."""
+def follow(method: Perturbation, network: Network, optimizer: OptimizerSpec, where: str, steps: int) -> Sighting:
+    """Train with the method for a number of steps, and return what it resets."""
     ages: dict[str, Tensor] = {}
 
     @contextmanager
@@ -106,14 +124,16 @@ def follow(
         masks = {group.name: reset_mask(group, before, after) for group in learner.groups}
         for name, mask in masks.items():
             age = ages.setdefault(name, torch.zeros_like(mask, dtype=torch.int64)).add_(1)
-            found.ages[where, name] += age[mask].tolist()
-            found.counts[where, name].append(int(mask.sum()))
+            seen.ages[name] += age[mask].tolist()
+            seen.counts[name].append(int(mask.sum()))
             age[mask] = 0
         if any(mask.any() for mask in masks.values()):
-            found.events.append(Event(where, bench.step + 1, before, after, learner.groups, masks))
+            seen.events.append(Event(where, bench.step + 1, before, after, learner.groups, masks))
 
     bench = Bench(watched(method, ("after_step",), around), network=network, optimizer=optimizer, dead=True)
-    return bench.run(steps).learner
+    seen = Sighting(where, bench.learner)
+    bench.run(steps)
+    return seen
 
 
 def reset_mask(group: UnitGroup, before: Picture, after: Picture) -> Tensor:

@@ -200,18 +200,18 @@ class ForgottenStatistics(Eager):
             value.copy_(before[name])
 
 
-class SilentWithoutUnits(Eager):
+class SilentWithoutUnits(L2):
     """A network without units is trained as if there were no method."""
 
-    def begin(self, learner, state):
-        try:
-            super().begin(learner, state)
-        except UnsupportedError:
-            state["none"] = torch.zeros(())
+    traceable: ClassVar[bool] = False
 
     def after_step(self, learner, state):
-        if "none" not in state:
-            super().after_step(learner, state)
+        try:
+            units = learner.units
+        except UnsupportedError:
+            return
+        for group in units:
+            group.reset(learner.parameters[f"{group.name}.weight"].flatten(2).norm(dim=2) < self.strength)
 
 
 class TracedDoesNothing(ContinualBackprop):
@@ -533,7 +533,7 @@ MUTANTS: list[tuple[Perturbation, str]] = [
     (made(WrongColumn, **CBP), "resets-erase-outgoing-weights"),
     (made(OneConsumer, **CBP), "resets-erase-outgoing-weights"),
     (made(ForgottenStatistics, **CBP), "resets-renew-normalisations"),
-    (made(SilentWithoutUnits, **CBP), "networks-without-units-are-refused"),
+    (made(SilentWithoutUnits, **DECAY), "networks-without-units-are-refused"),
     (made(TracedDoesNothing, **CBP), "traced-equals-steps"),
     (made(ReadsOnTheHost, **DECAY), "traced-equals-steps"),
     (made(GlobalRandomness, **NOISE), "private-randomness"),
