@@ -7,6 +7,7 @@ import pytest
 from lopbench.core.errors import ResultsError
 from lopbench.results.leaderboard import leaderboard, to_csv
 from lopbench.results.plots import (
+    cloning_curves,
     curves,
     error_curves,
     recovery_bars,
@@ -343,3 +344,99 @@ def test_importing_results_loads_no_heavy_library():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed == "[]\n"
+
+
+# -- clones beside their bases
+
+CLONED_AT = 4
+
+
+@pytest.fixture
+def clones(results):
+    """Return a function that writes runs that were cloned before task 4, of a loss and R2 for each seed."""
+
+    def write(found, *methods, base=0.9, **changes):
+        for seed, (loss, r2) in enumerate(found):
+            late = range(CLONED_AT, 10)
+            results.add(
+                results.spec(*methods, seed=seed, **changes),
+                0.5,
+                metrics={
+                    "online_loss": {task: base if task < CLONED_AT else loss for task in range(10)},
+                    "base_online_loss": dict.fromkeys(late, base),
+                    "effective_rank": {task: 5.0 if task < CLONED_AT else 8.0 for task in range(10)},
+                    "base_effective_rank": dict.fromkeys(late, 6.0),
+                    "cloning_r2_forward": dict.fromkeys(late, r2),
+                    "cloning_r2_backward": dict.fromkeys(late, r2 + 0.2),
+                },
+            )
+
+    return write
+
+
+def drawn(axes):
+    """Return place, values and style of each line that has any."""
+    return [
+        (line.get_xdata().tolist(), line.get_ydata().tolist(), line.get_linestyle(), line.get_color())
+        for line in axes.lines
+        if len(line.get_xdata()) and line.get_linestyle() in "--"
+    ]
+
+
+def test_cloning_figure_shows_the_clone_and_the_base_before_and_beside_it(clones, results):
+    clones([(0.5, 0.6), (0.7, 0.8)], results.component("methods", "m", track="boundary-free"))
+    figure = cloning_curves(find_records(results.root))
+    r2, loss, rank = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["cloning R2", "online loss", "effective rank"]
+    assert labels(figure) == ["m", "cloning", "clone", "base"]
+    after, whole = [5.0, 6.0, 7.0, 8.0, 9.0, 10.0], [float(epoch) for epoch in range(1, 11)]
+    ((places, found, style, colour),) = drawn(r2)
+    assert (places, style) == (after, "-")
+    assert found == pytest.approx([0.8] * 6)  # of both directions and both seeds
+    clone, base = drawn(loss)
+    assert clone == (after, pytest.approx([0.6] * 6), "-", colour)
+    assert base == (whole, pytest.approx([0.9] * 10), "--", colour)
+    assert drawn(rank)[1][1] == [5.0] * 4 + [6.0] * 6
+    for axes in figure.axes:
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_label() == "cloning"] == [CLONED_AT]
+
+
+def test_cloning_figure_draws_a_base_that_clones_share_once_and_in_grey(clones, results):
+    clones([(0.8, 0.8)])
+    clones([(0.5, 0.6)], results.component("methods", "m", track="boundary-free"))
+    clones([(0.7, 0.7)], results.component("methods", "dropout", track="boundary-free"), base=1.1)
+    _, loss, _ = cloning_curves(find_records(results.root)).axes
+    bases = [(values[0], colour) for _, values, style, colour in drawn(loss) if style == "--"]
+    clones_ = {values[0]: colour for _, values, style, colour in drawn(loss) if style == "-"}
+    assert sorted(bases, key=str) == [(0.9, "0.35"), (1.1, clones_[0.7])]
+
+
+def test_cloning_figure_of_optimizers_names_them_and_refuses_several_methods(clones, results):
+    clones([(0.8, 0.8)], lr=1e-3)
+    clones([(0.7, 0.9)], lr=1e-2)
+    records = find_records(results.root)
+    with pytest.raises(ResultsError, match="they differ in optimizer"):
+        cloning_curves(records)
+    assert labels(cloning_curves(records, "optimizer"))[:2] == ["adam:lr=0.001", "adam:lr=0.01"]
+    clones([(0.7, 0.9)], results.component("methods", "m", track="boundary-free"), lr=1e-2)
+    with pytest.raises(ResultsError, match="holds one method, got m, none"):
+        cloning_curves(find_records(results.root), "optimizer")
+
+
+def test_cloning_figure_needs_clones_and_can_show_another_r2(clones, results, many_seeds):
+    many_seeds([0.5], data={"name": "other", "content_hash": "00"})
+    with pytest.raises(ResultsError, match="No run has measured a base beside its clone"):
+        cloning_curves(find_records(results.root))
+    clones([(0.8, 0.7)])
+    records = [record for record in find_records(results.root) if record.spec.data["name"] != "other"]
+    ((_, found, _, _),) = drawn(cloning_curves(records, r2=("cloning_r2_forward",)).axes[0])
+    assert found == pytest.approx([0.7] * 6)
+    with pytest.raises(ResultsError, match="No run measured 'cloning_r2_authors'"):
+        cloning_curves(records, r2=("cloning_r2_authors",))
+
+
+def test_cloning_figure_is_the_same_file_every_time(clones, results, tmp_path):
+    clones([(0.8, 0.8), (0.7, 0.9)])
+    for name in ("one.svg", "two.svg"):
+        save(cloning_curves(find_records(results.root)), tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
