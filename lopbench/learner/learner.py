@@ -118,7 +118,7 @@ class StackLearner:
         traced: Whether a `Program` takes the steps; then `step` must not be called.
         waiting: Whether the methods wait for `turn_on`; what they make of the network they make at once.
         clones: Cloned networks to start from, one for each replica, and what is a clone of what in them. ``build`` is
-            then of networks as wide and asked only for the rows of units that are reset.
+            then of networks as wide, and asked only where something is drawn anew.
 
     Raises:
         UnsupportedError: If a method cannot serve the network.
