@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from lopbench.runner.run import Run, methods_of
 from lopbench.runner.unfinished import claimed, resumable
 
 #: Most replicas of a group: more gain nothing, while each holds a file open and takes its share of the memory.
-MAX_REPLICAS = 256
+MAX_REPLICAS = 300
 
 
 def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> list[list[RunSpec]]:
@@ -30,7 +31,14 @@ def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> l
         if key not in together:
             together[key] = _can_be_traced(spec, data=data, device=device)
         found.setdefault(key if together[key] else spec.run_id, []).append(spec)
-    return [group[i : i + MAX_REPLICAS] for group in found.values() for i in range(0, len(group), MAX_REPLICAS)]
+    return [part for group in found.values() for part in _parts(group)]
+
+
+def _parts(group: list[RunSpec]) -> list[list[RunSpec]]:
+    """Return a group in parts of about the same size, at most `MAX_REPLICAS`."""
+    count = -(-len(group) // MAX_REPLICAS)
+    edges = [len(group) * part // count for part in range(count + 1)]
+    return [group[start:stop] for start, stop in pairwise(edges)]
 
 
 def execute(

@@ -365,14 +365,18 @@ class Run:
                 reset_optimizer=self.scenario.optimizer_policy == "reset",
                 zero_head=self.scenario.head_policy == "zero",
             )
-        shape = (self.scenario.steps_per_task, len(self.specs))
-        self.losses = torch.zeros(shape, dtype=torch.float64, device=self.device)
-        self.scores = torch.zeros_like(self.losses)
+        self._start_counting()
         if self.switch == self._step_of(place.task):
             self._turn_on()
         # Where all tasks are of one problem, the network was measured at the end of the last one.
         if place.measured and (place.new or cloning or self.scenario.clone_at is None):
             self._diagnose(place.task, self._step_of(place.task))
+
+    def _start_counting(self) -> None:
+        """Make room for the losses and scores of a task's steps."""
+        shape = (self.scenario.steps_per_task, len(self.specs))
+        self.losses = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        self.scores = torch.zeros_like(self.losses)
 
     def _turn_to(self, index: int) -> None:
         """Take up the streams of task ``index``."""
@@ -391,10 +395,13 @@ class Run:
         first, steps, every = self._step_of(place.task), self.scenario.steps_per_task, self.scenario.probe_every
         losses, scores = self.losses, self.scores
         looked, reported = time.perf_counter(), self.progress.step
+        total = scores[:reported].sum(dim=0)
+        self._check(losses[:reported], first)  # an interrupt does not wait for it
         while self.progress.step < steps:
             if self.learner.traced and self._program is None:
                 began = time.perf_counter()
                 self._program = self._new_program(compiled=self.is_long)
+                self._write_log(f"a {self.progress.how} of {self._program.unroll} steps a call")
                 looked += time.perf_counter() - began  # it is no training time
             step = self.progress.step
             stops = [steps, *([step + every - step % every] if every else []), self.switch - first]
@@ -407,12 +414,13 @@ class Run:
             diagnose = place.measured and every and stop % every == 0 and stop < steps
             now = time.perf_counter()
             if now - looked > LOOK_S or stop == steps or diagnose:
-                self._check(losses[:stop], first)
+                self._check(losses[reported:stop], first + reported)
                 now = time.perf_counter()  # the check has waited for the device
                 self.progress.train_time_s += now - looked
                 if not self._sound:
                     raise _NoneLeftError
-                mean = float(scores[:stop].mean(dim=0)[self._sound].mean())
+                total += scores[reported:stop].sum(dim=0)
+                mean = float(total[self._sound].mean()) / stop
                 self.reporter.advanced((stop - reported) * self.wanted, place.task, self.scenario.tasks, mean)
                 reported = stop
                 if diagnose:
@@ -466,11 +474,10 @@ class Run:
         elif program.compile_error:
             self.reporter.note(f"{name}: no compiled program here, and so slower: {program.compile_error}")
         self.progress.how = "program" if program.compile_s is None else "compiled program"
-        self._write_log(f"a {self.progress.how} of {per_call} steps a call")
         return program
 
     def _check(self, losses: Tensor, first: int) -> None:
-        """Note which replicas have diverged; ``losses`` are those of the task so far, ``first`` is its first step."""
+        """Note which replicas have diverged; ``losses`` are those of the stream's steps from ``first`` on."""
         finite = losses.isfinite()
         if bool(finite.all()):
             return
@@ -530,7 +537,7 @@ class Run:
         tensors = {f"learner/{name}": value for name, value in self.learner.state_dict().items()}
         for seed, batches in self.batches.items():
             tensors.update({f"batches/{seed}/{name}": value for name, value in batches.state_dict().items()})
-        tensors.update(losses=self.losses, scores=self.scores)
+        tensors.update(losses=self.losses[: self.progress.step], scores=self.scores[: self.progress.step])
         if self.base is not None:
             tensors.update({f"base/{name}": value for name, value in self.base.state_dict().items()})
         for replica, measurements in enumerate(self.measurements):
@@ -562,7 +569,9 @@ class Run:
         self.learner.load_state_dict(_part(tensors, "learner"))
         for seed, batches in self.batches.items():
             batches.load_state_dict(_part(tensors, f"batches/{seed}"))
-        self.losses, self.scores = tensors["losses"].to(self.device), tensors["scores"].to(self.device)
+        self._start_counting()
+        self.losses[: self.progress.step] = tensors["losses"].to(self.device)
+        self.scores[: self.progress.step] = tensors["scores"].to(self.device)
         if self.base is not None:
             self.base.load_state_dict(_part(tensors, "base"))
         for replica in range(len(self.specs)):

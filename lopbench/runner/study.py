@@ -133,6 +133,7 @@ def plan(
     device = _device(device)
     streamed = built.data
     images = None if streamed is None else load_images(data, wanted=streamed, data_dir=data_dir, progress=progress)
+    core = version("lopbench")
     specs = tuple(
         RunSpec(
             scenario=scenario_spec,
@@ -143,7 +144,7 @@ def plan(
             seed=seed,
             metrics=chosen_metrics,
             data=None if images is None else {"name": images.name, "content_hash": images.content_hash},
-            core=version("lopbench"),
+            core=core,
             cloner=cloner_spec,
             start=start if method else 0.0,
         )
@@ -152,7 +153,8 @@ def plan(
         for method in parsed_methods
     )
     # A seed's references follow its runs: the number asked for comes first, and several methods share one reference.
-    wanted = _unique(run for spec in specs for run in (spec, spec.reference(), spec.own_reference()))
+    runs = (run for spec in specs for run in (spec, spec.reference(), spec.own_reference()))
+    wanted = list({run.run_id: run for run in runs}.values())
     pending = tuple(spec for spec in wanted if not record_path(results, spec).exists())
     return Study(
         results=results,
@@ -223,12 +225,13 @@ def forecast(study: Study, *, limit_s: float = 1.5) -> Forecast | None:
     device = torch.device(study.device)
     recorded = _recorded_seconds(study)
     steps_of = dict(zip((spec.run_id for spec in study.pending), study.steps, strict=True))
+    together = groups(study.pending, data=study.images, device=device)
     began = time.perf_counter()
     known, slowest, most = [], 0.0, False
-    for group in groups(study.pending, data=study.images, device=device):
+    for group in together:
         steps = steps_of[group[0].run_id]
         seconds = recorded.get(_workload(group[0], len(group)))
-        if seconds is None and time.perf_counter() - began < limit_s:
+        if seconds is None and (slowest == 0 or time.perf_counter() - began < limit_s):
             try:
                 seconds, compiled = seconds_per_step(group, data=study.images, device=device, limit_s=limit_s / 8)
             except Exception:  # whatever a plugin raises is told when its turn comes; other runs may go well

@@ -27,6 +27,15 @@ def lopbench(tmp_path, monkeypatch):
     return lambda *arguments: CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="lopbench")
 
 
+@pytest.fixture
+def one_thread():
+    """Let torch use one thread: tiny runs on a busy machine gain nothing from two."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def images():
     return procedural_images(classes=4, train=10, test=4)

@@ -52,11 +52,35 @@ def test_lines_are_printed_now_and_then(lines):
 def test_steps_of_an_earlier_session_are_not_fast_steps(lines):
     reporter, clock, printed = lines
     reporter.started(LABEL, 2000, 1500)
+    reporter.advanced(100, 30, 40, 0.5)
     clock.now += LINE_S
     reporter.advanced(300, 30, 40, 0.5)
     assert printed() == [
         f"[1/2] {LABEL}: 2,000 steps (resumes at step 1,500)",
-        f"[1/2] {LABEL}: task 31/40, accuracy 0.500, 10 steps/s, about 20 s left, 2 min 0 s for all runs",
+        f"[1/2] {LABEL}: task 31/40, accuracy 0.500, 10 steps/s, about 10 s left, 1 min 50 s for all runs",
+    ]
+
+
+def test_time_before_the_first_advance_is_no_slow_step(lines):
+    reporter, clock, printed = lines
+    reporter.started(LABEL, 2000, 0)
+    clock.now += 100.0  # compiles
+    reporter.advanced(50, 0, 40, 0.5)
+    reporter.advanced(50, 0, 40, 0.5)  # at the same instant: there is no speed yet
+    clock.now += 1.0
+    reporter.advanced(50, 0, 40, 0.5)
+    assert printed()[1:] == [
+        f"[1/2] {LABEL}: task 1/40, accuracy 0.500, 100 steps/s, about 18 s left, 28 s for all runs",
+    ]
+
+
+def test_group_counts_as_its_runs(lines):
+    reporter, _, printed = lines
+    reporter.started("none and 1 more", 3000, 0, 2)
+    reporter.finished("none and 1 more", "1 completed, 1 diverged", Path("results/runs"))
+    assert printed() == [
+        "[2/2] none and 1 more: 3,000 steps",
+        "[2/2] none and 1 more: 1 completed, 1 diverged, results/runs",
     ]
 
 
@@ -76,6 +100,35 @@ def test_bars_show_task_score_and_both_bars():
     assert "careful" in final
     assert f"  {LABEL}\n" in final.replace("\r\n", "\n")
     assert "diverged" in final
+
+
+def test_bars_count_the_runs_of_a_group():
+    out = console(terminal=True)
+    with study_reporter(out, runs=5, steps=500) as reporter:
+        reporter.started("four of them", 400, 0, 4)
+        reporter.finished("four of them", "completed", Path("results/runs"))
+        reporter.started(LABEL, 100, 0)
+        reporter._progress.refresh()
+        assert "4/5 finished" in out.file.getvalue()
+        reporter.finished(LABEL, "completed", Path("results/runs/x"))
+        reporter._progress.refresh()
+    assert "5/5 finished" in out.file.getvalue()
+
+
+def test_bars_measure_speed_from_the_first_advance_of_each_group(monkeypatch):
+    reporter = Bars(console(terminal=True), runs=2, steps=2000, score="error")
+    now = [0.0]
+    reporter._progress.get_time = lambda: now[0]
+    for at, label in ((0.0, "first"), (200.0, "second")):
+        reporter.started(label, 1000, 0)
+        now[0] = at + 50.0  # compiles
+        for _ in range(11):
+            reporter.advanced(50, 0, 4, 0.5)
+            now[0] += 1.0
+        overall, current = reporter._progress.tasks
+        assert (overall.speed, current.speed) == (50.0, 50.0)
+        assert overall.completed == (550 if at == 0 else 1100)
+        reporter.finished(label, "completed", Path("results/runs/x"))
 
 
 def test_bars_of_a_resumed_study_count_only_what_is_left():

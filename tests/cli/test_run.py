@@ -182,3 +182,69 @@ def test_forecast_is_shown_before_anything_starts(tiny, monkeypatch, found, show
     monkeypatch.setattr(studies, "forecast", lambda study: found)
     (line,) = [line for line in tiny("--dry-run").stderr.splitlines() if "Time" in line]
     assert shown in line
+
+
+BITS = (
+    "run",
+    "--scenario=bitflip:samples=40,m=8,f=5,T=10,steps_per_task=10",
+    "--device=cpu",
+    "--metrics=dead_fraction",
+)
+
+
+def test_sweeps_and_later_starts_make_rows(lopbench, one_thread):
+    shown = lopbench(*BITS, "--method=none", "--method=l2:strength=1", "--from=0.5", "--sweep=lr=0.01,0.001")
+    assert shown.exit_code == 0, shown.output
+    assert "none, l2:strength=1 from 0.5" in shown.stderr
+    assert "sgd:lr=0.01, sgd:lr=0.001" in shown.stderr
+    assert "made by the scenario" in shown.stderr
+    assert "none, online_mlp, seed 0 and 1 more: completed" in shown.stderr
+    assert "compil" not in shown.stderr
+    assert shown.stdout.count("l2:strength=1 from 0.5") >= 2
+    assert "before" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["--scenario=bitflp"], 2, "Did you mean 'bitflip'"),
+        (["--scenario=slowly_changing_regresion"], 2, "Did you mean 'slowly_changing_regression'"),
+        (["--scenario=bitflip:target=joudakis"], 2, "target=joudakis is not one of paper, joudaki, dohare"),
+        (["--profile=fulll"], 2, "bitflip has no profile 'fulll'. Did you mean 'full'"),
+        (
+            ["--scenario=bitflip:f=21,m=20"],
+            1,
+            "f must be at most m, for the slow bits are some of the m; got f=21, m=20",
+        ),
+        (["--scenario=bitflip:T=0"], 1, "T must be at least 1, got 0"),
+        (["--scenario=bitflip:T=many"], 2, "T=many is not a whole number"),
+        (["--method=shrink_and_perturb"], 2, "acts at task boundaries, and bitflip is a stream without any"),
+        (["--method=l2+reset"], 2, "'reset' acts at task boundaries, and bitflip is a stream without any"),
+        (["--method=l2", "--from=1.5"], 2, "in [0, 1], got 1.5"),
+        (["--from=-0.5"], 2, "in [0, 1], got -0.5"),
+        (["--method=l2", "--from=half"], 2, "'half' is not a valid float"),
+        (["--method=layernorm", "--from=0.5"], 2, "'layernorm' is built into the network"),
+        (["--sweep=lr"], 2, "--sweep lr: write lr=0.01,0.001 or METHOD.FIELD=VALUE,VALUE"),
+        (["--sweep=lr=0.1,fast"], 2, "'fast' is no number"),
+        (["--sweep=rate=0.1"], 2, "'rate' is not swept; sweep lr, or a field of a method"),
+        (["--sweep=cbp.replacement_rate=0.1"], 2, "'cbp' is none of the methods that are run. They are: none."),
+        (["--method=cbp", "--sweep=cbp.rate=0.1"], 2, "cbp has no field 'rate'"),
+        (["--method=cbp", "--sweep=cbp.replacement_rate=2"], 1, "replacement_rate must be in [0, 1], got 2"),
+        (["--sweep=lr=0.1", "--sweep=lr=0.2"], 2, "lr is swept already"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_for_a_stream_of_bits_is_one_sentence(lopbench, arguments, code, expected):
+    shown = lopbench("run", "--scenario=bitflip", "--device=cpu", *arguments)
+    assert shown.exit_code == code
+    assert expected in " ".join(shown.stderr.replace("│", " ").split())
+    assert "Traceback" not in shown.output
+    assert not Path("results").exists()
+
+
+def test_help_says_how_to_sweep_and_to_start_later(lopbench):
+    shown = " ".join(lopbench("run", "--help").output.replace("│", " ").split())
+    assert "--sweep NAME=VALUE,VALUE" in shown
+    assert "cbp.replacement_rate=1e-5,1e-4" in shown
+    assert "--from FRACTION" in shown
+    assert "after which the methods turn on" in shown

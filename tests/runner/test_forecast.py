@@ -1,0 +1,105 @@
+"""How long a study will take: from records of the like, or from steps taken now."""
+
+import time
+
+import pytest
+
+from lopbench.core.errors import UnsupportedError
+from lopbench.results.record import find_records
+from lopbench.runner import run, study
+from lopbench.runner.study import Forecast, forecast
+
+#: 6 bins of 10 samples.
+BITS = {"scenario": "bitflip:samples=60,m=8,f=5,T=10,steps_per_task=10", "architecture": None, "metrics": []}
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Return a list that fills with the groups that are timed; a step of R replicas takes R seconds."""
+    groups = []
+
+    def take(specs, *, data, device, limit_s):
+        groups.append(specs)
+        return float(len(specs)), False
+
+    monkeypatch.setattr(run, "seconds_per_step", take)
+    return groups
+
+
+def test_group_takes_the_time_of_its_steps_together(make_study, timed):
+    planned = make_study(**BITS, methods=["none", "cbp"], seeds=[0, 1, 2])
+    found = forecast(planned, limit_s=100)
+    assert [(len(group), group[0].kind, group[0].method_label) for group in timed] == [
+        (3, "continual", "none"),
+        (3, "fresh", "none"),
+        (3, "continual", "cbp"),
+        (3, "fresh", "cbp"),
+    ]
+    steps = dict(zip(((s.seed, s.kind) for s in planned.pending), planned.steps, strict=True))
+    assert found == Forecast(3.0 * 2 * (steps[0, "continual"] + steps[0, "fresh"]), most=False)
+
+
+def test_runs_of_images_take_their_time_one_after_the_other(make_study, timed):
+    planned = make_study(methods=["none"], seeds=[0, 1])
+    assert forecast(planned, limit_s=100) == Forecast(float(sum(planned.steps)), most=False)
+
+
+def test_steps_that_will_be_compiled_make_it_an_upper_bound(make_study, monkeypatch):
+    planned = make_study(**BITS)
+    assert forecast(planned).most is False
+    monkeypatch.setattr(run, "COMPILE_STEPS", 60)
+    assert forecast(planned).most is True
+    images = make_study()
+    assert forecast(images).most is False  # are never compiled
+
+
+def test_groups_beyond_the_time_limit_are_as_slow_as_the_slowest(make_study, timed):
+    planned = make_study(**BITS, methods=["none", "cbp"], seeds=[0, 1])
+    found = forecast(planned, limit_s=0)
+    assert len(timed) == 1
+    assert found.seconds == 2.0 * sum(planned.steps) / 2
+
+
+def test_group_that_cannot_start_takes_no_time(make_study, monkeypatch):
+    def take(specs, **_):
+        if specs[0].methods:
+            raise UnsupportedError("no luck")
+        return 1.0, False
+
+    monkeypatch.setattr(run, "seconds_per_step", take)
+    planned = make_study(**BITS, methods=["none", "cbp"])
+    plain = make_study(**BITS)
+    assert forecast(planned, limit_s=100) == forecast(plain, limit_s=100)
+    assert forecast(make_study(**BITS, methods=["cbp"]), limit_s=100).seconds == plain.steps[1]  # the reference alone
+    monkeypatch.setattr(run, "seconds_per_step", lambda specs, **_: 1 / 0)
+    assert forecast(planned) is None
+
+
+def test_records_of_as_many_replicas_of_the_same_methods_tell_the_time(make_study, timed):
+    first = make_study(**BITS, seeds=[0, 1])
+    study.execute(first)
+    planned = make_study(**BITS, seeds=[2, 3])
+    found = forecast(planned, limit_s=100)
+    assert timed == []
+    records = find_records(first.results)
+    # Its share of the time is recorded with each of two replicas.
+    seconds = 2 * sum(record.status["wall_time_s"] for record in records)
+    steps = sum(record.status["steps"] for record in records)
+    assert found.seconds == pytest.approx(sum(planned.steps) / 2 * seconds / steps)
+    assert not found.most
+    forecast(make_study(**BITS, seeds=[2, 3, 4]), limit_s=100)
+    forecast(make_study(**BITS, methods=["cbp"], seeds=[2, 3]), limit_s=100)
+    assert [(len(group), group[0].method_label) for group in timed] == [
+        *((3, "none"), (3, "none")),  # the runs and their references
+        *((2, "cbp"), (2, "cbp")),
+    ]
+
+
+@pytest.mark.parametrize("request_", [{**BITS, "methods": ["none", "cbp"], "seeds": [0, 1]}, {}])
+def test_steps_are_timed_in_about_a_second_and_nothing_is_written(make_study, request_):
+    planned = make_study(**request_)
+    began = time.process_time()
+    found = forecast(planned)
+    assert 0 < found.seconds < 600
+    assert time.process_time() - began < 5
+    assert not planned.results.exists()
