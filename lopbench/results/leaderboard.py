@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lopbench.core.errors import ResultsError
+from lopbench.core.manager import UNPUBLISHED
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
 from lopbench.results.overall import Entry, overall
 from lopbench.results.ranks import ranks
@@ -373,6 +374,9 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
     count = task_count(runs[0])
     if spec.start * count > late_window(count).start:
         notes.append("on in a part of the late tasks only")
+    unpublished = [m.origin.removeprefix(f"{UNPUBLISHED} ") for m in spec.methods if m.origin.startswith(UNPUBLISHED)]
+    if unpublished:
+        notes.append(f"{UNPUBLISHED}: {', '.join(unpublished)}")
     used = {record.run_id: record for s in scores for record in s.used}
     inputs = "".join(f"{run_id} {used[run_id].measurements_digest}\n" for run_id in sorted(used))
     row = {
