@@ -5,7 +5,7 @@ from before it mean what its description says of its absence.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +29,7 @@ def schema(name: Name) -> dict[str, Any]:
     return value
 
 
-def problem(name: Name, value: Mapping[str, Any]) -> str | None:
+def problem(name: Name, value: object) -> str | None:
     """Return what is wrong with ``value`` by the schema ``name``, in words, None if nothing."""
     from fastjsonschema import JsonSchemaValueException
 
@@ -58,8 +58,8 @@ def _short(value: object) -> str:
 
 
 @lru_cache(maxsize=len(SCHEMAS))
-def _validator(name: Name) -> Callable[[Mapping[str, Any]], object]:
+def _validator(name: Name) -> Callable[[object], object]:
     import fastjsonschema
 
-    found: Callable[[Mapping[str, Any]], object] = fastjsonschema.compile(schema(name), use_default=False)
+    found: Callable[[object], object] = fastjsonschema.compile(schema(name), use_default=False)
     return found

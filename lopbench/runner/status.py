@@ -13,6 +13,7 @@ from typing import Any, Literal
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.spec import RunSpec
 from lopbench.results.record import Record, scan_records
+from lopbench.results.schema import problem
 from lopbench.runner.report import label
 from lopbench.runner.unfinished import CHECKPOINT, LOG, MEMBERS
 
@@ -92,18 +93,20 @@ def _unfinished(folder: Path, recorded: set[str]) -> Iterator[RunStatus]:
 def _members(path: Path) -> list[RunSpec]:
     # Another process may remove it at this moment, and a newer lopbench may have written it.
     with suppress(OSError, ValueError, LopbenchError):
-        return [RunSpec.from_json(value) for value in json.loads(path.read_bytes())]
+        values = json.loads(path.read_bytes()) if path.is_file() else []
+        return [RunSpec.from_json(value) for value in values if problem("spec", value) is None]
     return []
 
 
 def _progress(folder: Path) -> str:
     """Return the last line of a log and when it was written."""
+    log = folder / LOG
     try:
-        lines = (folder / LOG).read_text(errors="replace").splitlines()
-        since = datetime.now(UTC).timestamp() - (folder / LOG).stat().st_mtime
+        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+        since = datetime.now(UTC).timestamp() - log.stat().st_mtime
     except OSError:
         return "nothing logged yet"
-    last = lines[-1].partition(" ")[2] if lines else "nothing logged yet"
+    last = lines[-1].partition(" ")[2] if lines else "nothing logged yet"  # behind the time
     return f"{_line(last)}, {max(0, round(since / 60))} min ago"
 
 

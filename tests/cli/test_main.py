@@ -8,7 +8,10 @@ import pytest
 import lopbench.cli
 from lopbench.core.errors import DataError, UsageError
 
-COMMANDS = ["run", "list", "show", "leaderboard", "data"]
+COMMANDS = [
+    *("run", "list", "show", "status", "leaderboard", "compare", "reproduce", "report", "plot", "certify", "data"),
+    "theory",
+]
 
 
 @pytest.fixture
