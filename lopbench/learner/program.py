@@ -75,6 +75,9 @@ class Program:
         self._task = task
         self._learner = learner
         self._rows: dict[str, Tensors] = {}
+        # A compiled function does not look at the shapes of what it is given.
+        self._shapes = tuple(batch[0].shape), tuple(batch[1].shape)
+        self._make: object = None
         self._bind(learner)
         # Calls in a row for which the rows at hand have sufficed.
         self._trusted = sys.maxsize
@@ -115,6 +118,8 @@ class Program:
         """
         if learner is not self._learner or self._rows_from != self._pool_counts():
             self._bind(learner)
+        shapes = tuple(inputs.shape[1:]), tuple(targets.shape[1:])
+        assert shapes == self._shapes, f"a program for batches of {self._shapes} was given {shapes}"
         # Contiguous, as everything that was compiled for.
         inputs = inputs.to(learner.dtype).contiguous().unflatten(0, (-1, self.unroll))
         targets = targets.contiguous().unflatten(0, (-1, self.unroll))
@@ -226,6 +231,9 @@ class Program:
             if biases:
                 self._rows[group.name]["bias"] = torch.stack(biases).to(learner.device)
         self._rows_from = self._pool_counts()
+        make = [(name, value.shape, value.dtype) for name, value in self._state().items()]
+        assert self._make in (None, make), "a program advances learners of one make"
+        self._make = make
 
     def _pool_counts(self) -> dict[str, list[int]]:
         """Return how many rows each group has used up in each replica; others than we may have changed it."""

@@ -423,6 +423,16 @@ def test_batches_may_lie_in_memory_as_they_like() -> None:
     assert_same(snapshot(ours), snapshot(theirs))
 
 
+def test_batches_and_learners_of_other_shapes_are_not_taken() -> None:
+    made = program(make())
+    inputs, targets = stream((0, 1, 2), 2)
+    with pytest.raises(AssertionError, match="was given"):
+        made.advance(make(), inputs[:, :, :1], targets[:, :, :1])
+    for other in (make(seeds=(0, 1)), make(build=lambda: network(7)), make(optimizer=OPTIMIZERS["momentum"])):
+        with pytest.raises(AssertionError, match="of one make"):
+            made.advance(other, inputs, targets)
+
+
 # --- what cannot be traced ------------------------------------------------------------------------------------------
 
 
@@ -532,9 +542,12 @@ def fresh_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler on this machine")
 def test_compiled_program_computes_what_the_graph_does() -> None:
-    compiled, graph = make(*EVERYTHING), make(*EVERYTHING)
+    methods = EVERYTHING[:2]
+    compiled, graph = make(*methods), make(*methods)
     inputs, targets = stream(compiled.seeds, 8)
-    made = program(compiled, unroll=2, compiled=True)
+    batch, announced = (inputs[0], targets[0]), []
+    options: Any = {"unroll": 2, "compiled": True, "announce": lambda: announced.append(True)}
+    made = Program(compiled, Regression(), batch, **options)
     assert made.compile_error is None
     assert made.compile_s is not None
     ours, theirs = made.advance(compiled, inputs, targets), program(graph, unroll=2).advance(graph, inputs, targets)
@@ -542,8 +555,10 @@ def test_compiled_program_computes_what_the_graph_does() -> None:
         torch.testing.assert_close(mine, other, **CLOSE)
     for index in range(3):
         assert_same(replica(compiled, index), replica(graph, index), **CLOSE)
-    again = program(make(*EVERYTHING), unroll=2, compiled=True)
+    assert announced == [True]
+    again = Program(make(*methods), Regression(), batch, **options)
     assert again.compile_s == 0.0
+    assert announced == [True]
 
 
 @pytest.mark.usefixtures("fresh_cache")

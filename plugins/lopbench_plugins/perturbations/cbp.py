@@ -12,6 +12,7 @@ in every architecture. Deviations:
 - In convolutions the utility is of the activation that the next layer reads, with the mean taken over space.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -37,6 +38,10 @@ Utility = Literal[
 _USES_OUTGOING = ("weight", "contribution", "zero_contribution", "adaptable_contribution")
 _USES_DEVIATION = ("zero_contribution", "adaptable_contribution", "feature_by_input")
 _USES_INCOMING = ("adaptation", "adaptable_contribution", "feature_by_input")
+
+
+#: So many units are looked for one after another; more are cheaper to rank.
+_FEW = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,18 +257,45 @@ class ContinualBackprop(Perturbation):
         chosen = []
         parts = zip(groups, utility.split(sizes, dim=1), means.split(sizes, dim=1), counts.unbind(1), strict=True)
         for group, values, mean, count in parts:
-            mask = _rank(values) < count.unsqueeze(1)
+            mask = _lowest(values, count, self._most(group.size))
             group.reset(mask, bias="zero", transfer_mean=mean if self.bias_transfer else None)
             chosen.append(mask)
         self._forget(state, torch.cat(chosen, dim=1))
+
+    def _most(self, size: int) -> int:
+        """Return a number of units that is never exceeded in one step of a group of ``size``."""
+        if isinstance(self.replacement_rate, Tensor):  # the replicas' own, and not to be read here
+            return size
+        return max(1, math.ceil(self.replacement_rate * size))
 
     def _forget(self, state: State, chosen: Tensor) -> None:
         for name in ("age", "utility", "mean_activation"):
             state[name].masked_fill_(chosen, 0)
 
 
+def _lowest(values: Tensor, count: Tensor, most: int) -> Tensor:
+    """Return where the lowest of ``values`` ``(R, D)`` are, boolean; of equal ones the first come first.
+
+    Args:
+        values: As many of them as are looked for are finite.
+        count: How many to find in each row, ``(R,)``.
+        most: A number that ``count`` does not exceed.
+    """
+    if most > _FEW:
+        return _rank(values) < count.unsqueeze(1)
+    size = values.shape[1]
+    index = torch.arange(size, device=values.device)
+    found = torch.zeros_like(values, dtype=torch.bool)
+    for turn in range(most):
+        least = values.amin(dim=1, keepdim=True)
+        first = index == torch.where(values == least, index, size).amin(dim=1, keepdim=True)
+        found = found | (first & (count > turn).unsqueeze(1))
+        values = values.masked_fill(first, torch.inf)
+    return found
+
+
 def _rank(values: Tensor) -> Tensor:
-    """Return the place of each value in its row ``(R, D)``, sorted and stable: comparisons, for a handful of units."""
+    """Return the place of each value in its row ``(R, D)``, sorted and stable, by comparing all with all."""
     mine, others = values.unsqueeze(2), values.unsqueeze(1)
     index = torch.arange(values.shape[1], device=values.device)
     before = index.unsqueeze(0) < index.unsqueeze(1)

@@ -17,7 +17,7 @@ from lopbench.core.spec import OptimizerSpec
 from lopbench.learner.fresh import FreshPool
 from lopbench.learner.learner import MethodState, StackLearner
 from lopbench.learner.program import Program
-from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility
+from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility, _lowest
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
@@ -261,6 +261,19 @@ def test_count_of_replacements_follows_the_ages_of_the_units(rate, maturity, acc
                 assert count in (0, 1)
             else:
                 assert count == int(expected)
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, float("inf")]), min_size=1, max_size=7), st.data())
+def test_looking_for_a_few_units_finds_those_that_rank_lowest(row, data):
+    values = torch.tensor([row, row[::-1]])
+    most = data.draw(st.integers(0, min(2, sum(value < float("inf") for value in row))))
+    counts = torch.tensor([data.draw(st.integers(0, most)) for _ in range(2)])
+    lowest = [
+        sorted(range(len(row)), key=lambda i: (v[i], i))[:c] for v, c in zip(values.tolist(), counts, strict=True)
+    ]
+    expected = torch.tensor([[i in found for i in range(len(row))] for found in lowest])
+    assert torch.equal(_lowest(values, counts, most), expected)
+    assert torch.equal(_lowest(values, counts, 7), expected)
 
 
 def test_share_of_a_unit_is_a_probability_where_shares_do_not_accumulate():
