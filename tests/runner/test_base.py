@@ -141,9 +141,17 @@ def test_clone_starts_with_the_function_of_the_base_and_both_are_measured_there(
     assert values(record, "base_distance_from_init")[0] > 0
 
 
-@pytest.mark.parametrize("optimizer", ["sgd:lr=0.05", "adam:lr=1e-3"])
-def test_clone_stays_on_the_manifold_without_a_method(make_study, optimizer):
-    (record,) = done(make_study(optimizers=[optimizer]))
+@pytest.mark.parametrize(
+    ("architecture", "optimizer"),
+    [
+        (ARCHITECTURE, "sgd:lr=0.05,momentum=0.9"),
+        (ARCHITECTURE, "adam:lr=1e-3"),
+        ("cnn:channels=4/6,hidden=8,normalization=batch", "sgd:lr=0.05"),
+        ("vit:width=12,depth=1,heads=2", "sgd:lr=0.05"),
+    ],
+)
+def test_clone_stays_on_the_manifold_without_a_method(make_study, architecture, optimizer):
+    (record,) = done(make_study(architecture=architecture, optimizers=[optimizer]))
     for metric in ("cloning_r2_forward", "cloning_r2_backward"):
         found = rows(record, metric)
         assert [value for _, _, value in found] == pytest.approx([1.0] * len(found), abs=1e-6)
