@@ -17,11 +17,11 @@ ALLOWED = {
     "learner": {"core"},
     "report": {"core", "results"},
     "results": {"core"},
-    "testing": {"core", "learner"},
+    "testing": {"cloning", "core", "data", "learner"},
     "theory": {"core"},
     "runner": {"", "core", "data", "learner", "results"},
     "api": {"cli", "core", "data", "results", "runner"},
-    "cli": {"", "api", "cloning", "core", "data", "learner", "report", "results", "runner", "theory"},
+    "cli": {"", "api", "cloning", "core", "data", "learner", "report", "results", "runner", "testing", "theory"},
     "": {"api", "core", "learner"},
     "__main__": {"cli"},
 }

@@ -22,6 +22,7 @@ _COMMANDS = (
     "report",
     "plot",
     "certify",
+    "plugins",
     "data",
     "theory",
 )

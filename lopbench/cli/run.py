@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from lopbench.cli.output import console, duration
+from lopbench.cli.plugins import plugin_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,6 +103,7 @@ def split_metrics(text: str) -> tuple[str, ...]:
 )
 @click.option("--metrics", help="Diagnostics to measure, separated by commas; a cheap set by default.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch.")
+@plugin_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and stop.")
 def command(
     scenario: str,

@@ -7,13 +7,16 @@ one name in silence, and leaves a plugin that failed half-way registered.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
+import sys
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import ModuleType
 
 import pluggy
@@ -24,6 +27,12 @@ from lopbench.core.interfaces import KINDS, Component
 from lopbench.core.registry import Distribution, Registration, Registry
 
 GROUP = "lopbench"
+
+#: Environment variable with the plugin files of `use_file`, so that processes started by this one load them as well.
+_FILES = "LOPBENCH_PLUGIN_FILES"
+
+#: Distribution that components of single files name as theirs.
+UNPUBLISHED = "unpublished"
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,40 @@ class Plugins:
                 self.manager.unregister(plugin)
             raise
 
+    def load_file(self, path: Path) -> None:
+        """Import ``path`` and register what its hooks do; nothing if it was loaded before.
+
+        The origin of its components is "unpublished", the file's name and the hash of its content.
+
+        Raises:
+            PluginError: If the file cannot be imported or registers nothing, or for the reasons of `register`.
+        """
+        path = path.resolve()
+        distribution = Distribution(UNPUBLISHED, path.name, mutable=True)
+        if self.manager.has_plugin(f"{UNPUBLISHED}:{path}"):
+            return
+        name = f"lopbench_file_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise PluginError(f"{path} is no Python file; give the file in which the plugin is written")
+        module = importlib.util.module_from_spec(spec)
+        before = sys.modules.get(name)
+        if before is not None:
+            raise PluginError(f"{path} has the name of {before.__file__}, which is loaded already; rename one")
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+            self.register(module, name=str(path), distribution=distribution)
+            if not any(e.distribution == distribution for kind in KINDS for e in self.registry.entries(kind)):
+                raise PluginError(f"{path} registers nothing; add a hook, as 'lopbench plugins new' writes it")
+        except Exception as error:
+            del sys.modules[name]
+            if self.manager.is_registered(module):
+                self.manager.unregister(module)
+            if isinstance(error, PluginError):
+                raise
+            raise PluginError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+
 
 def _distribution(entry_point: EntryPoint) -> Distribution:
     dist = entry_point.dist
@@ -131,5 +174,22 @@ def build_manager(*, load_entry_points: bool = True, entry_points: Iterable[Entr
 
 @lru_cache(maxsize=1)
 def plugins() -> Plugins:
-    """Return the installed plugins, loaded once per process."""
-    return build_manager()
+    """Return the installed plugins and those of `use_file`, loaded once per process."""
+    loaded = build_manager()
+    for path in _files():
+        loaded.load_file(Path(path))
+    return loaded
+
+
+def use_file(path: Path) -> None:
+    """Load the plugin in a single file, in this process and in those it starts.
+
+    Raises:
+        PluginError: As `Plugins.load_file`.
+    """
+    plugins().load_file(path)
+    os.environ[_FILES] = os.pathsep.join(dict.fromkeys([*_files(), str(path.resolve())]))
+
+
+def _files() -> list[str]:
+    return [path for path in os.environ.get(_FILES, "").split(os.pathsep) if path]

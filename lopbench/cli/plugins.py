@@ -1,0 +1,194 @@
+"""``lopbench plugins``: write one, see what is installed, check one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from lopbench.cli.output import console, format_option, write_json
+from lopbench.core.errors import LopbenchError, UsageError
+from lopbench.core.interfaces import KINDS
+
+if TYPE_CHECKING:
+    from lopbench.core.interfaces import Component
+    from lopbench.testing import Outcome
+
+#: The kinds of component in the singular, as the user names one.
+_KINDS = ("method", "metric", "architecture", "scenario", "cloner")
+
+_STYLES = {"failed": "bold red", "exempt": "yellow", "not applicable": "dim", "passed": "green", "measured": "cyan"}
+
+
+def plugin_option(command: Any) -> Any:
+    """Add ``--plugin FILE``, repeatable, to a command; the files are loaded before it runs."""
+    return click.option(
+        "--plugin",
+        "plugin_files",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        expose_value=False,
+        is_eager=True,
+        callback=lambda context, parameter, files: load_files(files),
+        help="Python file with a plugin that is not installed. Repeat it for more.",
+    )(command)
+
+
+def load_files(files: tuple[Path, ...]) -> None:
+    """Load plugins from single files, for this process and those it starts.
+
+    Raises:
+        PluginError: If a file cannot be imported or registers nothing.
+    """
+    if files:
+        from lopbench.core.manager import use_file
+
+        for file in files:
+            use_file(file)
+
+
+@click.group("plugins")
+def command() -> None:
+    """Write a plugin, list those that are installed, or check one."""
+
+
+@command.command("list")
+@click.option("--verbose", is_flag=True, help="Show the traceback of what could not be loaded.")
+@format_option
+def list_(verbose: bool, output_format: str) -> None:
+    """List the installed plugins, what each registers, and what was skipped and why."""
+    from lopbench.core.manager import plugins
+
+    loaded = plugins()
+    found: dict[str, dict[str, Any]] = {}
+    for kind in KINDS:
+        for entry in loaded.registry.entries(kind):
+            origin = entry.distribution
+            row = found.setdefault(
+                origin.name,
+                {"distribution": origin.name, "version": origin.version, "mutable": origin.mutable, "registers": {}},
+            )
+            row["registers"].setdefault(kind, []).append(entry.name)
+    skipped = [
+        {"plugin": s.plugin, "distribution": s.distribution, "reason": s.reason, "details": s.details}
+        for s in sorted(loaded.skipped, key=lambda s: (s.distribution, s.plugin))
+    ]
+    if output_format == "json":
+        write_json({"plugins": list(found.values()), "skipped": skipped})
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    for row in found.values():
+        mutable = ", editable or not installed" if row["mutable"] else ""
+        out.print(Text.assemble((row["distribution"], "bold"), (f" {row['version']}{mutable}", "dim")))
+        table = Table.grid(padding=(0, 2))
+        for kind, names in row["registers"].items():
+            table.add_row(Text(f"  {kind}"), Text(", ".join(names)))
+        out.print(table)
+        out.print()
+    if skipped:
+        out.print(Text("skipped", style="bold yellow"))
+    for each in skipped:
+        last = each["reason"].strip().splitlines()[-1]
+        out.print(Text(f"  {each['plugin']} of {each['distribution']}: {last}"), soft_wrap=True)
+        if verbose and each["details"]:
+            out.print(Text(each["details"], style="dim"), soft_wrap=True)
+
+
+@command.command("check")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(_KINDS), help="Kind of component, where several have the name.")
+@plugin_option
+@format_option
+def check(name: str, kind: str | None, output_format: str) -> None:
+    """Run the conformance checks on component NAME, or on NAME:FIELD=VALUE,... in that setting.
+
+    A method is checked in the settings that its class names as examples. Exits with 1 if a check fails.
+    """
+    from lopbench.testing import checks, run_checks
+
+    components = _components(name, kind)
+    err = console(stderr=True)
+    wanted = checks(components[0])
+    with err.status("checking") as status:
+        outcomes = run_checks(components, wanted, started=lambda each: status.update(each.name))
+    if output_format == "json":
+        write_json([_json(outcome) for outcome in outcomes])
+    else:
+        _print(components, outcomes)
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    if failed:
+        raise LopbenchError(f"{failed} of {len(outcomes)} checks of {name} failed")
+
+
+def _components(text: str, kind: str | None) -> list[Component]:
+    """Return the component that ``text`` names: in its setting, or else in those of its class's examples."""
+    from lopbench.core.manager import plugins
+    from lopbench.core.registry import suggest
+    from lopbench.core.spec import ComponentSpec, parse_scenario, split
+    from lopbench.testing import examples
+
+    registry = plugins().registry
+    name = split(text, "_")[0]
+    kinds = [each for each in KINDS if name in registry.names(each) and kind in (None, each.removesuffix("s"))]
+    if not kinds:
+        known = sorted({known for each in KINDS for known in registry.names(each)})
+        raise UsageError(f"Unknown component {name!r}.{suggest(name, known)} 'lopbench list' shows all.")
+    if len(kinds) > 1:
+        raise UsageError(f"{name!r} is {' and '.join(kinds)}; say which with --kind {kinds[0].removesuffix('s')}")
+    if ":" not in text:
+        return examples(registry.get(kinds[0], name).load())
+    spec = parse_scenario(text) if kinds == ["scenarios"] else ComponentSpec.parse(kinds[0], text)
+    return [spec.build()]
+
+
+def _json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "check": outcome.check.name,
+        "claim": outcome.check.claim,
+        "status": outcome.status,
+        "detail": outcome.detail,
+        "expected": outcome.expected,
+        "found": outcome.found,
+        "lesson": outcome.check.lesson,
+        "component": repr(outcome.component),
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def _print(components: list[Component], outcomes: list[Outcome]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    for component in components:
+        out.print(Text(repr(component), style="bold"))
+    table = Table.grid(padding=(0, 2))
+    for outcome in outcomes:
+        text = outcome.detail or (outcome.found if outcome.status == "failed" else outcome.check.claim)
+        table.add_row(Text(outcome.check.name), Text(outcome.status, style=_STYLES[outcome.status]), Text(text))
+    out.print(table)
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            out.print()
+            out.print(Text(outcome.message), soft_wrap=True)
+    counts = {status: sum(o.status == status for o in outcomes) for status in _STYLES}
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    out.print(Text(f"{summary}; {sum(o.seconds for o in outcomes):.0f} s", style="bold"))
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(_KINDS), default="method", show_default=True, help="What it adds.")
+@click.option(
+    "--into", type=click.Path(path_type=Path, file_okay=False), default=".", show_default=True, help="Parent folder."
+)
+def new(name: str, kind: str, into: Path) -> None:
+    """Write an installable package with one component NAME: the code, its tests, and a workflow that runs them."""
+    from lopbench.cli.templates import write
+
+    folder = write(name, kind, into)
+    click.echo(f"Wrote {folder}. Next: pip install -e {folder} && lopbench plugins check {name}")
