@@ -327,6 +327,11 @@ class Metric(Component, ABC):
     scope: ClassVar[Literal["layer", "network"]] = "layer"
     higher_is_better: ClassVar[bool | None] = None
     default: ClassVar[bool] = False  #: Measured when no metric is named.
+    #: Activations ``(N, D)`` of a layer, row by row, with the value that they have.
+    known: ClassVar[tuple[tuple[Sequence[Sequence[float]], float], ...]] = ()
+    #: What leaves the value of a layer as it is: another scale of activations and gradients, another order of the
+    #: units or of the rows, each unit taken twice.
+    invariances: ClassVar[frozenset[Literal["scale", "units", "rows", "duplication"]]] = frozenset()
     needs_clones: ClassVar[bool] = False  #: Measured of cloned networks only, for it reads what is a clone of what.
 
     @abstractmethod
