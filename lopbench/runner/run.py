@@ -622,6 +622,7 @@ def seconds_per_step(
         run.learner = run.new_learner()
         if run.cloner is not None:
             run._clone()
+            run.learner.turn_on()
         run._turn_to(run._place.task)
         if run.learner.traced:
             run._program = run._new_program(compiled=False)
