@@ -313,11 +313,9 @@ def _interfaces(
         before = next(seen)
         if before.name != name:
             raise _Stopped(name)
-        pairs = (
-            (before.taken, first_tensor(inputs), profile.inputs.get(name)),
-            (before.returned, first_tensor(output), profile.outputs.get(name)),
-        )
-        interfaces.setdefault(name, _pair(*(_observed(matches, *pair) for pair in pairs)))
+        taken = _observed(matches, before.taken, first_tensor(inputs), profile.inputs.get(name))
+        returned = _observed(matches, before.returned, first_tensor(output), profile.outputs.get(name))
+        interfaces.setdefault(name, (taken, returned))
 
     tagged.layer, tagged.watch = emit, look
     try:
@@ -326,10 +324,6 @@ def _interfaces(
         where = next((name for name in reversed(tagged.inside) if name), "")
         checks[where] = Check.of(float("inf"))
     return interfaces, checks
-
-
-def _pair(taken: Axes | None, returned: Axes | None) -> tuple[Axes | None, Axes | None]:
-    return taken, returned
 
 
 def _or_identity(partition: Partition | None, tensor: Tensor, axis: int) -> Partition:

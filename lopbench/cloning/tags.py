@@ -9,8 +9,8 @@ values of the base, each an entire number of times, the positions say which chan
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -373,11 +373,12 @@ def leaves(tensor: Tensor) -> list[Tensor]:
     return found
 
 
-class without_fast_paths(ExitStack):  # noqa: N801 (used like a function)
-    """Keeps torch's encoder layers from stepping around their own attention module."""
-
-    def __enter__(self) -> without_fast_paths:
-        enabled = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        self.callback(torch.backends.mha.set_fastpath_enabled, enabled)
-        return self
+@contextmanager
+def without_fast_paths() -> Iterator[None]:
+    """Keep torch's encoder layers from stepping around their own attention module."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)

@@ -40,10 +40,12 @@ Heads = Literal["duplicate", "widen"]
 _TOLERANCE = 1e-9
 #: Operations whose operands must agree in every axis: where one of them cannot grow, none may.
 _ELEMENTWISE = frozenset(
-    name + suffix
-    for name in (*("add", "sub", "mul", "div", "where", "cat", "concat", "stack", "maximum", "minimum", "lerp"),)
-    for suffix in ("", "_")
-) | frozenset(f"__{i}{name}__" for i in ("", "i", "r") for name in ("add", "sub", "mul", "truediv"))
+    [
+        *("where", "cat", "concat", "stack", "maximum", "minimum", "lerp", "lerp_"),
+        *(name + suffix for name in ("add", "sub", "mul", "div") for suffix in ("", "_")),
+        *(f"__{kind}{name}__" for name in ("add", "sub", "mul", "truediv") for kind in ("", "r", "i")),
+    ]
+)
 _HEAD_COUNTS = ("num_heads", "n_heads", "n_head", "heads", "num_attention_heads")
 _HEAD_SIZES = ("head_dim", "attention_head_size", "dim_head", "d_head", "head_size")
 _HEAD_WIDTHS = ("attn_dim", "embed_dim", "inner_dim", "all_head_size", "hidden_size", "split_size")
@@ -105,13 +107,9 @@ class Interface:
 
 
 class _Attempt:
-    """One run of the clone as planned, on the tags of the base.
+    """One run of the clone as planned, on the tags of the base."""
 
-    Raises:
-        Misfit: If it does not run or is not made of clones.
-    """
-
-    def __init__(self, search: _Search, choices: _Choices, *, watch: bool) -> None:
+    def __init__(self, search: _Search, choices: _Choices) -> None:
         self.search = search
         self.base = search.base
         self.choices = choices
@@ -127,12 +125,16 @@ class _Attempt:
         self._bare: dict[int, str] = {}
         self._kept: list[Tensor] = []  #: Leaves must live, for their ids to stay theirs.
         self._network = search.tagged
+        self._watcher = Watcher(self._operation_failed)
+
+    def run(self, *, watch: bool) -> None:
+        """Run, and note what every module takes and returns if ``watch``.
+
+        Raises:
+            Misfit: If it does not run or is not made of clones.
+        """
         self._network.layer = self._emit
         self._network.watch = self._look if watch else None
-        self._watcher = Watcher(self._operation_failed)
-        self._run()
-
-    def _run(self) -> None:
         self._set_bare()
         try:
             with self._watcher:
@@ -351,12 +353,14 @@ class _Search:
                     break
             else:
                 raise self._unsupported(attempt, misfit)
-        return _Attempt(self, choices, watch=True)
+        final = _Attempt(self, choices)
+        final.run(watch=True)
+        return final
 
     def _try(self, choices: _Choices) -> tuple[_Attempt, Misfit | None]:
-        attempt = _Attempt.__new__(_Attempt)
+        attempt = _Attempt(self, choices)
         try:
-            attempt.__init__(self, choices, watch=False)  # type: ignore[misc]
+            attempt.run(watch=False)
         except Misfit as misfit:
             return attempt, misfit
         return attempt, None

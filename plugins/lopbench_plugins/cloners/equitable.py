@@ -30,6 +30,7 @@ class Equitable(Cloner):
     """
 
     name: ClassVar[str] = "equitable"
+    equation: ClassVar[str] = "W'[E i + a, E j + b] = W[i, j] / E + T[a, b; i, j], with sum_a T = sum_b T = 0"
     strength: float = 1.0
     heads: Heads = "duplicate"
 

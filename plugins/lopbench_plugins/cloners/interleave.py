@@ -29,6 +29,7 @@ class Interleave(Cloner):
     """
 
     name: ClassVar[str] = "interleave"
+    equation: ClassVar[str] = "W'[E i + a, E j + b] = W[i, j] / E, b'[E i + a] = b[i], for a, b < E"
     heads: Heads = "duplicate"
 
     def __post_init__(self) -> None:

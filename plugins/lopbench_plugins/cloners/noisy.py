@@ -29,6 +29,7 @@ class Noisy(Cloner):
     """
 
     name: ClassVar[str] = "noisy"
+    equation: ClassVar[str] = "theta' = clone(theta) + strength * rms(theta) * N(0, 1)"
     strength: float = 0.01
     heads: Heads = "duplicate"
 

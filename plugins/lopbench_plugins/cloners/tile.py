@@ -26,6 +26,9 @@ class Tile(Cloner):
     """
 
     name: ClassVar[str] = "tile"
+    equation: ClassVar[str] = (
+        "W'[i + a D, j + b D'] = W[i, j] / E, b'[i + a D] = b[i], for a, b < E and layers of D and D' units"
+    )
     heads: Heads = "duplicate"
 
     def __post_init__(self) -> None:
