@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lopbench.core.errors import UsageError
-from lopbench.core.interfaces import KINDS, Component
+from lopbench.core.interfaces import KINDS, Component, Scenario
 from lopbench.testing.check import Check, Mismatch, NotApplicable, Outcome, Status, check, run_checks
 
 __all__ = [
@@ -47,12 +47,18 @@ def checks(component: Component) -> tuple[Check, ...]:
 def examples(cls: type[Component]) -> list[Component]:
     """Return the component in the settings that the class names as its ``examples``.
 
+    A scenario that names none comes in an unranked profile, such as smoke, or in its default one.
+
     Raises:
         UsageError: If a field has no default and no example gives it.
         InvalidInputError: If the component refuses an example.
     """
     found = []
-    for fields in cls.examples:
+    given = cls.examples
+    if issubclass(cls, Scenario) and given == ({},):  # the smallest protocol that it has
+        profile = next(iter(sorted(cls.unranked & cls.profiles.keys())), cls.default_profile)
+        given = ({**cls.profiles[profile], "profile": profile},)
+    for fields in given:
         missing = [
             f.name
             for f in dataclasses.fields(cls)

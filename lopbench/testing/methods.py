@@ -936,9 +936,8 @@ def fields_matter(component: Component) -> None:
     for field in dataclasses.fields(method):
         if not field.init:
             continue
-        if not any(
-            _matters(setting, other, every) for setting in settings for other in alternatives(setting, field.name)
-        ):
+        others = [(setting, other) for setting in settings for other in alternatives(setting, field.name)]
+        if others and not any(_matters(setting, other, every) for setting, other in others):
             ignored.append(field.name)
     if ignored:
         raise Mismatch(

@@ -90,8 +90,11 @@ def exemptions_are_real(component: Component) -> None:
 
 
 def alternatives(component: C, field: str) -> Iterator[C]:
-    """Yield the component with other values of one field, as far as it accepts them."""
-    kind, value = field_types(type(component))[field], getattr(component, field)
+    """Yield the component with other values of one field, as far as it accepts them.
+
+    None for a text that may be anything, or a field that is no hyperparameter.
+    """
+    kind, value = field_types(type(component)).get(field), getattr(component, field)
     for other in _others(kind, value):
         if other == value:
             continue

@@ -4,7 +4,7 @@ Normalisation and dropout are not applied throughout, as the paper's text says, 
 convolutions have no dropout, the hidden fully connected layer has no normalisation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
@@ -28,6 +28,10 @@ class CNN(PaperArchitecture):
     """
 
     name: ClassVar[str] = "cnn"
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = (
+        {"channels": (4, 6), "hidden": 12},
+        {"channels": (4, 6), "hidden": 12, "normalization": "batch"},
+    )
     channels: tuple[int, ...] = (64, 128, 256)
     hidden: int = 512
 

@@ -5,7 +5,7 @@ which is the plain baseline of the paper.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
@@ -27,6 +27,10 @@ class MLP(PaperArchitecture):
     """
 
     name: ClassVar[str] = "mlp"
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = (
+        {"width": 16, "depth": 2},
+        {"width": 16, "depth": 2, "normalization": "batch"},
+    )
     width: int = 128
     depth: int = 5
 

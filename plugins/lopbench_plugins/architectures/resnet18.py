@@ -4,7 +4,7 @@ Deviation from He et al.: the stem is a 3x3 convolution of stride 1 without max 
 widening block is a 1x1 convolution (their option B).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -47,6 +47,10 @@ class ResNet18(PaperArchitecture):
     """
 
     name: ClassVar[str] = "resnet18"
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = (
+        {"base_width": 4},
+        {"base_width": 4, "normalization": "batch"},
+    )
     base_width: int = 64
 
     def __post_init__(self) -> None:

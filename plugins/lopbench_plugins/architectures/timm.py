@@ -1,7 +1,7 @@
 """Any model of timm (Wightman, "PyTorch Image Models", github.com/huggingface/pytorch-image-models), from scratch."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,6 +35,7 @@ class Timm(Architecture):
 
     name: ClassVar[str] = "timm"
     positional: ClassVar[str | None] = "model"
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"model": "resnet10t"}, {"model": "test_vit"})
     model: str
     dropout: float = 0.0
 

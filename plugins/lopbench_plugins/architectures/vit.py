@@ -4,7 +4,7 @@ Built from timm's VisionTransformer, which has the parameters of the authors' ow
 torch's 1e-5, for all normalisations alike, where timm has 1e-6.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -39,6 +39,7 @@ class ViT(PaperArchitecture):
     """
 
     name: ClassVar[str] = "vit"
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"width": 12, "depth": 2, "heads": 2},)
     normalization: Normalization = "layer"
     activation: Activation = "gelu"
     patch: int = 8

@@ -5,6 +5,7 @@ parameter of it. Joudaki et al. 2025, "Barriers for Learning in an Evolving Worl
 escape from the cloning manifold; this is the ordinary way to give them a push.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +30,9 @@ class Noisy(Cloner):
     """
 
     name: ClassVar[str] = "noisy"
+    exempt: ClassVar[Mapping[str, str]] = {
+        "clones-are-certified": "noise tells clones apart, and with it the function is the base's only approximately",
+    }
     equation: ClassVar[str] = "theta' = clone(theta) + strength * rms(theta) * N(0, 1)"
     strength: float = 0.01
     heads: Heads = "duplicate"

@@ -1,0 +1,227 @@
+"""The checks of scenarios."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lopbench.core import rng
+from lopbench.core.errors import DataError
+from lopbench.core.interfaces import ChunkedBatches, Component, Scenario, Stream
+from lopbench.core.spec import ComponentSpec, OptimizerSpec, digest, make
+from lopbench.data import ImageSet
+from lopbench.data.procedural import procedural_images
+from lopbench.testing.bench import same
+from lopbench.testing.check import Check, Mismatch, NotApplicable, check
+from lopbench.testing.shared import SHARED, alternatives
+
+#: Batches that are looked at.
+_BATCHES = 3
+
+
+def _scenario(component: Component) -> Scenario:
+    assert isinstance(component, Scenario)
+    return component
+
+
+@lru_cache(maxsize=2)
+def _images(classes: int) -> ImageSet:
+    return procedural_images(classes=classes, train=100, test=4)
+
+
+def _stream(scenario: Scenario, seed: int = 0) -> Stream:
+    """Return a stream; of procedural images where the scenario reads a data set."""
+    if scenario.data is None:
+        return scenario.stream(seed, data=None, device=torch.device("cpu"))
+    try:
+        return scenario.stream(seed, data=_images(50), device=torch.device("cpu"))
+    except DataError:  # it wants the ten classes of the small data sets, neither more nor less
+        return scenario.stream(seed, data=_images(10), device=torch.device("cpu"))
+
+
+def _batches(scenario: Scenario, task: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    return list(itertools.islice(_iterate(_stream(scenario, seed).task(task).batches()), _BATCHES))
+
+
+def _iterate(batches: Any) -> Any:
+    while True:
+        yield next(batches)
+
+
+def _tasks(scenario: Scenario) -> list[int]:
+    return sorted({0, min(1, scenario.tasks - 1), scenario.tasks - 1})
+
+
+def _equal(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -> bool:
+    return all(same(a, b) for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True))
+
+
+@check(
+    "The stream is a function of scenario, data and seed alone: same seed, same batches, whatever else draws.",
+    lesson="METHODS 0.3(b), B2: data order from a global generator differs between methods, nothing is paired",
+)
+def stream_depends_on_the_seed_alone(component: Component) -> None:
+    """Compare streams of two seeds, from two global seeds, and tasks asked for in another order."""
+    scenario = _scenario(component)
+    for task in _tasks(scenario):
+        found = []
+        for place in (1, 2):
+            torch.manual_seed(place)
+            before = torch.get_rng_state()
+            found.append(_batches(scenario, task))
+            if not torch.equal(before, torch.get_rng_state()):
+                raise Mismatch("torch's global generator left alone", "it has advanced; use rng.derive(seed, ...)")
+        if not _equal(*found):
+            raise Mismatch(f"the same batches of task {task} for the same seed", "others")
+        if _equal(found[0], _batches(scenario, task, seed=1)):
+            raise Mismatch(f"other batches of task {task} for another seed", "the same")
+    stream = _stream(scenario)
+    last = scenario.tasks - 1
+    for task in (last, 0, last):
+        again = list(itertools.islice(_iterate(stream.task(task).batches()), _BATCHES))
+        if not _equal(again, _batches(scenario, task)):
+            raise Mismatch("tasks that do not depend on which were asked for before", f"task {task} differs")
+
+
+@check("Batches have the declared shapes, labels stand for outputs, and a network's loss and score can be taken.")
+def shapes_are_as_declared(component: Component) -> None:
+    """Take some batches of the first and the last tasks."""
+    scenario = _scenario(component)
+    stream = _stream(scenario)
+    for index in _tasks(scenario):
+        task = stream.task(index)
+        for name, (inputs, targets) in (
+            ("training", next(task.batches())),
+            ("held-out", next(iter(task.held_out()))),
+            ("probe", task.probe()),
+        ):
+            if inputs.shape[1:] != torch.Size(stream.input_shape) or len(inputs) != len(targets) or len(inputs) == 0:
+                raise Mismatch(
+                    f"{name} samples of shape {tuple(stream.input_shape)}",
+                    f"inputs {tuple(inputs.shape)}, targets {tuple(targets.shape)}",
+                )
+            outputs = torch.randn(len(inputs), stream.outputs, generator=rng.derive(0, "conformance", "outputs"))
+            loss, score = task.loss(outputs, targets), task.score(outputs, targets)
+            if loss.shape != () or not bool(loss.isfinite()):
+                raise Mismatch("a finite scalar loss", f"shape {tuple(loss.shape)}, {loss}")
+            if score.shape != (len(inputs),):
+                raise Mismatch(f"one score for each of {len(inputs)} samples", f"shape {tuple(score.shape)}")
+            if scenario.score == "accuracy" and targets.ndim != 1:
+                raise Mismatch("labels (N,) where the score is an accuracy", f"shape {tuple(targets.shape)}")
+
+
+@check("A task lasts as many steps as declared, and tasks differ.")
+def tasks_are_as_declared(component: Component) -> None:
+    """Run through a short task; compare the first two."""
+    scenario = _scenario(component)
+    task = _stream(scenario).task(0)
+    batches = task.batches()
+    for step in range(min(scenario.steps_per_task, 300)):
+        try:
+            next(batches)
+        except StopIteration:
+            raise Mismatch(f"{scenario.steps_per_task} batches", f"{step}") from None
+    if scenario.boundaries and scenario.tasks > 1 and _equal(_batches(scenario, 0), _batches(scenario, 1)):
+        raise Mismatch("another problem in the second task", "the batches of the first")
+
+
+@check("The training stream can be saved and resumed in the middle, and taken in chunks.")
+def batches_resume(component: Component) -> None:
+    """Save after some batches, and compare what comes then."""
+    scenario = _scenario(component)
+    task = _stream(scenario).task(0)
+    batches = task.batches()
+    for _ in range(_BATCHES):
+        next(batches)
+    saved = {name: value.clone() for name, value in batches.state_dict().items()}
+    ahead = [next(batches) for _ in range(_BATCHES)]
+    resumed = _stream(scenario).task(0).batches()
+    resumed.load_state_dict(saved)
+    if not _equal([next(resumed) for _ in range(_BATCHES)], ahead):
+        raise Mismatch("the batches that would have come", "others after resuming")
+    chunked = task.batches()
+    if isinstance(chunked, ChunkedBatches):
+        inputs, targets = chunked.take(_BATCHES)
+        if not _equal(list(zip(inputs, targets, strict=True)), _batches(scenario, 0)):
+            raise Mismatch("a chunk of the batches one by one", "others")
+
+
+@check(
+    "The chance level is what guessing scores.",
+    lesson="accuracy over all 200 outputs against a chance of 1 in 5 (PROTOCOLS finding 5)",
+)
+def chance_is_as_declared(component: Component) -> None:
+    """Score random outputs on the held-out samples."""
+    scenario = _scenario(component)
+    if scenario.score != "accuracy":
+        raise NotApplicable("errors have no chance level")
+    task = _stream(scenario).task(0)
+    generator = rng.derive(0, "conformance", "guesses")
+    scores = []
+    for inputs, targets in task.held_out():
+        for _ in range(100):
+            outputs = torch.randn(len(inputs), _stream(scenario).outputs, generator=generator)
+            scores.append(task.score(outputs, targets).double())
+    found = torch.cat(scores)
+    slack = 5 * (task.chance * (1 - task.chance) / len(found)) ** 0.5
+    if abs(float(found.mean()) - task.chance) > slack:
+        raise Mismatch(f"{task.chance:.4f} within {slack:.4f}", f"{float(found.mean()):.4f} from random outputs")
+
+
+@check(
+    "The protocol's hash is stable, and every field changes it; all profiles can be made.",
+    lesson="METHODS B1: flip_one or all bits, a default off in one repository and on in another, under one name",
+)
+def every_field_is_in_the_protocol(component: Component) -> None:
+    """Hash the scenario with each field changed."""
+    scenario = _scenario(component)
+    fields = {f.name: getattr(scenario, f.name) for f in dataclasses.fields(scenario)}
+    if any(not f.init for f in dataclasses.fields(scenario)):
+        raise Mismatch("fields that all stand in the protocol", "one with init=False")
+    wanted = _hash(scenario, fields)
+    if wanted != _hash(dataclasses.replace(scenario), fields):
+        raise Mismatch("the same hash twice", "another one")
+    for name in fields:
+        for other in alternatives(scenario, name):
+            if _hash(other, {f: getattr(other, f) for f in fields}) == wanted:
+                raise Mismatch("another hash for another protocol", f"{name}={getattr(other, name)} leaves it alone")
+    for profile, values in type(scenario).profiles.items():
+        make(type(scenario), {**values, "profile": profile})
+    if type(scenario).default_profile not in type(scenario).profiles:
+        raise Mismatch("the default profile among the profiles", type(scenario).default_profile)
+
+
+def _hash(scenario: Scenario, fields: Mapping[str, object]) -> str:
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+    return digest(ComponentSpec("scenarios", scenario.name, scenario.version, "", values).to_json(), 16)
+
+
+@check("Optimizers, late tasks and the lead of fresh references make sense.")
+def protocol_is_complete(component: Component) -> None:
+    """Parse and compare them."""
+    scenario = _scenario(component)
+    for name in (scenario.default_architecture, "another"):
+        OptimizerSpec.parse(scenario.optimizer(name))
+        OptimizerSpec.parse(scenario.reference_optimizer(name))
+    if not 0 <= scenario.reference_lead <= scenario.late_tasks.start:
+        raise Mismatch(f"a lead of 0 to {scenario.late_tasks.start} tasks", str(scenario.reference_lead))
+    if scenario.tasks < 1 or scenario.steps_per_task < 1:
+        raise Mismatch("at least one task of at least one step", f"{scenario.tasks} of {scenario.steps_per_task}")
+
+
+CHECKS: tuple[Check, ...] = (
+    *SHARED,
+    stream_depends_on_the_seed_alone,
+    shapes_are_as_declared,
+    tasks_are_as_declared,
+    batches_resume,
+    chance_is_as_declared,
+    every_field_is_in_the_protocol,
+    protocol_is_complete,
+)
