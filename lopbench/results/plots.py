@@ -549,7 +549,9 @@ def _describe(figure: "Figure", runs: Sequence[Record], colours: Mapping[str, An
     }
     names = [*handles, *others]
     # Under the panels, where long names squeeze none of them.
-    columns = 1 if max(map(len, names)) > 30 else min(len(names), 2 * figure.axes[0].get_gridspec().ncols)
+    panels = figure.axes[0].get_gridspec()
+    assert panels is not None  # the axes are subplots
+    columns = 1 if max(map(len, names)) > 30 else min(len(names), 2 * panels.ncols)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.18 * -(-len(names) // columns))
     figure.legend(
