@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
-import torch._inductor
 from torch import Generator, Tensor, nn
 from torch.func import functionalize, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -357,13 +356,15 @@ class Program:
             self._call, self.compile_s = known, 0.0
             return
         announce()
+        from torch import _inductor  # takes seconds, and nothing else needs it
+
         began = time.perf_counter()
         # The graph needs no tracing again, and its calls no guards: with these and a wrapper in Python, a call for one
         # replica takes two to three times as long.
         options = {"cpp_wrapper": self._learner.device.type == "cpu"}
         try:
             with torch.no_grad():
-                function = torch._inductor.compile(copy.deepcopy(self._graph), [*arguments], options=options)
+                function = _inductor.compile(copy.deepcopy(self._graph), [*arguments], options=options)
                 function(*arguments)
         except Exception as error:
             # Compilers fail in many ways, and the graph computes the same without one.
@@ -563,4 +564,8 @@ def _has_constants(graph: torch.fx.GraphModule) -> bool:
 
 def cache_compiled(folder: str) -> None:
     """Let compiled programs be kept in ``folder`` from one process to the next, unless the user has chosen another."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    # What is imported on the way to tracing may have put torch's own choice there already.
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
