@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lopbench.api import leaderboard, run
+    from lopbench.api import compare, find_records, leaderboard, reproduce, run, status
     from lopbench.core import errors, rng
     from lopbench.core.errors import InvalidInputError, LopbenchError, UnsupportedError
     from lopbench.core.hookspecs import Register, hookimpl
@@ -51,18 +51,26 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "activation_layers",
+    "compare",
     "errors",
+    "find_records",
     "hookimpl",
     "leaderboard",
+    "reproduce",
     "rng",
     "run",
+    "status",
 ]
 
 _HOMES = {
     "activation_layers": "lopbench.learner.learner",
     "hookimpl": "lopbench.core.hookspecs",
+    "compare": "lopbench.api",
+    "find_records": "lopbench.api",
     "leaderboard": "lopbench.api",
+    "reproduce": "lopbench.api",
     "run": "lopbench.api",
+    "status": "lopbench.api",
     "InvalidInputError": "lopbench.core.errors",
     "LayerProbe": "lopbench.core.probe",
     "LopbenchError": "lopbench.core.errors",

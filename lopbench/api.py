@@ -5,14 +5,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lopbench.results.compare import compare
 from lopbench.results.leaderboard import leaderboard
+from lopbench.results.record import find_records
 from lopbench.runner.report import Quiet
+from lopbench.runner.reproduce import reproduce
+from lopbench.runner.status import status
 from lopbench.runner.study import Study, execute, plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["leaderboard", "run", "study_leaderboard"]
+__all__ = ["compare", "find_records", "leaderboard", "reproduce", "run", "status", "study_leaderboard"]
 
 
 def run(

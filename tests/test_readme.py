@@ -64,7 +64,7 @@ def plugin():
 
 def test_there_is_something_to_test():
     assert len(COMMANDS) >= 10
-    assert len(PYTHON) == 2
+    assert len(PYTHON) == 3
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
@@ -82,8 +82,18 @@ def test_the_python_example_runs(few_images, capsys):
     assert "cbp:replacement_rate=0.001" in shown
 
 
+def test_three_lines_of_pandas_read_all_records(monkeypatch):
+    monkeypatch.chdir(ROOT / "results" / "tinyimagenet40-lite-mlp")
+    names = {}
+    exec(compile(PYTHON[1].replace("results/runs", "runs"), "README.md", "exec"), names)
+    frame = names["frame"]
+    assert len(PYTHON[1].strip().splitlines()) == 3
+    assert set(frame.index.get_level_values("run")) == {path.name for path in Path("runs").iterdir()}
+    assert list(frame.columns) == ["step", "task", "layer", "metric", "value"]
+
+
 def test_the_plugin_example_is_a_method_that_does_what_it_says(plugin, few_images):
-    module = plugin(PYTHON[1])
+    module = plugin(PYTHON[2])
     tiny = {"scenario": "tinyimagenet40:tasks=1,steps_per_task=5,resolution=8", "metrics": ["weight_norm"]}
     frame = lopbench.run(methods=["none", "clip:factor=1"], device="cpu", **tiny)
     assert set(frame["method"]) == {"none", "clip:factor=1"}

@@ -178,14 +178,16 @@ class Record:
         Raises:
             ResultsError: If the measurements are damaged or a task has two rows.
         """
-        tasks, values = self._content[1].get(metric, ((), ()))
-        found = dict(zip(tasks, values, strict=True))
+        if metric not in self._content[1]:
+            return {}
+        tasks, values = self._content[1][metric]
+        found: dict[int, float] = dict(zip(tasks.tolist(), values.tolist(), strict=True))
         if len(found) != len(tasks):
             raise _damaged(self.path, f"{metric} stands more than once for the same task")
         return found
 
     @cached_property
-    def _content(self) -> tuple[str, Mapping[str, tuple["array[int]", "array[float]"]]]:
+    def _content(self) -> tuple[str, Mapping[str, tuple[NDArray[np.int32], NDArray[np.float64]]]]:
         """Digest of the measurements, and tasks and finite values of the metrics of the whole network.
 
         That is little, where all rows of thousands of runs are much.
@@ -205,7 +207,7 @@ class Record:
         found = {}
         for code in np.unique(metric).tolist():
             mine = metric == code
-            found[names["metric"][code]] = array("q", tasks[mine].tolist()), array("d", values[mine].tolist())
+            found[names["metric"][code]] = tasks[mine], values[mine]
         return hashlib.sha256(data).hexdigest(), found
 
 
