@@ -1,0 +1,480 @@
+"""What ``lopbench plugins new`` writes: a whole package with one component, which passes its own tests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+
+from lopbench.core.errors import UsageError
+
+_PYPROJECT = """\
+[build-system]
+requires = ["setuptools>=64"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "$distribution"
+version = "0.1.0"
+description = "A lopbench $kind"
+requires-python = ">=3.11"
+dependencies = ["lopbench"]
+
+[project.optional-dependencies]
+test = ["pytest"]
+
+# This makes it known: lopbench imports the module and calls its hook.
+[project.entry-points.lopbench]
+$identifier = "$module"
+
+[tool.setuptools]
+py-modules = ["$module"]
+"""
+
+_README = """\
+# $distribution
+
+A $kind for lopbench.
+
+```sh
+pip install -e .
+lopbench plugins check $name
+python -m pytest
+```
+"""
+
+_WORKFLOW = """\
+name: test
+on: [push, pull_request]
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/setup-python@v5
+        with:
+          python-version: "3.12"
+      - run: pip install '.[test]'
+      - run: python -m pytest
+"""
+
+_TESTS = """\
+\"\"\"The conformance checks of lopbench, and room for tests of your own.\"\"\"
+
+from lopbench.testing import examples, parametrize_with_checks
+
+from $module import $class_name
+
+
+@parametrize_with_checks(examples($class_name))
+def test_conformance(component, check):
+    check(component)
+"""
+
+_METHOD = '''\
+"""$class_name: say here whose idea it is (authors, year, arXiv id, equation), and what you do otherwise.
+
+As written it pulls every parameter a little towards where it started, as L2 Init does (Kumar et al. 2023,
+arXiv:2308.11958, in the form of its gradient).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lopbench import InvalidInputError, Learner, Perturbation, Register, State, hookimpl
+
+
+@dataclass(frozen=True, kw_only=True)
+class $class_name(Perturbation):
+    """Adds ``strength * (theta - theta_0)`` to the gradient.
+
+    Args:
+        strength: Coefficient of the pull, at least 0.
+    """
+
+    # The fields below are hyperparameters: `lopbench run --method $name:strength=0.1`. All else is a ClassVar.
+    name: ClassVar[str] = "$name"
+    # What `lopbench show $name` prints.
+    equation: ClassVar[str] = "g = g + strength * (theta - theta_0)"
+    validated: ClassVar[tuple[str, ...]] = ()
+    # Where the checks see it act within some 25 steps, and where it must do nothing at all.
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
+    zero: ClassVar[Mapping[str, object] | None] = {"strength": 0.0}
+    # The hooks below compute with tensors alone, so that many steps can be one compiled program.
+    traceable: ClassVar[bool] = True
+    strength: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength < float("inf"):  # this way round it refuses NaN too
+            raise InvalidInputError(f"{self.name}: strength must be a number >= 0, got {self.strength}; 0 means none")
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is pulled; at strength zero no hook is called."""
+        return self.strength > 0
+
+    # Hooks, all optional, in the order in which they act:
+    #   configure(module)      change the network as it is built
+    #   begin                  put what you remember into `state`: it is saved with the run, and restored to the bit
+    #   on_task_start          at task boundaries; declare uses_boundaries = True
+    #   penalty                a term (R,) of the loss
+    #   after_backward         change learner.gradients in place
+    #   after_step             change learner.parameters in place, or learner.units[...].reset(mask)
+    #   evaluated              the parameters to evaluate, where they are not the trained ones
+    # Every tensor leads with an axis R of independent networks that train side by side. Random numbers come from
+    # state.normal(like) and state.uniform(like).
+
+    def after_backward(self, learner: Learner, state: State) -> None:
+        """Add the pull to the gradients in place."""
+        for parameter, gradient in learner.gradients.items():
+            gradient.add_(learner.parameters[parameter] - learner.initial[parameter], alpha=self.strength)
+
+
+@hookimpl
+def lopbench_methods(register: Register) -> None:
+    """Make the method known."""
+    register("$name", $class_name, "pulls parameters towards where they started")
+'''
+
+_METRIC = '''\
+"""$class_name: say here whose idea it is (authors, year, arXiv id, equation), and what you do otherwise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from lopbench import InvalidInputError, LayerProbe, Metric, NetworkProbe, Register, hookimpl
+
+
+@dataclass(frozen=True, kw_only=True)
+class $class_name(Metric):
+    """Share of the activations of a layer that are above a threshold.
+
+    Args:
+        threshold: The threshold, in units of the activation, at least 0.
+    """
+
+    name: ClassVar[str] = "$name"
+    # Values worked out by hand, and what must not change them; the checks hold you to both.
+    known: ClassVar[tuple[tuple[Sequence[Sequence[float]], float], ...]] = ((((1.0, 0.0), (2.0, 3.0)), 0.75),)
+    invariances: ClassVar[frozenset[Literal["scale", "units", "rows", "duplication"]]] = frozenset(
+        {"units", "rows", "duplication"}
+    )
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < float("inf"):
+            raise InvalidInputError(f"{self.name}: threshold must be a number >= 0, got {self.threshold}")
+
+    def compute(self, probe: LayerProbe | NetworkProbe) -> float:
+        """Return the share, in [0, 1], NaN if an activation is not finite.
+
+        Raises:
+            InvalidInputError: If ``probe`` is of a whole network.
+        """
+        if not isinstance(probe, LayerProbe):
+            raise InvalidInputError(f"{self.name} measures one layer, got a {type(probe).__name__}")
+        if not probe.finite:
+            return float("nan")
+        return (probe.activation > self.threshold).double().mean().item()  # activation is (N, D)
+
+
+@hookimpl
+def lopbench_metrics(register: Register) -> None:
+    """Make the metric known."""
+    register("$name", $class_name, "share of activations above a threshold")
+'''
+
+_ARCHITECTURE = '''\
+"""$class_name: say here where the network is from, and what you do otherwise."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, nn
+
+from lopbench import Architecture, InvalidInputError, Register, hookimpl, rng
+
+
+@dataclass(frozen=True, kw_only=True)
+class $class_name(Architecture):
+    """A fully connected network with one hidden layer.
+
+    Args:
+        width: Units of the hidden layer, at least 1.
+    """
+
+    name: ClassVar[str] = "$name"
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"width": 16},)
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise InvalidInputError(f"{self.name}: width must be at least 1, got {self.width}")
+
+    def build(self, input_shape: Sequence[int], outputs: int, *, generator: Generator) -> nn.Module:
+        """Return a freshly initialised network for samples of any shape.
+
+        Raises:
+            InvalidInputError: If a dimension or ``outputs`` is below 1.
+        """
+        if min((*input_shape, outputs)) < 1:
+            raise InvalidInputError(f"{self.name}: shape {tuple(input_shape)} with {outputs} outputs is no network")
+        # Layers draw from torch's global generator as they are made; in here it is `generator`.
+        with rng.isolated(generator):
+            return nn.Sequential(
+                nn.Flatten(),
+                nn.Linear(math.prod(input_shape), self.width),
+                nn.ReLU(),  # activation functions are modules, each used once: they are what is probed
+                nn.Linear(self.width, outputs),
+            )
+
+
+@hookimpl
+def lopbench_architectures(register: Register) -> None:
+    """Make the architecture known."""
+    register("$name", $class_name, "one hidden layer")
+'''
+
+_SCENARIO = '''\
+"""$class_name: say here whose protocol it is, and what you do otherwise."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lopbench import InvalidInputError, Register, Scenario, hookimpl, rng
+
+
+@dataclass(frozen=True, kw_only=True)
+class $class_name(Scenario):
+    """Classification of random points by a random linear teacher, another one in each task.
+
+    Args:
+        tasks: Number of tasks.
+        steps_per_task: Steps of each task.
+        inputs: Dimension of a point, at least 1.
+        classes: Number of classes, at least 2; chance is one over it.
+        batch_size: Samples of a step, at least 1.
+        optimizer_policy: Whether the optimizer's state is carried over or cleared at a boundary.
+        head_policy: Whether the head is set to zero at the start of every task.
+        probe_every: Steps between diagnostics inside a task; 0 for its start and end only.
+        profile: Name of the profile the fields were taken from.
+    """
+
+    # Raise `version` whenever the same fields give another stream. Every field is part of the protocol.
+    name: ClassVar[str] = "$name"
+    version: ClassVar[int] = 1
+    default_architecture: ClassVar[str] = "mlp"
+    default_profile: ClassVar[str] = "full"
+    unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
+    profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {"full": {}, "smoke": {"tasks": 5, "steps_per_task": 20}}
+
+    profile: str = "full"
+    tasks: int = 50
+    steps_per_task: int = 500
+    inputs: int = 20
+    classes: int = 5
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        for field, least in (("tasks", 1), ("steps_per_task", 1), ("inputs", 1), ("classes", 2), ("batch_size", 1)):
+            if getattr(self, field) < least:
+                raise InvalidInputError(f"{self.name}: {field} must be at least {least}, got {getattr(self, field)}")
+
+    @property
+    def data(self) -> None:
+        """None: samples are drawn."""
+        return
+
+    def optimizer(self, architecture: str) -> str:
+        """Return the optimizer that the protocol gives."""
+        return "adam:lr=1e-3"
+
+    def reference_optimizer(self, architecture: str) -> str:
+        """Return the optimizer of the fresh reference."""
+        return "adam:lr=1e-3"
+
+    def stream(self, seed: int, *, data: object, device: torch.device) -> "Stream":
+        """Return the stream of ``seed``."""
+        return Stream(self, seed, device)
+
+
+class Stream:
+    """The tasks of one seed."""
+
+    def __init__(self, scenario: $class_name, seed: int, device: torch.device) -> None:
+        self.scenario, self.seed, self.device = scenario, seed, device
+        self.input_shape = (scenario.inputs,)
+        self.outputs = scenario.classes
+
+    def task(self, index: int) -> "Task":
+        """Return task ``index``."""
+        return Task(self, index)
+
+
+class Task:
+    """One teacher."""
+
+    def __init__(self, stream: Stream, index: int) -> None:
+        self.stream, self.index = stream, index
+        self.chance = 1 / stream.scenario.classes
+        shape = (stream.scenario.inputs, stream.scenario.classes)
+        self._teacher = torch.randn(shape, generator=self.generator("teacher"))
+
+    def generator(self, *names: str | int) -> torch.Generator:
+        """Return a fresh generator of the task's, for one purpose: it depends on seed and names alone."""
+        return rng.derive(self.stream.seed, "data", self.stream.scenario.name, self.index, *names)
+
+    def samples(self, count: int, *names: str | int) -> tuple[Tensor, Tensor]:
+        """Return points ``(N, inputs)`` and labels ``(N,)``."""
+        points = torch.randn(count, self.stream.scenario.inputs, generator=self.generator(*names))
+        labels = (points @ self._teacher).argmax(dim=1)
+        return points.to(self.stream.device), labels.to(self.stream.device)
+
+    def batches(self) -> "Batches":
+        """Return the training stream from its start."""
+        return Batches(self)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy."""
+        return functional.cross_entropy(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return whether each sample is right, ``(N,)``."""
+        return outputs.argmax(dim=1) == targets
+
+    def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield held-out batches."""
+        yield self.samples(512, "held_out")
+
+    def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """Return no further scores."""
+        return {}
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Return the fixed probe batch."""
+        return self.samples(256, "probe")
+
+
+class Batches:
+    """Fresh points at every step; its state is the number of batches taken."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._step = 0
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch."""
+        self._step += 1
+        return self._task.samples(self._task.stream.scenario.batch_size, "train", self._step)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the number of batches taken."""
+        return {"step": torch.tensor(self._step)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``state``."""
+        self._step = int(state["step"])
+
+
+@hookimpl
+def lopbench_scenarios(register: Register) -> None:
+    """Make the scenario known."""
+    register("$name", $class_name, "random teachers, one after another")
+'''
+
+_CLONER = '''\
+"""$class_name: say here whose idea it is, and what you do otherwise."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor, nn
+
+from lopbench import Cloner, Register, hookimpl
+from lopbench.cloning.widen import widen_network
+from lopbench.core.profile import Profile
+
+
+@dataclass(frozen=True, kw_only=True)
+class $class_name(Cloner):
+    """Puts every unit beside its clones, all of equal weights."""
+
+    name: ClassVar[str] = "$name"
+
+    def clone(
+        self, module: nn.Module, factor: int, *, example: Tensor, generator: Generator
+    ) -> tuple[nn.Module, Profile]:
+        """Return the network ``factor`` times as wide, and what is a clone of what."""
+        # Change the weights of what this returns in place; the checks say whether the function survives.
+        return widen_network(module, factor, example=example, layout="interleave")
+
+
+@hookimpl
+def lopbench_cloners(register: Register) -> None:
+    """Make the cloner known."""
+    register("$name", $class_name, "every unit beside its clones")
+'''
+
+_CODE: Mapping[str, str] = {
+    "method": _METHOD,
+    "metric": _METRIC,
+    "architecture": _ARCHITECTURE,
+    "scenario": _SCENARIO,
+    "cloner": _CLONER,
+}
+
+
+def write(name: str, kind: str, into: Path) -> Path:
+    """Write a package with one component, and return its folder.
+
+    Args:
+        name: Name of the component: lower-case words joined by hyphens or underscores.
+        kind: Its kind, in the singular.
+        into: Parent folder.
+
+    Raises:
+        UsageError: If the name is of another form or taken, or the folder exists.
+    """
+    from lopbench.core.manager import plugins
+
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name):
+        raise UsageError(f"{name!r} is no name for a {kind}; write lower-case words joined by hyphens, as my-{kind}")
+    registry = plugins().registry
+    if name in registry.names(f"{kind}s"):
+        taken = registry.get(f"{kind}s", name).distribution.name
+        raise UsageError(f"There is a {kind} {name!r} already, of {taken}; choose another name")
+    words = re.split(r"[-_]", name)
+    identifier = "_".join(words)
+    values = {
+        "name": name,
+        "kind": kind,
+        "identifier": identifier,
+        "module": f"lopbench_{identifier}",
+        "distribution": f"lopbench-{'-'.join(words)}",
+        "class_name": "".join(word.capitalize() for word in words),
+    }
+    folder = into / values["distribution"]
+    if folder.exists():
+        raise UsageError(f"{folder} exists; remove it, or choose another name or --into another folder")
+    files = {
+        "pyproject.toml": _PYPROJECT,
+        "README.md": _README,
+        f"{values['module']}.py": _CODE[kind],
+        f"tests/test_{identifier}.py": _TESTS,
+        ".github/workflows/test.yml": _WORKFLOW,
+    }
+    for path, text in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(Template(text).substitute(values))
+    return folder
