@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("name")
 @format_option
 def command(name: str, output_format: str) -> None:
-    """Show component NAME: its fields with types and defaults, its source, a scenario's profiles, a method's track.
+    """Show component NAME: source, equation, deviations from it, validation, needs, fields, profiles, track.
 
     A name that more than one kind of component has is shown for each.
     """
@@ -77,10 +77,15 @@ def describe(entry: Registration) -> dict[str, Any]:
         "version": cls.version,
         "source": inspect.cleandoc(sys.modules[cls.__module__].__doc__ or ""),
         "description": _prose(cls),
+        "equation": cls.equation,
+        "deviations": _deviations(cls),
+        "validated": list(cls.validated),
+        "exempt": dict(cls.exempt),
         "fields": fields,
     }
     if issubclass(cls, Perturbation):
         described["track"] = _track(cls)
+        described["needs"] = _needs(cls)
     if issubclass(cls, Scenario):
         described["default_profile"] = cls.default_profile
         described["profiles"] = {profile: dict(values) for profile, values in cls.profiles.items()}
@@ -138,6 +143,30 @@ def _track(cls: type[Component]) -> str:
     return component.track
 
 
+def _deviations(cls: type[Component]) -> list[str]:
+    """Return what module and class say of deviations from the paper and from the authors' code, one by one."""
+    found: list[str] = []
+    for text in (inspect.cleandoc(sys.modules[cls.__module__].__doc__ or ""), _prose(cls)):
+        # Up to a paragraph that is no item of the list.
+        for match in re.finditer(r"Deviations?\b[^:\n]*:\s*(.*?)(?=\n\n(?!- )|\Z)", text, re.DOTALL):
+            found += [" ".join(item.split()) for item in re.split(r"(?:^|\n)- ", match[1]) if item.strip()]
+    return found
+
+
+def _needs(cls: type[Perturbation]) -> list[str]:
+    """Return what a method asks for beyond a step of training."""
+    declared = {
+        "task boundaries": cls.uses_boundaries,
+        "replayed data": cls.uses_replay,
+        "activations of each step": cls.uses_activations,
+        "a network changed as it is built": cls.configure is not Perturbation.configure,
+        "memory of its own": cls.begin is not Perturbation.begin,
+        "seeds one after another": not cls.replica_aware,
+        "steps one by one": not cls.traceable,
+    }
+    return [need for need, asked in declared.items() if asked]
+
+
 def _print(component: dict[str, Any]) -> None:
     from rich.padding import Padding
     from rich.table import Table
@@ -152,6 +181,19 @@ def _print(component: dict[str, Any]) -> None:
     for text in filter(None, (component["description"], component["source"])):
         out.print()
         out.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
+    ledger = {
+        "equation": [component["equation"]] if component["equation"] else [],
+        "deviations": component["deviations"],
+        "validated against": component["validated"],
+        "needs": component.get("needs", []),
+        "exempt from": [f"{name}: {reason}" for name, reason in component["exempt"].items()],
+    }
+    for heading, items in ledger.items():
+        if items:
+            out.print()
+            out.print(Text(heading, style="bold"))
+            for item in items:
+                out.print(Padding(Text(item), (0, 0, 0, 2), expand=False))
     if component["fields"]:
         out.print()
         out.print(Text("fields", style="bold"))
