@@ -43,3 +43,9 @@ def test_run_shows_progress_when_it_is_not_quiet(tiny, capsys):
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "seed 0: completed" in shown.err
+
+
+def test_sweeps_and_later_starts_are_runs_of_their_own(tiny):
+    frame = lopbench.run(**tiny, methods=["l2:strength=0.5"], sweeps=["lr=0.1,0.01"], start=0.5)
+    assert sorted(frame["lr"]) == [0.01, 0.1]
+    assert set(frame["method"]) == {"l2:strength=0.5 from 0.5"}

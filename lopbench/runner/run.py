@@ -12,7 +12,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -460,14 +460,14 @@ class Run:
         per_call = unroll(self.scenario, self.spec) if compiled else 1
         samples = replicas * inputs.shape[1]
         self._block = max(1, min(BLOCK_STEPS, BLOCK_SAMPLES // samples) // per_call) * per_call
-        with _compiler():
+        with _compiler() if compiled else nullcontext():
             program = Program(
                 self.learner,
                 self.tasks[0],
                 (inputs.expand(replicas, *inputs.shape[1:]), targets.expand(replicas, *targets.shape[1:])),
                 unroll=per_call,
                 compiled=compiled,
-                announce=lambda: self.reporter.note(f"{name}: compiling, up to a minute where it was not done before"),
+                announce=lambda: self.reporter.note(f"{name}: compiling, about a minute where it was not done before"),
             )
         if program.compile_s:
             self.reporter.note(f"{name}: compiled in {program.compile_s:.0f} s")

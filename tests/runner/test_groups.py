@@ -143,11 +143,11 @@ def test_groups_hold_what_one_program_can_train(make_bits):
     assert len(found) == 4 * 2 * 2
 
 
-def test_large_groups_are_cut(make_bits, monkeypatch):
+def test_large_groups_are_cut_evenly(make_bits, monkeypatch):
     monkeypatch.setattr(groups, "MAX_REPLICAS", 3)
     planned = make_bits(seeds=range(7))
     found = groups.groups(planned.pending, data=None, device=CPU)
-    assert [[spec.seed for spec in group] for group in found] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [[spec.seed for spec in group] for group in found] == [[0, 1], [2, 3], [4, 5, 6]]
 
 
 def test_methods_that_cannot_be_traced_are_trained_one_run_at_a_time(make_bits):
