@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from lopbench.core.registry import Registration
 
 
+#: What a docstring says of deviations: up to a paragraph that is no item of the list.
+_DEVIATIONS = re.compile(r"Deviations?\b[^:\n]*:\s*(.*?)(?=\n\n(?!- )|\Z)", re.DOTALL)
+
+
 @click.command("show")
 @click.argument("name")
 @format_option
@@ -147,8 +151,7 @@ def _deviations(cls: type[Component]) -> list[str]:
     """Return what module and class say of deviations from the paper and from the authors' code, one by one."""
     found: list[str] = []
     for text in (inspect.cleandoc(sys.modules[cls.__module__].__doc__ or ""), _prose(cls)):
-        # Up to a paragraph that is no item of the list.
-        for match in re.finditer(r"Deviations?\b[^:\n]*:\s*(.*?)(?=\n\n(?!- )|\Z)", text, re.DOTALL):
+        for match in _DEVIATIONS.finditer(text):
             found += [" ".join(item.split()) for item in re.split(r"(?:^|\n)- ", match[1]) if item.strip()]
     return found
 
@@ -178,9 +181,11 @@ def _print(component: dict[str, Any]) -> None:
     if "track" in component:
         facts.append(f"track {component['track']}")
     out.print(Text(", ".join(facts), style="dim"))
-    for text in filter(None, (component["description"], component["source"])):
-        out.print()
-        out.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
+    for text in (component["description"], component["source"]):
+        told = _DEVIATIONS.sub("", text).strip()  # deviations come below
+        if told:
+            out.print()
+            out.print(Padding(Text(told), (0, 0, 0, 2), expand=False))
     ledger = {
         "equation": [component["equation"]] if component["equation"] else [],
         "deviations": component["deviations"],
@@ -193,7 +198,7 @@ def _print(component: dict[str, Any]) -> None:
             out.print()
             out.print(Text(heading, style="bold"))
             for item in items:
-                out.print(Padding(Text(item), (0, 0, 0, 2), expand=False))
+                out.print(Padding(Text(f"- {item}"), (0, 0, 0, 2), expand=False))
     if component["fields"]:
         out.print()
         out.print(Text("fields", style="bold"))
