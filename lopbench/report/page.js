@@ -49,7 +49,9 @@ const fileName = (...parts) => parts.join("-").replace(/[^A-Za-z0-9@.]+/g, "-").
 function number(value) {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? "–" : "∞";
   const size = Math.abs(value);
-  return size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(1) : String(Number(value.toPrecision(3)));
+  return size !== 0 && (size < 1e-3 || size >= 1e5)
+    ? value.toExponential(1).replace(".0e", "e").replace("e+", "e")
+    : String(Number(value.toPrecision(3)));
 }
 
 // -- theme
@@ -304,8 +306,11 @@ function frame(x, y, xName, yName) {
     marks.push({ line: [[left, at], [width - right, at]], paint: "rule", width: 0.6 });
     marks.push({ text: number(value), x: left - 5, y: at + 3.5, anchor: "end", size: 10, paint: "muted" });
   }
+  let last = -Infinity;
   for (const value of x.ticks) {
     const at = x.place(value);
+    if (at - last < 26) continue; // its text would run into the one before
+    last = at;
     marks.push({ line: [[at, height - bottom], [at, height - bottom + 3]], paint: "muted", width: 0.8 });
     marks.push({ text: number(value), x: at, y: height - bottom + 14, anchor: "middle", size: 10, paint: "muted" });
   }
@@ -640,9 +645,18 @@ function card(figure) {
     return [((event.clientX - box.left) * figure.width) / box.width, ((event.clientY - box.top) * figure.height) / box.height];
   };
   let told = -1;
+  const cursor = document.createElementNS(SVG, "path");
+  cursor.setAttribute("stroke", onPage("muted"));
   const tellPoint = (index) => {
     told = index;
-    tell(figure.tell(index), [figure.place(index), 0]);
+    const x = figure.place(index);
+    cursor.setAttribute("d", `M${x} ${FRAME.top}V${figure.height - FRAME.bottom}`);
+    drawing.append(cursor);
+    tell(figure.tell(index), [x, figure.height - 10]); // below, where it hides nothing of the figure
+  };
+  const leave = () => {
+    cursor.remove();
+    tell(null);
   };
   drawing.addEventListener("pointermove", (event) => {
     const [x, y] = pointed(event);
@@ -655,18 +669,18 @@ function card(figure) {
       tellPoint(best);
     }
   });
-  drawing.addEventListener("pointerleave", () => tell(null));
+  drawing.addEventListener("pointerleave", leave);
   if (figure.tell) {
     drawing.setAttribute("tabindex", "0");
     tip.setAttribute("role", "status");
     drawing.addEventListener("keydown", (event) => {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (event.key === "Escape") tell(null);
+      if (event.key === "Escape") leave();
       if (!by) return;
       event.preventDefault();
       tellPoint(Math.max(0, Math.min(figure.count - 1, told + by)));
     });
-    drawing.addEventListener("blur", () => tell(null));
+    drawing.addEventListener("blur", leave);
   }
   return made;
 }
