@@ -12,7 +12,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import EntryPoint
@@ -60,6 +61,11 @@ class Plugins:
             PluginError: If it asks for a newer API, implements an unknown hook, or registers something unusable.
         """
         wanted = getattr(plugin, "lopbench_api", hookspecs.API_VERSION)
+        if not isinstance(wanted, int):
+            raise PluginError(
+                f"plugin {name!r} of {distribution.name} asks for the plugin API {wanted!r}; lopbench_api is a whole "
+                f"number, {hookspecs.API_VERSION} in this lopbench"
+            )
         if wanted > hookspecs.API_VERSION:
             raise PluginError(
                 f"plugin {name!r} of {distribution.name} needs plugin API {wanted}, this lopbench has "
@@ -112,17 +118,25 @@ class Plugins:
             raise PluginError(f"{path} has the name of {before.__file__}, which is loaded already; rename one")
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            with _quiet():
+                spec.loader.exec_module(module)
             self.register(module, name=str(path), distribution=distribution)
             if not any(e.distribution == distribution for kind in KINDS for e in self.registry.entries(kind)):
                 raise PluginError(f"{path} registers nothing; add a hook, as 'lopbench plugins new' writes it")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             if self.manager.is_registered(module):
                 self.manager.unregister(module)
             if isinstance(error, PluginError):
                 raise
             raise PluginError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let what a plugin prints as it is loaded go to stderr: stdout is for data."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def _distribution(entry_point: EntryPoint) -> Distribution:
@@ -162,11 +176,12 @@ def build_manager(*, load_entry_points: bool = True, entry_points: Iterable[Entr
             plugins.skipped.append(Skipped(point.name, distribution.name, "left out by LOPBENCH_PLUGINS"))
             continue
         try:
-            module: ModuleType = point.load()
-            plugins.register(module, name=point.name, distribution=distribution)
+            with _quiet():
+                module: ModuleType = point.load()
+                plugins.register(module, name=point.name, distribution=distribution)
         except PluginError as error:
             plugins.skipped.append(Skipped(point.name, distribution.name, str(error)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module that exits at import must not take the command with it
             reason = f"{type(error).__name__}: {error}"
             plugins.skipped.append(Skipped(point.name, distribution.name, reason, traceback.format_exc()))
     return plugins

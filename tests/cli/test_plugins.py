@@ -1,0 +1,231 @@
+import importlib.util
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from lopbench.cli import templates
+from lopbench.core.errors import PluginError
+from lopbench.core.interfaces import KINDS
+from lopbench.core.manager import Skipped, build_manager, plugins
+from lopbench.core.registry import Distribution
+from lopbench.core.spec import parse_methods
+from lopbench.testing import checks, examples
+
+FILE = '''
+"""A toy."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lopbench import Perturbation, hookimpl
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shrink(Perturbation):
+    """Shrinks all weights a little."""
+
+    name: ClassVar[str] = "toy_shrink"
+
+    def after_step(self, learner, state):
+        for parameter in learner.parameters.values():
+            parameter.mul_(0.99)
+
+
+@hookimpl
+def lopbench_methods(register):
+    register("toy_shrink", Shrink, "shrinks")
+'''
+
+
+@pytest.fixture
+def fresh_plugins(monkeypatch):
+    """Let the test load plugins of its own, and forget them."""
+    monkeypatch.setenv("LOPBENCH_PLUGIN_FILES", "")
+    known = set(sys.modules)
+    plugins.cache_clear()
+    yield
+    plugins.cache_clear()
+    for name in set(sys.modules) - known:
+        if name.startswith("lopbench_file_"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def toy(tmp_path, fresh_plugins):
+    path = tmp_path / "toy.py"
+    path.write_text(FILE)
+    return path
+
+
+# -- list
+
+
+def test_installed_plugins_are_listed_with_what_they_register(lopbench):
+    shown = lopbench("plugins", "list")
+    assert shown.exit_code == 0
+    assert shown.stdout.splitlines()[0].startswith("lopbench ")
+    assert "cbp" in shown.stdout
+    value = json.loads(lopbench("plugins", "list", "--format=json").stdout)
+    (built_in,) = [each for each in value["plugins"] if each["distribution"] == "lopbench"]
+    assert set(built_in["registers"]) == set(KINDS)
+
+
+def test_what_was_skipped_is_listed_and_its_traceback_on_request(lopbench, monkeypatch):
+    made = build_manager(load_entry_points=False)
+    made.skipped.append(Skipped("bad", "lopbench-bad", "ValueError: one\ntwo", "Traceback: here"))
+    monkeypatch.setattr("lopbench.core.manager.plugins", lambda: made)
+    shown = lopbench("plugins", "list").stdout
+    assert "bad of lopbench-bad: two" in shown
+    assert "Traceback" not in shown
+    assert "Traceback: here" in lopbench("plugins", "list", "--verbose").stdout
+
+
+# -- check
+
+
+def test_a_check_that_passes_ends_with_zero_and_one_that_fails_with_one(lopbench, toy):
+    shown = lopbench("plugins", "check", "duplicate_fraction", "--kind=metric")
+    assert shown.exit_code == 0, shown.output
+    assert "passed" in shown.stdout
+    toy.write_text(FILE.replace("parameter.mul_(0.99)", "pass"))
+    failed = lopbench("plugins", "check", "toy_shrink", "--plugin", toy)
+    assert failed.exit_code == 1
+    assert "Error: 1 of" in failed.stderr
+    for part in ("acts: ", "expected:  other parameters", "found:     the same to the bit", "seen in:   Joudaki"):
+        assert part in failed.stdout
+
+
+def test_outcomes_come_as_json(lopbench):
+    value = json.loads(lopbench("plugins", "check", "weight_norm", "--format=json").stdout)
+    assert {each["status"] for each in value} == {"passed", "not applicable"}
+    assert all(each["claim"] for each in value)
+
+
+def test_a_component_is_checked_in_the_setting_given(lopbench):
+    shown = lopbench("plugins", "check", "dormant_fraction:tau=0.2")
+    assert shown.exit_code == 0, shown.output
+    assert "DormantFraction(tau=0.2)" in shown.stdout
+
+
+def test_unknown_components_are_usage_errors(lopbench):
+    shown = lopbench("plugins", "check", "weight_nrom")
+    assert shown.exit_code == 2
+    assert "Did you mean 'weight_norm'" in shown.stderr
+
+
+# -- single files
+
+
+def test_a_file_is_run_and_marked_unpublished(toy, tiny, lopbench):
+    shown = tiny("--method=toy_shrink", "--plugin", str(toy))
+    assert shown.exit_code == 0, shown.output
+    assert "unpublished: toy.py+" in shown.output
+
+
+def test_the_content_of_a_file_is_in_the_identity_of_its_runs(toy, lopbench):
+    origins = []
+    for text in (FILE, FILE.replace("0.99", "0.98"), FILE):
+        toy.write_text(text)
+        loaded = build_manager(load_entry_points=False)
+        loaded.load_file(toy)
+        (spec,) = parse_methods("toy_shrink", loaded.registry)
+        origins.append(spec.origin)
+        del sys.modules["lopbench_file_toy"]
+    assert origins[0].startswith("unpublished toy.py+")
+    assert origins[0] == origins[2] != origins[1]
+
+
+def test_processes_that_are_started_load_the_file_too(toy, lopbench):
+    assert lopbench("run", "--plugin", toy, "--method=toy_shrink", "--dry-run", "--scenario=bitflip").exit_code == 0
+    plugins.cache_clear()  # as in another process
+    del sys.modules["lopbench_file_toy"]
+    assert "toy_shrink" in plugins().registry.names("methods")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise RuntimeError('out of order')", "cannot be loaded: RuntimeError: out of order"),
+        ("import lopbench", "registers nothing"),
+        (FILE.replace("toy_shrink", "l2"), "registered by lopbench"),
+        (FILE + "\nlopbench_api = 99", "needs plugin API 99"),
+        (None, "is no Python file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_with_a_sentence(text, reason, toy, lopbench):
+    toy.unlink() if text is None else toy.write_text(text)
+    shown = lopbench("run", "--plugin", toy, "--method=none", "--dry-run")
+    assert shown.exit_code == 1
+    assert shown.stderr.startswith("Error: ")
+    assert reason in shown.stderr
+    assert "lopbench_file_toy" not in sys.modules
+
+
+def test_two_files_of_one_name_are_refused(toy, tmp_path):
+    other = tmp_path / "other" / "toy.py"
+    other.parent.mkdir()
+    other.write_text(FILE)
+    loaded = build_manager(load_entry_points=False)
+    loaded.load_file(toy)
+    loaded.load_file(toy)
+    with pytest.raises(PluginError, match="rename one"):
+        loaded.load_file(other)
+
+
+# -- new
+
+
+def imported(path: Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("kind", ["method", "metric", "architecture", "scenario", "cloner"])
+def test_what_is_written_passes_the_checks_as_it_stands(kind, lopbench, tmp_path):
+    shown = lopbench("plugins", "new", "my-thing", "--kind", kind)
+    assert shown.exit_code == 0, shown.output
+    folder = tmp_path / "lopbench-my-thing"
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
+        "pyproject.toml",
+        "README.md",
+        "lopbench_my_thing.py",
+        "tests/test_my_thing.py",
+        ".github/workflows/test.yml",
+    }
+    module = imported(folder / "lopbench_my_thing.py")
+    try:
+        made = build_manager(load_entry_points=False)
+        made.register(module, name="my_thing", distribution=Distribution("lopbench-my-thing", "0.1.0"))
+        (component,) = examples(made.registry.get(f"{kind}s", "my-thing").load())
+        outcomes = [check.run(component) for check in checks(component)]
+        assert [outcome.message for outcome in outcomes if outcome.status == "failed"] == []
+        assert sum(outcome.status == "passed" for outcome in outcomes) >= 5
+    finally:
+        del sys.modules["lopbench_my_thing"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("My Method", "is no name"), ("l2", "already, of lopbench"), ("-x", "No such option")]
+)
+def test_names_that_cannot_be_are_refused(name, reason, lopbench):
+    shown = lopbench("plugins", "new", name)
+    assert shown.exit_code == 2
+    assert reason in shown.stderr
+
+
+def test_nothing_is_overwritten(lopbench, tmp_path):
+    assert lopbench("plugins", "new", "mine").exit_code == 0
+    code = tmp_path / "lopbench-mine" / "lopbench_mine.py"
+    code.write_text("# work of days")
+    assert "exists" in lopbench("plugins", "new", "mine").stderr
+    assert code.read_text() == "# work of days"
+
+
+def test_every_kind_has_a_template():
+    assert {f"{kind}s" for kind in templates._CODE} == set(KINDS)
