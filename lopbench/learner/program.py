@@ -189,7 +189,7 @@ class Program:
     def _constants(self) -> Tensors:
         """Return all that a step reads only, by name."""
         learner = self._learner
-        tensors = {"rates/": torch.tensor(learner.rates, dtype=torch.float64, device=learner.device)}
+        tensors = {"rates/": torch.tensor(learner.rates, dtype=learner.dtype, device=learner.device)}
         tensors.update({f"initial/{name}": value for name, value in learner.initial.items()})
         for index, (method, _) in enumerate(learner.active):
             values = {field: getattr(method, field) for field in method.swept}
@@ -313,7 +313,7 @@ class Program:
             return task.loss(outputs, y), (task.score(outputs, y).mean(dtype=torch.float64), captured)
 
         gradients, (losses, (scores, captured)) = vmap(grad_and_value(loss, has_aux=True))(parameters, *batch)
-        rates = fixed["rates"][""].to(learner.dtype)
+        rates = fixed["rates"][""]
         traced = _TracedLearner(
             learner,
             parameters,

@@ -142,5 +142,5 @@ def test_sample(method: str, width: int, replicas: int, compare: Any, report: An
         ours,
         unit="µs",
         target=None if target is None else theirs / target,
-        note=f"loop {theirs:.0f} µs, {theirs / ours:.0f} times as long (best {best:.0f}); compiled in {compile_s:.0f} s",
+        note=f"loop {theirs:.0f} µs, {theirs / ours:.0f} times (best {best:.0f}); compiled in {compile_s:.0f} s",
     )

@@ -1,6 +1,7 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, get_args
 
 import pytest
@@ -33,7 +34,7 @@ STILL = OptimizerSpec(kind="sgd", lr=1e-30)
 #: Replaces a unit of five every other step or so.
 CBP = ContinualBackprop(replacement_rate=0.1, maturity=3)
 #: All steps agree to this, in float64: sums are rounded in another order.
-CLOSE = {"rtol": 1e-9, "atol": 1e-11}
+CLOSE: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 INPUTS = 4
 
 
@@ -61,6 +62,9 @@ class Classification:
         return outputs.argmax(1) == targets
 
 
+TASK: Any = Regression()
+
+
 def network(width: int = 5, depth: int = 1, inputs: int = INPUTS, bias: bool = True) -> nn.Module:
     """Return ``depth`` hidden layers of tanh units and a head of one output, with a bias or without."""
     layers: list[nn.Module] = []
@@ -82,7 +86,8 @@ def make(
 ) -> StackLearner:
     def built(generator: torch.Generator) -> nn.Module:
         with rng.isolated(generator):
-            return build()
+            module: nn.Module = build()
+            return module
 
     return StackLearner(
         build=built,
@@ -110,7 +115,7 @@ def stream(
 
 def program(learner: StackLearner, unroll: int = 2, compiled: bool = False, **options: Any) -> Program:
     inputs, targets = stream(learner.seeds, 1, dtype=learner.dtype, **options)
-    return Program(learner, Regression(), (inputs[0], targets[0]), unroll=unroll, compiled=compiled)
+    return Program(learner, TASK, (inputs[0], targets[0]), unroll=unroll, compiled=compiled)
 
 
 def train(
@@ -124,7 +129,7 @@ def train(
 def step(learner: StackLearner, steps: int, **options: Any) -> tuple[Tensor, Tensor]:
     """Take the first ``steps`` steps one by one."""
     inputs, targets = stream(learner.seeds, steps, dtype=learner.dtype, **options)
-    tasks = [Regression()] * learner.replicas
+    tasks = [TASK] * learner.replicas
     taken = [learner.step(list(zip(x, y, strict=True)), tasks) for x, y in zip(inputs, targets, strict=True)]
     losses, scores = zip(*taken, strict=True)
     return torch.stack(losses), torch.stack(scores)
@@ -149,7 +154,7 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], **tolerance:
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         torch.testing.assert_close(
-            value, theirs[name], msg=lambda m, name=name: f"{name}: {m}", **(tolerance or {"rtol": 0, "atol": 0})
+            value, theirs[name], msg=partial("{}: {}".format, name), **(tolerance or {"rtol": 0, "atol": 0})
         )
 
 
@@ -203,7 +208,7 @@ def test_program_replaces_units_behind_normalisation() -> None:
 
 
 # Parameters of whole sixteens of numbers are drawn alike all at once, many steps ahead and one by one.
-SIXTEENS = {"build": lambda: network(16, inputs=2, bias=False), "inputs": 2}
+SIXTEENS: dict[str, Any] = {"build": lambda: network(16, inputs=2, bias=False), "inputs": 2}
 
 
 @pytest.mark.parametrize("method", [NoisySGD(scale=0.1, decay=0.9), ShrinkAndPerturbStep(weight_decay=0.1, std=0.01)])
@@ -227,7 +232,7 @@ def test_program_throws_the_dice_of_the_learner() -> None:
 
 
 def test_score_need_not_be_of_the_type_of_the_loss() -> None:
-    task = Classification()
+    task: Any = Classification()
     learners = [make(build=lambda: nn.Linear(INPUTS, 2), outputs=2, traced=traced) for traced in (True, False)]
     inputs, _ = stream((0, 1, 2), 4, size=6)
     targets = (inputs.sum(-1) > 0).long()
@@ -319,17 +324,17 @@ def test_replica_of_a_sweep_of_learning_rates_equals_the_one_alone(optimizer: st
     assert not torch.equal(together.parameters["0.weight"][0], together.parameters["0.weight"][1])
 
 
-@pytest.mark.parametrize(
-    ("name", "field", "values"),
-    [
-        ("cbp:maturity=3", "replacement_rate", (0.0, 0.2)),
-        ("l2", "strength", (0.3, 0.1)),
-        ("noisy_sgd", "scale", (0.1, 0.0)),
-        ("noisy_sgd", "decay", (1.0, 0.9)),
-        ("shrink_and_perturb_step", "weight_decay", (0.0, 0.1)),
-        ("shrink_and_perturb_step", "std", (0.1, 0.01)),
-    ],
-)
+SWEEPS = [
+    ("cbp:maturity=3", "replacement_rate", (0.0, 0.2)),
+    ("l2", "strength", (0.3, 0.1)),
+    ("noisy_sgd", "scale", (0.1, 0.0)),
+    ("noisy_sgd", "decay", (1.0, 0.9)),
+    ("shrink_and_perturb_step", "weight_decay", (0.0, 0.1)),
+    ("shrink_and_perturb_step", "std", (0.1, 0.01)),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "values"), SWEEPS)
 def test_replica_of_a_sweep_of_a_method_equals_the_one_alone(name: str, field: str, values: Sequence[float]) -> None:
     methods = [replace(built(name), **{field: value}) for value in values]
     together = make(stacked_method(methods), seeds=(5, 5))
@@ -345,10 +350,7 @@ def test_replica_of_a_sweep_of_a_method_equals_the_one_alone(name: str, field: s
 
 
 def test_every_swept_field_is_tested() -> None:
-    mark = next(
-        m for m in test_replica_of_a_sweep_of_a_method_equals_the_one_alone.pytestmark if m.name == "parametrize"
-    )
-    tested = {(name.partition(":")[0], field) for name, field, _ in mark.args[1]}
+    tested = {(name.partition(":")[0], field) for name, field, _ in SWEEPS}
     assert tested == {(name, field) for name in TRACEABLE for field in built(name).swept}
 
 
@@ -484,7 +486,8 @@ class Branching(nn.Module):
         self.head = nn.Linear(INPUTS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(x if x.sum() > 0 else -x)
+        made: Tensor = self.head(x if x.sum() > 0 else -x)
+        return made
 
 
 @pytest.mark.parametrize(
@@ -547,7 +550,7 @@ def test_compiled_program_computes_what_the_graph_does() -> None:
     inputs, targets = stream(compiled.seeds, 8)
     batch, announced = (inputs[0], targets[0]), []
     options: Any = {"unroll": 2, "compiled": True, "announce": lambda: announced.append(True)}
-    made = Program(compiled, Regression(), batch, **options)
+    made = Program(compiled, TASK, batch, **options)
     assert made.compile_error is None
     assert made.compile_s is not None
     ours, theirs = made.advance(compiled, inputs, targets), program(graph, unroll=2).advance(graph, inputs, targets)
@@ -556,7 +559,7 @@ def test_compiled_program_computes_what_the_graph_does() -> None:
     for index in range(3):
         assert_same(replica(compiled, index), replica(graph, index), **CLOSE)
     assert announced == [True]
-    again = Program(make(*methods), Regression(), batch, **options)
+    again = Program(make(*methods), TASK, batch, **options)
     assert again.compile_s == 0.0
     assert announced == [True]
 
