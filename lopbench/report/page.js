@@ -701,7 +701,7 @@ function draw() {
   }
   const some = drawn().length > 0;
   const left = table.rows.length - drawn().length;
-  byId("figure-note").textContent = some ? spread() + (left ? ` ${left} of ${table.rows.length} methods are not drawn.` : "") +
+  byId("figure-note").textContent = some ? `${table.title}. ${spread()}` + (left ? ` ${left} of ${table.rows.length} methods are not drawn.` : "") +
     (Object.keys(table.fresh).length ? " Dashed: fresh networks." : "") : "No method is chosen.";
   byId("curves").replaceChildren(...(some ? table.metrics.map((metric) => card(curvesFigure(metric))) : []));
   const online = table.score;

@@ -13,7 +13,7 @@ def results(tiny):
 
 
 def commands(page):
-    return [unescape(re.sub("<wbr>", "", text)) for text in re.findall(r"<pre><code>(.*?)</code></pre>", page)]
+    return [unescape(re.sub("</?(wbr|span)>", "", text)) for text in re.findall(r"<pre><code>(.*?)</code></pre>", page)]
 
 
 def test_the_page_is_one_file_beside_nothing(lopbench, results):
