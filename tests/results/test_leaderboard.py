@@ -553,6 +553,7 @@ def test_coverage_says_which_seeds(many_seeds, results):
     assert "m: seed 0" in text or "none: seeds 0-2,7; failed: seed 7" in text
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1))
 def test_seed_ranges_name_all_seeds(seeds):
     named = set()

@@ -57,7 +57,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(rows=ROWS, order=st.randoms(use_true_random=False))
 def test_ranks_are_those_of_the_test_by_hand(rows, order):
     found, above = ranks(rows), by_hand(rows)
