@@ -141,11 +141,11 @@ def lopbench_methods(register: Register) -> None:
 _METRIC = '''\
 """$class_name: say here whose idea it is (authors, year, arXiv id, equation), and what you do otherwise."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from lopbench import InvalidInputError, LayerProbe, Metric, NetworkProbe, Register, hookimpl
+from lopbench.core.interfaces import Invariance, Known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +158,8 @@ class $class_name(Metric):
 
     name: ClassVar[str] = "$name"
     # Values worked out by hand, and what must not change them; the checks hold you to both.
-    known: ClassVar[tuple[tuple[Sequence[Sequence[float]], float], ...]] = ((((1.0, 0.0), (2.0, 3.0)), 0.75),)
-    invariances: ClassVar[frozenset[Literal["scale", "units", "rows", "duplication"]]] = frozenset(
-        {"units", "rows", "duplication"}
-    )
+    known: ClassVar[Known] = ((((1.0, 0.0), (2.0, 3.0)), 0.75),)
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"units", "rows", "duplication"})
     threshold: float = 0.0
 
     def __post_init__(self) -> None:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from lopbench.core.profile import Profile
 
 Track = Literal["boundary-free", "boundary-aware", "replay"]
+#: Activations ``(N, D)`` of a layer, row by row, with the value that a metric has there.
+Known = tuple[tuple[Sequence[Sequence[float]], float], ...]
+#: What may leave the value of a layer as it is: another scale of activations and gradients, another order of the units
+#: or of the rows, each unit taken twice.
+Invariance = Literal["scale", "units", "rows", "duplication"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,11 +332,10 @@ class Metric(Component, ABC):
     scope: ClassVar[Literal["layer", "network"]] = "layer"
     higher_is_better: ClassVar[bool | None] = None
     default: ClassVar[bool] = False  #: Measured when no metric is named.
-    #: Activations ``(N, D)`` of a layer, row by row, with the value that they have.
-    known: ClassVar[tuple[tuple[Sequence[Sequence[float]], float], ...]] = ()
-    #: What leaves the value of a layer as it is: another scale of activations and gradients, another order of the
-    #: units or of the rows, each unit taken twice.
-    invariances: ClassVar[frozenset[Literal["scale", "units", "rows", "duplication"]]] = frozenset()
+    #: Inputs worked out by hand.
+    known: ClassVar[Known] = ()
+    #: What leaves the value as it is.
+    invariances: ClassVar[frozenset[Invariance]] = frozenset()
     needs_clones: ClassVar[bool] = False  #: Measured of cloned networks only, for it reads what is a clone of what.
 
     @abstractmethod

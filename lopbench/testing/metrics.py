@@ -199,10 +199,12 @@ def wrong_probes_are_refused(component: Component) -> None:
     metric = _metric(component)
     probe = layer(*_SHAPES[0]) if metric.scope == "network" else network()
     try:
-        metric.compute(probe)
+        value = metric.compute(probe)
     except LopbenchError:
         return
-    raise Mismatch("InvalidInputError", "a value")
+    except Exception as error:
+        raise Mismatch("InvalidInputError", f"{type(error).__name__}: {error}") from error
+    raise Mismatch("InvalidInputError", str(value))
 
 
 @check(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Invariance, Known
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric, fewest
 
@@ -17,6 +18,11 @@ class ApproximateRank(LayerMetric):
     """
 
     name: ClassVar[str] = "approximate_rank"
+    known: ClassVar[Known] = (
+        (((3.0, 0.0), (0.0, 3.0)), 2.0),
+        (((9.0, 0.0), (0.0, 0.1)), 1.0),
+    )
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
     share: float = 0.99
 
     def __post_init__(self) -> None:

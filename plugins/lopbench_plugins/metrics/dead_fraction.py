@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Invariance, Known
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric
 
@@ -22,6 +23,8 @@ class DeadFraction(LayerMetric):
 
     name: ClassVar[str] = "dead_fraction"
     default: ClassVar[bool] = True
+    known: ClassVar[Known] = ((((0.0, 1.0), (0.0, 2.0)), 0.5),)
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"units", "rows", "duplication"})
     tolerance: float = 1e-7
     row_share: float = 0.95
 

@@ -8,6 +8,7 @@ from math import inf
 from typing import ClassVar
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Invariance, Known
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric
 
@@ -22,6 +23,8 @@ class DormantFraction(LayerMetric):
 
     name: ClassVar[str] = "dormant_fraction"
     default: ClassVar[bool] = True
+    known: ClassVar[Known] = ((((0.0, 1.0), (0.0, 2.0)), 0.5),)
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
     tau: float = 0.0  # default of the authors' code (google/dopamine, labs/redo)
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Invariance, Known
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric
 
@@ -36,6 +37,8 @@ class DuplicateFraction(LayerMetric):
 
     name: ClassVar[str] = "duplicate_fraction"
     default: ClassVar[bool] = True
+    known: ClassVar[Known] = ((((1.0, 2.0, 0.0), (2.0, 4.0, 1.0)), 2 / 3),)
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows"})
     threshold: float = 0.95
 
     def __post_init__(self) -> None:
@@ -62,6 +65,8 @@ class DuplicateFractionFirst(DuplicateFraction):
 
     name: ClassVar[str] = "duplicate_fraction_first"
     default: ClassVar[bool] = False
+    known: ClassVar[Known] = ((((1.0, 2.0, 0.0), (2.0, 4.0, 1.0)), 1 / 3),)
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "rows"})
 
     def measure(self, probe: LayerProbe) -> float:
         """Return the share of the units with a later duplicate, in [0, 1 - 1/D]."""

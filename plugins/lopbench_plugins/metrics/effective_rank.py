@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from lopbench.core.interfaces import Invariance, Known
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric
 
@@ -19,6 +20,11 @@ class EffectiveRank(LayerMetric):
 
     name: ClassVar[str] = "effective_rank"
     default: ClassVar[bool] = True
+    known: ClassVar[Known] = (
+        (((3.0, 0.0), (0.0, 3.0)), 2.0),
+        (((1.0, 2.0), (2.0, 4.0)), 1.0),
+    )
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
 
     def measure(self, probe: LayerProbe) -> float:
         """Return the rank, in [1, min(N, D)], or 0 for an all-zero layer."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lopbench.core.interfaces import Invariance, Known
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric
 
@@ -19,6 +20,8 @@ class FeatureNorm(LayerMetric):
 
     name: ClassVar[str] = "feature_norm"
     default: ClassVar[bool] = True
+    known: ClassVar[Known] = ((((3.0, 4.0), (0.0, 0.0)), 2.5),)
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"units", "rows"})
 
     def measure(self, probe: LayerProbe) -> float:
         """Return the mean norm, at least 0, in units of the activation."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Invariance
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric
 
@@ -35,6 +36,7 @@ class NonGaussianity(LayerMetric):
     """
 
     name: ClassVar[str] = "non_gaussianity"
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "duplication"})
     kind: Literal["shapiro", "ks", "kurtosis"] = "shapiro"
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Invariance
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric
 
@@ -30,6 +31,7 @@ class SaturatedFraction(LayerMetric):
 
     name: ClassVar[str] = "saturated_fraction"
     default: ClassVar[bool] = True
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
     tolerance: float = 1e-4
     row_share: float = 0.99
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Invariance, Known
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric, fewest
 
@@ -17,6 +18,11 @@ class Srank(LayerMetric):
     """
 
     name: ClassVar[str] = "srank"
+    known: ClassVar[Known] = (
+        (((3.0, 0.0), (0.0, 3.0)), 2.0),
+        (((9.0, 0.0), (0.0, 0.01)), 1.0),
+    )
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
     delta: float = 0.01
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from lopbench.core.interfaces import Invariance, Known
 from lopbench.core.probe import LayerProbe
 from lopbench_plugins.metrics.base import LayerMetric
 
@@ -19,6 +20,8 @@ class StableRank(LayerMetric):
 
     name: ClassVar[str] = "stable_rank"
     default: ClassVar[bool] = True
+    known: ClassVar[Known] = ((((1.0, 0.0), (0.0, 2.0)), 1.25),)
+    invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
 
     def measure(self, probe: LayerProbe) -> float:
         """Return the rank, in [1, min(N, D)], or 0 for an all-zero layer."""

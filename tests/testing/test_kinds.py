@@ -1,0 +1,278 @@
+"""The kit catches broken metrics, architectures, scenarios and cloners."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+
+from lopbench.core.errors import InvalidInputError
+from lopbench.testing import checks
+from lopbench_plugins.architectures.mlp import MLP
+from lopbench_plugins.cloners.interleave import Interleave
+from lopbench_plugins.metrics.dormant_fraction import DormantFraction
+from lopbench_plugins.metrics.effective_rank import EffectiveRank
+from lopbench_plugins.metrics.weight_norm import WeightNorm
+from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40, TinyImageNetStream, TinyImageNetTask
+
+
+def made(cls, **fields):
+    if "__dataclass_params__" not in vars(cls):
+        cls = dataclass(frozen=True, kw_only=True)(cls)
+    return cls(**fields)
+
+
+class WrongFormula(EffectiveRank):
+    """The stable rank under another name."""
+
+    known: ClassVar = ((((1.0, 0.0), (0.0, 2.0)), 1.25),)
+
+
+class ReturnsATensor(EffectiveRank):
+    """Leaves the number in a tensor."""
+
+    def measure(self, probe):
+        return torch.tensor(super().measure(probe))
+
+
+class ChangesTheProbe(DormantFraction):
+    """Takes magnitudes in place."""
+
+    def measure(self, probe):
+        probe.activation.sub_(1.0)
+        return super().measure(probe)
+
+
+class ScalesWeights(WeightNorm):
+    """Normalises what it measures."""
+
+    def measure(self, probe):
+        for value in probe.parameters.values():
+            value.mul_(0.5)
+        return super().measure(probe)
+
+
+class NotInvariant(DormantFraction):
+    """An absolute threshold under a relative name."""
+
+    invariances: ClassVar = frozenset({"scale"})
+
+    def measure(self, probe):
+        return (probe.mean_magnitude <= 2.0).double().mean().item()
+
+
+class CountsDivergence(DormantFraction):
+    """Gives a number for a network that has diverged."""
+
+    def compute(self, probe):
+        return (probe.activation.nan_to_num() == 0).double().mean().item()
+
+
+class IgnoresTau(DormantFraction):
+    """Never reads its field."""
+
+    def measure(self, probe):
+        return (probe.mean_magnitude == 0).double().mean().item()
+
+
+class DrawsSubset(EffectiveRank):
+    """Reads a random subset of the rows, another at each call."""
+
+    def measure(self, probe):
+        return probe.activation[torch.randint(len(probe.activation), (3,))].sum().item()
+
+
+class GlobalInit(MLP):
+    """Draws from the global generator."""
+
+    def build(self, input_shape, outputs, *, generator):
+        module = super().build(input_shape, outputs, generator=generator)
+        module.out.reset_parameters()
+        return module
+
+
+class Frozen(MLP):
+    """Comes in evaluation mode."""
+
+    def build(self, input_shape, outputs, *, generator):
+        return super().build(input_shape, outputs, generator=generator).eval()
+
+
+class IgnoresDepth(MLP):
+    """Has one hidden layer, whatever is asked for."""
+
+    def build(self, input_shape, outputs, *, generator):
+        return MLP(width=self.width, depth=1).build(input_shape, outputs, generator=generator)
+
+
+class SharedActivation(MLP):
+    """One activation module for all layers, of which a hook sees the last alone."""
+
+    def build(self, input_shape, outputs, *, generator):
+        module = super().build(input_shape, outputs, generator=generator)
+        for layer in module.layers:
+            layer.activation = module.layers[0].activation
+        return module
+
+
+class OneOutput(MLP):
+    """Always has ten outputs."""
+
+    def build(self, input_shape, outputs, *, generator):
+        return super().build(input_shape, 10, generator=generator)
+
+
+class _Task(TinyImageNetTask):
+    def batches(self):
+        torch.rand(1)
+        return super().batches()
+
+
+class _AllOutputs(TinyImageNetTask):
+    def score(self, outputs, targets):
+        return outputs.argmax(1) == self.classes[targets]
+
+
+class _Stuck(TinyImageNetStream):
+    def task(self, index):
+        return super().task(0)
+
+
+def scenario(task=None, stream=None):
+    class Broken(TinyImageNet40):
+        """Broken.
+
+        Args:
+            tasks: Tasks.
+        """
+
+        def stream(self, seed, *, data, device):
+            made = (stream or TinyImageNetStream)(self, seed, data, device)
+            if task is not None:
+                whole = made.task
+
+                def broken(index):
+                    found = whole(index)
+                    found.__class__ = task
+                    return found
+
+                made.task = broken
+            return made
+
+    return made(Broken, **TinyImageNet40.profiles["smoke"], profile="smoke")
+
+
+class _NoResume(TinyImageNet40):
+    """Streams that forget where they are."""
+
+    def stream(self, seed, *, data, device):
+        stream = super().stream(seed, data=data, device=device)
+        whole = stream.task
+
+        def broken(index):
+            task = whole(index)
+            batches = task.batches
+
+            def forgetful():
+                found = batches()
+                found.load_state_dict = lambda state: None
+                return found
+
+            task.batches = forgetful
+            return task
+
+        stream.task = broken
+        return stream
+
+
+class SameSeed(TinyImageNet40):
+    """Ignores the seed."""
+
+    def stream(self, seed, *, data, device):
+        return super().stream(0, data=data, device=device)
+
+
+class Breaks(Interleave):
+    """Forgets to divide: the outputs grow."""
+
+    def clone(self, module, factor, *, example, generator):
+        wide, profile = super().clone(module, factor, example=example, generator=generator)
+        with torch.no_grad():
+            for parameter in wide.parameters():
+                parameter *= 1.1
+        return wide, profile
+
+
+class ChangesTheBase(Interleave):
+    """Works on the network it was given."""
+
+    def clone(self, module, factor, *, example, generator):
+        with torch.no_grad():
+            next(module.parameters()).mul_(0.5)
+        return super().clone(module, factor, example=example, generator=generator)
+
+
+class Jitters(Interleave):
+    """Draws from the global generator."""
+
+    def clone(self, module, factor, *, example, generator):
+        wide, profile = super().clone(module, factor, example=example, generator=generator)
+        with torch.no_grad():
+            next(wide.parameters()).add_(torch.randn(()))
+        return wide, profile
+
+
+class Narrow(Interleave):
+    """Widens nothing."""
+
+    def clone(self, module, factor, *, example, generator):
+        if factor < 1:
+            raise InvalidInputError("factor")
+        return super().clone(module, 1, example=example, generator=generator)
+
+
+class AnyFactor(Interleave):
+    """Takes a factor of zero for one."""
+
+    def clone(self, module, factor, *, example, generator):
+        return super().clone(module, max(1, factor), example=example, generator=generator)
+
+
+SMOKE = {**TinyImageNet40.profiles["smoke"], "profile": "smoke"}
+BROKEN = [
+    (made(WrongFormula), "known-values-are-met"),
+    (made(ReturnsATensor), "values-are-numbers"),
+    (made(DrawsSubset), "values-are-numbers"),
+    (made(ChangesTheProbe), "measuring-changes-nothing"),
+    (made(ScalesWeights), "measuring-changes-nothing"),
+    (made(NotInvariant), "declared-invariances-hold"),
+    (made(CountsDivergence), "divergence-is-told"),
+    (made(CountsDivergence), "wrong-probes-are-refused"),
+    (made(IgnoresTau), "fields-matter"),
+    (made(GlobalInit, width=8, depth=2), "weights-come-from-the-generator"),
+    (made(Frozen, width=8, depth=2), "network-is-ready-to-train"),
+    (made(IgnoresDepth, width=8, depth=2), "fields-matter"),
+    (made(SharedActivation, width=8, depth=2), "probed-layers-are-called"),
+    (made(OneOutput, width=8, depth=2), "several-sizes-are-built"),
+    (made(OneOutput, width=8, depth=2), "nonsense-sizes-are-refused"),
+    (scenario(task=_Task), "stream-depends-on-the-seed-alone"),
+    (made(SameSeed, **SMOKE), "stream-depends-on-the-seed-alone"),
+    (scenario(task=_AllOutputs), "chance-is-as-declared"),
+    (scenario(stream=_Stuck), "tasks-are-as-declared"),
+    (made(_NoResume, **SMOKE), "batches-resume"),
+    (made(Breaks), "clones-are-certified"),
+    (made(ChangesTheBase), "cloning-is-a-function"),
+    (made(Jitters), "cloning-is-a-function"),
+    (made(Narrow), "clones-are-wider"),
+    (made(AnyFactor), "nonsense-factors-are-refused"),
+]
+
+
+@pytest.mark.parametrize(
+    ("component", "name"), BROKEN, ids=[f"{type(component).__name__}-{name}" for component, name in BROKEN]
+)
+def test_the_kit_catches_the_broken_component(component, name):
+    (check,) = [check for check in checks(component) if check.name == name]
+    outcome = check.run(component)
+    assert outcome.status == "failed", f"{outcome.status}: {outcome.detail}"
+    assert outcome.expected != "no error", outcome.found
