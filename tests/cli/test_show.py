@@ -117,6 +117,38 @@ def test_a_method_shows_its_source_and_track(lopbench):
     assert "replacement_rate" in shown
 
 
+def test_the_ledger_tells_equation_deviations_validation_and_needs(lopbench):
+    (value,) = json.loads(lopbench("show", "cbp", "--format", "json").stdout)
+    assert value["equation"].startswith("u = ")
+    assert len(value["deviations"]) == 4
+    assert value["deviations"][0].startswith("Incoming weights are redrawn from the layer's own initialisation law")
+    assert "activations of each step" in value["needs"]
+    assert any("recorded runs" in each for each in value["validated"])
+    shown = lopbench("show", "cbp").stdout
+    for heading in ("equation", "deviations", "validated against", "needs"):
+        assert heading in shown.splitlines()
+    assert shown.count("The momentum of SGD is cleared") == 1
+
+
+def test_a_single_deviation_and_one_in_the_class_are_found():
+    found = {entry.name: describe(entry)["deviations"] for entry in ALL}
+    assert found["dormant_fraction"] == ["an all-zero layer, 0/0 in Eq. (1), counts as fully dormant."]
+    assert found["l2"][0].startswith("Kumar et al. write the penalty without the factor 1/2")
+    assert found["weight_norm"] == []
+
+
+def test_exemptions_are_shown_with_their_reason(lopbench):
+    assert "clones-are-certified: noise tells clones apart" in lopbench("show", "noisy").stdout
+
+
+@pytest.mark.parametrize("entry", [e for e in ALL if e.kind == "methods"], ids=lambda e: e.name)
+def test_every_builtin_method_states_its_equation_and_validation(entry):
+    value = describe(entry)
+    assert value["equation"]
+    assert value["validated"]
+    assert not value["deviations"] or all(len(each) > 20 for each in value["deviations"])
+
+
 def test_an_unknown_name_suggests_the_nearest_of_all_kinds(lopbench):
     shown = lopbench("show", "efective_rank")
     assert shown.exit_code == 2
