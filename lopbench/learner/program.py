@@ -2,7 +2,7 @@
 
 A step of a small network is all overhead: Python, dispatch, autograd. Here the steps of several batches in a row, the
 gradients, the optimizer and the methods' hooks are traced once into a single graph of tensor operations over the stack
-and compiled by ``torch.compile``, so that a call advances every replica by ``unroll`` steps and nothing is read on the
+and compiled by Inductor, so that a call advances every replica by ``unroll`` steps and nothing is read on the
 host in between. Without a compiler the graph itself runs, which is slower, and right.
 
 Random numbers and fresh rows for units that are reset come in from outside, from the same named streams as ever: each
