@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from lopbench.results.leaderboard import leaderboard, markdown, to_csv
 from lopbench.results.plots import (
+    cloning_curves,
     curves,
     error_curves,
     recovery_bars,
@@ -134,6 +135,11 @@ def recovery_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
     }
 
 
+def cloning_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
+    """Return cloning R2, loss and effective rank of clones and bases over the epochs."""
+    return {"clones-and-bases": cloning_curves([r for r in records if r.spec.kind == "continual"])}
+
+
 def main_protocol(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the protocol with the most methods."""
     counts = frame.groupby("protocol_id")["method"].nunique()
@@ -233,6 +239,18 @@ SETS = (
             "done",
         ),
         figures=recovery_figures,
+    ),
+    ResultSet(
+        folder="cloning-lite-mlp",
+        title="Cloning, `lite`, `mlp`",
+        text="A clone under plain SGD stays a clone and learns what its base learns; a little gradient noise that "
+        "decays lets it leave and use its width (Joudaki et al. 2025, Figs. 2.1 and B.7). One seed, on a subset of "
+        "CIFAR-10.",
+        commands=(
+            "lopbench run --scenario cloning --data cifar10 --method none \\",
+            "  --method noisy_sgd:scale=0.01,decay=0.999",
+        ),
+        figures=cloning_figures,
     ),
 )
 
