@@ -267,10 +267,11 @@ class BitFlipTask:
         Returns:
             Inputs ``(N, *input_shape)`` and targets ``(N, 1)``.
         """
-        place: int | Tensor = 0
-        if len(self._states) > 1:
-            places = torch.arange(self.start + start, self.start + start + len(codes)) // self.stream.scenario.T
-            place = (places - self._first_state).clamp_(max=len(self._states) - 1)
+        every, last = self.stream.scenario.T, len(self._states) - 1
+        begin, end = self.start + start, self.start + start + len(codes)
+        place: int | Tensor = min(begin // every - self._first_state, last)
+        if end > begin and (end - 1) // every > begin // every:
+            place = (torch.arange(begin, end) // every - self._first_state).clamp_(max=last)
         if self._tabulated:
             inputs, targets = self._table
             rows = (codes + (place << self.stream.fast)).to(inputs.device)
