@@ -12,7 +12,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -22,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from lopbench.core.errors import ResultsError
 from lopbench.report.command import beyond, command
 from lopbench.report.summary import Array, Failure, Row, Summary, Table, reason, summarise
 from lopbench.results.cells import csv_text
+from lopbench.results.files import write_whole
 from lopbench.results.leaderboard import seed_ranges
 from lopbench.results.overall import CLIP
 from lopbench.results.ranks import RANK_METHOD
@@ -107,16 +106,8 @@ def write_report(path: str | os.PathLike[str], *results: str | os.PathLike[str])
         ResultsError: If there are no runs that can be used, or the file cannot be written.
     """
     summary = summarise(*results)
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     title = ", ".join(Path(each).resolve().name for each in results)
-    try:
-        partial.write_text(render(summary, title), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise ResultsError(f"The report cannot be written to {path}: {error.strerror or error}.") from error
+    write_whole(path, render(summary, title), "The report")
     return summary
 
 

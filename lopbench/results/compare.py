@@ -8,9 +8,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +16,7 @@ import numpy as np
 from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.spec import canonical_json
 from lopbench.results.cells import csv_text
+from lopbench.results.files import write_whole
 from lopbench.results.score import late_window
 from lopbench.results.sources import BASELINE, IDENTITY, Row, Score, Source, label_of, lines, load, seeds_text
 from lopbench.results.statistics import (
@@ -215,15 +214,7 @@ def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
     Raises:
         ResultsError: If the file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(csv_text(frame), encoding="utf-8", newline="\n")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise ResultsError(f"The comparison cannot be written to {path}: {error.strerror or error}.") from error
+    write_whole(path, csv_text(frame), "The comparison")
 
 
 def render(comparison: Comparison, console: "Console") -> None:

@@ -4,13 +4,11 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lopbench.core.errors import ResultsError
 from lopbench.results.cells import csv_text
+from lopbench.results.files import write_whole
 from lopbench.results.overall import CLIP
 from lopbench.results.ranks import RANK_METHOD
 from lopbench.results.score import ERROR_RETENTION_CAP
@@ -71,15 +69,7 @@ def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
     Raises:
         ResultsError: If the file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(csv_text(frame), encoding="utf-8", newline="\n")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise ResultsError(f"The leaderboard cannot be written to {path}: {error.strerror or error}.") from error
+    write_whole(path, csv_text(frame), "The leaderboard")
 
 
 def render(frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | None" = None) -> None:

@@ -1,0 +1,29 @@
+"""Files that results are written to."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from lopbench.core.errors import ResultsError
+
+
+def write_whole(path: str | os.PathLike[str], text: str, what: str) -> None:
+    """Write ``text`` to ``path``, over what is there, so that the old file stays until the new one is whole.
+
+    Args:
+        path: The file.
+        text: Its content, written as UTF-8.
+        what: What it is, for the message if that fails, as in "The leaderboard".
+
+    Raises:
+        ResultsError: If the file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise ResultsError(f"{what} cannot be written to {path}: {error.strerror or error}.") from error
