@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from lopbench.cli.output import duration
+from lopbench.runner.report import Reporter
 
 #: Seconds between two lines of one run where there is no terminal.
 LINE_S = 30.0
@@ -31,24 +32,13 @@ _SPEED_S = 60.0
 _STYLES = {"completed": "green", "diverged": "yellow", "failed": "red"}
 
 
-class StudyReporter(Protocol):
+class StudyReporter(Reporter, Protocol):
     """Is told how the runs of a study go, and is entered before the first and left after the last of them."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
-        """Say that ``runs`` runs of ``steps`` steps in all start, or resume after ``done`` of them."""
-
-    def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
-        """Say that ``steps`` more were taken; ``score`` is the online score of the current task so far."""
-
-    def finished(self, label: str, status: str, path: Path) -> None:
-        """Say that the runs that started last ended, and where their records are."""
-
-    def note(self, message: str) -> None:
-        """Pass on a message."""
 
 
 def study_reporter(console: Console, *, runs: int, steps: int, score: str = "accuracy") -> StudyReporter:

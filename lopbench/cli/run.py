@@ -172,6 +172,7 @@ def summarise(study: Study, err: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from lopbench.results.leaderboard import seed_ranges
     from lopbench.runner.study import forecast
 
     scenario, first = study.scenario, study.specs[0]
@@ -192,7 +193,7 @@ def summarise(study: Study, err: Console) -> None:
         "Architecture": first.architecture_label,
         "Optimizer": f"{', '.join(_each(spec.optimizer_label for spec in study.specs))}; "
         f"fresh references {first.reference_optimizer.label()}",
-        "Seeds": ranges([spec.seed for spec in study.specs]),
+        "Seeds": seed_ranges(spec.seed for spec in study.specs),
         "Data": "made by the scenario" if study.images is None else study.images.notice,
         "Device": f"{study.device}{threads}",
         "Results": str(study.results.resolve()),
@@ -214,17 +215,6 @@ def _time(found: Forecast | None) -> str:
     if found is None:
         return "unknown"
     return f"{'at most' if found.most else 'about'} {duration(found.seconds)}"
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Return whole numbers as `parse_seeds` reads them: "0-4,7"."""
-    found: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
-        else:
-            found.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
 
 
 def _each(texts: Iterable[str]) -> list[str]:

@@ -269,7 +269,7 @@ class _Usable:
 
 
 def seed_ranges(seeds: Iterable[int]) -> str:
-    """Return seeds in short: "0-4,7"."""
+    """Return seeds in short, as ``--seeds`` reads them: "0-4,7"."""
     found: list[list[int]] = []
     for seed in sorted(set(seeds)):
         if found and seed == found[-1][1] + 1:

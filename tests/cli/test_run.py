@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lopbench.cli.run import parse_seeds, ranges, split_metrics
+from lopbench.cli.run import parse_seeds, split_metrics
+from lopbench.results.leaderboard import seed_ranges
 from lopbench.runner import study as studies
 from lopbench.runner.study import Forecast
 
@@ -38,7 +39,7 @@ def test_other_seeds_are_usage_errors(lopbench, text):
 
 @given(st.sets(st.integers(0, 40), min_size=1))
 def test_ranges_name_the_seeds(seeds):
-    assert set(parse_seeds(CONTEXT, OPTION, ranges(seeds))) == seeds
+    assert set(parse_seeds(CONTEXT, OPTION, seed_ranges(seeds))) == seeds
 
 
 @pytest.mark.parametrize(
