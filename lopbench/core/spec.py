@@ -325,6 +325,16 @@ class Numerics:
     deterministic: bool = True
 
 
+def check_start(start: float) -> None:
+    """Refuse a fraction of the stream that is none.
+
+    Raises:
+        UsageError: If it is outside [0, 1].
+    """
+    if not 0 <= start <= 1:  # also refuses NaN
+        raise UsageError(f"--from is the fraction of the stream before the method, in [0, 1], got {start}")
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """Everything that changes the numbers of one run of one seed.
@@ -351,8 +361,7 @@ class RunSpec:
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start <= 1:  # also refuses NaN
-            raise UsageError(f"--from is the fraction of the stream before the method, in [0, 1], got {self.start}")
+        check_start(self.start)
         object.__setattr__(self, "start", float(self.start))  # 1 and 1.0 have two JSON texts
 
     def to_json(self) -> dict[str, Any]:

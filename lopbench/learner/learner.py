@@ -567,7 +567,7 @@ class StackLearner:
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore a copy of what `state_dict` returned."""
-        part = _sections(tensors)
+        part = sections(tensors)
         for name, leaf in self.leaves.items():
             leaf.copy_(part["parameter"][name])
         for name, buffer in self._buffers.items():
@@ -603,12 +603,13 @@ class StackLearner:
 _HELD = frozenset({"parameter", "buffer", "optimizer", "method"})
 
 
-def _sections(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    sections: dict[str, dict[str, Tensor]] = {}
+def sections(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return tensors named ``section/name`` by section and name."""
+    found: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         section, _, rest = key.partition("/")
-        sections.setdefault(section, {})[rest] = value
-    return sections
+        found.setdefault(section, {})[rest] = value
+    return found
 
 
 def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:

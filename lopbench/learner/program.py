@@ -26,7 +26,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Perturbation, State, Task
 from lopbench.core.spec import OptimizerSpec
-from lopbench.learner.learner import StackLearner
+from lopbench.learner.learner import StackLearner, sections
 from lopbench.learner.optimizers import update
 from lopbench.learner.units import Consumer, StackUnits, UnitGroup
 
@@ -202,7 +202,7 @@ class Program:
 
     def _commit(self, tensors: Tensors) -> None:
         """Make ``tensors`` the state of the learner."""
-        learner, part = self._learner, _sections(tensors)
+        learner, part = self._learner, sections(tensors)
         for name, value in learner.parameters.items():
             value.copy_(part["parameter"][name])
         states: dict[str, Tensors] = {name: {} for name in learner.parameters}
@@ -305,7 +305,7 @@ class Program:
     ) -> tuple[Tensor, Tensor]:
         """Take one step of all replicas: ``state`` is changed, loss and score ``(R,)`` are returned."""
         learner, task = self._learner, self._task
-        parts, fixed = _sections(state), _sections(constants)
+        parts, fixed = sections(state), sections(constants)
         parameters = parts["parameter"]
 
         def loss(values: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, Tensors]]:
@@ -326,7 +326,7 @@ class Program:
                 group,
                 traced,
                 captured[group.read].detach(),
-                _sections(fixed["rows"])[group.name],
+                sections(fixed["rows"])[group.name],
                 parts["taken"][group.name],
             )
             for group in (learner.groups if self._rows else ())
@@ -536,14 +536,6 @@ class _TracedUnits(StackUnits):
     def _erase(self, mask: Tensor, consumer: Consumer) -> None:
         columns = self._columns(consumer)  # (R, O, D, expansion, *kernel)
         columns.masked_fill_(mask.unsqueeze(1).view(len(mask), 1, -1, *[1] * (columns.ndim - 3)), 0.0)
-
-
-def _sections(tensors: Mapping[str, Tensor]) -> dict[str, Tensors]:
-    sections: dict[str, Tensors] = {}
-    for key, value in tensors.items():
-        section, _, rest = key.partition("/")
-        sections.setdefault(section, {})[rest] = value
-    return sections
 
 
 def _of(key: str, index: int) -> bool:

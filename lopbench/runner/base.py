@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lopbench.core.interfaces import Metric, Task
 from lopbench.learner.learner import StackLearner
+from lopbench.runner.checkpoint import part
 from lopbench.runner.measure import diagnostics, task_scores
 
 #: What the names of its measurements begin with.
@@ -60,9 +61,6 @@ class Base:
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore a copy of what `state_dict` returned."""
-        prefix = "learner/"
-        self.learner.load_state_dict(
-            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        )
+        self.learner.load_state_dict(part(tensors, "learner"))
         self.losses.copy_(tensors["losses"])
         self.scores.copy_(tensors["scores"])

@@ -56,3 +56,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
         raise ResultsError(
             f"The checkpoint {path} is damaged ({error}); delete it to start that run from its beginning."
         ) from error
+
+
+def part(tensors: Mapping[str, Tensor], section: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``section/``, by the rest of their names."""
+    prefix = section + "/"
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

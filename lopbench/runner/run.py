@@ -32,7 +32,7 @@ from lopbench.learner.program import Program, cache_compiled
 from lopbench.results.record import Measurements, Outcome, record_path, write_record
 from lopbench.runner import environment
 from lopbench.runner.base import Base
-from lopbench.runner.checkpoint import load_checkpoint, save_checkpoint
+from lopbench.runner.checkpoint import load_checkpoint, part, save_checkpoint
 from lopbench.runner.measure import diagnostics, task_scores
 from lopbench.runner.report import Quiet, Reporter, group_label, label
 from lopbench.runner.schedule import Place, places, switch_step, unroll
@@ -566,16 +566,16 @@ class Run:
             self.learner.turn_on()
         self._turn_to(place.task)
         self.learner.begin_task(place.task, first=True, reset_optimizer=False, zero_head=False)
-        self.learner.load_state_dict(_part(tensors, "learner"))
+        self.learner.load_state_dict(part(tensors, "learner"))
         for seed, batches in self.batches.items():
-            batches.load_state_dict(_part(tensors, f"batches/{seed}"))
+            batches.load_state_dict(part(tensors, f"batches/{seed}"))
         self._start_counting()
         self.losses[: self.progress.step] = tensors["losses"].to(self.device)
         self.scores[: self.progress.step] = tensors["scores"].to(self.device)
         if self.base is not None:
-            self.base.load_state_dict(_part(tensors, "base"))
+            self.base.load_state_dict(part(tensors, "base"))
         for replica in range(len(self.specs)):
-            arrays = {name: value.numpy() for name, value in _part(tensors, f"measurements/{replica}").items()}
+            arrays = {name: value.numpy() for name, value in part(tensors, f"measurements/{replica}").items()}
             self.measurements[replica] = Measurements.from_arrays(arrays)
 
 
@@ -663,11 +663,6 @@ def _without_folders(trace: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _part(tensors: Mapping[str, Tensor], section: str) -> dict[str, Tensor]:
-    prefix = section + "/"
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def methods_of(spec: RunSpec) -> list[Perturbation]:

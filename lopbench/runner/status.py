@@ -15,7 +15,7 @@ from lopbench.core.spec import RunSpec
 from lopbench.results.record import Record, scan_records
 from lopbench.results.schema import problem
 from lopbench.runner.report import label
-from lopbench.runner.unfinished import CHECKPOINT, LOG, MEMBERS
+from lopbench.runner.unfinished import CHECKPOINT, LOG, MEMBERS, PARTIAL
 
 State = Literal["completed", "running", "stale", "diverged", "failed", "damaged"]
 STATES: tuple[State, ...] = ("completed", "running", "stale", "diverged", "failed", "damaged")
@@ -59,7 +59,7 @@ def status(results: str | os.PathLike[str]) -> list[RunStatus]:
     records, problems = scan_records(results)
     found = [_recorded(record) for record in records]
     found += [RunStatus("damaged", "?", _line(str(problem)), "", "", str(results / "runs")) for problem in problems]
-    return [*found, *_unfinished(results / ".partial", {record.run_id for record in records})]
+    return [*found, *_unfinished(results / PARTIAL, {record.run_id for record in records})]
 
 
 def _recorded(record: Record) -> RunStatus:

@@ -19,6 +19,7 @@ from lopbench.core.spec import (
     OptimizerSpec,
     RunSpec,
     canonical_json,
+    check_start,
     parse_methods,
     parse_scenario,
 )
@@ -126,8 +127,7 @@ def plan(
         raise UsageError(f"seeds must be at least 0, got {min(seeds)}")
     if not (parsed_methods and seeds and parsed_optimizers):
         raise UsageError("nothing to run: give at least one method, one seed and one optimizer")
-    if not 0 <= start <= 1:  # also refuses NaN; a run without methods would not notice
-        raise UsageError(f"--from is the fraction of the stream before the method, in [0, 1], got {start}")
+    check_start(start)  # runs without methods do not have it
     for methods_spec in parsed_methods:
         _check_methods(methods_spec, built, start)
     device = _device(device)

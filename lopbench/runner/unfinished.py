@@ -21,13 +21,14 @@ from lopbench.runner.report import Reporter, label
 #: Names of the files in a folder.
 CHECKPOINT, LOG, MEMBERS = "checkpoint.safetensors", "log.txt", "members.json"
 
-_PARTIAL = ".partial"
+#: Name of the folder that holds them.
+PARTIAL = ".partial"
 
 
 def folder_of(results: Path, specs: Sequence[RunSpec]) -> Path:
     """Return where ``specs``, as replicas in this order, keep what they need to resume: a single one by its run id."""
     ids = [spec.run_id for spec in specs]
-    return results / _PARTIAL / (ids[0] if len(ids) == 1 else digest(ids, 16))
+    return results / PARTIAL / (ids[0] if len(ids) == 1 else digest(ids, 16))
 
 
 def make_folder(results: Path, specs: Sequence[RunSpec]) -> Path:
@@ -74,10 +75,10 @@ def tidy(results: Path) -> None:
     for folder, members in _folders(results):
         if published.issuperset(spec.run_id for spec in members):
             shutil.rmtree(folder, ignore_errors=True)
-    for path in (results / _PARTIAL).glob("*.lock"):
+    for path in (results / PARTIAL).glob("*.lock"):
         if path.stem in published:
             path.unlink(missing_ok=True)
-    _remove_if_empty(results / _PARTIAL)
+    _remove_if_empty(results / PARTIAL)
 
 
 @contextmanager
@@ -88,7 +89,7 @@ def claimed(results: Path, specs: Sequence[RunSpec], reporter: Reporter) -> Iter
         ResultsError: If the folder cannot be written to.
     """
     with ExitStack() as stack:
-        stack.callback(_remove_if_empty, results / _PARTIAL)
+        stack.callback(_remove_if_empty, results / PARTIAL)
         # In one order everywhere, so that two processes never wait for each other.
         for spec in sorted(specs, key=lambda spec: spec.run_id):
             stack.enter_context(_locked(results, spec, reporter))
@@ -143,7 +144,7 @@ def _acquire(lock: filelock.BaseFileLock, *, blocking: bool) -> None:
 
 
 def _lock_path(results: Path, spec: RunSpec) -> Path:
-    return results / _PARTIAL / f"{spec.run_id}.lock"
+    return results / PARTIAL / f"{spec.run_id}.lock"
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -154,7 +155,7 @@ def _remove_if_empty(folder: Path) -> None:
 def _folders(results: Path) -> list[tuple[Path, list[RunSpec]]]:
     """Return the folders with their members, in the order of their names."""
     found = []
-    for path in sorted((results / _PARTIAL).glob(f"*/{MEMBERS}")):
+    for path in sorted((results / PARTIAL).glob(f"*/{MEMBERS}")):
         # Another process has just removed it, or another version wrote it.
         with suppress(OSError, ValueError, TypeError, AttributeError, LopbenchError):
             found.append((path.parent, [RunSpec.from_json(value) for value in json.loads(path.read_bytes())]))
