@@ -62,4 +62,7 @@ class NoisySGD(Perturbation):
         for gradient in learner.gradients.values():
             norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)  # (R,)
             norm = norm.view(-1, *(1,) * (gradient.ndim - 1))
-            add_scaled(gradient, state.normal(gradient) * norm, scale)
+            if isinstance(scale, torch.Tensor):
+                add_scaled(gradient, state.normal(gradient) * norm, scale)
+            else:
+                gradient.addcmul_(state.normal(gradient), norm, value=scale)
