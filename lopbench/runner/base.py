@@ -39,7 +39,8 @@ class Base:
     def task_scores(self, task: Task, kind: Literal["accuracy", "error"]) -> Iterator[tuple[str, float]]:
         """Yield names and values of its mean scores on the task that is over."""
         if self._sound(len(self.losses)):
-            found = task_scores(self.learner, 0, task, losses=self.losses, scores=self.scores, kind=kind)
+            losses, scores = self.losses.mean(dim=0), self.scores.mean(dim=0)
+            found = task_scores(self.learner, 0, task, losses=losses, scores=scores, kind=kind)
             yield from ((PREFIX + name, value) for name, value in found)
 
     def diagnostics(

@@ -97,7 +97,8 @@ def _shape(spec: RunSpec) -> str:
 
 def _can_be_traced(spec: RunSpec, *, data: object, device: torch.device) -> bool:
     try:
-        return Run([spec], results=Path(), data=data, device=device).new_learner().traced
+        run = Run([spec], results=Path(), data=data, device=device)
+        return run.is_chunked and run.new_learner().traced
     except Exception:  # what is wrong with a spec is told when its turn comes
         return False
 

@@ -24,12 +24,12 @@ def task_scores(
         learner: The learner.
         replica: Index of the replica.
         task: The task.
-        losses: Loss of each step, ``(steps, R)``.
-        scores: Mean score of each step's batch before its update, ``(steps, R)``.
+        losses: Mean loss of the task's steps, ``(R,)``.
+        scores: Mean score of its steps' batches, each before its update, ``(R,)``.
         kind: What the scenario scores.
     """
-    yield f"online_{kind}", scores.mean(dim=0)[replica].item()
-    yield "online_loss", losses.mean(dim=0)[replica].item()
+    yield f"online_{kind}", scores[replica].item()
+    yield "online_loss", losses[replica].item()
     for name, value in learner.evaluate(replica, task).items():
         yield name.replace("score", kind), value
 

@@ -170,7 +170,22 @@ class Run:
         self._write_log(outcome + (f": {failure}" if failure else ""))
         if len(self.specs) > 1 and outcome == "completed":
             self._save()  # killed between two records, it has only to write the rest
-        ended = [self._publish(replica, *self._verdict(replica, outcome, failure)) for replica in self._replicas]
+        count = len(self.specs)
+        where = environment.describe(self.device) | {"replicas": count, "steps": self.progress.how}
+        cost = {
+            # Its share of what the replicas took together.
+            "wall_time_s": self._wall_time_s() / count,
+            "train_time_s": self.progress.train_time_s / count,
+            "steps": self.progress.place * self.scenario.steps_per_task + self.progress.step,
+            "peak_bytes": environment.peak_bytes(self.device),
+            "state_bytes": (self.learner.state_bytes() if hasattr(self, "learner") else 0) // count,
+            "started_utc": self.progress.started_utc,
+            "sessions": self.progress.sessions,
+        }
+        ended = [
+            self._publish(replica, *self._verdict(replica, outcome, failure), where=where, cost=cost)
+            for replica in self._replicas
+        ]
         shutil.rmtree(self._partial, ignore_errors=True)  # the records are out: what stays behind is only untidy
         return ended
 
@@ -181,34 +196,22 @@ class Run:
             return "diverged", _not_finite(step)
         return (outcome, failure) if fault is None else ("failed", fault)
 
-    def _publish(self, replica: int, outcome: Outcome, failure: str | None) -> tuple[Outcome, Path]:
+    def _publish(
+        self,
+        replica: int,
+        outcome: Outcome,
+        failure: str | None,
+        *,
+        where: Mapping[str, object],
+        cost: Mapping[str, object],
+    ) -> tuple[Outcome, Path]:
         """Write the record of one replica, unless it is there."""
-        spec, count = self.specs[replica], len(self.specs)
+        spec = self.specs[replica]
         path = record_path(self.results, spec)
-        if path.exists():
-            return outcome, path
-        state_bytes = self.learner.state_bytes() if hasattr(self, "learner") else 0
-        path = write_record(
-            self.results,
-            spec.to_json(),
-            spec.run_id,
-            environment.describe(self.device) | {"replicas": count, "steps": self.progress.how},
-            {
-                "status": outcome,
-                "error": failure,
-                # Its share of what the replicas took together.
-                "wall_time_s": self._wall_time_s() / count,
-                "train_time_s": self.progress.train_time_s / count,
-                "steps": self.progress.place * self.scenario.steps_per_task + self.progress.step,
-                "peak_bytes": environment.peak_bytes(self.device),
-                "state_bytes": state_bytes // count,
-                "started_utc": self.progress.started_utc,
-                "sessions": self.progress.sessions,
-                "diverged_at": self.diverged_at[replica],
-            },
-            self.measurements[replica],
-            self._log,
-        )
+        if not path.exists():
+            status = {"status": outcome, "error": failure, "diverged_at": self.diverged_at[replica], **cost}
+            measured = self.measurements[replica]
+            path = write_record(self.results, spec.to_json(), spec.run_id, where, status, measured, self._log)
         return outcome, path
 
     def _outcome(self) -> tuple[Outcome, str | None]:
@@ -276,6 +279,11 @@ class Run:
         except OSError as error:
             raise unwritable(self.results, error) from error
 
+    @property
+    def is_chunked(self) -> bool:
+        """Whether a program can be fed: one takes the batches of many steps at once."""
+        return self.cloner is None and isinstance(self.stream.task(self._place.task).batches(), ChunkedBatches)
+
     def new_learner(
         self, *, traced: bool = True, clones: tuple[Sequence[nn.Module], Profile] | None = None
     ) -> StackLearner:
@@ -285,8 +293,7 @@ class Run:
             traced: Whether to have its steps taken by a program, where that is possible.
             clones: Cloned networks to start from, and what is a clone of what in them.
         """
-        batches = self.stream.task(self._place.task).batches()
-        chunked = traced and self.cloner is None and isinstance(batches, ChunkedBatches)
+        traced = traced and self.is_chunked
 
         def build(generator: torch.Generator) -> nn.Module:
             architecture = self.architecture if clones is None else self.architecture.widened(self.scenario.factor)
@@ -305,11 +312,11 @@ class Run:
             device=self.device,
             dtype=torch.float64 if self.spec.numerics.dtype == "float64" else torch.float32,
             init_index=self._place.origin,
-            traced=chunked,
+            traced=traced,
             waiting=self._step_of(self._place.origin if self.spec.kind == "fresh" else 0) < self.switch,
             clones=clones,
         )
-        if chunked and learner.untraceable():
+        if traced and learner.untraceable():
             return self.new_learner(traced=False)
         return learner
 
@@ -496,15 +503,16 @@ class Run:
         if not place.measured:
             return
         step, index, kind = self._step_of(place.task + 1), place.task, self.scenario.score
+        losses, scores = self.losses.mean(dim=0), self.scores.mean(dim=0)
         for replica in self._sound:
             add, task = self.measurements[replica].add, self.tasks[replica]
             with self._fault_of(replica):
                 add(step, index, "chance", task.chance)
-                found = task_scores(self.learner, replica, task, losses=self.losses, scores=self.scores, kind=kind)
+                found = task_scores(self.learner, replica, task, losses=losses, scores=scores, kind=kind)
                 for name, value in (*found, *(self.base.task_scores(task, kind) if self.base is not None else ())):
                     add(step, index, name, value)
         self._diagnose(index, step)
-        mean = float(self.scores.mean(dim=0)[self._sound].mean())
+        mean = float(scores[self._sound].mean())
         self._write_log(f"task {index}: online {kind} {mean:.4f}")
 
     def _diagnose(self, index: int, step: int) -> None:
