@@ -25,7 +25,7 @@ class NoisySGD(Perturbation):
 
     Args:
         scale: Standard deviation of the noise in units of the tensor's gradient norm, at least 0.
-        decay: Factor of ``scale`` from step to step, in (0, 1].
+        decay: Factor of ``scale`` from step to step, in [0, 1]; 0 leaves one noisy step.
     """
 
     name: ClassVar[str] = "noisy_sgd"
@@ -41,8 +41,8 @@ class NoisySGD(Perturbation):
     def __post_init__(self) -> None:
         if not 0 <= self.scale < float("inf"):
             raise InvalidInputError(f"{self.name}: scale must be a number >= 0, got {self.scale}; 0 means no noise")
-        if not 0 < self.decay <= 1:
-            raise InvalidInputError(f"{self.name}: decay must be in (0, 1], got {self.decay}; 1 keeps the scale")
+        if not 0 <= self.decay <= 1:
+            raise InvalidInputError(f"{self.name}: decay must be in [0, 1], got {self.decay}; 1 keeps the scale")
 
     @property
     def active(self) -> bool:

@@ -59,7 +59,7 @@ def test_gradient_noise_is_in_proportion_to_the_norm_of_its_tensor(runner):
 
 def test_gradient_noise_decays_from_step_to_step(runner):
     noises = {}
-    for decay in (1.0, 0.5):
+    for decay in (1.0, 0.5, 0.0):
         trained = runner([NoisySGD(scale=0.1, decay=decay)], dtype=torch.float64)
         learner = trained.learner
         clean = gradients(trained)
@@ -70,6 +70,8 @@ def test_gradient_noise_decays_from_step_to_step(runner):
             noises[decay, step] = learner.gradients["1.weight"] - clean["1.weight"]
     for step in range(4):
         torch.testing.assert_close(noises[0.5, step], 0.5**step * noises[1.0, step])
+    torch.testing.assert_close(noises[0.0, 0], noises[1.0, 0])
+    assert not any(noises[0.0, step].any() for step in (1, 2, 3))
 
 
 def test_gradient_of_zero_stays_zero(runner):
@@ -120,7 +122,7 @@ def test_step_shrinking_is_the_weight_decay_of_the_optimizer(runner):
         (L2, {"strength": float("nan")}),
         (NoisySGD, {"scale": -0.1}),
         (NoisySGD, {"scale": float("inf")}),
-        (NoisySGD, {"decay": 0.0}),
+        (NoisySGD, {"decay": -0.1}),
         (NoisySGD, {"decay": 1.1}),
         (ShrinkAndPerturbStep, {"weight_decay": -0.1}),
         (ShrinkAndPerturbStep, {"std": float("nan")}),
