@@ -28,7 +28,7 @@ FOUND = 3
 @click.option(
     "--fail-on",
     type=click.Choice(["worse"]),
-    help=f"Exit with {FOUND} if a row is worse, and with 1 if one could not be tested.",
+    help=f"Exit with {FOUND} if a row is worse, and with 1 if one could not be tested or records were left out.",
 )
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Also write all columns to a CSV file.")
 @format_option
@@ -76,3 +76,5 @@ def command(
     untested = [*refused, *found.rows.loc[found.rows["p_value"].isna(), "method"]]
     if untested:
         raise ResultsError(f"Whether {untested[0]} is {fail_on} could not be tested; what is printed says why.")
+    if found.problems:
+        raise ResultsError(f"Records were left out, and may have been {fail_on}: {found.problems[0]}")

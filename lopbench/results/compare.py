@@ -109,12 +109,14 @@ class Comparison:
         rows: One for each pair, with the columns that `compare` explains.
         differences: In what else the compared rows differ: versions, hardware, code of the methods.
         left_out: Rows that were compared with nothing.
+        problems: Why records were left out.
         notes: What a reader should know before using the rows.
     """
 
     rows: "pd.DataFrame"
     differences: tuple[Difference, ...]
     left_out: tuple[LeftOut, ...]
+    problems: tuple[ResultsError, ...]
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -126,6 +128,7 @@ class Comparison:
                 {"field": d.field, "values": {k: list(v) for k, v in d.values.items()}} for d in self.differences
             ],
             "left_out": [{"row": x.row, "reason": x.reason, "refused": x.refused} for x in self.left_out],
+            "problems": list(map(str, self.problems)),
             "notes": list(self.notes),
         }
 
@@ -162,12 +165,13 @@ def compare(*sources: str | os.PathLike[str], score: Score = "retention") -> Com
 
     Raises:
         UsageError: If a source or a method does not exist, or a CSV is asked for a score other than the retention.
-        ResultsError: If nothing compares, naming the fields that differ; if a record or a CSV is damaged; or if one
-            label stands for several versions of a method's code.
+        ResultsError: If nothing compares, naming the fields that differ; if a CSV is damaged; or if one label stands
+            for several versions of a method's code.
     """
     import pandas as pd
 
-    pairs, left_out = _match([load(os.fspath(source)) for source in sources])
+    loaded = [load(os.fspath(source)) for source in sources]
+    pairs, left_out = _match(loaded)
     if not pairs:
         refused = [each for each in left_out if each.refused] or left_out
         if not refused:
@@ -188,6 +192,7 @@ def compare(*sources: str | os.PathLike[str], score: Score = "retention") -> Com
         rows=made[list(COLUMNS)].reset_index(drop=True),
         differences=tuple(_differences(compared)),
         left_out=tuple(left_out),
+        problems=tuple({str(each): each for source in loaded for each in source.problems}.values()),
         notes=tuple(_notes(rows, compared, tests)),
     )
 
@@ -265,6 +270,8 @@ def render(comparison: Comparison, console: "Console") -> None:
                 console.print(Text(f"{row['method']}: {row['notes']}"), style="dim")
     for each in comparison.left_out:
         console.print(Text(f"Not compared: {each.row} {each.reason}.", style="yellow"))
+    for problem in comparison.problems:
+        console.print(Text(f"Left out: {problem}", style="yellow"))
     for note in comparison.notes:
         console.print(Text(note), style="dim")
 

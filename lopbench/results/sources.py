@@ -3,7 +3,6 @@
 import csv
 import math
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
 from lopbench.core.registry import suggest
-from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, parse_methods
+from lopbench.core.spec import SCHEMA_VERSION, RunSpec, parse_methods
 from lopbench.results.cells import original
-from lopbench.results.leaderboard import board
-from lopbench.results.record import Record, find_records
+from lopbench.results.leaderboard import Board, board
+from lopbench.results.record import Record
 from lopbench.results.statistics import Sample
 
 if TYPE_CHECKING:
@@ -129,11 +128,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """What the user named: all rows of it, and the method of it that was asked for."""
+    """What the user named.
+
+    Args:
+        name: The folder or file.
+        rows: All rows of it.
+        method: The method of it that was asked for, None for all.
+        problems: Why records were left out.
+    """
 
     name: str
     rows: tuple[Row, ...]
     method: str | None
+    problems: tuple[ResultsError, ...] = ()
 
     @property
     def chosen(self) -> list[Row]:
@@ -144,15 +151,20 @@ class Source:
 def load(text: str) -> Source:
     """Read ``PATH`` or ``PATH:METHOD``, the path being a results folder, a run directory or a leaderboard's CSV.
 
-    Nothing that is read is executed.
+    Nothing that is read is executed. Records that a leaderboard leaves out are left out.
 
     Raises:
         UsageError: If the path or the method does not exist.
-        ResultsError: If there are no rows, a record or the CSV is damaged, or two rows have one label.
+        ResultsError: If there are no rows, the CSV is damaged, or two rows have one label.
     """
     path, method = _split(text)
-    rows = tuple(_from_records(path) if path.is_dir() else _from_csv(path))
-    return Source(str(path), rows, None if method is None else label_of(method, rows, str(path)))
+    problems: tuple[ResultsError, ...] = ()
+    if path.is_dir():
+        made = board(path)
+        rows, problems = tuple(_from_board(path, made)), made.problems
+    else:
+        rows = tuple(_from_csv(path))
+    return Source(str(path), rows, None if method is None else label_of(method, rows, str(path)), problems)
 
 
 def lines(frame: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -194,27 +206,13 @@ def label_of(text: str, rows: Iterable[Row], name: str) -> str:
     raise UsageError(f"{name} has no method {text!r}.{suggest(text, known)} Its methods: {', '.join(known)}.")
 
 
-def _from_records(path: Path) -> Iterator[Row]:
-    records: dict[str, Record] = {}
-    for record in find_records(path):
-        other = records.setdefault(record.run_id, record)
-        if other.measurements_digest != record.measurements_digest:
-            raise ResultsError(
-                f"{other.path} and {record.path} are the same run with different results; leave one of them out."
-            )
-    rows: dict[str, dict[int, Record]] = defaultdict(dict)
-    for record in records.values():
-        if record.spec.kind == "continual":  # what differs in anything but the seed is another row
-            key = canonical_json({key: part for key, part in record.spec_json.items() if key != "seed"})
-            rows[key][record.spec.seed] = record
-    if not rows:
-        raise ResultsError(f"There are no runs in {path}; 'lopbench run --results DIR' makes some.")
-    references = {run_id: record.path for run_id, record in records.items() if record.spec.kind == "fresh"}
+def _from_board(path: Path, made: Board) -> Iterator[Row]:
+    references = {record.run_id: record.path for record in made.records if record.spec.kind == "fresh"}
     labels: dict[tuple[str, str], Row] = {}
-    for runs in rows.values():
-        first = lines(_rows_of(next(iter(runs.values())).path))[0]
-        facts = {key: str(first[key]) for key in (*IDENTITY, "track")}
-        row = Row(str(path), facts, str(first["method"]), dict(sorted(runs.items())), references)
+    for entry in made.entries:
+        facts = {key: str(entry.row[key]) for key in (*IDENTITY, "track")}
+        runs = {record.spec.seed: record for record in entry.runs}
+        row = Row(str(path), facts, str(entry.row["method"]), runs, references)
         if labels.setdefault((row.protocol_id, row.method), row) is not row:
             raise ResultsError(
                 f"{row.method} in {path} stands for two versions of its code under one protocol; "

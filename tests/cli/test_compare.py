@@ -65,6 +65,19 @@ def test_fail_on_worse_does_not_pass_what_was_not_tested(lopbench, few):
     assert "a test needs at least 3 shared seeds" in shown.stdout
 
 
+def test_fail_on_worse_does_not_pass_where_records_were_left_out(lopbench, tmp_path):
+    for run in PUBLISHED.glob("runs/*"):
+        shutil.copytree(run, tmp_path / "mine" / "runs" / run.name)
+    damaged = min((tmp_path / "mine" / "runs").glob("*-dropout-*"))
+    (damaged / "measurements.parquet").write_bytes(b"PAR1")
+    named = [f"{tmp_path / 'mine'}:{name}" for name in ("none", "layernorm")]
+    shown = lopbench("compare", *named, "--fail-on=worse")
+    assert shown.exit_code == 1
+    assert "Error: Records were left out, and may have been worse" in shown.stderr
+    assert str(damaged) in shown.stderr
+    assert lopbench("compare", *named).exit_code == 0
+
+
 def test_fail_on_worse_does_not_pass_rows_of_another_protocol(lopbench, few):
     shown = lopbench("compare", f"{few}:none", f"{PUBLISHED}:layernorm", f"{PUBLISHED}:cbp", "--fail-on=worse")
     assert shown.exit_code == 1

@@ -326,6 +326,23 @@ def test_one_run_with_two_results_is_refused(both, results, tmp_path):
         compare(tmp_path / "all", results.root)
 
 
+def test_damaged_records_are_left_out_and_named(both, results, method):
+    whole = only(compare(results.root))
+    runs = sorted(results.root.glob("runs/*good*"))
+    torn, foreign = runs[0], runs[1]
+    data = (torn / "measurements.parquet").read_bytes()
+    (torn / "measurements.parquet").write_bytes(data[: len(data) // 2])
+    (foreign / "spec.json").write_text("{}")
+    found = compare(results.root)
+    assert (whole["seeds"], only(found)["seeds"]) == (5, 3)
+    assert len(found.problems) == 2
+    shown = " ".join(printed(found, width=1000).split())
+    for path in (torn, foreign):
+        (told,) = (str(problem) for problem in found.problems if str(path) in str(problem))
+        assert f"Left out: {told}" in shown
+    assert found.to_json()["problems"] == list(map(str, found.problems))
+
+
 # What differs
 
 
