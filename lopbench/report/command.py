@@ -30,6 +30,8 @@ def command(spec: RunSpec, seeds: str) -> str:
         "--seeds": seeds,
         "--metrics": ",".join(metric.label() for metric in spec.metrics),
     }
+    if spec.cloner is not None:
+        words["--cloner"] = spec.cloner.label()
     if spec.start:
         words["--from"] = format_value(spec.start)
     if spec.data is not None:
@@ -39,12 +41,7 @@ def command(spec: RunSpec, seeds: str) -> str:
 
 def beyond(spec: RunSpec) -> list[str]:
     """Return what is particular about a run and no option of the command line sets, in words."""
-    found = []
-    if spec.cloner is not None:
-        found.append(f"cloner {spec.cloner.label()}")
-    if spec.numerics != Numerics():
-        found.append(str(spec.numerics))
-    return found
+    return [] if spec.numerics == Numerics() else [str(spec.numerics)]
 
 
 def _changed(scenario: ComponentSpec, profile: str) -> Mapping[str, Any]:

@@ -34,10 +34,16 @@ def test_all_that_has_a_default_is_written_out(results):
     assert made["--data"] == "toy-images"
 
 
+def test_the_cloner_is_written_out(results):
+    cloner = ComponentSpec.parse("cloners", "equitable:strength=0.25")
+    made = options(command(results.spec(cloner=cloner), "0"))
+    assert ComponentSpec.parse("cloners", made["--cloner"]) == cloner
+
+
 def test_plain_learning_without_data_says_so_by_leaving_it_out(results):
     made = options(command(results.spec(data=None), "0"))
     assert made["--method"] == "none"
-    assert not {"--data", "--from"} & made.keys()
+    assert not {"--data", "--from", "--cloner"} & made.keys()
 
 
 def test_components_that_are_not_installed_are_written_with_all_fields(results):
@@ -56,5 +62,5 @@ def test_a_name_cannot_run_anything_in_a_shell(results):
 
 def test_what_no_option_sets_is_told(results):
     assert beyond(results.spec()) == []
-    spec = results.spec(numerics=Numerics(dtype="float64"), cloner=results.component("cloners", "tile"))
-    assert beyond(spec) == ["cloner tile", "Numerics(dtype='float64', tf32=False, deterministic=True)"]
+    spec = results.spec(numerics=Numerics(dtype="float64"))
+    assert beyond(spec) == ["Numerics(dtype='float64', tf32=False, deterministic=True)"]
