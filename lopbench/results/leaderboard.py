@@ -445,11 +445,14 @@ def _state_bytes(record: Record) -> float:
 
 def _relative(runs: Iterable[Record], baseline: Iterable[Record], quantity: Callable[[Record], float]) -> float:
     """Return the mean ratio of a quantity to its mean in the completed ``baseline`` runs on the same hardware."""
-    usual: dict[str, list[float]] = defaultdict(list)
+    known: dict[str, list[float]] = defaultdict(list)
     for record in baseline:
         if record.outcome == "completed":
-            usual[_hardware(record)].append(quantity(record))
-    return _mean(quantity(record) / _mean(usual[_hardware(record)]) for record in runs if record.outcome == "completed")
+            known[_hardware(record)].append(quantity(record))
+    usual = {hardware: _mean(quantities) for hardware, quantities in known.items()}
+    return _mean(
+        quantity(record) / usual.get(_hardware(record), math.nan) for record in runs if record.outcome == "completed"
+    )
 
 
 def _hardware(record: Record) -> str:

@@ -41,9 +41,12 @@ class Floors:
         world = record.world
         if world in self._errors:
             return dict.fromkeys(tasks, math.inf)
-        known = self._chances[world]
-        usual = math.fsum(known.values()) / len(known) if known else math.nan
-        return {task: known.get((record.spec.seed, task), usual) for task in tasks}
+        known, seed = self._chances[world], record.spec.seed
+        found = {task: known[seed, task] for task in tasks if (seed, task) in known}
+        missing = [task for task in tasks if task not in found]
+        if missing:
+            found |= dict.fromkeys(missing, math.fsum(known.values()) / len(known) if known else math.nan)
+        return found
 
 
 def task_count(record: Record) -> int:
