@@ -41,7 +41,7 @@ def command(
     output: Path | None,
     output_format: str,
 ) -> None:
-    r"""Compare methods: which is better, which is worse, and where the runs cannot tell.
+    """Compare methods: which is better, which is worse, and where the runs cannot tell.
 
     A SOURCE is a results folder, a run directory or a leaderboard's CSV; SOURCE:METHOD is one method of it. The first
     is the baseline.
@@ -55,7 +55,7 @@ def command(
 
     Only rows of the same protocol compare; for others, the fields that differ are named. With results folders on
     both sides the runs are paired by seed and task, which tells most; a CSV has means and intervals only.
-    """
+    """  # noqa: D301  (click reads the backspace)
     from lopbench.core.errors import ResultsError
     from lopbench.results.compare import compare, render, to_csv
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import rich_click as click
 
@@ -14,18 +14,22 @@ if TYPE_CHECKING:
 
     from lopbench.results.record import Record
 
-Kind = Literal["curves", "learning-rate", "error-curves", "recovery", "recovery-bars"]
+Kind = Literal["curves", "learning-rate", "error-curves", "recovery", "recovery-bars", "cloning"]
 
 #: What each kind that draws metrics draws unless told.
 _METRICS = {
     "curves": ("online_accuracy",),
     "recovery": ("effective_rank",),
     "recovery-bars": ("duplicate_fraction", "effective_rank", "online_error"),
+    "cloning": ("cloning_r2_forward", "cloning_r2_backward"),
 }
+
+#: Those that draw more than one metric.
+_SEVERAL = ("recovery-bars", "cloning")
 
 
 @click.command("plot")
-@click.argument("kind", type=click.Choice(["curves", "learning-rate", "error-curves", "recovery", "recovery-bars"]))
+@click.argument("kind", type=click.Choice(get_args(Kind)))
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--output",
@@ -37,12 +41,17 @@ _METRICS = {
     "--metric",
     "metrics",
     multiple=True,
-    help="Metric that curves and recovery draw; recovery-bars takes several, repeat it.",
+    help="Metric that curves and recovery draw; recovery-bars, and cloning as its R2, take several: repeat it.",
 )
 @click.option(
     "--panels",
     type=click.Choice(["step size", "width"]),
     help="What the panels of error-curves differ in.  [step size]",
+)
+@click.option(
+    "--colours",
+    type=click.Choice(["method", "optimizer"]),
+    help="What tells the lines of cloning apart.  [method]",
 )
 @click.option("--protocol", "protocols", multiple=True, help="Only runs of this protocol, or of ids that begin so.")
 @click.option("--method", "methods", multiple=True, help="Only this method, as tables name it; may be repeated.")
@@ -53,11 +62,12 @@ def command(
     output: Path,
     metrics: tuple[str, ...],
     panels: Literal["step size", "width"] | None,
+    colours: Literal["method", "optimizer"] | None,
     protocols: tuple[str, ...],
     methods: tuple[str, ...],
     architectures: tuple[str, ...],
 ) -> None:
-    r"""Draw one figure of the runs in the folders RESULTS, colour-blind safe, with vector fonts.
+    """Draw one figure of the runs in the folders RESULTS, colour-blind safe, with vector fonts.
 
     \b
     curves         a metric over the tasks, each method's mean with its interval
@@ -65,21 +75,24 @@ def command(
     error-curves   the online error over the stream, a panel for each step size or width
     recovery       the online error, and a metric under it, around the moment when methods turn on
     recovery-bars  metrics by width, before methods turned on and at the end
+    cloning        R2, loss and effective rank of clones and of the bases beside them
 
     Runs that do not belong in one figure are refused, naming what they differ in; select with the options.
-    """
+    """  # noqa: D301  (click reads the backspace)
     from lopbench.core.errors import UsageError
     from lopbench.results.plots import save
 
     chosen = metrics or _METRICS.get(kind, ())
     if metrics and kind not in _METRICS:
         raise UsageError(f"{kind} draws no other metric than its own; leave out --metric.")
-    if len(chosen) > 1 and kind != "recovery-bars":
+    if len(chosen) > 1 and kind not in _SEVERAL:
         raise UsageError(f"{kind} draws one metric, got {', '.join(chosen)}; make a figure for each.")
     if panels is not None and kind != "error-curves":
         raise UsageError(f"--panels is for error-curves, not for {kind}.")
+    if colours is not None and kind != "cloning":
+        raise UsageError(f"--colours is for cloning, not for {kind}.")
     selected = select(results, protocols, methods, architectures)
-    save(_draw(kind, chosen, panels or "step size")(selected), output)
+    save(_draw(kind, chosen, panels or "step size", colours or "method")(selected), output)
     click.echo(f"Written to {output}.", err=True)
 
 
@@ -118,7 +131,10 @@ def select(
 
 
 def _draw(
-    kind: Kind, metrics: Sequence[str], panels: Literal["step size", "width"]
+    kind: Kind,
+    metrics: Sequence[str],
+    panels: Literal["step size", "width"],
+    colours: Literal["method", "optimizer"],
 ) -> Callable[[list[Record]], Figure]:
     from lopbench.results import plots
     from lopbench.results.leaderboard import leaderboard
@@ -129,5 +145,6 @@ def _draw(
         "error-curves": lambda records: plots.error_curves(records, panels),
         "recovery": lambda records: plots.recovery_curves(records, metrics[0]),
         "recovery-bars": lambda records: plots.recovery_bars(records, metrics),
+        "cloning": lambda records: plots.cloning_curves(records, colours, metrics),
     }
     return draw[kind]

@@ -39,6 +39,7 @@ def test_every_command_has_help(lopbench, name):
     shown = lopbench(name, "-h")
     assert shown.exit_code == 0
     assert f"lopbench {name}" in shown.stdout
+    assert "\\b" not in shown.stdout  # it would have to be a backspace, which keeps the lines of a list apart
 
 
 def test_the_version_is_the_distributions(lopbench):

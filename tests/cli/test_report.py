@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+CLONES = Path(__file__).parents[2] / "results" / "cloning-lite-mlp"
+
 
 @pytest.fixture
 def results(tiny):
@@ -64,6 +66,15 @@ def test_a_figure_is_written_in_the_format_of_its_suffix(lopbench, results, argu
     assert Path(f"figure.{suffix}").read_bytes().startswith(start)
 
 
+@pytest.mark.parametrize("options", [[], ["--metric=cloning_r2_authors"], ["--colours=optimizer", "--method=none"]])
+def test_clones_are_drawn_beside_their_bases(lopbench, options):
+    shown = lopbench("plot", "cloning", CLONES, "--output=figure.svg", *options)
+    assert shown.exit_code == 0, shown.stderr
+    drawn = Path("figure.svg").read_text()
+    assert "cloning R2" in drawn
+    assert ("noisy_sgd:decay=0.999" in drawn) == ("--method=none" not in options)
+
+
 def test_a_method_that_is_not_chosen_is_not_drawn(lopbench, results):
     lopbench("plot", "curves", results, "--output=figure.svg", "--method=none", "--protocol=tinyimagenet40@")
     drawn = Path("figure.svg").read_text()
@@ -77,6 +88,7 @@ def test_a_method_that_is_not_chosen_is_not_drawn(lopbench, results):
         (["curves", "--metric=a", "--metric=b"], "curves draws one metric, got a, b"),
         (["learning-rate", "--metric=a"], "draws no other metric than its own"),
         (["recovery", "--panels=width"], "--panels is for error-curves"),
+        (["curves", "--colours=method"], "--colours is for cloning"),
         (["curves", "--method=nnoe"], "There is no method 'nnoe'. Did you mean 'none'?"),
         (["curves", "--protocol=bitflip"], "There is no protocol 'bitflip'."),
     ],
