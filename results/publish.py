@@ -157,16 +157,18 @@ def section(frame: pd.DataFrame) -> str:
         f"`{first['optimizer']}`, {rows['seeds'].min()} seeds, data `{first['data']}` "
         "(half of the training images of Tiny ImageNet).",
         f"Protocol `{first['protocol_id']}`. 1 is a fresh network, 0 is chance; {INTERVAL_METHOD}. "
+        "Rank: 1 + the number of methods of the track shown to do better. "
         "Speed was taken while several runs shared two cores, and is good for no more than its first digit.",
         "",
-        "| method | track | retention | held-out | self | lifetime online | late/early | speed | memory |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| rank | method | track | retention | held-out | self | lifetime online | late/early | speed | memory |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for _, row in rows.iterrows():
         values = (row[k] for k in ("heldout_retention", "self_retention", "lifetime_online", "late_early"))
         costs = (row[k] for k in ("speed", "memory"))
         numbers = " | ".join(number(value) for value in (*values, *costs))
-        lines.append(f"| `{row['method']}` | {row['track']} | {with_interval(row)} | {numbers} |")
+        rank = "-" if pd.isna(row["rank"]) else row["rank"]
+        lines.append(f"| {rank} | `{row['method']}` | {row['track']} | {with_interval(row)} | {numbers} |")
     sweep = frame.groupby("method").filter(lambda group: group["lr"].nunique() > 1)
     rates, seeds = sorted(sweep["lr"].unique()), sweep["seeds"].min()
     lines += [
