@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.plugins import plugin_option
 
 if TYPE_CHECKING:
     from lopbench.runner.reproduce import Reproduction
@@ -28,6 +29,7 @@ FOUND = 3
     show_default=True,
     help="Largest relative difference of a score's mean over the tasks, where code or environment differ.",
 )
+@plugin_option
 @format_option
 @click.pass_context
 def command(

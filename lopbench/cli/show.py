@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import rich_click as click
 
 from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.plugins import plugin_option
 from lopbench.core.errors import UsageError
 from lopbench.core.interfaces import KINDS, Component, Perturbation, Scenario
 
@@ -26,6 +27,7 @@ _DEVIATIONS = re.compile(r"Deviations?\b[^:\n]*:\s*(.*?)(?=\n\n(?!- )|\Z)", re.D
 
 @click.command("show")
 @click.argument("name")
+@plugin_option
 @format_option
 def command(name: str, output_format: str) -> None:
     """Show component NAME: source, equation, deviations from it, validation, needs, fields, profiles, track.

@@ -14,6 +14,7 @@ import torch
 
 from lopbench.core.errors import DataError, InvalidInputError, PluginError, ResultsError, UsageError
 from lopbench.core.interfaces import Scenario
+from lopbench.core.manager import UNPUBLISHED
 from lopbench.core.spec import ComponentSpec, RunSpec
 from lopbench.data import ImageSet, load_images
 from lopbench.results.compare import protocol_differences
@@ -115,9 +116,10 @@ def _as_installed(record: Record) -> RunSpec:
         try:
             return ComponentSpec.of(spec.kind, spec.build())
         except (UsageError, InvalidInputError, PluginError) as error:
+            hint = " Name its file with --plugin." if spec.origin.startswith(UNPUBLISHED) else ""
             raise ResultsError(
                 f"{record.path} cannot be run again here: {error} It was made with {spec.name} version {spec.version} "
-                f"of {spec.origin}."
+                f"of {spec.origin}.{hint}"
             ) from error
 
     spec = record.spec

@@ -43,14 +43,17 @@ def lopbench_methods(register):
 @pytest.fixture
 def fresh_plugins(monkeypatch):
     """Let the test load plugins of its own, and forget them."""
-    monkeypatch.setenv("LOPBENCH_PLUGIN_FILES", "")
-    known = set(sys.modules)
-    plugins.cache_clear()
+    forget(monkeypatch)
     yield
+    forget(monkeypatch)
+
+
+def forget(monkeypatch):
+    """Make lopbench as it is in a process that has loaded no file."""
+    monkeypatch.setenv("LOPBENCH_PLUGIN_FILES", "")
     plugins.cache_clear()
-    for name in set(sys.modules) - known:
-        if name.startswith("lopbench_file_"):
-            del sys.modules[name]
+    for name in [name for name in sys.modules if name.startswith("lopbench_file_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture
@@ -123,6 +126,20 @@ def test_a_file_is_run_and_marked_unpublished(toy, tiny, lopbench):
     shown = tiny("--method=toy_shrink", "--plugin", str(toy))
     assert shown.exit_code == 0, shown.output
     assert "unpublished: toy.py+" in shown.output
+
+
+def test_what_a_file_holds_is_shown_and_its_runs_are_reproduced(toy, lopbench, monkeypatch):
+    short = ("--scenario=bitflip:samples=2000,T=200", "--profile=smoke", "--method=toy_shrink")
+    assert lopbench("run", "--plugin", toy, *short).exit_code == 0
+    (run,) = Path("results/runs").glob("*mlp-toy_shrink-*")
+    forget(monkeypatch)
+    assert lopbench("show", "toy_shrink").exit_code == 2
+    refused = lopbench("reproduce", run)
+    assert refused.exit_code == 1
+    assert "--plugin" in refused.stderr
+    assert "toy_shrink" in lopbench("show", "--plugin", toy, "toy_shrink").stdout
+    forget(monkeypatch)
+    assert lopbench("reproduce", "--plugin", toy, run).stdout == "identical, bit by bit\n"
 
 
 def test_the_content_of_a_file_is_in_the_identity_of_its_runs(toy, lopbench):
