@@ -6,11 +6,15 @@ import difflib
 import hashlib
 import importlib
 import inspect
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from lopbench.core.errors import PluginError, UsageError
 from lopbench.core.interfaces import KINDS, Component
+
+#: Names stand on command lines, where ``:=,+`` have a meaning, and in the names of directories.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def suggest(word: str, known: list[str]) -> str:
@@ -93,8 +97,11 @@ class Registry:
         Raises:
             PluginError: If the name is taken (naming both distributions) or the entry is malformed.
         """
-        if not (isinstance(entry.name, str) and entry.name and not set(entry.name) & set(":=,+ ")):
-            raise PluginError(f"{entry.distribution.name} registers {entry.name!r}: a name is a word without ':=,+'")
+        if not (isinstance(entry.name, str) and _NAME.fullmatch(entry.name)):
+            raise PluginError(
+                f"{entry.distribution.name} registers {entry.name!r}: a name is made of letters, digits, '_', '-' and "
+                "'.', and begins with a letter or digit"
+            )
         is_path = isinstance(entry.target, str) and entry.target.count(":") == 1
         if not (is_path or inspect.isclass(entry.target)):
             raise PluginError(
