@@ -551,8 +551,9 @@ def _describe(figure: "Figure", runs: Sequence[Record], colours: Mapping[str, An
     # Under the panels, where long names squeeze none of them.
     panels = figure.axes[0].get_gridspec()
     assert panels is not None  # the axes are subplots
-    columns = 1 if max(map(len, names)) > 30 else min(len(names), 2 * panels.ncols)
-    width, height = figure.get_size_inches()
+    (width, height), longest = figure.get_size_inches(), max(map(len, names))
+    fit = max(1, int(width // (0.08 * longest + 0.7))) if longest > 30 else 2 * panels.ncols
+    columns = min(len(names), fit)
     figure.set_size_inches(width, height + 0.18 * -(-len(names) // columns))
     figure.legend(
         [*handles.values(), *others.values()], names, loc="outside lower center", ncols=columns, frameon=False
