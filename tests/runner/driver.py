@@ -101,6 +101,7 @@ def do(request):
     """Do what one request asks for."""
     pulse = Pulse(request["pulse"])
     run.LOOK_S = request.get("look_s", run.LOOK_S)
+    run.COMPILE_STEPS = request.get("compile_steps", run.COMPILE_STEPS)
     if "die_at_flush" in request:
         die_at_flush(request["die_at_flush"])
     if "die_at_rename" in request:

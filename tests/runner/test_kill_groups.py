@@ -1,6 +1,7 @@
 """A group of runs that is killed at any moment and started again ends with the numbers of one that was left alone."""
 
 import random
+import shutil
 import signal
 
 import pytest
@@ -73,6 +74,22 @@ def test_group_killed_at_random_moments_ends_bit_identical(server, undisturbed, 
     assert server.run(tmp_path, plan=PLANS[name], **EAGER) == 0
     assert all(record.status["sessions"] > 1 for record in find_records(tmp_path))
     assert_whole(tmp_path, undisturbed(name))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler on this machine")
+def test_group_whose_program_is_compiled_ends_bit_identical(server, tmp_path):
+    request = {"plan": {**PLANS["cbp"], "methods": ["none"]}, "compile_steps": 1}
+    assert server.run(tmp_path / "left alone", **request) == 0
+    for looks in (3, 5, 7):
+        code = server.signal_after(signal.SIGKILL, looks, tmp_path / "killed", checkpoint_s=0.0, **request, **EAGER)
+        assert code == -signal.SIGKILL
+    assert server.run(tmp_path / "killed", **request) == 0
+    undisturbed = records_of(tmp_path / "left alone")
+    assert_whole(tmp_path / "killed", undisturbed)
+    for record in [*undisturbed.values(), *find_records(tmp_path / "killed")]:
+        assert record.environment["steps"] == "compiled program"
+    assert {record.status["sessions"] for record in find_records(tmp_path / "killed")} == {4}
 
 
 def test_fresh_references_before_and_after_the_switch_killed_end_bit_identical(server, undisturbed, tmp_path):
