@@ -3,10 +3,12 @@
 import importlib.util
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from lopbench.results.check import check
 from lopbench.results.leaderboard import board, leaderboard
+from lopbench.results.record import find_records
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,6 +25,13 @@ def test_tables_are_those_of_the_records(publish):
     assert publish.SHOWN in [each.path for each in publish.sets()]
     for each in publish.sets():
         assert check(each.path / "leaderboard.csv", board(each.path)) == []
+
+
+def test_the_figures_are_those_that_the_records_can_draw(publish):
+    for each in publish.sets():
+        drawn = each.figures(leaderboard(each.path), find_records(each.path))
+        assert {f"{name}.svg" for name in drawn} == {path.name for path in each.path.glob("*.svg")}
+        plt.close("all")
 
 
 def test_the_readme_shows_them(publish):

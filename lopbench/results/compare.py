@@ -7,7 +7,7 @@ the same seed has the same tasks, batches and initialisation whatever the method
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -201,14 +201,16 @@ def protocol_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str
     """Return the fields in which two protocols (`RunSpec.protocol`) differ: dotted name to both values as JSON.
 
     Components in a list go by their names, as in "metrics.dead_fraction.version"; what only one of them has is
-    "(none)" in the other.
+    "(none)" in the other. Of a component that has another name, the name alone is returned.
     """
     x, y = dict(_flat("", a)), dict(_flat("", b))
-    return {
+    found = {
         key: (x.get(key, "(none)"), y.get(key, "(none)"))
         for key in dict.fromkeys((*x, *y))
         if x.get(key, "(none)") != y.get(key, "(none)")
     }
+    others = {key.removesuffix(".name") for key in found if key.endswith(".name")}
+    return {key: values for key, values in found.items() if not _belongs(key, others)}
 
 
 def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
@@ -325,6 +327,13 @@ def _fields_apart(a: Row, b: Row) -> dict[str, tuple[str, str]]:
     return {
         key: (a.facts[key] or "(none)", b.facts[key] or "(none)") for key in columns if a.facts[key] != b.facts[key]
     }
+
+
+def _belongs(key: str, components: Container[str]) -> bool:
+    """Return whether a dotted name is one of ``components``, or inside one and not its name."""
+    parts = key.split(".")
+    inside = any(".".join(parts[:count]) in components for count in range(1, len(parts)))
+    return key in components or (inside and not key.endswith(".name"))
 
 
 def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:

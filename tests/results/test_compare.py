@@ -326,6 +326,17 @@ def test_one_run_with_two_results_is_refused(both, results, tmp_path):
         compare(tmp_path / "all", results.root)
 
 
+def test_of_another_component_the_name_is_told_alone():
+    kept = {"name": "kept", "version": 1}
+    a = {"scenario": {"name": "x", "fields": {"tasks": 5}}, "cloner": None, "metrics": [{"name": "m", "n": 1}, kept]}
+    b = {"scenario": {"name": "y", "version": 2}, "cloner": {"name": "tile", "version": 1}, "metrics": [kept]}
+    assert protocol_differences(a, b) == {
+        "scenario.name": ('"x"', '"y"'),
+        "cloner.name": ("(none)", '"tile"'),
+        "metrics.m.name": ('"m"', "(none)"),
+    }
+
+
 def test_damaged_records_are_left_out_and_named(both, results, method):
     whole = only(compare(results.root))
     runs = sorted(results.root.glob("runs/*good*"))
