@@ -44,7 +44,7 @@ class Server:
             [sys.executable, "-W", "error", str(DRIVER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "LOPBENCH_CACHE": str(folder / "cache")},
         )
         self._count = 0
 
