@@ -3,12 +3,14 @@
 Rows are derived, never stored beside the runs; `inputs_digest` says which runs a row came from.
 """
 
+import gc
 import hashlib
 import math
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -193,6 +195,23 @@ def board(*paths: str | os.PathLike[str]) -> Board:
     Raises:
         ResultsError: If there are no runs that can be used.
     """
+    with _nothing_collected():
+        return _board(*paths)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Collect no garbage: all that is read stays, and looking through it over and over takes a seventh of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _board(*paths: str | os.PathLike[str]) -> Board:
     import pandas as pd
 
     usable = _Usable(*paths)
