@@ -127,16 +127,12 @@ def check(name: str, kind: str | None, output_format: str) -> None:
 def _components(text: str, kind: str | None) -> list[Component]:
     """Return the component that ``text`` names: in its setting, or else in those of its class's examples."""
     from lopbench.core.manager import plugins
-    from lopbench.core.registry import suggest
     from lopbench.core.spec import ComponentSpec, parse_scenario, split
     from lopbench.testing import examples
 
     registry = plugins().registry
     name = split(text, "_")[0]
-    kinds = [each for each in KINDS if name in registry.names(each) and kind in (None, each.removesuffix("s"))]
-    if not kinds:
-        known = sorted({known for each in KINDS for known in registry.names(each)})
-        raise UsageError(f"Unknown component {name!r}.{suggest(name, known)} 'lopbench list' shows all.")
+    kinds = registry.kinds(name) if kind is None else [registry.get(f"{kind}s", name).kind]
     if len(kinds) > 1:
         raise UsageError(f"{name!r} is {' and '.join(kinds)}; say which with --kind {kinds[0].removesuffix('s')}")
     if ":" not in text:

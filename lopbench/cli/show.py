@@ -14,8 +14,7 @@ import rich_click as click
 
 from lopbench.cli.output import console, format_option, write_json
 from lopbench.cli.plugins import plugin_option
-from lopbench.core.errors import UsageError
-from lopbench.core.interfaces import KINDS, Component, Perturbation, Scenario
+from lopbench.core.interfaces import Component, Perturbation, Scenario
 
 if TYPE_CHECKING:
     from lopbench.core.registry import Registration
@@ -35,14 +34,9 @@ def command(name: str, output_format: str) -> None:
     A name that more than one kind of component has is shown for each.
     """
     from lopbench.core.manager import plugins
-    from lopbench.core.registry import suggest
 
     registry = plugins().registry
-    found = [registry.get(kind, name) for kind in KINDS if name in registry.names(kind)]
-    if not found:
-        known = sorted({known for kind in KINDS for known in registry.names(kind)})
-        raise UsageError(f"Unknown component {name!r}.{suggest(name, known)} 'lopbench list' shows all.")
-    described = [describe(entry) for entry in found]
+    described = [describe(registry.get(kind, name)) for kind in registry.kinds(name)]
     if output_format == "json":
         write_json(described)
     else:

@@ -124,6 +124,18 @@ class Registry:
         """Return the registrations of ``kind``, sorted by name."""
         return [self._entries[kind][name] for name in self.names(kind)]
 
+    def kinds(self, name: str) -> list[str]:
+        """Return the kinds that have a component of this name.
+
+        Raises:
+            UsageError: If none has, with the nearest names.
+        """
+        found = [kind for kind in KINDS if name in self._entries[kind]]
+        if not found:
+            known = sorted({each for kind in KINDS for each in self._entries[kind]})
+            raise UsageError(f"Unknown component {name!r}.{suggest(name, known)} 'lopbench list' shows all.")
+        return found
+
     def get(self, kind: str, name: str) -> Registration:
         """Return the registration of ``name``.
 

@@ -117,6 +117,9 @@ def test_unknown_components_are_usage_errors(lopbench):
     shown = lopbench("plugins", "check", "weight_nrom")
     assert shown.exit_code == 2
     assert "Did you mean 'weight_norm'" in shown.stderr
+    of_another_kind = lopbench("plugins", "check", "cbp", "--kind=metric")
+    assert of_another_kind.exit_code == 2
+    assert "Unknown metric 'cbp'" in of_another_kind.stderr
 
 
 # -- single files
