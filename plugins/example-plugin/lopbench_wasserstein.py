@@ -17,6 +17,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lopbench import InvalidInputError, Learner, Perturbation, Register, State, hookimpl
+from lopbench.core.replicas import add_scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +61,7 @@ class Wasserstein(Perturbation):
     def after_backward(self, learner: Learner, state: State) -> None:
         """Add the penalty's gradient in place, to every parameter that has a gradient."""
         for name, gradient in learner.gradients.items():
-            pull = transport(learner.parameters[name], state[name])
-            strength = self.strength
-            if isinstance(strength, Tensor):  # one for each replica of a sweep
-                strength = strength.to(pull.dtype).view(-1, *[1] * (pull.ndim - 1))
-            gradient.add_(strength * pull)
+            add_scaled(gradient, transport(learner.parameters[name], state[name]), self.strength)
 
 
 def transport(weights: Tensor, target: Tensor) -> Tensor:
