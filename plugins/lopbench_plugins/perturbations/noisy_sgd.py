@@ -64,5 +64,5 @@ class NoisySGD(Perturbation):
             norm = norm.view(-1, *(1,) * (gradient.ndim - 1))
             if isinstance(scale, torch.Tensor):
                 add_scaled(gradient, state.normal(gradient) * norm, scale)
-            else:
+            else:  # in one operation, which rounds otherwise: as in the published runs
                 gradient.addcmul_(state.normal(gradient), norm, value=scale)
