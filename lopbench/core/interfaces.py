@@ -1,4 +1,4 @@
-"""The five interfaces. A component is a frozen dataclass: its fields are its hyperparameters.
+"""The interfaces. A component is a frozen dataclass: its fields are its hyperparameters.
 
 Nothing here imports torch when it runs, so that listing components stays fast.
 """
@@ -6,10 +6,11 @@ Nothing here imports torch when it runs, so that listing components stays fast.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
+from lopbench.core import fields
 from lopbench.core.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -111,12 +112,75 @@ class Cloner(Component, ABC):
         """
 
 
-class Optimizer(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Component, ABC):
+    """An update rule: what it remembers of each parameter, and the step it takes.
+
+    All tensors carry the replica axis. What is remembered is kept entry by entry, so that entries that are cleared
+    start anew: an entry is of the parameter's shape, or broadcasts to it.
+
+    Args:
+        lr: Learning rate, above 0.
+    """
+
+    lr: float
+
+    def init(self, parameter: Tensor, *, hidden: bool) -> dict[str, Tensor]:
+        """Return what is remembered of a parameter before its first step, by name; cleared entries become this again.
+
+        Args:
+            parameter: The parameter, ``(R, ...)``.
+            hidden: Whether it is a matrix or kernel between hidden layers: no vector, no embedding, not the head's.
+        """
+        return {}
+
+    @abstractmethod
+    def update(self, gradient: Tensor, entries: dict[str, Tensor], parameter: Tensor, lr: float | Tensor) -> Tensor:
+        """Return what is to be added to the parameter, a new tensor ``(R, ...)``, and change ``entries`` in place.
+
+        Args:
+            gradient: Gradient, ``(R, ...)``; left as it is.
+            entries: What `init` returned and earlier steps changed.
+            parameter: The parameter before the step, ``(R, ...)``; left as it is.
+            lr: Learning rate, one for all replicas or ``(R,)``.
+        """
+
+    def fused(self, leaves: Sequence[nn.Parameter]) -> torch.optim.Optimizer | None:
+        """Return torch's own optimizer that takes the same steps faster, None if there is none.
+
+        It serves as long as nothing of a parameter's state is cleared.
+        """
+        return None
+
+    def unfused(self, parameter: Tensor, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what `init` describes, as torch's optimizer has it in its ``state`` of one parameter.
+
+        Args:
+            parameter: The parameter, ``(R, ...)``.
+            state: Its state in the fused optimizer, tensors of the parameter's shape with the replica axis, and
+                numbers such as ``step`` as they are.
+        """
+        raise NotImplementedError
+
+
+class OptimizerState(Protocol):
     """What a method may do to the optimizer of the learner."""
 
     @property
-    def lr(self) -> float:
-        """Learning rate."""
+    def lr(self) -> Tensor:
+        """Learning rate of each replica at the next step, ``(R,)`` of float64, the scale included."""
+
+    def scale(self, factor: float | Tensor) -> None:
+        """Multiply the learning rate of the run by ``factor``, one number or ``(R,)``, from the next step on.
+
+        A later call replaces an earlier one.
+        """
+
+    def hold(self, *names: str) -> None:
+        """Leave these parameters out of the steps to come; the method may move them itself. Their state is kept."""
+
+    def release(self, *names: str) -> None:
+        """Let the optimizer move these parameters again."""
 
     def clear(self, name: str | None = None, mask: Tensor | None = None) -> None:
         """Forget the state of all parameters, of parameter ``name``, or of its entries where ``mask`` is true.
@@ -173,40 +237,71 @@ class Units(Protocol):
         """
 
 
+class Pass(Protocol):
+    """What one forward pass of all replicas made."""
+
+    @property
+    def outputs(self) -> Tensor:
+        """Outputs of the network, ``(R, N, ...)``."""
+
+    @property
+    def features(self) -> Tensor:
+        """Input of the head, ``(R, N, ...)``."""
+
+    @property
+    def activations(self) -> Mapping[str, Tensor]:
+        """Outputs of the probed layers (every activation function, or what the architecture says), ``(R, N, ...)``."""
+
+
 class Learner(Protocol):
-    """What a method sees of the stack of ``replicas`` networks in training. Every tensor leads with the axis R."""
+    """What a method sees of the stack of ``replicas`` networks in training. Every tensor leads with the axis R.
+
+    It is the same object whether steps are taken one by one or as a program of many.
+    """
 
     @property
     def replicas(self) -> int:
         """R, the number of replicas."""
 
     @property
+    def device(self) -> torch.device:
+        """Where all tensors are."""
+
+    @property
     def module(self) -> nn.Module:
-        """The network; with several replicas a template, whose own values mean nothing."""
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The optimizer."""
-
-    @property
-    def parameters(self) -> Mapping[str, Tensor]:
-        """Views ``(R, ...)`` of the trained parameters, outside autograd; change them in place."""
-
-    @property
-    def differentiable(self) -> Mapping[str, Tensor]:
-        """The same parameters inside autograd, for penalties."""
-
-    @property
-    def gradients(self) -> Mapping[str, Tensor]:
-        """Views ``(R, ...)`` of the gradients of this step; change them in place in ``after_backward``."""
-
-    @property
-    def initial(self) -> Mapping[str, Tensor]:
-        """Copies ``(R, ...)`` of the parameters as built, taken before the first step."""
+        """The network, for its structure; with several replicas a template, whose own values mean nothing."""
 
     @property
     def head(self) -> Sequence[str]:
         """Names of the parameters of the head (the output layer)."""
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The parameters ``(R, ...)``, outside autograd; change them in place."""
+
+    @property
+    def buffers(self) -> Mapping[str, Tensor]:
+        """The buffers ``(R, ...)``, such as running statistics; change them in place."""
+
+    @property
+    def initial(self) -> Mapping[str, Tensor]:
+        """Copies ``(R, ...)`` of the parameters as built, taken before the first step; read-only."""
+
+    @property
+    def differentiable(self) -> Mapping[str, Tensor]:
+        """The parameters inside autograd, in `Perturbation.loss` and `Perturbation.penalty`."""
+
+    @property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """The gradients ``(R, ...)`` of this step, of the trained parameters; change them in place."""
+
+    @property
+    def updates(self) -> Mapping[str, Tensor]:
+        """What the optimizer is about to add ``(R, ...)``, in `Perturbation.update`; change it in place."""
+
+    @property
+    def optimizer(self) -> OptimizerState:
+        """The optimizer."""
 
     @property
     def units(self) -> Sequence[Units]:
@@ -216,26 +311,83 @@ class Learner(Protocol):
             UnsupportedError: If the network has none.
         """
 
+    @property
+    def inputs(self) -> Tensor:
+        """The batch that is trained on, ``(R, N, ...)``."""
+
+    @property
+    def targets(self) -> Tensor:
+        """Its targets, ``(R, N, ...)``; labels are places in `classes` where there are some."""
+
+    @property
+    def outputs(self) -> Tensor:
+        """What the network made of the batch, ``(R, N, ...)``; inside autograd in `Perturbation.loss` and `penalty`."""
+
+    @property
+    def features(self) -> Tensor:
+        """What its head read, ``(R, N, ...)``, likewise."""
+
+    @property
+    def activations(self) -> Mapping[str, Tensor]:
+        """Outputs of the probed layers, ``(R, N, ...)``, likewise."""
+
+    @property
+    def classes(self) -> Tensor | None:
+        """The outputs that count in this task, ``(R, K)`` of int64; None if all do."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the task's own loss ``(R,)`` of outputs ``(R, N, ...)``, of which only those of `classes` count."""
+
+    def forward(
+        self,
+        inputs: Tensor,
+        parameters: Mapping[str, Tensor] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
+    ) -> Pass:
+        """Run the networks on ``inputs`` ``(R, N, ...)`` in training mode, without side effects.
+
+        No buffer moves, no activation of the step is overwritten and no stream of dropout advances.
+
+        Args:
+            inputs: Inputs.
+            parameters: Parameters ``(R, ...)`` to use in place of the learner's; others stay the learner's. They are
+                differentiated if they ask for it.
+            buffers: Likewise.
+        """
+
+    def coming(self, steps: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches ``(R, N, ...)`` and targets of the task that begins, from a copy of its stream.
+
+        Only in `Perturbation.on_task_start` of a method that declares ``uses_data``; what is taken is counted and
+        recorded.
+
+        Args:
+            steps: Number of batches; None for one pass over the task's data.
+
+        Raises:
+            UnsupportedError: Elsewhere, or if None is given and the samples of the task never repeat.
+        """
+
     def fresh(self, state: State) -> Mapping[str, Tensor]:
         """Return the parameters ``(R, ...)`` of newly initialised networks, drawn from the method's own stream."""
 
-    @property
-    def traced(self) -> bool:
-        """Whether this step is being traced into a program of many steps: no value can be read on the host."""
-
     def restart(self) -> None:
-        """Become the protocol's fresh reference: new network, new optimizer at the reference learning rate."""
+        """Become the protocol's fresh reference: new network, new optimizer at the reference learning rate.
+
+        Only in `Perturbation.on_task_start`.
+        """
 
 
 class State(Protocol):
-    """A method's own memory. What is stored here is checkpointed with the run and restored bit for bit.
+    """A method's own memory. What is stored here is checkpointed with the run and restored bit for bit."""
 
-    Tensors live on the learner's device; those whose key begins with ``host_`` on the CPU.
-    """
+    @property
+    def host(self) -> MutableMapping[str, int | float]:
+        """Numbers on the host, to be read without waiting for a device; a method that uses them is no program."""
 
     @property
     def generators(self) -> list[Generator]:
-        """One per replica, private to the method, on the learner's device. A traced step has none."""
+        """One per replica, private to the method, on the learner's device; a method that uses them is no program."""
 
     def normal(self, like: Tensor) -> Tensor:
         """Return standard normal noise of the shape ``(R, ...)`` of ``like``, each replica's from its generator."""
@@ -250,40 +402,48 @@ class State(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation(Component, ABC):
-    """A mitigation: any intervention on network, loss, gradients, weights or optimizer.
+    """A mitigation: any intervention on network, batch, loss, gradients, updates, weights or optimizer.
 
-    All hooks are optional and act in the order in which they stand here. The class declares what it uses; the
-    declaration decides its track and is enforced: a method that does not declare ``uses_boundaries`` is never told
-    of one.
+    All hooks are optional and act in the order in which they stand here; of several methods, the left one acts first.
+    Whether a method acts at boundaries, and whether it is on, follow from its hooks and its fields.
     """
 
-    uses_boundaries: ClassVar[bool] = False
+    #: Trains on samples that it kept: a batch may then be larger than the stream's.
     uses_replay: ClassVar[bool] = False
-    #: Reads ``Units.activation``, so that the learner must capture activations at each step.
-    uses_activations: ClassVar[bool] = False
-    #: False if replicas cannot run in one program (global random draws); seeds then run one after another.
-    replica_aware: ClassVar[bool] = True
-    #: True if the hooks of a step can be traced into a program that takes many steps at once: they compute with
-    #: tensors of fixed shapes, read no value on the host, and draw from ``state.normal`` and ``state.uniform``.
-    traceable: ClassVar[bool] = False
-    #: Fields that may differ between the replicas of a program; there they are tensors ``(R,)`` of float64.
-    swept: ClassVar[tuple[str, ...]] = ()
-    #: Fields of strength zero, at which the method is bit-identical to none; None for a method without strength.
-    zero: ClassVar[Mapping[str, object] | None] = None
+    #: Asks for data of the task that begins (`Learner.coming`).
+    uses_data: ClassVar[bool] = False
+    #: False keeps the steps of the method out of programs, although they could be traced.
+    as_program: ClassVar[bool] = True
 
     @property
     def track(self) -> Track:
         """The track of the leaderboard in which the method competes."""
         if self.uses_replay:
             return "replay"
-        return "boundary-aware" if self.uses_boundaries else "boundary-free"
+        return "boundary-aware" if self.has("on_task_start") else "boundary-free"
+
+    @classmethod
+    def has(cls, hook: str) -> bool:
+        """Return whether the class implements ``hook``."""
+        return getattr(cls, hook) is not getattr(Perturbation, hook)
+
+    @property
+    def zero(self) -> Mapping[str, object] | None:
+        """Fields of strength zero, at which the method is bit-identical to none; None for one without strength."""
+        return fields.zeros(type(self)) or None
+
+    @property
+    def active(self) -> bool:
+        """False at strength zero, where no hook is called."""
+        zero = self.zero
+        return zero is None or any(not _equal(getattr(self, name), value) for name, value in zero.items())
 
     def configure(self, module: nn.Module, *, example: Tensor, generator: Generator) -> nn.Module:
         """Return ``module``, changed as the method needs it (dropout, normalisation, activations).
 
         Args:
             module: A freshly built network; may be changed in place.
-            example: A batch of zeros of the shape the network takes, ``(2, *input_shape)``.
+            example: A batch such as the network takes, ``(2, *input_shape)``: zeros, of the stream's type.
             generator: Source of every random draw; advanced in place.
 
         Raises:
@@ -299,121 +459,245 @@ class Perturbation(Component, ABC):
         """
 
     def on_task_start(self, learner: Learner, state: State) -> None:
-        """Act at a task boundary, before the first step of every task but the first; needs ``uses_boundaries``."""
+        """Act at a task boundary, before the first step of every task but the first.
+
+        A class that has this hook uses boundaries: it competes with others that do, and cannot run on a stream
+        without any.
+        """
+
+    def batch(self, learner: Learner, state: State, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets ``(R, N, ...)`` to train on, given those of the stream.
+
+        The online score stays that of the stream's own batch.
+        """
+        return inputs, targets
+
+    def loss(self, learner: Learner, state: State, loss: Tensor) -> Tensor:
+        """Return the loss ``(R,)`` to train on, given the task's as other methods have changed it; inside autograd."""
+        return loss
 
     def penalty(self, learner: Learner, state: State) -> Tensor:
-        """Return the term ``(R,)`` added to the loss."""
+        """Return the term ``(R,)`` added to the loss; inside autograd."""
         raise NotImplementedError
 
     def after_backward(self, learner: Learner, state: State) -> None:
         """Change ``learner.gradients`` in place."""
 
+    def update(self, learner: Learner, state: State) -> None:
+        """Change in place what the optimizer is about to add, ``learner.updates``."""
+
     def after_step(self, learner: Learner, state: State) -> None:
-        """Change ``learner.parameters`` or reset units after the optimizer's step."""
+        """Change ``learner.parameters`` or ``learner.buffers``, or reset units, after the optimizer's step."""
 
     def evaluated(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
-        """Return the parameters ``(R, ...)`` to evaluate where they are not the trained ones."""
+        """Return the parameters and buffers ``(R, ...)`` to evaluate where they are not the trained ones."""
         raise NotImplementedError
 
-    @property
-    def active(self) -> bool:
-        """False at strength zero: the method then does nothing, bit for bit."""
-        return True
+    def report(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
+        """Return numbers of the method's own, ``(R,)`` each by name; they are recorded beside the metrics."""
+        return {}
+
+
+def _equal(value: object, zero: object) -> bool:
+    """Return whether a field is at strength zero; one that differs between replicas (a tensor) never is."""
+    return isinstance(value, int | float) and value == zero
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Component, ABC):
-    """A number from a probe: of one layer, or of the whole network.
+    """A number that is measured beside the score. Subclass `LayerMetric`, `NetworkMetric` or `TrainingMetric`."""
 
-    ``scope`` says which: "layer" metrics get a `LayerProbe` for each probed layer, "network" metrics one
-    `NetworkProbe`. Everything they share (flattened activations, Gram matrices, decompositions) is computed once there.
-    """
-
-    scope: ClassVar[Literal["layer", "network"]] = "layer"
     higher_is_better: ClassVar[bool | None] = None
     default: ClassVar[bool] = False  #: Measured when no metric is named.
+    needs_clones: ClassVar[bool] = False  #: Measured of cloned networks only, for it reads what is a clone of what.
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMetric(Metric, ABC):
+    """A number of each probed layer.
+
+    What layers share (flattened activations, Gram matrices, decompositions) is computed once, in the `LayerProbe`.
+    """
+
     #: Inputs worked out by hand.
     known: ClassVar[Known] = ()
     #: What leaves the value as it is.
     invariances: ClassVar[frozenset[Invariance]] = frozenset()
-    needs_clones: ClassVar[bool] = False  #: Measured of cloned networks only, for it reads what is a clone of what.
 
     @abstractmethod
-    def compute(self, probe: LayerProbe | NetworkProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return the value; leaves weights, mode and random state untouched."""
 
 
-class Batches(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class NetworkMetric(Metric, ABC):
+    """A number of the whole network."""
+
+    @abstractmethod
+    def compute(self, probe: NetworkProbe) -> float:
+        """Return the value; leaves weights, mode and random state untouched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingMetric(Metric, ABC):
+    """A number of each training step, averaged over the steps of a task.
+
+    The loss after the update costs a forward pass a step, which is taken only where such a metric is asked for.
+    """
+
+    @abstractmethod
+    def compute(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return the value of a step, ``(R,)``.
+
+        Args:
+            before: The task's loss on the step's batch before the update, ``(R,)``.
+            after: The loss on the same batch after it, ``(R,)``.
+        """
+
+
+class Batches(ABC):
     """The training stream of one task: deterministic, and resumable in the middle."""
 
+    @abstractmethod
     def __next__(self) -> tuple[Tensor, Tensor]:
         """Return the next batch ``(N, ...)`` and its targets ``(N, ...)``, on the learner's device.
 
-        Targets are labels ``(N,)`` where the score is an accuracy, and values ``(N, K)`` where it is an error.
+        Targets are labels ``(N,)`` where the score is an accuracy, and values ``(N, K)`` where it is an error. Labels
+        are places in `Task.classes` where there are some.
         """
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
         """Return what is needed to continue from here."""
 
+    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Continue from ``state``."""
 
+    def observe(self, outputs: Tensor) -> Tensor | None:
+        """Take note of what the network made of the last batch, for a stream that depends on the learner.
 
-@runtime_checkable
-class ChunkedBatches(Batches, Protocol):
-    """A training stream that can be asked for many batches at once, for scenarios whose batches are small.
+        Called after the forward pass of each step, before loss and score. An agent acts here.
+
+        Args:
+            outputs: Outputs ``(N, ...)``, detached.
+
+        Returns:
+            Targets ``(N, ...)`` to use in place of the batch's, or None to keep them.
+        """
+        return None
+
+
+class ChunkedBatches(Batches, ABC):
+    """A training stream that can be asked for many batches at once, so that its steps can be a program.
 
     However the batches are asked for, one by one, in chunks of any size or both in turn, they are the same, bit for
     bit.
     """
 
-    def take(self, steps: int) -> tuple[Tensor, Tensor]:
-        """Return the next ``steps`` batches, ``(steps, N, ...)``, and their targets, ``(steps, N, ...)``.
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Sizes of the batches of one period, at least one: the stream repeats them for ever."""
+        return (1,)
+
+    @abstractmethod
+    def take(self, periods: int) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return the batches of the next periods; only at the beginning of a period.
 
         Args:
-            steps: Number of batches, at least 1.
+            periods: Number of periods, at least 1.
+
+        Returns:
+            For each of `sizes`, N, the batches ``(periods, N, ...)`` and their targets ``(periods, N, ...)``.
         """
 
 
-class Task(Protocol):
+class Task(ABC):
     """One stationary phase of a scenario, for one seed."""
 
+    #: The outputs that count, ``(K,)`` of int64 on the learner's device, as many in every task; None if all do. Loss
+    #: and score are given these outputs alone.
+    classes: Tensor | None = None
+    #: Steps of one pass over the task's data; None if its samples never repeat.
+    epoch: int | None = None
+
     @property
+    @abstractmethod
     def chance(self) -> float:
         """Score of guessing."""
 
+    @abstractmethod
     def batches(self) -> Batches:
         """Return the training stream from its start, the same at every call."""
 
+    @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss, a scalar, of ``outputs`` of shape ``(N, K)``."""
+        """Return the mean loss, a scalar, of ``outputs`` of shape ``(N, K)`` (sequences: ``(N, T, K)``).
 
+        It depends on its arguments alone, and is the same function in every task.
+        """
+
+    @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the score of each sample, ``(N,)``: one where it is right and zero where it is wrong, say."""
+        """Return the score of each sample, ``(N,)``: one where it is right and zero where it is wrong, say; likewise."""
 
+    @abstractmethod
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield held-out batches, without augmentation."""
 
+    @abstractmethod
     def probe(self) -> tuple[Tensor, Tensor]:
         """Return the fixed, class-balanced probe batch of the task."""
 
     def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """Return further named scores of held-out samples, each ``(N,)``."""
+        """Return further named scores of held-out samples, each ``(N,)``; ``outputs`` are all of the network's."""
+        return {}
 
 
-class Stream(Protocol):
+class Stream(ABC):
     """The tasks of one seed."""
 
-    @property
-    def input_shape(self) -> Sequence[int]:
-        """Shape of one sample."""
+    #: Shape of one sample.
+    input_shape: Sequence[int]
+    #: Number of outputs of the head; of a stream of tokens also the number of different tokens.
+    outputs: int
+    #: "tokens" are whole numbers below `outputs`, which are never cast; "numbers" take the type of the run.
+    inputs: Literal["numbers", "tokens"] = "numbers"
 
-    @property
-    def outputs(self) -> int:
-        """Number of outputs of the head."""
-
+    @abstractmethod
     def task(self, index: int) -> Task:
         """Return task ``index``, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """The replacement of the learner by a wider clone of itself.
+
+    The clone is what is scored, and what methods act on; the base goes on beside it, on the same batches. A fresh
+    reference is one network, born at this task and trained to the end.
+
+    Args:
+        task: The task before which it happens, at least 1.
+        factor: Clones of each unit, at least 1.
+        cloner: The cloner where none is named.
+    """
+
+    task: int
+    factor: int = 2
+    cloner: str = "interleave"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a protocol trains one architecture.
+
+    Args:
+        optimizer: Optimizer of the learner where none is named, as in ``adam:lr=1e-3``.
+        reference: Frozen optimizer of the fresh reference.
+    """
+
+    optimizer: str
+    reference: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -434,8 +718,6 @@ class Scenario(Component, ABC):
     boundaries: ClassVar[bool] = True
 
     default_architecture: ClassVar[str]
-    #: What clones the learner where the scenario does so (`clone_at`) and no cloner is named.
-    default_cloner: ClassVar[str] = "interleave"
     #: Metrics that are measured beside the default ones when none is named.
     extra_metrics: ClassVar[tuple[str, ...]] = ()
 
@@ -448,6 +730,10 @@ class Scenario(Component, ABC):
     head_policy: Literal["zero", "keep"] = "zero"
     #: Steps between probes inside a task; 0 probes at its start and end only.
     probe_every: int = 0
+
+    def steps(self, task: int) -> int:
+        """Return the number of steps of a task, at least 1."""
+        return self.steps_per_task
 
     @property
     def late_tasks(self) -> range:
@@ -465,18 +751,9 @@ class Scenario(Component, ABC):
         return 0
 
     @property
-    def clone_at(self) -> int | None:
-        """The task before which the learner is replaced by a wider clone of itself; None where nothing is cloned.
-
-        The clone is what is scored, and what methods act on; the base goes on beside it, on the same batches. A fresh
-        reference is one network, born at this task and trained to the end.
-        """
+    def growth(self) -> Growth | None:
+        """When and how the learner is cloned; None where it is not."""
         return None
-
-    @property
-    def factor(self) -> int:
-        """Clones of each unit, at least 1; read where there is a `clone_at`."""
-        return 1
 
     @property
     @abstractmethod
@@ -494,12 +771,8 @@ class Scenario(Component, ABC):
         """
 
     @abstractmethod
-    def optimizer(self, architecture: str) -> str:
-        """Return the optimizer spec that the protocol gives the architecture of this name."""
-
-    @abstractmethod
-    def reference_optimizer(self, architecture: str) -> str:
-        """Return the frozen optimizer spec of the fresh reference for the architecture of this name."""
+    def recipe(self, architecture: str) -> Recipe:
+        """Return how the protocol trains the architecture of this name."""
 
 
 #: The kinds of component in the order in which they are listed, with their interface and the word users see.
@@ -508,5 +781,6 @@ KINDS: Mapping[str, type[Component]] = {
     "cloners": Cloner,
     "methods": Perturbation,
     "metrics": Metric,
+    "optimizers": Optimizer,
     "scenarios": Scenario,
 }
