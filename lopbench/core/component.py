@@ -1,0 +1,29 @@
+"""What a component is: a frozen dataclass whose fields are its hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """What the registry holds: a named, versioned, immutable set of hyperparameters.
+
+    Subclasses are frozen keyword-only dataclasses and validate their fields in ``__post_init__`` with
+    ``InvalidInputError``. ``version`` is raised whenever the same fields give other numbers.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    #: The field that ``name:value`` without a ``field=`` sets, as in ``timm:resnet18``.
+    positional: ClassVar[str | None] = None
+    #: The rule in one line of plain mathematics.
+    equation: ClassVar[str] = ""
+    #: What the implementation was validated against: recorded runs, theorems, properties.
+    validated: ClassVar[tuple[str, ...]] = ()
+    #: Settings in which the conformance kit sees the component act within some 25 steps or on a small network.
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
+    #: Checks of the conformance kit that cannot hold, by name, each with the reason.
+    exempt: ClassVar[Mapping[str, str]] = {}

@@ -1,0 +1,121 @@
+"""Methods against loss of plasticity: the hooks through which one acts, and what follows from having them."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from lopbench.core import fields
+from lopbench.core.component import Component
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from lopbench.core.learning import Learner, State
+
+Track = Literal["boundary-free", "boundary-aware", "replay"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbation(Component, ABC):
+    """A mitigation: any intervention on network, batch, loss, gradients, updates, weights or optimizer.
+
+    All hooks are optional and act in the order in which they stand here; of several methods, the left one acts first.
+    Whether a method acts at boundaries, and whether it is on, follow from its hooks and its fields.
+    """
+
+    #: Trains on samples that it kept: a batch may then be larger than the stream's.
+    uses_replay: ClassVar[bool] = False
+    #: Asks for data of the task that begins (`Learner.coming`).
+    uses_data: ClassVar[bool] = False
+    #: False keeps the steps of the method out of programs, although they could be traced.
+    as_program: ClassVar[bool] = True
+
+    @property
+    def track(self) -> Track:
+        """The track of the leaderboard in which the method competes."""
+        if self.uses_replay:
+            return "replay"
+        return "boundary-aware" if self.has("on_task_start") else "boundary-free"
+
+    @classmethod
+    def has(cls, hook: str) -> bool:
+        """Return whether the class implements ``hook``."""
+        return getattr(cls, hook) is not getattr(Perturbation, hook)
+
+    @property
+    def zero(self) -> Mapping[str, object] | None:
+        """Fields of strength zero, at which the method is bit-identical to none; None for one without strength."""
+        return fields.zeros(type(self)) or None
+
+    @property
+    def active(self) -> bool:
+        """False at strength zero, where no hook is called."""
+        zero = self.zero
+        return zero is None or any(not _equal(getattr(self, name), value) for name, value in zero.items())
+
+    def configure(self, module: nn.Module, *, example: Tensor, generator: Generator) -> nn.Module:
+        """Return ``module``, changed as the method needs it (dropout, normalisation, activations).
+
+        Args:
+            module: A freshly built network; may be changed in place.
+            example: A batch such as the network takes, ``(2, *input_shape)``: zeros, of the stream's type.
+            generator: Source of every random draw; advanced in place.
+
+        Raises:
+            UnsupportedError: If the method cannot serve this network.
+        """
+        return module
+
+    def begin(self, learner: Learner, state: State) -> None:
+        """Put what the method remembers into ``state``, once, before the first step in which it acts.
+
+        Raises:
+            UnsupportedError: If the method cannot serve this network.
+        """
+
+    def on_task_start(self, learner: Learner, state: State) -> None:
+        """Act at a task boundary, before the first step of every task but the first.
+
+        A class that has this hook uses boundaries: it competes with others that do, and cannot run on a stream
+        without any.
+        """
+
+    def batch(self, learner: Learner, state: State, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets ``(R, N, ...)`` to train on, given those of the stream.
+
+        The online score stays that of the stream's own batch.
+        """
+        return inputs, targets
+
+    def loss(self, learner: Learner, state: State, loss: Tensor) -> Tensor:
+        """Return the loss ``(R,)`` to train on, given the task's as other methods have changed it; inside autograd."""
+        return loss
+
+    def penalty(self, learner: Learner, state: State) -> Tensor:
+        """Return the term ``(R,)`` added to the loss; inside autograd."""
+        raise NotImplementedError
+
+    def after_backward(self, learner: Learner, state: State) -> None:
+        """Change ``learner.gradients`` in place."""
+
+    def update(self, learner: Learner, state: State) -> None:
+        """Change in place what the optimizer is about to add, ``learner.updates``."""
+
+    def after_step(self, learner: Learner, state: State) -> None:
+        """Change ``learner.parameters`` or ``learner.buffers``, or reset units, after the optimizer's step."""
+
+    def evaluated(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
+        """Return the parameters and buffers ``(R, ...)`` to evaluate where they are not the trained ones."""
+        raise NotImplementedError
+
+    def report(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
+        """Return numbers of the method's own, ``(R,)`` each by name; they are recorded beside the metrics."""
+        return {}
+
+
+def _equal(value: object, zero: object) -> bool:
+    """Return whether a field is at strength zero; one that differs between replicas (a tensor) never is."""
+    return isinstance(value, int | float) and value == zero

@@ -1,0 +1,234 @@
+"""Scenarios: the stream of tasks that a learner meets, and the protocol around it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from lopbench.core.component import Component
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Batches(ABC):
+    """The training stream of one task: deterministic, and resumable in the middle."""
+
+    @abstractmethod
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch ``(N, ...)`` and its targets ``(N, ...)``, on the learner's device.
+
+        Targets are labels ``(N,)`` where the score is an accuracy, and values ``(N, K)`` where it is an error. Labels
+        are places in `Task.classes` where there are some.
+        """
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what is needed to continue from here."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``state``."""
+
+    def observe(self, outputs: Tensor) -> Tensor | None:
+        """Take note of what the network made of the last batch, for a stream that depends on the learner.
+
+        Called after the forward pass of each step, before loss and score. An agent acts here.
+
+        Args:
+            outputs: Outputs ``(N, ...)``, detached.
+
+        Returns:
+            Targets ``(N, ...)`` to use in place of the batch's, or None to keep them.
+        """
+        return None
+
+
+class ChunkedBatches(Batches, ABC):
+    """A training stream that can be asked for many batches at once, so that its steps can be a program.
+
+    However the batches are asked for, one by one, in chunks of any size or both in turn, they are the same, bit for
+    bit.
+    """
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Sizes of the batches of one period, at least one: the stream repeats them for ever."""
+        return (1,)
+
+    @abstractmethod
+    def take(self, periods: int) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return the batches of the next periods; only at the beginning of a period.
+
+        Args:
+            periods: Number of periods, at least 1.
+
+        Returns:
+            For each of `sizes`, N, the batches ``(periods, N, ...)`` and their targets ``(periods, N, ...)``.
+        """
+
+
+class Task(ABC):
+    """One stationary phase of a scenario, for one seed."""
+
+    #: The outputs that count, ``(K,)`` of int64 on the learner's device, as many in every task; None if all do. Loss
+    #: and score are given these outputs alone.
+    classes: Tensor | None = None
+    #: Steps of one pass over the task's data; None if its samples never repeat.
+    epoch: int | None = None
+
+    @property
+    @abstractmethod
+    def chance(self) -> float:
+        """Score of guessing."""
+
+    @abstractmethod
+    def batches(self) -> Batches:
+        """Return the training stream from its start, the same at every call."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss, a scalar, of ``outputs`` of shape ``(N, K)`` (sequences: ``(N, T, K)``).
+
+        It depends on its arguments alone, and is the same function in every task.
+        """
+
+    @abstractmethod
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the score of each sample, ``(N,)``: one where it is right and zero where it is wrong, say; likewise."""
+
+    @abstractmethod
+    def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield held-out batches, without augmentation."""
+
+    @abstractmethod
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Return the fixed, class-balanced probe batch of the task."""
+
+    def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """Return further named scores of held-out samples, each ``(N,)``; ``outputs`` are all of the network's."""
+        return {}
+
+
+class Stream(ABC):
+    """The tasks of one seed."""
+
+    #: Shape of one sample.
+    input_shape: Sequence[int]
+    #: Number of outputs of the head; of a stream of tokens also the number of different tokens.
+    outputs: int
+    #: "tokens" are whole numbers below `outputs`, which are never cast; "numbers" take the type of the run.
+    inputs: Literal["numbers", "tokens"] = "numbers"
+
+    @abstractmethod
+    def task(self, index: int) -> Task:
+        """Return task ``index``, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """The replacement of the learner by a wider clone of itself.
+
+    The clone is what is scored, and what methods act on; the base goes on beside it, on the same batches. A fresh
+    reference is one network, born at this task and trained to the end.
+
+    Args:
+        task: The task before which it happens, at least 1.
+        factor: Clones of each unit, at least 1.
+        cloner: The cloner where none is named.
+    """
+
+    task: int
+    factor: int = 2
+    cloner: str = "interleave"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a protocol trains one architecture.
+
+    Args:
+        optimizer: Optimizer of the learner where none is named, as in ``adam:lr=1e-3``.
+        reference: Frozen optimizer of the fresh reference.
+    """
+
+    optimizer: str
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario(Component, ABC):
+    """A non-stationary learning problem: an ordered stream of tasks with its score, chance level and budget.
+
+    A scenario is a protocol: every field changes the protocol id. ``profiles`` names sets of fields that belong
+    together; ``unranked`` names the profiles that never enter a ranking.
+    """
+
+    profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    default_profile: ClassVar[str] = "full"
+    unranked: ClassVar[frozenset[str]] = frozenset()
+    #: "accuracy" (a ratio of sums above chance) or "error" (geometric ratio of errors).
+    score: ClassVar[Literal["accuracy", "error"]] = "accuracy"
+    #: False where the problem changes without boundaries: its tasks are only the bins in which the score is averaged,
+    #: and methods that use boundaries cannot run on it.
+    boundaries: ClassVar[bool] = True
+
+    default_architecture: ClassVar[str]
+    #: Metrics that are measured beside the default ones when none is named.
+    extra_metrics: ClassVar[tuple[str, ...]] = ()
+
+    profile: str
+    tasks: int
+    steps_per_task: int
+    #: Whether the optimizer's state is carried over a task boundary, for every method alike.
+    optimizer_policy: Literal["carry", "reset"] = "carry"
+    #: What becomes of weights and bias of the head at the start of every task, the first included.
+    head_policy: Literal["zero", "keep"] = "zero"
+    #: Steps between probes inside a task; 0 probes at its start and end only.
+    probe_every: int = 0
+
+    def steps(self, task: int) -> int:
+        """Return the number of steps of a task, at least 1."""
+        return self.steps_per_task
+
+    @property
+    def late_tasks(self) -> range:
+        """The tasks that the score is made of: the last 20% of tasks, at least 5 (all, if there are fewer)."""
+        count = min(self.tasks, max(5, -(-self.tasks // 5)))
+        return range(self.tasks - count, self.tasks)
+
+    @property
+    def reference_lead(self) -> int:
+        """Tasks on which a fresh reference is trained before the late task on which it is measured.
+
+        Zero where a task is long enough for a fresh network to learn it. At most ``late_tasks.start``, so that the
+        tasks before the first late one suffice.
+        """
+        return 0
+
+    @property
+    def growth(self) -> Growth | None:
+        """When and how the learner is cloned; None where it is not."""
+        return None
+
+    @property
+    @abstractmethod
+    def data(self) -> str | None:
+        """Name of the data set it streams, None if it generates its samples."""
+
+    @abstractmethod
+    def stream(self, seed: int, *, data: object, device: torch.device) -> Stream:
+        """Return the stream of ``seed``; it depends on the scenario, the data and the seed alone.
+
+        Args:
+            seed: Seed of the run.
+            data: The loaded data set that ``data`` names, or None.
+            device: Where batches are made.
+        """
+
+    @abstractmethod
+    def recipe(self, architecture: str) -> Recipe:
+        """Return how the protocol trains the architecture of this name."""
