@@ -98,7 +98,7 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the score of each sample, ``(N,)``: one where it is right and zero where it is wrong, say; likewise."""
+        """Return the score of each sample, ``(N,)``: 1 where it is right, 0 where it is wrong, say; likewise."""
 
     @abstractmethod
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
