@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lopbench.api import compare, find_records, leaderboard, reproduce, run, status
     from lopbench.core import errors, rng
     from lopbench.core.errors import InvalidInputError, LopbenchError, UnsupportedError
+    from lopbench.core.fields import number, numbers, whole
     from lopbench.core.hookspecs import Register, hookimpl
     from lopbench.core.interfaces import (
         Architecture,
@@ -56,10 +57,13 @@ __all__ = [
     "find_records",
     "hookimpl",
     "leaderboard",
+    "number",
+    "numbers",
     "reproduce",
     "rng",
     "run",
     "status",
+    "whole",
 ]
 
 _HOMES = {
@@ -77,6 +81,9 @@ _HOMES = {
     "NetworkProbe": "lopbench.core.probe",
     "Register": "lopbench.core.hookspecs",
     "UnsupportedError": "lopbench.core.errors",
+    "number": "lopbench.core.fields",
+    "numbers": "lopbench.core.fields",
+    "whole": "lopbench.core.fields",
 }
 
 

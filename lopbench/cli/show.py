@@ -50,12 +50,13 @@ def describe(entry: Registration) -> dict[str, Any]:
     Raises:
         PluginError: If the component cannot be imported.
     """
-    from lopbench.core.spec import field_types, format_value
+    from lopbench.core.fields import annotations
+    from lopbench.core.spec import format_value
 
     cls = entry.load()
     documented = _arguments(cls)
     fields = []
-    kinds = field_types(cls)
+    kinds = annotations(cls)
     for field in dataclasses.fields(cls):
         if field.init:
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

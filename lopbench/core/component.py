@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lopbench.core import fields
+
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
     """What the registry holds: a named, versioned, immutable set of hyperparameters.
 
-    Subclasses are frozen keyword-only dataclasses and validate their fields in ``__post_init__`` with
-    ``InvalidInputError``. ``version`` is raised whenever the same fields give other numbers.
+    Subclasses are frozen keyword-only dataclasses. Each field is checked by its type and its bounds, which
+    `lopbench.core.fields` writes; a ``__post_init__`` is for what concerns several fields, and calls that of its base
+    first. ``version`` is raised whenever the same fields give other numbers.
     """
 
     name: ClassVar[str]
@@ -27,3 +30,11 @@ class Component:
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
     #: Checks of the conformance kit that cannot hold, by name, each with the reason.
     exempt: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            InvalidInputError: If one is not of its type or not within its bounds.
+        """
+        fields.check(self)

@@ -46,15 +46,10 @@ class Perturbation(Component, ABC):
         return getattr(cls, hook) is not getattr(Perturbation, hook)
 
     @property
-    def zero(self) -> Mapping[str, object] | None:
-        """Fields of strength zero, at which the method is bit-identical to none; None for one without strength."""
-        return fields.zeros(type(self)) or None
-
-    @property
     def active(self) -> bool:
-        """False at strength zero, where no hook is called."""
-        zero = self.zero
-        return zero is None or any(not _equal(getattr(self, name), value) for name, value in zero.items())
+        """False where every field that has a strength zero is at it; no hook is called there."""
+        zeros = fields.zeros(type(self))
+        return not zeros or any(not _equal(getattr(self, name), value) for name, value in zeros.items())
 
     def configure(self, module: nn.Module, *, example: Tensor, generator: Generator) -> nn.Module:
         """Return ``module``, changed as the method needs it (dropout, normalisation, activations).

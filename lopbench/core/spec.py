@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.fields import annotations
 from lopbench.core.interfaces import Component, Perturbation, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Registry, suggest
@@ -85,12 +86,6 @@ def _convert(text: str, annotation: object) -> Any:
     return text
 
 
-def field_types(cls: type[Component]) -> dict[str, object]:
-    """Return the hyperparameters of a component class and their types."""
-    hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
-
-
 def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
     """Return ``cls`` built from ``arguments``, texts being converted to the fields' types.
 
@@ -98,7 +93,7 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
         UsageError: If a field is unknown or its value of the wrong type.
         InvalidInputError: If the component refuses a value.
     """
-    known = field_types(cls)
+    known = annotations(cls)
     values: dict[str, Any] = {}
     for key, raw in arguments.items():
         if key not in known:

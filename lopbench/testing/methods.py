@@ -16,6 +16,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from lopbench.core import fields
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Component, Learner, Perturbation
 from lopbench.learner.learner import MethodState, StackLearner, stacked_method
@@ -83,16 +84,17 @@ def acts(component: Component) -> None:
 def zero_is_none(component: Component) -> None:
     """Compare under three optimizers, with boundaries."""
     method = _method(component)
-    if method.zero is None:
-        raise NotApplicable("the method has no strength: `zero` is None")
-    nothing = replace(method, **method.zero)
+    zeros = fields.zeros(type(method))
+    if not zeros:
+        raise NotApplicable("no field of the method has a strength zero")
+    nothing = replace(method, **zeros)
     for name in ("momentum", "adam", "adamw"):
         ours, theirs = (
             Bench(m, optimizer=OPTIMIZERS[name]).run(RUN, boundary_every=BOUNDARY).snapshot() for m in (nothing, None)
         )
         wrong = differing(ours, theirs, "parameter", "optimizer", "buffer", "evaluated")
         if wrong:
-            raise Mismatch(f"the same bits as without it at {dict(method.zero)}", f"{name}: {listed(wrong)} differ")
+            raise Mismatch(f"the same bits as without it at {zeros}", f"{name}: {listed(wrong)} differ")
 
 
 @check(
@@ -250,15 +252,15 @@ def traced_equals_steps(component: Component) -> None:
         learner = _program(traced, RUN, _SteadyProgram)
         for name, value in stepped.learner.parameters.items():
             _close(learner.parameters[name], value, 1e-8, f"{name} as step by step")
-    others = [next(alternatives(method, field), method) for field in method.swept]
-    changed = replace(method, **{f: getattr(o, f) for f, o in zip(method.swept, others, strict=True)})
+    names = fields.swept(type(method))
+    changed = replace(method, **{f: getattr(next(alternatives(method, f), method), f) for f in names})
     alone = _program(Bench(changed, seeds=(4,), traced=True, **options), RUN)
     swept = stacked_method([method, changed, method])
     together = _program(Bench(None, stacked=swept, seeds=(3, 4, 5), traced=True, **options), RUN)
     for name, value in alone.parameters.items():
         what = f"{name} in a program of three as alone"
-        fields = ", ".join(f"{field}={getattr(changed, field)}" for field in method.swept)
-        _close(together.parameters[name][1], value[0], 1e-8, what + (f", with {fields} in a sweep" if fields else ""))
+        values = ", ".join(f"{field}={getattr(changed, field)}" for field in names)
+        _close(together.parameters[name][1], value[0], 1e-8, what + (f", with {values} in a sweep" if values else ""))
 
 
 def _program(bench: Bench, steps: int, make: type[Program] = Program) -> StackLearner:
@@ -931,7 +933,7 @@ def fields_matter(component: Component) -> None:
     """Change each field and compare runs."""
     method = _method(component)
     every = _every(method)
-    settings = [method, *(replace(method, **dict(fields)) for fields in _examples_of(method))]
+    settings = [method, *(replace(method, **dict(example)) for example in _examples_of(method))]
     ignored = []
     for field in dataclasses.fields(method):
         if not field.init:
@@ -947,7 +949,7 @@ def fields_matter(component: Component) -> None:
 
 
 def _examples_of(method: Perturbation) -> Sequence[Mapping[str, object]]:
-    return [fields for fields in type(method).examples if fields]
+    return [example for example in type(method).examples if example]
 
 
 def _matters(method: Perturbation, other: Perturbation, every: int) -> bool:
