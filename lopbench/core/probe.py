@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import nan
+from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -44,6 +46,7 @@ class LayerProbe:
         gradient: Gradient of the probe's mean loss with respect to ``activation``, same shape, or None.
         name: Name of the layer.
         clones: Which of its units are clones of each other; None where the network was not cloned.
+        blocked: Whether no gradient can flow into it, since the weights of the head are zero.
 
     Raises:
         InvalidInputError: If a shape is none of a layer's output, activation and gradient differ in shape, or
@@ -54,6 +57,7 @@ class LayerProbe:
     gradient: Tensor | None = None
     name: str = ""
     clones: Partition | None = None
+    blocked: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "activation", as_units(self.activation.detach()))
@@ -145,9 +149,34 @@ class LayerProbe:
         return torch.where(values > noise, values, 0.0).sqrt()
 
 
+def is_blocked(parameters: Mapping[str, Tensor], head: Sequence[str]) -> bool:
+    """Return whether the weights of the head are zero and other parameters lie behind it, which get no gradient."""
+    weights = [parameters[name] for name in head if parameters[name].ndim > 1]
+    return bool(weights) and len(head) < len(parameters) and not any(bool(weight.any()) for weight in weights)
+
+
+def _absent(*arguments: object, **options: object) -> NoReturn:
+    raise InvalidInputError("this probe was made without its network, which cannot be asked; take it from a learner")
+
+
+class Loss(Protocol):
+    """The task's mean loss as a function of the parameters."""
+
+    def __call__(self, parameters: Mapping[str, Tensor], rows: Tensor | None = None) -> Tensor:
+        """Return the mean loss, a scalar inside autograd, in evaluation mode and in the parameters' precision.
+
+        Args:
+            parameters: Parameters by name.
+            rows: Indices ``(n,)`` of the samples of the probe batch to take; None takes all.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkProbe:
     """One replica on the probe batch: its parameters, their gradients, and its layers.
+
+    What can be called may be called until the network trains on; it leaves the network as it is, and
+    ``torch.func`` may transform it.
 
     Args:
         parameters: Trained parameters by name.
@@ -155,12 +184,17 @@ class NetworkProbe:
         gradients: Gradients of the probe's mean loss by name.
         layers: The probed layers in forward order.
         head: Names of the head's parameters.
-        outputs: Outputs of the network, ``(N, K)``.
+        inputs: The probe batch, ``(N, ...)``.
+        targets: Its targets, ``(N, ...)``.
+        outputs: Outputs for it, ``(N, K)`` or, of sequences, ``(N, T, K)``: those that count in the task.
         profile: What is a clone of what; None where the network was not cloned.
-        loss: The probe's mean loss, a scalar, as a differentiable function of parameters by name, computed in their
-            precision; for curvatures. It may be called until the network trains on.
+        lr: Learning rate of the next step, above 0; NaN where nobody says.
+        loss: The task's mean loss as a function of the parameters.
+        forward: Returns the outputs, of the shape of ``outputs``, of parameters by name and inputs ``(N, ...)``, in
+            evaluation mode and in the parameters' precision. Buffers among the parameters replace the network's.
         modules: Returns the probe of each module named that returns a single tensor, for metrics that read more than
-            ``layers``. It may be called until the network trains on.
+            ``layers``.
+        recall: Returns what `previous` is, and keeps what the network is now for the next probe.
     """
 
     parameters: Mapping[str, Tensor]
@@ -168,12 +202,30 @@ class NetworkProbe:
     gradients: Mapping[str, Tensor]
     layers: tuple[LayerProbe, ...]
     head: tuple[str, ...] = ()
-    outputs: Tensor | None = None
+    inputs: Tensor = field(default_factory=lambda: torch.empty(0))
+    targets: Tensor = field(default_factory=lambda: torch.empty(0))
+    outputs: Tensor = field(default_factory=lambda: torch.empty(0))
     profile: Profile | None = None
-    loss: Callable[[Mapping[str, Tensor]], Tensor] | None = None
-    modules: Callable[[Sequence[str]], tuple[LayerProbe, ...]] | None = None
+    lr: float = nan
+    loss: Loss = _absent
+    forward: Callable[[Mapping[str, Tensor], Tensor], Tensor] = _absent
+    modules: Callable[[Sequence[str]], tuple[LayerProbe, ...]] = _absent
+    recall: Callable[[], Mapping[str, Tensor] | None] = lambda: None
     #: Memo for quantities that several metrics of the whole network share.
     _shared: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def previous(self) -> Mapping[str, Tensor] | None:
+        """Parameters and buffers by name at the last probe at which a metric read this; None at the first.
+
+        They are kept for networks of which a metric reads this, and for no others.
+        """
+        return self.recall()
+
+    @cached_property
+    def blocked(self) -> bool:
+        """Whether the weights of the head are zero, so that no gradient gets past it, whatever the rest is like."""
+        return is_blocked(self.parameters, self.head)
 
     def shared(self, key: str, compute: Callable[["NetworkProbe"], Tensor]) -> Tensor:
         """Return ``compute(self)``, computed once for each ``key``."""

@@ -18,9 +18,10 @@ from torch.func import functional_call, stack_module_state
 from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Perturbation, State, Task
-from lopbench.core.probe import LayerProbe, NetworkProbe, as_units
-from lopbench.core.profile import Partition, Profile
+from lopbench.core.probe import NetworkProbe
+from lopbench.core.profile import Profile
 from lopbench.core.spec import OptimizerSpec
+from lopbench.learner import probing
 from lopbench.learner.fresh import FreshPool
 from lopbench.learner.optimizers import StackOptimizer
 from lopbench.learner.units import StackUnits, UnitGroup, discover
@@ -194,6 +195,8 @@ class StackLearner:
         stream = ("layers",) if clones is None else ("layers", "clone")
         self._layer_generator = rng.derive(self.seeds[0], *stream, device=self.device)
 
+        #: What replicas were at their last probes, where a metric asks for it.
+        self._previous = probing.Memory()
         self._groups: tuple[UnitGroup, ...] | None = None
         self._units: tuple[StackUnits, ...] = ()
         self._pool: FreshPool | None = None
@@ -479,70 +482,22 @@ class StackLearner:
 
         Weights, buffers, ``.grad``, mode and random state stay as they were.
         """
-        values, buffers = self.replica(index)
-        parameters = {name: value.detach().requires_grad_() for name, value in values.items()}
-        inputs, targets = task.probe()
-
-        def look(parameters: Mapping[str, Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-            outputs, kept = self._look(parameters, buffers, inputs, names)
-            with torch.enable_grad():
-                return outputs, task.loss(outputs, targets), kept
-
-        def modules(names: Sequence[str]) -> tuple[LayerProbe, ...]:
-            _, loss, kept = look(parameters, names)
-            return self._layer_probes(kept, _gradients(loss, list(kept.values())))
-
-        outputs, loss, kept = look(parameters, self.layers)
-        gradients = _gradients(loss, [*kept.values(), *parameters.values()])
-        return NetworkProbe(
-            parameters={name: value.detach() for name, value in parameters.items()},
-            initial={name: value[index] for name, value in self._initial.items()},
-            gradients=dict(zip(parameters, gradients[len(kept) :], strict=True)),
-            layers=self._layer_probes(kept, gradients[: len(kept)]),
-            head=self.head,
-            outputs=outputs.detach(),
+        parameters, buffers = self.replica(index)
+        subject = probing.Subject(
+            module=self.module,
+            parameters=parameters,
+            buffers=buffers,
+            layers=self.layers,
             profile=self.profile,
-            loss=lambda parameters: look(parameters, ())[1],
-            modules=modules,
         )
-
-    def _look(
-        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor, names: Sequence[str]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the outputs in evaluation mode, and those of the modules ``names``, in the parameters' precision."""
-        dtype = next(iter(parameters.values())).dtype
-        buffers = {name: value.to(dtype) if value.is_floating_point() else value for name, value in buffers.items()}
-        found: dict[str, Tensor] = {}
-
-        def keep(name: str) -> Callable[[nn.Module, object, object], Tensor | None]:
-            def hook(module: nn.Module, arguments: object, output: object) -> Tensor | None:
-                if not isinstance(output, Tensor):
-                    return None
-                found[name] = output
-                return output.clone()  # what comes next may work in place
-
-            return hook
-
-        wanted = set(names)
-        handles = [m.register_forward_hook(keep(n)) for n, m in self.module.named_modules() if n in wanted]
-        try:
-            with self.evaluating(), torch.enable_grad():
-                outputs = functional_call(self.module, (dict(parameters), buffers), (inputs.to(dtype),))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return outputs, {name: found[name] for name in names if name in found}
-
-    def _layer_probes(self, kept: Mapping[str, Tensor], gradients: Sequence[Tensor]) -> tuple[LayerProbe, ...]:
-        return tuple(
-            LayerProbe(tensor, gradient, name, self._clones(name, tensor))
-            for (name, tensor), gradient in zip(kept.items(), gradients, strict=True)
+        return probing.take(
+            subject,
+            task,
+            initial={name: value[index] for name, value in self._initial.items()},
+            head=self.head,
+            lr=self.rates[index],
+            recall=lambda: self._previous.swap(index, {**buffers, **parameters}),
         )
-
-    def _clones(self, name: str, output: Tensor) -> Partition | None:
-        partition = None if self.profile is None else self.profile.outputs.get(name)
-        # Networks that keep channels last have them elsewhere than `as_units` takes them from.
-        return partition if partition and len(partition) == as_units(output).shape[1] else None
 
     # -- checkpoints
 
@@ -560,6 +515,7 @@ class StackLearner:
             tensors.update({f"method/{index}/{key}": value for key, value in state.tensors.items()})
             for replica, generator in enumerate(state.generators):
                 tensors[f"generator/{index}/{replica}"] = generator.get_state()
+        tensors.update({f"previous/{key}": value for key, value in self._previous.state_dict().items()})
         if self._pool is not None:
             tensors.update({f"pool/{key}": value for key, value in self._pool.state_dict().items()})
         return tensors
@@ -591,6 +547,7 @@ class StackLearner:
             }
             for replica, generator in enumerate(state.generators):
                 generator.set_state(generators[f"{index}/{replica}"].cpu())
+        self._previous.load_state_dict(part.get("previous", {}), self.device)
         if "pool" in part:
             self.pool.load_state_dict(part["pool"])
 
@@ -610,13 +567,6 @@ def sections(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         section, _, rest = key.partition("/")
         found.setdefault(section, {})[rest] = value
     return found
-
-
-def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return the gradient of ``loss`` with respect to each of ``tensors``; zeros where it does not depend on it."""
-    live = [tensor for tensor in tensors if tensor.requires_grad]
-    found = iter(torch.autograd.grad(loss, live, materialize_grads=True) if live else ())
-    return [next(found) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in tensors]
 
 
 def _overrides(method: Perturbation, hook: str) -> bool:

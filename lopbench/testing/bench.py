@@ -178,6 +178,7 @@ class Problem:
     """
 
     chance = 1 / CLASSES
+    classes: Tensor | None = None
 
     def __init__(
         self, seed: int, dtype: torch.dtype, *, size: int = 6, constant: bool = False, shift_at: int | None = None

@@ -144,3 +144,40 @@ def test_network_computes_what_its_metrics_share_once():
 
     assert probe.shared("total", total) is probe.shared("total", total)
     assert calls == [probe]
+
+
+def test_a_probe_without_its_network_says_so_when_it_is_asked():
+    probe = NetworkProbe({"w": torch.ones(2)}, {}, {}, ())
+    for ask in (
+        lambda: probe.loss(probe.parameters),
+        lambda: probe.forward(probe.parameters, torch.ones(1)),
+        lambda: probe.modules(["a"]),
+    ):
+        with pytest.raises(InvalidInputError, match="take it from a learner"):
+            ask()
+    assert probe.previous is None
+
+
+def test_what_was_at_the_previous_probe_is_asked_for_once():
+    calls = []
+    probe = NetworkProbe({"w": torch.ones(2)}, {}, {}, (), recall=lambda: calls.append(1))
+    assert calls == []
+    assert probe.previous is probe.previous is None
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "blocked"),
+    [
+        ({"body": torch.ones(2, 2), "out.weight": torch.zeros(2, 2), "out.bias": torch.ones(2)}, True),
+        ({"body": torch.ones(2, 2), "out.weight": torch.eye(2), "out.bias": torch.zeros(2)}, False),
+        ({"body": torch.zeros(2, 2), "out.weight": torch.eye(2), "out.bias": torch.ones(2)}, False),
+        ({"out.weight": torch.zeros(2, 2), "out.bias": torch.ones(2)}, False),  # nothing lies behind it
+    ],
+)
+def test_a_network_is_blocked_where_the_weights_of_its_head_are_zero(parameters, blocked):
+    assert NetworkProbe(parameters, {}, {}, (), head=("out.weight", "out.bias")).blocked is blocked
+
+
+def test_a_network_without_a_head_is_not_blocked():
+    assert not NetworkProbe({"w": torch.zeros(2, 2)}, {}, {}, ()).blocked

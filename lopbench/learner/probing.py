@@ -1,0 +1,200 @@
+"""Takes the probe of one network: activations, gradients and functions of it, in evaluation mode.
+
+The network's weights, buffers, ``.grad``, mode and random state stay as they were.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lopbench.core.interfaces import Task
+from lopbench.core.probe import LayerProbe, NetworkProbe, as_units, is_blocked
+from lopbench.core.profile import Partition, Profile
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a network in evaluation mode for the duration."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+def counted(outputs: Tensor, task: Task) -> Tensor:
+    """Return the outputs ``(..., K)`` that count in ``task``."""
+    return outputs if task.classes is None else outputs.index_select(-1, task.classes)
+
+
+class Memory:
+    """What networks were at their last probes, kept of those networks that a metric asks it of."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, dict[str, Tensor]] = {}
+
+    def swap(self, replica: int, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+        """Return what was kept of a replica, None at the first time, and keep a copy of ``tensors`` in its place."""
+        last = self._kept.get(replica)
+        self._kept[replica] = {name: value.detach().clone() for name, value in tensors.items()}
+        return last
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all that is kept, as named tensors."""
+        return {f"{replica}/{name}": value for replica, kept in self._kept.items() for name, value in kept.items()}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        """Keep a copy of what `state_dict` returned, on ``device``."""
+        self._kept = {}
+        for key, value in tensors.items():
+            replica, _, name = key.partition("/")
+            self._kept.setdefault(int(replica), {})[name] = value.to(device, copy=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One network, as it is evaluated.
+
+    Args:
+        module: The network, whose own values are not read.
+        parameters: Its parameters by name, outside autograd.
+        buffers: Its buffers by name.
+        layers: Names of the layers to probe.
+        profile: What is a clone of what; None where it was not cloned.
+        tokens: Whether its inputs are whole numbers, which are never cast.
+    """
+
+    module: nn.Module
+    parameters: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
+    layers: Sequence[str]
+    profile: Profile | None = None
+    tokens: bool = False
+
+    def call(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Return all outputs of the network, in the precision of ``parameters``, which may hold buffers as well."""
+        dtype = next(iter(parameters.values())).dtype
+        values = {**self.buffers, **parameters}
+        for name in self.buffers:
+            if values[name].is_floating_point():
+                values[name] = values[name].to(dtype)
+        with evaluating(self.module):
+            outputs: Tensor = functional_call(self.module, values, (inputs if self.tokens else inputs.to(dtype),))
+            return outputs
+
+    def look(
+        self, parameters: Mapping[str, Tensor], inputs: Tensor, names: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return all outputs of the network, and those of the modules ``names`` that return a single tensor."""
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[[nn.Module, object, object], Tensor | None]:
+            def hook(module: nn.Module, arguments: object, output: object) -> Tensor | None:
+                if not isinstance(output, Tensor):
+                    return None
+                found[name] = output
+                return output.clone()  # what comes next may work in place
+
+            return hook
+
+        wanted = set(names)
+        handles = [m.register_forward_hook(keep(n)) for n, m in self.module.named_modules() if n in wanted]
+        try:
+            outputs = self.call(parameters, inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return outputs, {name: found[name] for name in names if name in found}
+
+    def layer_probes(
+        self, kept: Mapping[str, Tensor], gradients: Sequence[Tensor], *, blocked: bool
+    ) -> tuple[LayerProbe, ...]:
+        """Return the probes of layers, given their outputs by name and the gradients of these.
+
+        Args:
+            kept: Outputs by name.
+            gradients: Their gradients.
+            blocked: Whether the head lets no gradient pass.
+        """
+        return tuple(
+            LayerProbe(tensor, gradient, name, self._clones(name, tensor), blocked and not gradient.any())
+            for (name, tensor), gradient in zip(kept.items(), gradients, strict=True)
+        )
+
+    def _clones(self, name: str, output: Tensor) -> Partition | None:
+        partition = None if self.profile is None else self.profile.outputs.get(name)
+        # Networks that keep channels last have them elsewhere than `as_units` takes them from.
+        return partition if partition and len(partition) == as_units(output).shape[1] else None
+
+
+def take(
+    subject: Subject,
+    task: Task,
+    *,
+    initial: Mapping[str, Tensor],
+    head: Sequence[str],
+    lr: float,
+    recall: Callable[[], Mapping[str, Tensor] | None] = lambda: None,
+) -> NetworkProbe:
+    """Return the probe of a network on the probe batch of ``task``.
+
+    Args:
+        subject: The network.
+        task: The task.
+        initial: Its parameters as built.
+        head: Names of the parameters of its head.
+        lr: Learning rate of the next step.
+        recall: Returns parameters and buffers of the probe before, and keeps those of now; see `Memory`.
+    """
+    inputs, targets = task.probe()
+    parameters = {name: value.detach().requires_grad_() for name, value in subject.parameters.items()}
+
+    def forward(parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        return counted(subject.call(parameters, inputs), task)
+
+    def loss(parameters: Mapping[str, Tensor], rows: Tensor | None = None) -> Tensor:
+        some, theirs = (inputs, targets) if rows is None else (inputs[rows], targets[rows])
+        with torch.enable_grad():
+            return task.loss(forward(parameters, some), theirs)
+
+    def look(names: Sequence[str]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        with torch.enable_grad():
+            outputs, kept = subject.look(parameters, inputs, names)
+            outputs = counted(outputs, task)
+            return outputs, task.loss(outputs, targets), kept
+
+    def modules(names: Sequence[str]) -> tuple[LayerProbe, ...]:
+        _, mean, kept = look(names)
+        return subject.layer_probes(kept, _gradients(mean, list(kept.values())), blocked=blocked)
+
+    blocked = is_blocked(parameters, head)
+    outputs, mean, kept = look(subject.layers)
+    gradients = _gradients(mean, [*kept.values(), *parameters.values()])
+    return NetworkProbe(
+        parameters={name: value.detach() for name, value in parameters.items()},
+        initial=initial,
+        gradients=dict(zip(parameters, gradients[len(kept) :], strict=True)),
+        layers=subject.layer_probes(kept, gradients[: len(kept)], blocked=blocked),
+        head=tuple(head),
+        inputs=inputs,
+        targets=targets,
+        outputs=outputs.detach(),
+        profile=subject.profile,
+        lr=lr,
+        loss=loss,
+        forward=forward,
+        modules=modules,
+        recall=recall,
+    )
+
+
+def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradient of ``loss`` with respect to each of ``tensors``; zeros where it does not depend on it."""
+    live = [tensor for tensor in tensors if tensor.requires_grad]
+    found = iter(torch.autograd.grad(loss, live, materialize_grads=True) if live else ())
+    return [next(found) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in tensors]
