@@ -74,7 +74,8 @@ def number(
     swept: bool = False,
 ) -> float:
     """Return a field for a finite number; the arguments are those of `Bounds`."""
-    return _field(default, Bounds(least=least, most=most, above=above, below=below, zero=zero, swept=swept))
+    made: float = _field(default, Bounds(least=least, most=most, above=above, below=below, zero=zero, swept=swept))
+    return made
 
 
 def whole(
@@ -109,14 +110,17 @@ def _field(default: object, bounds: Bounds) -> Any:
     return dataclasses.field(default=default, metadata={_KEY: bounds})
 
 
-@functools.cache
-def annotations(cls: type) -> Mapping[str, object]:
+def types_of(cls: type) -> Mapping[str, object]:
     """Return the fields of a component class that are given when it is made, and the type of each."""
+    return _types_of(cls)
+
+
+@functools.cache  # evaluating annotations takes a hundred times as long as checking values
+def _types_of(cls: type) -> Mapping[str, object]:
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
 
 
-@functools.cache
 def bounds(cls: type) -> Mapping[str, Bounds]:
     """Return the fields of a component class that have bounds, with them; the nearest base that states some counts."""
     stated = {
@@ -125,7 +129,7 @@ def bounds(cls: type) -> Mapping[str, Bounds]:
         for f in vars(base).get("__dataclass_fields__", {}).values()
         if _KEY in f.metadata
     }
-    return {name: stated[name] for name in annotations(cls) if name in stated}
+    return {name: stated[name] for name in types_of(cls) if name in stated}
 
 
 def zeros(cls: type) -> dict[str, object]:
@@ -138,7 +142,7 @@ def swept(cls: type) -> tuple[str, ...]:
     return tuple(name for name, each in bounds(cls).items() if each.swept)
 
 
-def check(component: object) -> None:
+def check(component: Any) -> None:
     """Refuse a component of which a field is not of its type or not within its bounds.
 
     Raises:
@@ -146,7 +150,7 @@ def check(component: object) -> None:
     """
     cls = type(component)
     limits = bounds(cls)
-    for name, kind in annotations(cls).items():
+    for name, kind in types_of(cls).items():
         value, limit = getattr(component, name), limits.get(name, Bounds())
         if limit.swept and not isinstance(value, int | float) and hasattr(value, "shape"):
             continue  # a tensor: what replicas had as numbers, each checked alone

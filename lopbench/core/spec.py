@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from lopbench.core.errors import ResultsError, UsageError
-from lopbench.core.fields import annotations
+from lopbench.core.fields import types_of
 from lopbench.core.interfaces import Component, Perturbation, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Registry, suggest
@@ -93,7 +93,7 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
         UsageError: If a field is unknown or its value of the wrong type.
         InvalidInputError: If the component refuses a value.
     """
-    known = annotations(cls)
+    known = types_of(cls)
     values: dict[str, Any] = {}
     for key, raw in arguments.items():
         if key not in known:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from lopbench.core.errors import InvalidInputError, LopbenchError
-from lopbench.core.fields import annotations
+from lopbench.core.fields import types_of
 from lopbench.core.interfaces import Component
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
 
@@ -58,7 +58,7 @@ def is_documented(component: Component) -> None:
 )
 def nonsense_is_refused(component: Component) -> None:
     """Try NaN in every field that takes a number."""
-    numbers = [name for name, kind in annotations(type(component)).items() if _takes_float(kind)]
+    numbers = [name for name, kind in types_of(type(component)).items() if _takes_float(kind)]
     if not numbers:
         raise NotApplicable("no field takes a number that could be NaN")
     for name in numbers:
@@ -68,7 +68,9 @@ def nonsense_is_refused(component: Component) -> None:
             continue
         except LopbenchError as error:
             raise Mismatch("InvalidInputError", f"{type(error).__name__} for {name}=nan") from error
-        raise Mismatch(f"InvalidInputError for {name}=nan", "it is accepted; call super().__post_init__(), which checks fields")
+        raise Mismatch(
+            f"InvalidInputError for {name}=nan", "it is accepted; call super().__post_init__(), which checks fields"
+        )
 
 
 def _takes_float(kind: object) -> bool:
@@ -94,7 +96,7 @@ def alternatives(component: C, field: str) -> Iterator[C]:
 
     None for a text that may be anything, or a field that is no hyperparameter.
     """
-    kind, value = annotations(type(component)).get(field), getattr(component, field)
+    kind, value = types_of(type(component)).get(field), getattr(component, field)
     for other in _others(kind, value):
         if other == value:
             continue

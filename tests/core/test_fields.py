@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lopbench.core.component import Component
 from lopbench.core.errors import InvalidInputError
-from lopbench.core.fields import annotations, number, numbers, swept, whole, zeros
+from lopbench.core.fields import number, numbers, swept, types_of, whole, zeros
 from lopbench.core.perturbation import Perturbation
 
 
@@ -170,7 +170,7 @@ def test_post_init_of_several_fields_comes_after_the_check_of_each():
 def test_zeros_and_swept_fields_are_what_the_fields_say():
     assert zeros(Sample) == {"strength": 0, "width": 0}
     assert swept(Sample) == ("strength", "share")
-    assert list(annotations(Sample)) == [f.name for f in fields(Sample)]
+    assert list(types_of(Sample)) == [f.name for f in fields(Sample)]
 
 
 def test_tensor_passes_where_replicas_may_differ_and_nowhere_else():
