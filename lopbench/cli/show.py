@@ -50,22 +50,25 @@ def describe(entry: Registration) -> dict[str, Any]:
     Raises:
         PluginError: If the component cannot be imported.
     """
-    from lopbench.core.fields import annotations
+    from lopbench.core.fields import Bounds, bounds, types_of
     from lopbench.core.spec import format_value
 
     cls = entry.load()
     documented = _arguments(cls)
     fields = []
-    kinds = annotations(cls)
+    kinds, limits = types_of(cls), bounds(cls)
     for field in dataclasses.fields(cls):
         if field.init:
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             default = field.default_factory() if callable(field.default_factory) else field.default
+            limit = limits.get(field.name, Bounds())
             text = "/".join(map(format_value, default)) if isinstance(default, tuple) else format_value(default)
             fields.append(
                 {
                     "name": field.name,
                     "type": type_text(kinds[field.name]),
+                    "bounds": str(limit),
+                    "swept": limit.swept,
                     "default": None if required else text,
                     "description": documented.get(field.name, ""),
                 }
@@ -156,13 +159,12 @@ def _deviations(cls: type[Component]) -> list[str]:
 def _needs(cls: type[Perturbation]) -> list[str]:
     """Return what a method asks for beyond a step of training."""
     declared = {
-        "task boundaries": cls.uses_boundaries,
+        "task boundaries": cls.has("on_task_start"),
+        "data of the task that begins": cls.uses_data,
         "replayed data": cls.uses_replay,
-        "activations of each step": cls.uses_activations,
-        "a network changed as it is built": cls.configure is not Perturbation.configure,
-        "memory of its own": cls.begin is not Perturbation.begin,
-        "seeds one after another": not cls.replica_aware,
-        "steps one by one": not cls.traceable,
+        "a network changed as it is built": cls.has("configure"),
+        "memory of its own": cls.has("begin"),
+        "steps one by one": not cls.as_program,
     }
     return [need for need, asked in declared.items() if asked]
 
@@ -202,8 +204,9 @@ def _print(component: dict[str, Any]) -> None:
         table = Table.grid(padding=(0, 2))
         for field in component["fields"]:
             default = "(required)" if field["default"] is None else f"= {field['default']}"
+            kind = f"{field['type']} {field['bounds']}".strip() + (", swept" if field["swept"] else "")
             table.add_row(
-                Text(f"  {field['name']}"), Text(default), Text(field["type"], style="dim"), Text(field["description"])
+                Text(f"  {field['name']}"), Text(default), Text(kind, style="dim"), Text(field["description"])
             )
         out.print(table)
     if "profiles" in component:

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from lopbench.cli.show import describe, type_text
+from lopbench.core.fields import number
 from lopbench.core.interfaces import KINDS, Perturbation
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
@@ -41,7 +42,7 @@ class Toy(Base):
     """
 
     name: ClassVar[str] = "toy"
-    own: float = 1e-4
+    own: float = number(1e-4, least=0, most=1, zero=0, swept=True)
     must: Literal["a", "b"]
     sizes: tuple[int, ...] = (1, 2)
 
@@ -49,7 +50,8 @@ class Toy(Base):
 @dataclass(frozen=True, kw_only=True)
 class Bare(Perturbation):
     name: ClassVar[str] = "bare"
-    uses_boundaries: ClassVar[bool] = True
+
+    def on_task_start(self, learner, state): ...
 
 
 def described(cls):
@@ -67,17 +69,19 @@ def test_every_component_can_be_shown_and_documents_its_fields(entry):
 
 
 def test_fields_have_types_defaults_and_what_the_docstrings_say():
-    assert described(Toy)["fields"] == [
-        {"name": "shared", "type": "whole number", "default": "1", "description": "Told of by the base."},
-        {
-            "name": "own",
-            "type": "number",
-            "default": "0.0001",
-            "description": "First line and second, with name: in it.",
-        },
-        {"name": "must", "type": "a | b", "default": None, "description": "Required."},
-        {"name": "sizes", "type": "whole number/...", "default": "1/2", "description": ""},
+    assert [(f["name"], f["type"], f["default"], f["description"]) for f in described(Toy)["fields"]] == [
+        ("shared", "whole number", "1", "Told of by the base."),
+        ("own", "number", "0.0001", "First line and second, with name: in it."),
+        ("must", "a | b", None, "Required."),
+        ("sizes", "whole number/...", "1/2", ""),
     ]
+
+
+def test_fields_show_their_bounds_and_whether_they_can_be_swept(lopbench):
+    shown = {field["name"]: (field["bounds"], field["swept"]) for field in described(Toy)["fields"]}
+    assert shown["own"] == ("at least 0 and at most 1", True)
+    assert shown["shared"] == shown["must"] == ("", False)
+    assert "number at least 0, swept" in " ".join(lopbench("show", "l2").stdout.split())
 
 
 def test_the_description_ends_where_the_sections_begin():
@@ -122,7 +126,7 @@ def test_the_ledger_tells_equation_deviations_validation_and_needs(lopbench):
     assert value["equation"].startswith("u = ")
     assert len(value["deviations"]) == 4
     assert value["deviations"][0].startswith("Incoming weights are redrawn from the layer's own initialisation law")
-    assert "activations of each step" in value["needs"]
+    assert "memory of its own" in value["needs"]
     assert any("recorded runs" in each for each in value["validated"])
     shown = lopbench("show", "cbp").stdout
     for heading in ("equation", "deviations", "validated against", "needs"):
