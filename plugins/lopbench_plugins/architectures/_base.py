@@ -5,12 +5,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Generator, Tensor, nn
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.fields import number
 from lopbench.core.interfaces import Architecture
 
 Normalization = Literal["none", "batch", "layer", "group"]
@@ -131,16 +132,6 @@ def check_request(name: str, input_shape: Sequence[int], outputs: int, generator
         )
 
 
-def check_dropout(name: str, dropout: float) -> None:
-    """Refuse a dropout rate outside ``[0, 1)``, NaN included.
-
-    Raises:
-        InvalidInputError: If it is.
-    """
-    if not 0 <= dropout < 1:
-        raise InvalidInputError(f"{name}: dropout must be in [0, 1), got {dropout}; 0 means no dropout")
-
-
 @dataclass(frozen=True, kw_only=True)
 class PaperArchitecture(Architecture):
     """Base of the architectures of Joudaki et al. 2025, as their code (ajoudaki/loss-of-plasticity, 52fdf81) has them.
@@ -155,15 +146,7 @@ class PaperArchitecture(Architecture):
     normalization: Normalization = "none"
     affine: bool = True
     activation: Activation = "relu"
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field, choices in (("normalization", get_args(Normalization)), ("activation", get_args(Activation))):
-            if getattr(self, field) not in choices:
-                raise InvalidInputError(
-                    f"{self.name}: {field} must be one of {', '.join(choices)}, got {getattr(self, field)!r}"
-                )
-        check_dropout(self.name, self.dropout)
+    dropout: float = number(0.0, least=0, below=1, zero=0)
 
     def build(self, input_shape: Sequence[int], outputs: int, *, generator: Generator) -> nn.Module:
         """Return a freshly initialised network in training mode, on the CPU.
@@ -196,16 +179,6 @@ class PaperArchitecture(Architecture):
     def dropout_layer(self) -> nn.Module | None:
         """Return a new dropout layer, or None at rate zero."""
         return nn.Dropout(self.dropout) if self.dropout else None
-
-    def check_sizes(self, **sizes: int) -> None:
-        """Refuse sizes below 1.
-
-        Raises:
-            InvalidInputError: If there is one.
-        """
-        for field, size in sizes.items():
-            if size < 1:
-                raise InvalidInputError(f"{self.name}: {field} must be at least 1, got {size}")
 
 
 def activation_names(module: nn.Module) -> list[str]:

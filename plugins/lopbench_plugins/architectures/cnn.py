@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.errors import UnsupportedError
+from lopbench.core.fields import numbers, whole
 from lopbench_plugins.architectures._base import PaperArchitecture, activation_names, image_shape, named
 
 
@@ -32,14 +33,8 @@ class CNN(PaperArchitecture):
         {"channels": (4, 6), "hidden": 12},
         {"channels": (4, 6), "hidden": 12, "normalization": "batch"},
     )
-    channels: tuple[int, ...] = (64, 128, 256)
-    hidden: int = 512
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.channels:
-            raise InvalidInputError("cnn: channels must name at least one convolution, as in channels=64/128/256")
-        self.check_sizes(channels=min(self.channels), hidden=self.hidden)
+    channels: tuple[int, ...] = numbers((64, 128, 256), least=1)
+    hidden: int = whole(512, least=1)
 
     def assemble(self, input_shape: Sequence[int], outputs: int) -> nn.Module:
         """Return the network for images at least ``2 ** len(channels)`` pixels wide and high."""

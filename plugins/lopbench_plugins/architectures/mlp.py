@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from lopbench.core.fields import whole
 from lopbench_plugins.architectures._base import PaperArchitecture, activation_names, named
 
 
@@ -31,12 +32,8 @@ class MLP(PaperArchitecture):
         {"width": 16, "depth": 2},
         {"width": 16, "depth": 2, "normalization": "batch"},
     )
-    width: int = 128
-    depth: int = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_sizes(width=self.width, depth=self.depth)
+    width: int = whole(128, least=1)
+    depth: int = whole(5, least=1)
 
     def assemble(self, input_shape: Sequence[int], outputs: int) -> nn.Module:
         """Return the network for samples of any shape."""

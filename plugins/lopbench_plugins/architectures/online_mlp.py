@@ -8,12 +8,12 @@ hidden units.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from torch import Generator, nn
 
 from lopbench.core import rng
-from lopbench.core.errors import InvalidInputError
+from lopbench.core.fields import whole
 from lopbench.core.interfaces import Architecture
 from lopbench_plugins.architectures._base import check_request, named
 
@@ -45,17 +45,8 @@ class OnlineMLP(Architecture):
     """
 
     name: ClassVar[str] = "online_mlp"
-    width: int = 5
+    width: int = whole(5, least=1)
     activation: OnlineActivation = "relu"
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise InvalidInputError(f"{self.name}: width must be at least 1, got {self.width}")
-        if self.activation not in get_args(OnlineActivation):
-            raise InvalidInputError(
-                f"{self.name}: activation must be one of {', '.join(get_args(OnlineActivation))}, "
-                f"got {self.activation!r}"
-            )
 
     def build(self, input_shape: Sequence[int], outputs: int, *, generator: Generator) -> nn.Module:
         """Return a freshly initialised network in training mode, on the CPU.

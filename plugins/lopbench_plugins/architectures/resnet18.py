@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from lopbench.core.fields import whole
 from lopbench_plugins.architectures._base import PaperArchitecture, image_shape, named
 
 
@@ -51,11 +52,7 @@ class ResNet18(PaperArchitecture):
         {"base_width": 4},
         {"base_width": 4, "normalization": "batch"},
     )
-    base_width: int = 64
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_sizes(base_width=self.base_width)
+    base_width: int = whole(64, least=1)
 
     def assemble(self, input_shape: Sequence[int], outputs: int) -> nn.Module:
         """Return the network for images of any size."""

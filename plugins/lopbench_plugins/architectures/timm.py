@@ -11,8 +11,9 @@ from torch import Generator, Tensor, nn
 
 from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError, UsageError
+from lopbench.core.fields import number
 from lopbench.core.interfaces import Architecture
-from lopbench_plugins.architectures._base import check_dropout, check_request, drop_idle_dropout, image_shape
+from lopbench_plugins.architectures._base import check_request, drop_idle_dropout, image_shape
 
 
 class PointwiseLinear(nn.Linear):
@@ -37,10 +38,10 @@ class Timm(Architecture):
     positional: ClassVar[str | None] = "model"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"model": "resnet10t"}, {"model": "test_vit"})
     model: str
-    dropout: float = 0.0
+    dropout: float = number(0.0, least=0, below=1, zero=0)
 
     def __post_init__(self) -> None:
-        check_dropout(self.name, self.dropout)
+        super().__post_init__()
         models = timm.list_models()
         if self.model not in models:
             close = difflib.get_close_matches(self.model, models, n=3)

@@ -12,6 +12,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.fields import whole
 from lopbench_plugins.architectures._base import (
     Activation,
     Normalization,
@@ -42,14 +43,13 @@ class ViT(PaperArchitecture):
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"width": 12, "depth": 2, "heads": 2},)
     normalization: Normalization = "layer"
     activation: Activation = "gelu"
-    patch: int = 8
-    width: int = 384
-    depth: int = 6
-    heads: int = 6
+    patch: int = whole(8, least=1)
+    width: int = whole(384, least=1)
+    depth: int = whole(6, least=1)
+    heads: int = whole(6, least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_sizes(patch=self.patch, width=self.width, depth=self.depth, heads=self.heads)
         if self.width % self.heads:
             raise InvalidInputError(f"vit: width must be a multiple of heads, got {self.width} and {self.heads}")
 

@@ -11,9 +11,10 @@ from typing import ClassVar
 from torch import Generator, Tensor, nn
 
 from lopbench.cloning.widen import Heads, widen_network
+from lopbench.core.fields import number
 from lopbench.core.interfaces import Cloner
 from lopbench.core.profile import Profile
-from lopbench_plugins.cloners._base import check_heads, check_strength, cloned_parameters, rms
+from lopbench_plugins.cloners._base import cloned_parameters, rms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +32,8 @@ class Equitable(Cloner):
 
     name: ClassVar[str] = "equitable"
     equation: ClassVar[str] = "W'[E i + a, E j + b] = W[i, j] / E + T[a, b; i, j], with sum_a T = sum_b T = 0"
-    strength: float = 1.0
+    strength: float = number(1.0, least=0, zero=0)
     heads: Heads = "duplicate"
-
-    def __post_init__(self) -> None:
-        check_strength(self.name, self.strength)
-        check_heads(self.name, self.heads)
 
     def clone(
         self, module: nn.Module, factor: int, *, example: Tensor, generator: Generator

@@ -14,7 +14,6 @@ from torch import Generator, Tensor, nn
 from lopbench.cloning.widen import Heads, widen_network
 from lopbench.core.interfaces import Cloner
 from lopbench.core.profile import Profile
-from lopbench_plugins.cloners._base import check_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +30,6 @@ class Interleave(Cloner):
     name: ClassVar[str] = "interleave"
     equation: ClassVar[str] = "W'[E i + a, E j + b] = W[i, j] / E, b'[E i + a] = b[i], for a, b < E"
     heads: Heads = "duplicate"
-
-    def __post_init__(self) -> None:
-        check_heads(self.name, self.heads)
 
     def clone(
         self, module: nn.Module, factor: int, *, example: Tensor, generator: Generator

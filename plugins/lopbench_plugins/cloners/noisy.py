@@ -12,9 +12,10 @@ from typing import ClassVar
 from torch import Generator, Tensor, nn
 
 from lopbench.cloning.widen import Heads, widen_network
+from lopbench.core.fields import number
 from lopbench.core.interfaces import Cloner
 from lopbench.core.profile import Profile
-from lopbench_plugins.cloners._base import check_heads, check_strength, cloned_parameters, rms
+from lopbench_plugins.cloners._base import cloned_parameters, rms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +35,8 @@ class Noisy(Cloner):
         "clones-are-certified": "noise tells clones apart, and with it the function is the base's only approximately",
     }
     equation: ClassVar[str] = "theta' = clone(theta) + strength * rms(theta) * N(0, 1)"
-    strength: float = 0.01
+    strength: float = number(0.01, least=0, zero=0)
     heads: Heads = "duplicate"
-
-    def __post_init__(self) -> None:
-        check_strength(self.name, self.strength)
-        check_heads(self.name, self.heads)
 
     def clone(
         self, module: nn.Module, factor: int, *, example: Tensor, generator: Generator

@@ -12,7 +12,6 @@ from torch import Generator, Tensor, nn
 from lopbench.cloning.widen import Heads, widen_network
 from lopbench.core.interfaces import Cloner
 from lopbench.core.profile import Profile
-from lopbench_plugins.cloners._base import check_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +29,6 @@ class Tile(Cloner):
         "W'[i + a D, j + b D'] = W[i, j] / E, b'[i + a D] = b[i], for a, b < E and layers of D and D' units"
     )
     heads: Heads = "duplicate"
-
-    def __post_init__(self) -> None:
-        check_heads(self.name, self.heads)
 
     def clone(
         self, module: nn.Module, factor: int, *, example: Tensor, generator: Generator

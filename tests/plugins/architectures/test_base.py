@@ -180,9 +180,9 @@ def test_a_stack_of_networks_equals_separate_ones(architecture, normalization):
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"dropout": 1.0}, "dropout must be in"),
-        ({"dropout": -0.1}, "dropout must be in"),
-        ({"dropout": float("nan")}, "dropout must be in"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"dropout": -0.1}, "dropout must be at least 0 and below 1, got -0.1"),
+        ({"dropout": float("nan")}, "dropout must be a finite number, got nan"),
         ({"normalization": "instance"}, "none, batch, layer, group"),
         ({"activation": "swish"}, "relu, leaky_relu"),
     ],
