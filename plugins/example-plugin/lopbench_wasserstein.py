@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lopbench import InvalidInputError, Learner, Perturbation, Register, State, hookimpl
+from lopbench import Learner, Perturbation, Register, State, hookimpl, number
 from lopbench.core.replicas import add_scaled
 
 
@@ -38,20 +38,8 @@ class Wasserstein(Perturbation):
         "theorem (rearrangement inequality): at most the squared distance to the initial weights",
         "gradient against automatic differentiation of the penalty",
     )
-    traceable: ClassVar[bool] = True
-    swept: ClassVar[tuple[str, ...]] = ("strength",)
-    zero: ClassVar[Mapping[str, object] | None] = {"strength": 0.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
-    strength: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength < float("inf"):
-            raise InvalidInputError(f"{self.name}: strength must be a number >= 0, got {self.strength}; 0 means none")
-
-    @property
-    def active(self) -> bool:
-        """Whether there is a pull."""
-        return self.strength > 0
+    strength: float = number(1e-3, least=0, zero=0, swept=True)
 
     def begin(self, learner: Learner, state: State) -> None:
         """Sort the initial weights, once."""

@@ -5,14 +5,14 @@ symmetry between clones) and by Dohare et al. 2021, arXiv:2108.06325.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Generator, Tensor, nn
 
 from lopbench import activation_layers
-from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.errors import UnsupportedError
+from lopbench.core.fields import number
 from lopbench.core.interfaces import Perturbation
 from lopbench_plugins.perturbations._layers import replace
 
@@ -29,33 +29,20 @@ class Dropout(Perturbation):
     """
 
     name: ClassVar[str] = "dropout"
-    replica_aware: ClassVar[bool] = False
-    zero: ClassVar[Mapping[str, object] | None] = {"p": 0.0}
     equation: ClassVar[str] = "h = h * Bernoulli(1 - p) / (1 - p) in training"
     validated: ClassVar[tuple[str, ...]] = (
         "property: none in evaluation; each activation function has one layer behind it",
     )
-    p: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.p < 1:
-            raise InvalidInputError(f"{self.name}: p must be in [0, 1), got {self.p}; 0 means no dropout")
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is dropped."""
-        return self.p > 0
+    p: float = number(0.1, least=0, below=1, zero=0)
 
     def configure(self, module: nn.Module, *, example: Tensor, generator: Generator) -> nn.Module:
-        """Put a dropout layer behind each activation function, in place; leave all as it is for ``p=0``.
+        """Put a dropout layer behind each activation function, in place.
 
         An activation function called ``act`` becomes a sequence ``act`` of ``act.function`` and ``act.dropout``.
 
         Raises:
             UnsupportedError: If the network drops already, or has no activation function that is a module.
         """
-        if not self.active:
-            return module
         for name, layer in module.named_modules():
             if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
                 raise UnsupportedError(

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.errors import UnsupportedError
+from lopbench.core.fields import whole
 from lopbench.core.interfaces import Learner, Perturbation, State
 
 
@@ -24,21 +25,10 @@ class HeadReset(Perturbation):
     """
 
     name: ClassVar[str] = "head_reset"
-    uses_boundaries: ClassVar[bool] = True
-    zero: ClassVar[Mapping[str, object] | None] = {"layers": 0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"layers": 2})
     equation: ClassVar[str] = "theta_last ~ initialisation law, at each task"
     validated: ClassVar[tuple[str, ...]] = ("property: all other layers are left alone to the bit",)
-    layers: int = 1
-
-    def __post_init__(self) -> None:
-        if self.layers < 0:
-            raise InvalidInputError(f"{self.name}: layers must be at least 0, got {self.layers}; 1 resets the head")
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is reset."""
-        return self.layers > 0
+    layers: int = whole(1, least=0, zero=0)
 
     def on_task_start(self, learner: Learner, state: State) -> None:
         """Redraw the last layers and clear their optimizer state.

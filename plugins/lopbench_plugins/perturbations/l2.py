@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.errors import InvalidInputError
+from lopbench.core.fields import number
 from lopbench.core.interfaces import Learner, Perturbation, State
 from lopbench.core.replicas import add_scaled
 
@@ -28,22 +28,10 @@ class L2(Perturbation):
     """
 
     name: ClassVar[str] = "l2"
-    traceable: ClassVar[bool] = True
-    swept: ClassVar[tuple[str, ...]] = ("strength",)
-    zero: ClassVar[Mapping[str, object] | None] = {"strength": 0.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
     equation: ClassVar[str] = "g = g + strength * theta"
     validated: ClassVar[tuple[str, ...]] = ("theorem: without loss the norm falls as (1 - lr * strength)**t under SGD",)
-    strength: float = 1e-4
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength < float("inf"):
-            raise InvalidInputError(f"{self.name}: strength must be a number >= 0, got {self.strength}; 0 means none")
-
-    @property
-    def active(self) -> bool:
-        """Whether there is a penalty."""
-        return self.strength > 0
+    strength: float = number(1e-4, least=0, zero=0, swept=True)
 
     def after_backward(self, learner: Learner, state: State) -> None:
         """Add the penalty's gradient in place, to every parameter that has a gradient."""

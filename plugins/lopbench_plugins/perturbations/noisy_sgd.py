@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from lopbench.core.errors import InvalidInputError
+from lopbench.core.fields import number
 from lopbench.core.interfaces import Learner, Perturbation, State
 from lopbench.core.replicas import add_scaled
 
@@ -29,25 +29,11 @@ class NoisySGD(Perturbation):
     """
 
     name: ClassVar[str] = "noisy_sgd"
-    traceable: ClassVar[bool] = True
-    swept: ClassVar[tuple[str, ...]] = ("scale", "decay")
-    zero: ClassVar[Mapping[str, object] | None] = {"scale": 0.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"scale": 0.1, "decay": 0.9},)
     equation: ClassVar[str] = "g = g + scale * decay**t * norm(g) * N(0, I), tensor by tensor"
     validated: ClassVar[tuple[str, ...]] = ("property: mean and variance of the noise",)
-    scale: float = 0.01
-    decay: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.scale < float("inf"):
-            raise InvalidInputError(f"{self.name}: scale must be a number >= 0, got {self.scale}; 0 means no noise")
-        if not 0 <= self.decay <= 1:
-            raise InvalidInputError(f"{self.name}: decay must be in [0, 1], got {self.decay}; 1 keeps the scale")
-
-    @property
-    def active(self) -> bool:
-        """Whether there is noise."""
-        return self.scale > 0
+    scale: float = number(0.01, least=0, zero=0, swept=True)
+    decay: float = number(1.0, least=0, most=1, swept=True)
 
     def begin(self, learner: Learner, state: State) -> None:
         """Start at the full scale."""

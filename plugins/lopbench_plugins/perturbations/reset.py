@@ -15,7 +15,6 @@ class Reset(Perturbation):
     """
 
     name: ClassVar[str] = "reset"
-    uses_boundaries: ClassVar[bool] = True
     equation: ClassVar[str] = "theta ~ initialisation law, at each task"
     validated: ClassVar[tuple[str, ...]] = ("property: bit-identical to the fresh reference of each task",)
 

@@ -1,10 +1,9 @@
 """Shrink and perturb: Ash & Adams 2020, "On Warm-Starting Neural Network Training", arXiv:1910.08475."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.errors import InvalidInputError
+from lopbench.core.fields import number
 from lopbench.core.interfaces import Learner, Perturbation, State
 from lopbench_plugins.perturbations._layers import is_norm
 
@@ -26,23 +25,10 @@ class ShrinkAndPerturb(Perturbation):
     """
 
     name: ClassVar[str] = "shrink_and_perturb"
-    uses_boundaries: ClassVar[bool] = True
-    zero: ClassVar[Mapping[str, object] | None] = {"shrink": 1.0, "perturb": 0.0}
     equation: ClassVar[str] = "theta = shrink * theta + perturb * theta_fresh, at each task"
     validated: ClassVar[tuple[str, ...]] = ("theorem: shrink=0 and perturb=1 give a fresh network",)
-    shrink: float = 0.4
-    perturb: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.shrink <= 1:
-            raise InvalidInputError(f"{self.name}: shrink must be in [0, 1], got {self.shrink}; 1 keeps the weights")
-        if not 0 <= self.perturb < float("inf"):
-            raise InvalidInputError(f"{self.name}: perturb must be a number >= 0, got {self.perturb}; 0 adds nothing")
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is shrunk or perturbed."""
-        return self.shrink < 1 or self.perturb > 0
+    shrink: float = number(0.4, least=0, most=1, zero=1)
+    perturb: float = number(0.1, least=0, zero=0)
 
     def on_task_start(self, learner: Learner, state: State) -> None:
         """Shrink and perturb all parameters in place and clear the optimizer."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lopbench.core.errors import InvalidInputError
+from lopbench.core.fields import number
 from lopbench.core.interfaces import Learner, Perturbation, State
 from lopbench.core.replicas import add_scaled
 
@@ -28,24 +28,11 @@ class ShrinkAndPerturbStep(Perturbation):
     """
 
     name: ClassVar[str] = "shrink_and_perturb_step"
-    traceable: ClassVar[bool] = True
-    swept: ClassVar[tuple[str, ...]] = ("weight_decay", "std")
-    zero: ClassVar[Mapping[str, object] | None] = {"weight_decay": 0.0, "std": 0.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"weight_decay": 0.1, "std": 0.01},)
     equation: ClassVar[str] = "g = g + weight_decay * theta; after the step theta = theta + std * N(0, I)"
     validated: ClassVar[tuple[str, ...]] = ("property: mean and variance of the noise",)
-    weight_decay: float = 1e-4
-    std: float = 1e-5
-
-    def __post_init__(self) -> None:
-        for field, value in (("weight_decay", self.weight_decay), ("std", self.std)):
-            if not 0 <= value < float("inf"):
-                raise InvalidInputError(f"{self.name}: {field} must be a number >= 0, got {value}; 0 means none")
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is shrunk or perturbed."""
-        return self.weight_decay > 0 or self.std > 0
+    weight_decay: float = number(1e-4, least=0, zero=0, swept=True)
+    std: float = number(1e-5, least=0, zero=0, swept=True)
 
     def after_backward(self, learner: Learner, state: State) -> None:
         """Add the decay to the gradients in place, for every parameter that has a gradient."""
