@@ -83,7 +83,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench import InvalidInputError, Learner, Perturbation, Register, State, hookimpl
+from lopbench import Learner, Perturbation, Register, State, hookimpl, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,30 +99,24 @@ class $class_name(Perturbation):
     # What `lopbench show $name` prints.
     equation: ClassVar[str] = "g = g + strength * (theta - theta_0)"
     validated: ClassVar[tuple[str, ...]] = ()
-    # Where the checks see it act within some 25 steps, and where it must do nothing at all.
+    # Where the checks see it act within some 25 steps.
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
-    zero: ClassVar[Mapping[str, object] | None] = {"strength": 0.0}
-    # The hooks below compute with tensors alone, so that many steps can be one compiled program.
-    traceable: ClassVar[bool] = True
-    strength: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength < float("inf"):  # this way round it refuses NaN too
-            raise InvalidInputError(f"{self.name}: strength must be a number >= 0, got {self.strength}; 0 means none")
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is pulled; at strength zero no hook is called."""
-        return self.strength > 0
+    # At `zero` no hook is called. Add `swept=True` where the hooks take a tensor (R,) too, one number for each replica:
+    # runs with several values of the field can then be one compiled program.
+    strength: float = number(1e-3, least=0, zero=0)
 
     # Hooks, all optional, in the order in which they act:
     #   configure(module)      change the network as it is built
     #   begin                  put what you remember into `state`: it is saved with the run, and restored to the bit
-    #   on_task_start          at task boundaries; declare uses_boundaries = True
+    #   on_task_start          at task boundaries; without it, the method cannot see them
+    #   batch                  other inputs and targets to train on
+    #   loss                   another loss (R,)
     #   penalty                a term (R,) of the loss
     #   after_backward         change learner.gradients in place
+    #   update                 change learner.updates in place: what the optimizer is about to add
     #   after_step             change learner.parameters in place, or learner.units[...].reset(mask)
     #   evaluated              the parameters to evaluate, where they are not the trained ones
+    #   report                 numbers of the method's own, recorded beside the metrics
     # Every tensor leads with an axis R of independent networks that train side by side. Random numbers come from
     # state.normal(like) and state.uniform(like).
 
@@ -195,7 +189,7 @@ from typing import ClassVar
 
 from torch import Generator, nn
 
-from lopbench import Architecture, InvalidInputError, Register, hookimpl, rng
+from lopbench import Architecture, InvalidInputError, Register, hookimpl, rng, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,11 +202,7 @@ class $class_name(Architecture):
 
     name: ClassVar[str] = "$name"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"width": 16},)
-    width: int = 128
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise InvalidInputError(f"{self.name}: width must be at least 1, got {self.width}")
+    width: int = whole(128, least=1)
 
     def build(self, input_shape: Sequence[int], outputs: int, *, generator: Generator) -> nn.Module:
         """Return a freshly initialised network for samples of any shape.

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from lopbench.core.errors import LopbenchError, ResultsError
+from lopbench.core.fields import swept
 from lopbench.core.spec import RunSpec, canonical_json
 from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.run import Run, methods_of
@@ -90,7 +91,7 @@ def _shape(spec: RunSpec) -> str:
     value = spec.to_json()
     del value["seed"], value["optimizer"]["fields"]["lr"]
     for part, method in zip(value["methods"], methods_of(spec), strict=True):
-        part["fields"] = {k: v for k, v in part["fields"].items() if k not in method.swept}
+        part["fields"] = {k: v for k, v in part["fields"].items() if k not in swept(type(method))}
         part["active"] = method.active
     return canonical_json(value)
 

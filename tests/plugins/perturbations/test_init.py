@@ -8,7 +8,7 @@ import torch
 
 import lopbench_plugins.perturbations
 from lopbench.core.errors import UnsupportedError
-from lopbench.core.interfaces import Perturbation
+from lopbench.core.fields import swept, zeros
 from lopbench.core.manager import build_manager
 from lopbench.core.registry import Distribution
 
@@ -16,18 +16,28 @@ PLUGINS = build_manager(load_entry_points=False)
 PLUGINS.register(lopbench_plugins.perturbations, name="perturbations", distribution=Distribution("lopbench", "0"))
 METHODS = {name: PLUGINS.registry.get("methods", name).load() for name in PLUGINS.registry.names("methods")}
 
-#: The fields of strength zero; None for a method that has no strength.
+#: The fields of strength zero, none for a method that has no strength.
 ZERO = {
     "cbp": {"replacement_rate": 0.0},
     "dropout": {"p": 0.0},
     "head_reset": {"layers": 0},
     "l2": {"strength": 0.0},
-    "layernorm": None,
+    "layernorm": {},
     "noisy_sgd": {"scale": 0.0},
-    "reset": None,
+    "reset": {},
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
 }
+#: The fields that may differ between replicas of one program.
+SWEPT = {
+    "cbp": ("replacement_rate",),
+    "l2": ("strength",),
+    "noisy_sgd": ("scale", "decay"),
+    "shrink_and_perturb_step": ("weight_decay", "std"),
+}
+#: Methods that act at boundaries, and those whose layers draw from the one global generator.
+AWARE = {"head_reset", "reset", "shrink_and_perturb"}
+DRAWING = {"dropout"}
 #: Fields for which 25 steps are enough to see the method act.
 STRONG = {
     "cbp": [
@@ -40,7 +50,7 @@ STRONG = {
     "head_reset": [{"layers": 2}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
-TOGETHER = [(name, fields) for name, fields in CASES if METHODS[name].replica_aware]
+TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
 
 
 def same(ours, theirs, *sections):
@@ -53,7 +63,13 @@ def same(ours, theirs, *sections):
     assert [k for k in ours if not torch.equal(ours[k], theirs[k])] == []
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if ZERO[name] is not None])
+@pytest.mark.parametrize("name", METHODS)
+def test_fields_say_at_which_strength_nothing_is_done_and_what_may_be_swept(name):
+    assert zeros(METHODS[name]) == ZERO[name]
+    assert swept(METHODS[name]) == SWEPT.get(name, ())
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if ZERO[name]])
 def test_strength_zero_is_bit_identical_to_no_method(name, runner):
     method = METHODS[name](**ZERO[name])
     assert not method.active
@@ -78,8 +94,8 @@ def test_three_replicas_together_equal_three_alone(name, fields, runner):
             torch.testing.assert_close(together[key][replica], value[0], rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.replica_aware])
-def test_method_that_is_not_replica_aware_is_refused_for_several_replicas(name, runner):
+@pytest.mark.parametrize("name", sorted(DRAWING))
+def test_method_whose_layers_draw_is_refused_for_several_replicas(name, runner):
     with pytest.raises(UnsupportedError):
         runner([METHODS[name]()], seeds=(0, 1))
 
@@ -96,14 +112,12 @@ def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(name, fields, runn
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_method_acts_at_boundaries_only_if_it_declares_them(name):
-    method = METHODS[name]
-    assert (method.on_task_start is not Perturbation.on_task_start) == method.uses_boundaries
-    assert method().track == ("boundary-aware" if method.uses_boundaries else "boundary-free")
+def test_method_that_acts_at_boundaries_competes_with_others_that_do(name):
+    assert METHODS[name]().track == ("boundary-aware" if name in AWARE else "boundary-free")
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.uses_boundaries])
-def test_method_that_declares_no_boundaries_does_not_see_them(name, runner):
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - AWARE))
+def test_method_that_does_not_act_at_boundaries_does_not_see_them(name, runner):
     fields = STRONG.get(name, [{}])[0]
     method = METHODS[name](**fields)
     same(runner([method]).run(25, boundary_every=10).snapshot(), runner([method]).run(25).snapshot())
