@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lopbench.api import compare, find_records, leaderboard, reproduce, run, status
     from lopbench.core import errors, rng
-    from lopbench.core.errors import InvalidInputError, LopbenchError, UnsupportedError
+    from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, UnsupportedError
     from lopbench.core.fields import number, numbers, whole
     from lopbench.core.hookspecs import Register, hookimpl
     from lopbench.core.interfaces import (
         Architecture,
         Batches,
         Cloner,
+        DataSet,
         Learner,
         Metric,
         Optimizer,
         Perturbation,
+        RemoteFile,
+        Samples,
         Scenario,
         State,
         Stream,
@@ -27,14 +30,22 @@ if TYPE_CHECKING:
         Units,
     )
     from lopbench.core.probe import LayerProbe, NetworkProbe
+    from lopbench.data.archive import ZipMembers, open_zip, read_tar
+    from lopbench.data.arrays import ArraySet
+    from lopbench.data.images import ImagePlan, ImageSet
     from lopbench.learner.learner import activation_layers
 
     __version__: str
 
 __all__ = [
     "Architecture",
+    "ArraySet",
     "Batches",
     "Cloner",
+    "DataError",
+    "DataSet",
+    "ImagePlan",
+    "ImageSet",
     "InvalidInputError",
     "LayerProbe",
     "Learner",
@@ -44,12 +55,15 @@ __all__ = [
     "Optimizer",
     "Perturbation",
     "Register",
+    "RemoteFile",
+    "Samples",
     "Scenario",
     "State",
     "Stream",
     "Task",
     "Units",
     "UnsupportedError",
+    "ZipMembers",
     "__version__",
     "activation_layers",
     "compare",
@@ -59,6 +73,8 @@ __all__ = [
     "leaderboard",
     "number",
     "numbers",
+    "open_zip",
+    "read_tar",
     "reproduce",
     "rng",
     "run",
@@ -75,6 +91,10 @@ _HOMES = {
     "reproduce": "lopbench.api",
     "run": "lopbench.api",
     "status": "lopbench.api",
+    "ArraySet": "lopbench.data.arrays",
+    "DataError": "lopbench.core.errors",
+    "ImagePlan": "lopbench.data.images",
+    "ImageSet": "lopbench.data.images",
     "InvalidInputError": "lopbench.core.errors",
     "LayerProbe": "lopbench.core.probe",
     "LopbenchError": "lopbench.core.errors",
@@ -84,6 +104,9 @@ _HOMES = {
     "number": "lopbench.core.fields",
     "numbers": "lopbench.core.fields",
     "whole": "lopbench.core.fields",
+    "ZipMembers": "lopbench.data.archive",
+    "open_zip": "lopbench.data.archive",
+    "read_tar": "lopbench.data.archive",
 }
 
 

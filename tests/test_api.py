@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import lopbench
-from lopbench.data.procedural import procedural_images
+from lopbench_plugins.data.procedural import procedural_images
 
 TINY = {
     "scenario": "tinyimagenet40:tasks=2,steps_per_task=5,classes_per_task=2,resolution=8,images_per_class=10",
@@ -15,7 +15,7 @@ TINY = {
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
     images = procedural_images(classes=4, train=10, test=4)
-    monkeypatch.setattr("lopbench.runner.study.load_images", lambda name, **_: images)
+    monkeypatch.setattr("lopbench.runner.study.load_data", lambda name, **_: images)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield {**TINY, "results": tmp_path / "results"}

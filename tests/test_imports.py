@@ -22,7 +22,7 @@ ALLOWED = {
     "runner": {"", "core", "data", "learner", "results"},
     "api": {"cli", "core", "data", "results", "runner"},
     "cli": {"", "api", "cloning", "core", "data", "learner", "report", "results", "runner", "testing", "theory"},
-    "": {"api", "core", "learner"},
+    "": {"api", "core", "data", "learner"},
     "__main__": {"cli"},
 }
 

@@ -12,7 +12,7 @@ import lopbench
 from lopbench.cli import cli
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution
-from lopbench.data.procedural import procedural_images
+from lopbench_plugins.data.procedural import procedural_images
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -33,7 +33,7 @@ COMMANDS = [
 @pytest.fixture
 def few_images(monkeypatch, tmp_path):
     images = procedural_images(classes=30, train=50, test=4)
-    monkeypatch.setattr("lopbench.runner.study.load_images", lambda name, **_: images)
+    monkeypatch.setattr("lopbench.runner.study.load_data", lambda name, **_: images)
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,10 +1,18 @@
 """``lopbench data``: data sets, and whether they are here and whole."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.plugins import plugin_option
+from lopbench.core.errors import PluginError
+
+if TYPE_CHECKING:
+    from lopbench.core.registry import Registration
 
 _DATA_DIR = click.option(
     "--data-dir",
@@ -20,25 +28,13 @@ def command() -> None:
 
 @command.command("list")
 @_DATA_DIR
+@plugin_option
 @format_option
 def list_(data_dir: Path | None, output_format: str) -> None:
-    """List the data sets, what they are for, where they lie, and their terms."""
-    from lopbench.data.catalog import catalog
-    from lopbench.data.load import locate
+    """List the data sets, what they hold, where they lie, and their terms."""
+    from lopbench.core.manager import plugins
 
-    rows = []
-    for info in catalog():
-        path = locate(info.name, data_dir)
-        rows.append(
-            {
-                "name": info.name,
-                "summary": info.summary,
-                "scenarios": list(info.used_by),
-                "path": None if path is None else str(path),
-                "urls": [file.url for file in info.files],
-                "terms": info.terms,
-            }
-        )
+    rows = [_row(entry, data_dir) for entry in plugins().registry.entries("data")]
     if output_format == "json":
         write_json(rows)
         return
@@ -47,40 +43,69 @@ def list_(data_dir: Path | None, output_format: str) -> None:
 
     out = console()
     for row in rows:
-        missing = f"not here; 'lopbench data get {row['name']}' downloads it" if row["urls"] else "made when needed"
         out.print(Text(str(row["name"]), style="bold"))
-        for line in (row["summary"], f"Found: {row['path'] or missing}", f"Terms: {row['terms']}"):
+        lines = [row["summary"]]
+        if row["problem"] is None:
+            get = f"'lopbench data get {row['name']}' downloads it" if row["urls"] else "got by hand"
+            missing = f"not here; {get}" if row["real"] else "made when needed"
+            lines += [f"Found: {row['path'] or missing}", f"Terms: {row['terms']}"]
+        else:
+            lines += [f"Cannot be used: {row['problem']}"]
+        for line in lines:
             out.print(Padding(Text(str(line)), (0, 0, 0, 2), expand=False))
+
+
+def _row(entry: Registration, data_dir: Path | None) -> dict[str, Any]:
+    """Return what is known of a data set; a plugin that fails has a problem, and does not take the list with it."""
+    from lopbench.data import data_set, locate
+
+    row: dict[str, Any] = {
+        "name": entry.name,
+        "summary": entry.summary,
+        "distribution": f"{entry.distribution.name} {entry.distribution.version}",
+        "real": None,
+        "path": None,
+        "urls": [],
+        "terms": None,
+        "problem": None,
+    }
+    try:
+        found = data_set(entry.name)
+        row |= {"real": found.real, "urls": [file.url for file in found.files], "terms": found.terms}
+        path = locate(entry.name, data_dir)
+        row["path"] = None if path is None else str(path)
+    except PluginError as error:
+        row["problem"] = str(error)
+    return row
 
 
 @command.command("get")
 @click.argument("name")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder to put it in; the cache by default.")
+@plugin_option
 def get(name: str, data_dir: Path | None) -> None:
     """Download data set NAME; what was cut off goes on where it stopped."""
+    from lopbench import data
     from lopbench.cli.progress import Work
-    from lopbench.data.catalog import catalog
-    from lopbench.data.catalog import get as download
 
-    for info in catalog():
-        if info.name == name:
-            click.echo(f"Terms: {info.terms}", err=True)
+    click.echo(f"Terms: {data.data_set(name).terms}", err=True)
     with Work(console(stderr=True)) as work:
-        path = download(name, data_dir, work)
+        path = data.get(name, data_dir, work)
     click.echo(path)
 
 
 @command.command("verify")
 @click.argument("name")
 @_DATA_DIR
+@plugin_option
 @click.pass_context
 def verify(ctx: click.Context, name: str, data_dir: Path | None) -> None:
-    """Read every image of data set NAME, and compare with what was decoded; exit with 1 if they differ."""
+    """Read all of data set NAME, and compare with what is in the cache; exit with 1 if they differ."""
+    from lopbench import data
     from lopbench.cli.progress import Work
-    from lopbench.data.catalog import verify as check
 
     with Work(console(stderr=True)) as work:
-        report = check(name, data_dir, work)
+        report = data.verify(name, data_dir, work)
     click.echo(report.message)
     click.echo(f"Content hash: {report.content_hash}")
     if not report.ok:

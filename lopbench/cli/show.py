@@ -14,7 +14,7 @@ import rich_click as click
 
 from lopbench.cli.output import console, format_option, write_json
 from lopbench.cli.plugins import plugin_option
-from lopbench.core.interfaces import Component, Perturbation, Scenario
+from lopbench.core.interfaces import Component, DataSet, Perturbation, Scenario
 
 if TYPE_CHECKING:
     from lopbench.core.registry import Registration
@@ -93,6 +93,10 @@ def describe(entry: Registration) -> dict[str, Any]:
     if issubclass(cls, Scenario):
         described["default_profile"] = cls.default_profile
         described["profiles"] = {profile: dict(values) for profile, values in cls.profiles.items()}
+    if issubclass(cls, DataSet):
+        described["terms"] = cls.terms
+        described["stand_in"] = cls.stand_in
+        described["files"] = [{"url": file.url, "size_bytes": file.size_bytes} for file in cls.files]
     return described
 
 
@@ -191,6 +195,7 @@ def _print(component: dict[str, Any]) -> None:
         "validated against": component["validated"],
         "needs": component.get("needs", []),
         "exempt from": [f"{name}: {reason}" for name, reason in component["exempt"].items()],
+        **_of_data(component),
     }
     for heading, items in ledger.items():
         if items:
@@ -218,3 +223,15 @@ def _print(component: dict[str, Any]) -> None:
             table.add_row(Text(f"  {profile}{mark}"), Text(", ".join(f"{k}={v}" for k, v in values.items())))
         out.print(table)
     out.print()
+
+
+def _of_data(component: dict[str, Any]) -> dict[str, list[str]]:
+    """Return what there is to say of a data set, by heading."""
+    if "terms" not in component:
+        return {}
+    sizes = [(file["url"], file["size_bytes"]) for file in component["files"]]
+    return {
+        "terms": [component["terms"]],
+        "files": [url if size is None else f"{url} ({size:,} bytes)" for url, size in sizes],
+        "stand-in where it is absent": [component["stand_in"]] if component["stand_in"] else [],
+    }

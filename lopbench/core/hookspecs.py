@@ -26,6 +26,11 @@ def lopbench_cloners(register: Register) -> None:
 
 
 @hookspec
+def lopbench_data(register: Register) -> None:
+    """Call ``register(name, "module:Class", summary)`` for each DataSet; names are unique across plugins."""
+
+
+@hookspec
 def lopbench_methods(register: Register) -> None:
     """Call ``register(name, "module:Class", summary)`` for each Perturbation; names are unique across plugins."""
 
@@ -33,6 +38,11 @@ def lopbench_methods(register: Register) -> None:
 @hookspec
 def lopbench_metrics(register: Register) -> None:
     """Call ``register(name, "module:Class", summary)`` for each Metric; names are unique across plugins."""
+
+
+@hookspec
+def lopbench_optimizers(register: Register) -> None:
+    """Call ``register(name, "module:Class", summary)`` for each Optimizer; names are unique across plugins."""
 
 
 @hookspec

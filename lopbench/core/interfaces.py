@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lopbench.core.component import Component
+from lopbench.core.data_set import DataSet, RemoteFile, Samples
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.learning import Learner, OptimizerState, Pass, State, Units
 from lopbench.core.metric import LayerMetric, Metric, NetworkMetric, TrainingMetric
@@ -30,6 +31,7 @@ __all__ = [
     "ChunkedBatches",
     "Cloner",
     "Component",
+    "DataSet",
     "Growth",
     "LayerMetric",
     "Learner",
@@ -40,6 +42,8 @@ __all__ = [
     "Pass",
     "Perturbation",
     "Recipe",
+    "RemoteFile",
+    "Samples",
     "Scenario",
     "State",
     "Stream",
@@ -116,6 +120,7 @@ class Cloner(Component, ABC):
 KINDS: Mapping[str, type[Component]] = {
     "architectures": Architecture,
     "cloners": Cloner,
+    "data": DataSet,
     "methods": Perturbation,
     "metrics": Metric,
     "optimizers": Optimizer,

@@ -1,24 +1,26 @@
-"""Image data sets: found or downloaded, decoded once, memory-mapped. Imports no torch."""
+"""Data sets, whichever plugins bring: found or downloaded, decoded once, memory-mapped. Imports no torch."""
 
+from lopbench.data.arrays import ArraySet
 from lopbench.data.cache import cache_directory
-from lopbench.data.catalog import Report, catalog, download, get, verify
-from lopbench.data.data_set import DataSet, RemoteFile
-from lopbench.data.images import ImageSet, Progress
-from lopbench.data.load import load_images, locate
-from lopbench.data.procedural import procedural_images
+from lopbench.data.catalog import data_set, locate
+from lopbench.data.contents import Progress
+from lopbench.data.fetch import download, get
+from lopbench.data.images import ImagePlan, ImageSet
+from lopbench.data.load import example, load_data
+from lopbench.data.report import Report, verify
 
 __all__ = [
-    "DataSet",
+    "ArraySet",
+    "ImagePlan",
     "ImageSet",
     "Progress",
-    "RemoteFile",
     "Report",
     "cache_directory",
-    "catalog",
+    "data_set",
     "download",
+    "example",
     "get",
-    "load_images",
+    "load_data",
     "locate",
-    "procedural_images",
     "verify",
 ]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from lopbench.core.errors import DataError, InvalidInputError, PluginError, ResultsError, UsageError
-from lopbench.core.interfaces import Scenario
+from lopbench.core.interfaces import Samples, Scenario
 from lopbench.core.manager import UNPUBLISHED
 from lopbench.core.spec import ComponentSpec, RunSpec
-from lopbench.data import ImageSet, load_images
+from lopbench.data import load_data
 from lopbench.results.compare import protocol_differences
 from lopbench.results.record import Record, read_record
 from lopbench.runner.run import Run
@@ -134,15 +134,11 @@ def _as_installed(record: Record) -> RunSpec:
     )
 
 
-def _data(spec: RunSpec, scenario: Scenario, data_dir: str | os.PathLike[str] | None) -> ImageSet | None:
+def _data(spec: RunSpec, scenario: Scenario, data_dir: str | os.PathLike[str] | None) -> Samples | None:
     if spec.data is None or scenario.data is None:
         return None
     name, wanted = spec.data["name"], spec.data["content_hash"]
-    images = load_images(
-        "procedural" if name.startswith("procedural") else name,
-        wanted=scenario.data,
-        data_dir=None if data_dir is None else Path(data_dir),
-    )
+    images = load_data(name, wanted=scenario.data, data_dir=None if data_dir is None else Path(data_dir))
     if images.content_hash != wanted:
         raise DataError(
             f"The run was made with {name} of content {wanted[:12]}, and here it has content "

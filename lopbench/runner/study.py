@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lopbench.core.errors import ResultsError, UsageError
-from lopbench.core.interfaces import Metric, Perturbation, Scenario
+from lopbench.core.interfaces import Metric, Perturbation, Samples, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.spec import (
     ComponentSpec,
@@ -23,7 +23,7 @@ from lopbench.core.spec import (
     parse_methods,
     parse_scenario,
 )
-from lopbench.data import ImageSet, Progress, load_images
+from lopbench.data import Progress, load_data
 from lopbench.results.record import record_path
 from lopbench.runner.report import Reporter
 from lopbench.runner.schedule import places
@@ -54,7 +54,7 @@ class Study:
     pending: tuple[RunSpec, ...]
     steps: tuple[int, ...]
     finished: int
-    images: ImageSet | None
+    images: Samples | None
     device: str
 
     @property
@@ -97,8 +97,8 @@ def plan(
         start: Fraction of the stream after which the methods turn on, in [0, 1].
         profile: Profile of the scenario; None for its default.
         metrics: Metric specs; None for the default diagnostics.
-        data: "auto", the scenario's data set where it is found and else procedural images; the name of that data set,
-            whose absence is then an error; or "procedural".
+        data: "auto", the scenario's data set where it is found and else its stand-in, if it has one; the name of that
+            data set, whose absence is then an error; or "procedural", the stand-in.
         data_dir: Where to look for the data set first.
         device: "auto", "cpu", "cuda" or "cuda:1".
         results: Results folder.
@@ -132,7 +132,7 @@ def plan(
         _check_methods(methods_spec, built, start)
     device = _device(device)
     streamed = built.data
-    images = None if streamed is None else load_images(data, wanted=streamed, data_dir=data_dir, progress=progress)
+    images = None if streamed is None else load_data(data, wanted=streamed, data_dir=data_dir, progress=progress)
     core = version("lopbench")
     specs = tuple(
         RunSpec(

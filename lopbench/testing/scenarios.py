@@ -13,10 +13,9 @@ from torch import Tensor
 
 from lopbench.core import rng
 from lopbench.core.errors import DataError
-from lopbench.core.interfaces import ChunkedBatches, Component, Scenario, Stream
+from lopbench.core.interfaces import ChunkedBatches, Component, Samples, Scenario, Stream
 from lopbench.core.spec import ComponentSpec, OptimizerSpec, digest, make
-from lopbench.data import ImageSet
-from lopbench.data.procedural import procedural_images
+from lopbench.data import example
 from lopbench.testing.bench import same
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
 from lopbench.testing.shared import SHARED, alternatives
@@ -31,18 +30,17 @@ def _scenario(component: Component) -> Scenario:
 
 
 @lru_cache(maxsize=2)
-def _images(classes: int) -> ImageSet:
-    return procedural_images(classes=classes, train=100, test=4)
+def _samples(name: str) -> Samples:
+    try:
+        return example(name)
+    except DataError as error:
+        raise NotApplicable(f"{error}; or give the data set an example") from error
 
 
 def _stream(scenario: Scenario, seed: int = 0) -> Stream:
-    """Return a stream; of procedural images where the scenario reads a data set."""
-    if scenario.data is None:
-        return scenario.stream(seed, data=None, device=torch.device("cpu"))
-    try:
-        return scenario.stream(seed, data=_images(50), device=torch.device("cpu"))
-    except DataError:  # it wants the ten classes of the small data sets, neither more nor less
-        return scenario.stream(seed, data=_images(10), device=torch.device("cpu"))
+    """Return a stream; of a few samples that a program makes where the scenario reads a data set that has them."""
+    samples = None if scenario.data is None else _samples(scenario.data)
+    return scenario.stream(seed, data=samples, device=torch.device("cpu"))
 
 
 def _batches(scenario: Scenario, task: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from lopbench.cli import cli
 from lopbench.data import ImageSet
-from lopbench.data.procedural import procedural_images
+from lopbench_plugins.data.procedural import procedural_images
 
 #: A run of ten steps.
 TINY = [
@@ -50,7 +50,7 @@ def tiny(monkeypatch, images, lopbench):
         asked.append((name, wanted, data_dir))
         return images
 
-    monkeypatch.setattr("lopbench.runner.study.load_images", load)
+    monkeypatch.setattr("lopbench.runner.study.load_data", load)
 
     def run(*arguments):
         return lopbench(*TINY, *arguments)

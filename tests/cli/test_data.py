@@ -1,12 +1,11 @@
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from lopbench.data.catalog import Report, catalog
-
-MODULE = sys.modules["lopbench.data.catalog"]  # as an attribute of its package this name is the function
+from lopbench import data
+from lopbench.core.manager import plugins
+from lopbench.data import Report, data_set
 
 
 @pytest.fixture(autouse=True)
@@ -17,9 +16,9 @@ def no_data(monkeypatch, tmp_path):
 
 def test_the_list_says_what_there_is_where_and_on_which_terms(lopbench):
     shown = lopbench("data", "list").stdout
-    for info in catalog():
-        assert info.name in shown
-        assert info.terms[:40] in shown
+    for name in plugins().registry.names("data"):
+        assert name in shown
+        assert data_set(name).terms[:40] in shown
     assert "not here; 'lopbench data get tiny-imagenet-200' downloads it" in shown
     assert "made when needed" in shown
 
@@ -38,7 +37,7 @@ def test_get_prints_the_path_and_shows_the_terms_first(lopbench, monkeypatch):
         assert (name, directory) == ("tiny-imagenet-200", Path("here"))
         return directory / "x.zip"
 
-    monkeypatch.setattr(MODULE, "get", download)
+    monkeypatch.setattr(data, "get", download)
     shown = lopbench("data", "get", "tiny-imagenet-200", "--data-dir=here")
     assert shown.stdout == f"{Path('here') / 'x.zip'}\n"
     assert shown.stderr.startswith("Terms: ")
@@ -70,14 +69,11 @@ def test_verify_tells_and_its_exit_code_too(lopbench, monkeypatch, cache, code):
         name="procedural",
         path=None,
         content_hash="abc",
-        classes=2,
-        train_per_class=(1, 1),
-        test_per_class=(1, 1),
         subset=False,
         cache=cache,
         message="All is said.",
     )
-    monkeypatch.setattr(MODULE, "verify", lambda name, data_dir, progress: report)
+    monkeypatch.setattr(data, "verify", lambda name, data_dir, progress: report)
     shown = lopbench("data", "verify", "procedural")
     assert shown.stdout == "All is said.\nContent hash: abc\n"
     assert shown.exit_code == code

@@ -17,7 +17,7 @@ def run(tiny, images, monkeypatch):
         asked.append((name, wanted, data_dir))
         return images
 
-    monkeypatch.setattr("lopbench.runner.reproduce.load_images", load)
+    monkeypatch.setattr("lopbench.runner.reproduce.load_data", load)
     assert tiny("--method=cbp").exit_code == 0
     (path,) = Path("results/runs").glob("*-mlp-cbp-*")
     return path
@@ -91,7 +91,7 @@ def test_other_data_are_refused(lopbench, run, monkeypatch, images):
     from dataclasses import replace
 
     other = replace(images, content_hash="f" * 64)
-    monkeypatch.setattr("lopbench.runner.reproduce.load_images", lambda *_, **__: other)
+    monkeypatch.setattr("lopbench.runner.reproduce.load_data", lambda *_, **__: other)
     shown = lopbench("reproduce", run)
     assert shown.exit_code == 1
     assert "here it has content ffffffffffff" in shown.stderr

@@ -3,7 +3,9 @@ import json
 
 import numpy as np
 
-from lopbench.data.images import TINY_SHAPE, by_class, content_hash
+from lopbench.data.images import by_class, content_hash
+
+TINY_SHAPE = (3, 64, 64)
 
 
 def made(*shape, count=8):

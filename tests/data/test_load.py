@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lopbench.core.errors import DataError, UsageError
-from lopbench.data import cache_directory, load_images, locate, procedural, tiny_imagenet
+from lopbench.data import cache_directory, load_data, locate
+from lopbench_plugins.data import procedural, tiny_imagenet
 
 NAME = "tiny-imagenet-200"
 
@@ -25,10 +26,10 @@ def refuse(*_):
 
 def test_a_second_load_decodes_nothing(tiny, tmp_path, monkeypatch):
     for path in (tiny.zip(tmp_path / "a"), tiny.folder(tmp_path / "b")):
-        first = load_images(NAME, data_dir=path)
+        first = load_data(NAME, data_dir=path)
         with monkeypatch.context() as patch:
             patch.setattr(tiny_imagenet, "_decode", refuse)
-            second = load_images(NAME, data_dir=path)
+            second = load_data(NAME, data_dir=path)
         assert second.content_hash == first.content_hash
         assert second.classes == first.classes
         np.testing.assert_array_equal(second.train_images, first.train_images)
@@ -36,9 +37,9 @@ def test_a_second_load_decodes_nothing(tiny, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("form", ["zip", "folder"])
 def test_a_changed_source_is_decoded_again(tiny, tmp_path, make_jpeg, form):
-    first = load_images(NAME, data_dir=getattr(tiny, form)(tmp_path / "data"))
+    first = load_data(NAME, data_dir=getattr(tiny, form)(tmp_path / "data"))
     tiny.files["train/n01/images/n01_0.JPEG"] = make_jpeg(4242)
-    second = load_images(NAME, data_dir=getattr(tiny, form)(tmp_path / "data"))
+    second = load_data(NAME, data_dir=getattr(tiny, form)(tmp_path / "data"))
     assert (first.train_images[0] != second.train_images[0]).any()
     assert first.content_hash != second.content_hash
 
@@ -73,10 +74,10 @@ def misshape(path):
 )
 def test_a_damaged_cache_is_made_anew(tiny, tmp_path, file, damage):
     path = tiny.zip(tmp_path / "data")
-    first = load_images(NAME, data_dir=path)
+    first = load_data(NAME, data_dir=path)
     (entry,) = (path for path in (tmp_path / "cache" / "images").iterdir() if path.is_dir())
     damage(entry / file)
-    second = load_images(NAME, data_dir=path)
+    second = load_data(NAME, data_dir=path)
     assert second.content_hash == first.content_hash
     assert second.train_images.shape == (36, 3, 64, 64)
     assert second.test_labels.tolist() == [0, 0, 1, 1, 2, 2]
@@ -84,32 +85,32 @@ def test_a_damaged_cache_is_made_anew(tiny, tmp_path, file, damage):
 
 def test_what_a_killed_process_left_is_replaced(tiny, tmp_path):
     path = tiny.zip(tmp_path / "data")
-    first = load_images(NAME, data_dir=path)
+    first = load_data(NAME, data_dir=path)
     images = tmp_path / "cache" / "images"
     (entry,) = (path for path in images.iterdir() if path.is_dir())
     entry.rename(images / f"{entry.name}.partial")
     (images / f"{entry.name}.partial" / "test_images.npy").unlink()
-    assert load_images(NAME, data_dir=path).content_hash == first.content_hash
+    assert load_data(NAME, data_dir=path).content_hash == first.content_hash
     assert [path.name for path in images.iterdir() if path.is_dir()] == [entry.name]
 
 
 def test_two_processes_may_race(tiny, tmp_path):
     path = tiny.zip(tmp_path / "data")
     code = (
-        "import sys; from pathlib import Path; from lopbench.data import load_images; "
-        "print(load_images('tiny-imagenet-200', data_dir=Path(sys.argv[1])).content_hash)"
+        "import sys; from pathlib import Path; from lopbench.data import load_data; "
+        "print(load_data('tiny-imagenet-200', data_dir=Path(sys.argv[1])).content_hash)"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]
     hashes = {process.communicate()[0].strip() for process in processes}
     assert all(process.returncode == 0 for process in processes)
-    assert hashes == {load_images(NAME, data_dir=path).content_hash}
+    assert hashes == {load_data(NAME, data_dir=path).content_hash}
 
 
 def test_progress_counts_all_images_about_once_a_percent(tiny, tmp_path):
     calls = []
-    load_images(NAME, data_dir=tiny.zip(tmp_path / "data"), progress=lambda *call: calls.append(call))
+    load_data(NAME, data_dir=tiny.zip(tmp_path / "data"), progress=lambda *call: calls.append(call))
     assert calls[0] == ("decoding tiny-imagenet-200", 0, 42)
     assert calls[-1] == ("decoding tiny-imagenet-200", 42, 42)
     assert [done for _, done, _ in calls] == sorted({done for _, done, _ in calls})
@@ -136,13 +137,13 @@ def test_zip_folder_or_their_parent_may_be_named(tiny, tmp_path):
 
 def test_a_data_directory_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(DataError, match="nowhere does not exist"):
-        load_images("auto", wanted=NAME, data_dir=tmp_path / "nowhere")
+        load_data("auto", wanted=NAME, data_dir=tmp_path / "nowhere")
 
 
 def test_absence_says_where_it_looked_and_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("LOPBENCH_DATA", str(tmp_path / "environment"))
     with pytest.raises(DataError) as caught:
-        load_images(NAME, data_dir=tmp_path)
+        load_data(NAME, data_dir=tmp_path)
     for part in (
         str(tmp_path),
         str(tmp_path / "environment"),
@@ -154,7 +155,7 @@ def test_absence_says_where_it_looked_and_how_to_get_it(tmp_path, monkeypatch):
 
 
 def test_auto_falls_back_with_a_notice_that_cannot_be_missed(small_procedural):
-    images = load_images("auto", wanted=NAME)
+    images = load_data("auto", wanted=NAME)
     assert images.name == "procedural"
     assert not images.real
     assert images.notice.startswith("NOT Tiny ImageNet")
@@ -165,34 +166,34 @@ def test_auto_falls_back_with_a_notice_that_cannot_be_missed(small_procedural):
 
 def test_auto_takes_the_real_images_where_they_are(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("LOPBENCH_DATA", str(tiny.zip(tmp_path / "data").parent))
-    images = load_images("auto", wanted=NAME)
+    images = load_data("auto", wanted=NAME)
     assert images.name == NAME
     assert images.real
 
 
 def test_procedural_is_taken_when_asked_for_and_cached(tiny, tmp_path, small_procedural, monkeypatch):
-    images = load_images("procedural", data_dir=tiny.zip(tmp_path / "data"))
+    images = load_data("procedural", data_dir=tiny.zip(tmp_path / "data"))
     assert images.train_images.shape == (12, 3, 64, 64)
     assert images.notice.startswith("NOT Tiny ImageNet")
     monkeypatch.setattr(procedural, "draw", refuse)
-    assert load_images("procedural").content_hash == images.content_hash
+    assert load_data("procedural").content_hash == images.content_hash
 
 
 def test_an_unknown_name_gets_a_suggestion():
     with pytest.raises(UsageError, match="Did you mean 'procedural'"):
-        load_images("proceduarl")
+        load_data("proceduarl")
     with pytest.raises(UsageError, match="Did you mean 'auto'"):
-        load_images("aut", wanted=NAME)
-    with pytest.raises(UsageError, match="There are tiny-imagenet-200, cifar10, "):
-        load_images("imagenet-21k", wanted="imagenet-21k")
+        load_data("aut", wanted=NAME)
+    with pytest.raises(UsageError, match="There are cifar10, cifar100, "):
+        load_data("imagenet-21k", wanted="imagenet-21k")
 
 
 def test_auto_is_the_data_set_that_the_scenario_streams(cifar, tiny, tmp_path):
     cifar.folder(tmp_path)
     tiny.zip(tmp_path)
-    assert load_images("auto", wanted="cifar10", data_dir=tmp_path).name == "cifar10"
-    assert load_images("cifar10", wanted="cifar10", data_dir=tmp_path).name == "cifar10"
-    assert load_images("auto", wanted=NAME, data_dir=tmp_path).name == NAME
+    assert load_data("auto", wanted="cifar10", data_dir=tmp_path).name == "cifar10"
+    assert load_data("cifar10", wanted="cifar10", data_dir=tmp_path).name == "cifar10"
+    assert load_data("auto", wanted=NAME, data_dir=tmp_path).name == NAME
 
 
 @pytest.mark.parametrize(
@@ -205,46 +206,46 @@ def test_auto_is_the_data_set_that_the_scenario_streams(cifar, tiny, tmp_path):
     ],
 )
 def test_procedural_images_have_the_shape_of_what_the_scenario_streams(wanted, title, shape, small_procedural):
-    fallen = load_images("auto", wanted=wanted)
-    asked = load_images("procedural", wanted=wanted)
+    fallen = load_data("auto", wanted=wanted)
+    asked = load_data("procedural", wanted=wanted)
     assert fallen.shape == asked.shape == shape
     assert fallen.content_hash == asked.content_hash
     assert not fallen.real
     assert fallen.notice.startswith(f"NOT {title} ({wanted} is not in ")
     assert f"lopbench data get {wanted}" in fallen.notice
     assert asked.notice.startswith(f"NOT {title} but PROCEDURAL")
-    assert load_images("auto", wanted=fallen.name).content_hash == fallen.content_hash
-    assert load_images(fallen.name).content_hash == fallen.content_hash
+    assert load_data("auto", wanted=fallen.name).content_hash == fallen.content_hash
+    assert load_data(fallen.name).content_hash == fallen.content_hash
 
 
 def test_a_data_set_that_the_scenario_does_not_stream_is_refused(cifar, tmp_path):
     cifar.folder(tmp_path)
     for name in ("cifar10", "procedural-cifar10"):
         with pytest.raises(UsageError, match=f"streams mnist, and not {name}: take mnist, procedural or auto"):
-            load_images(name, wanted="mnist", data_dir=tmp_path)
+            load_data(name, wanted="mnist", data_dir=tmp_path)
 
 
 def test_an_absent_set_that_is_named_is_an_error_for_a_scenario_too():
     with pytest.raises(DataError, match=r"cifar10 is not in .*cifar-10-batches-py with --data-dir"):
-        load_images("cifar10", wanted="cifar10")
+        load_data("cifar10", wanted="cifar10")
 
 
 def test_an_unwritable_cache_is_told(tiny, tmp_path):
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(DataError, match=r"cannot be written to the cache .*LOPBENCH_CACHE"):
-        load_images(NAME, data_dir=tiny.zip(tmp_path / "data"), cache_dir=tmp_path / "file")
+        load_data(NAME, data_dir=tiny.zip(tmp_path / "data"), cache_dir=tmp_path / "file")
 
 
 def test_an_unreadable_cache_is_told(tiny, tmp_path, monkeypatch):
     path = tiny.zip(tmp_path / "data")
-    load_images(NAME, data_dir=path)
+    load_data(NAME, data_dir=path)
 
     def deny(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(np, "load", deny)
     with pytest.raises(DataError, match=r"may not be read .*LOPBENCH_CACHE"):
-        load_images(NAME, data_dir=path)
+        load_data(NAME, data_dir=path)
 
 
 def test_a_full_disk_is_told_before_and_while_decoding(tiny, tmp_path, monkeypatch):
@@ -252,14 +253,14 @@ def test_a_full_disk_is_told_before_and_while_decoding(tiny, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
         with pytest.raises(DataError, match="0 MB free and the decoded images need 1 MB"):
-            load_images(NAME, data_dir=path)
+            load_data(NAME, data_dir=path)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lopbench.data.cache._write_header", full)
+    monkeypatch.setattr("lopbench.data.images._write_header", full)
     with pytest.raises(DataError, match="No space left on device"):
-        load_images(NAME, data_dir=path)
+        load_data(NAME, data_dir=path)
 
 
 def test_importing_data_imports_neither_torch_nor_pillow():
@@ -273,9 +274,9 @@ REAL = os.environ.get("LOPBENCH_DATA")  # read before the fixture hides it
 @pytest.mark.slow
 @pytest.mark.skipif(REAL is None, reason="LOPBENCH_DATA, which holds the real Tiny ImageNet, is not set")
 def test_the_real_set_is_decoded_once(monkeypatch):
-    images = load_images(NAME, data_dir=Path(str(REAL)))
-    monkeypatch.setattr("lopbench.data.tiny_imagenet._decode", None)  # which nobody may call any more
-    again = load_images(NAME, data_dir=Path(str(REAL)))
+    images = load_data(NAME, data_dir=Path(str(REAL)))
+    monkeypatch.setattr("lopbench_plugins.data.tiny_imagenet._decode", None)  # which nobody may call any more
+    again = load_data(NAME, data_dir=Path(str(REAL)))
     assert again.content_hash == images.content_hash
     assert len(images.classes) == 200
     assert images.classes == tuple(sorted(images.classes))

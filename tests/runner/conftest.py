@@ -22,7 +22,7 @@ _spec.loader.exec_module(driver)
 @pytest.fixture
 def make_study(monkeypatch, tmp_path):
     """Return `plan` for tiny runs; results go to ``tmp_path / "results"`` unless told otherwise."""
-    monkeypatch.setattr(study, "load_images", driver.tiny_images)
+    monkeypatch.setattr(study, "load_data", driver.tiny_images)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield lambda results=tmp_path / "results", **changes: driver.make_study(results, **changes)

@@ -29,7 +29,7 @@ ARCHITECTURE = "mlp:width=16,depth=2"
 
 @cache
 def tiny_images(*arguments, **options):
-    """Stands for `load_images`: a dozen classes that differ in colour, under noise."""
+    """Stands for `load_data`: a dozen classes that differ in colour, under noise."""
     draws = np.random.default_rng(0)
     colours = draws.integers(60, 196, (CLASSES, 1, 3, 1, 1))
 
@@ -141,7 +141,7 @@ def serve():
 
 
 if __name__ == "__main__":
-    study.load_images = tiny_images
+    study.load_data = tiny_images
     torch.set_num_threads(1)
     # What a study imports late is imported here, once for all processes.
     warm = make_study("nowhere", methods=WARM)

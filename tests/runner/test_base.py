@@ -32,7 +32,7 @@ ARCHITECTURE = "mlp:width=12,depth=2,normalization=batch"
 
 
 def images(*_, **__):
-    """Stands for `load_images`: ten classes that differ in colour, under noise."""
+    """Stands for `load_data`: ten classes that differ in colour, under noise."""
     draws = np.random.default_rng(0)
     colours = draws.integers(60, 196, (CLASSES, 1, 3, 1, 1))
 
@@ -58,7 +58,7 @@ def images(*_, **__):
 @pytest.fixture
 def make_study(monkeypatch, tmp_path):
     """Return `plan` for tiny runs that clone."""
-    monkeypatch.setattr(study, "load_images", images)
+    monkeypatch.setattr(study, "load_data", images)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     defaults = {"scenario": SCENARIO, "architecture": ARCHITECTURE, "metrics": METRICS, "device": "cpu"}

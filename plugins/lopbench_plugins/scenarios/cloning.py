@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lopbench import ImageSet
 from lopbench.core import rng
 from lopbench.core.errors import DataError, InvalidInputError
 from lopbench.core.interfaces import Scenario
-from lopbench.data import ImageSet
 from lopbench_plugins.scenarios.augmentation import MEAN, STD
 
 #: Images in the probe batch: as many of each class, at least one.

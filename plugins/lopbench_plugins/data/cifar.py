@@ -6,22 +6,18 @@ torchvision's reader has no such guard, and refuses a set of which a training ba
 """
 
 import io
-import lzma
 import pickle
 import re
-import tarfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lopbench.core.errors import DataError
-from lopbench.data.data_set import FileSet, RemoteFile, check_md5, stat_fingerprint
-from lopbench.data.images import Labels, Pixels, Plan, by_class, in_pieces
+from lopbench import DataError, DataSet, ImagePlan, RemoteFile, read_tar
+from lopbench_plugins.data._original import check_md5
 
 _URL = "https://www.cs.toronto.edu/~kriz"
 _TERMS = (
@@ -41,24 +37,25 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cifar(FileSet):
-    """CIFAR-10 or CIFAR-100.
+class Cifar(DataSet):
+    """What CIFAR-10 and CIFAR-100 have in common."""
 
-    Args:
-        folder: Name of the unpacked folder.
-        train: The training batches, in order; some may be absent, which makes a subset.
-        test: The held-out images.
-        meta: The file with the names of the classes.
-        labels: The key under which a batch has its labels.
-        names: The key under which ``meta`` has the names of the classes.
-    """
-
-    folder: str
-    train: tuple[Part, ...]
-    test: Part
-    meta: Part
-    labels: bytes
-    names: bytes
+    terms: ClassVar[str] = _TERMS
+    folder: ClassVar[str] = "."
+    #: Shape of one image.
+    shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
+    #: Name of the unpacked folder.
+    unpacked: ClassVar[str]
+    #: The training batches, in order; some may be absent, which makes a subset.
+    train: ClassVar[tuple[Part, ...]]
+    #: The held-out images.
+    test: ClassVar[Part]
+    #: The file with the names of the classes.
+    meta: ClassVar[Part]
+    #: The key under which a batch has its labels.
+    labels: ClassVar[bytes]
+    #: The key under which ``meta`` has the names of the classes.
+    names: ClassVar[bytes]
 
     @property
     def _archive(self) -> str:
@@ -75,28 +72,24 @@ class Cifar(FileSet):
         if all((place / part.name).is_file() for part in (self.meta, self.test)):
             return place
         others = sorted(path for path in place.glob("*.tar*") if pattern.fullmatch(path.name))
-        return next((path for path in (place / self.folder, place / self._archive, *others) if path.exists()), None)
+        return next((path for path in (place / self.unpacked, place / self._archive, *others) if path.exists()), None)
 
-    def fingerprint(self, path: Path) -> str:
-        """Return a hash of names, sizes and modification times."""
-        return stat_fingerprint(self._in_folder(path) if path.is_dir() else [path])
+    def sources(self, path: Path) -> Iterable[Path]:
+        """Return the files of the set in the folder ``path``, or the tar."""
+        return self._in_folder(path) if path.is_dir() else [path]
 
-    @contextmanager
-    def opened(self, path: Path) -> Iterator[Plan]:
+    def read(self, path: Path) -> ImagePlan:
         """Read all files at ``path``, a tar or folder, and check them."""
         contents = {name: self._checked(name, content, path) for name, content in self._read(path)}
         batches = [contents[part.name] for part in self.train if part.name in contents]
         for part in (self.meta, self.test, *(() if batches else self.train[:1])):
             if part.name not in contents:
                 raise DataError(f"{path} has no {part.name}; {self.again}")
-        train, test = self._images(batches), self._images([contents[self.test.name]])
-        yield Plan(
-            classes=tuple(name.decode("ascii") for name in contents[self.meta.name][self.names]),
+        return ImagePlan.of(
+            [name.decode("ascii") for name in contents[self.meta.name][self.names]],
+            self._images(batches),
+            self._images([contents[self.test.name]]),
             subset=len(batches) < len(self.train),
-            shape=self.shape,
-            train_labels=train[1],
-            test_labels=test[1],
-            chunks=lambda: in_pieces(train[0], test[0]),
         )
 
     def _parts(self) -> dict[str, Part]:
@@ -111,33 +104,31 @@ class Cifar(FileSet):
         Raises:
             DataError: If one cannot be read.
         """
-        try:
-            if path.is_dir():
-                for file in self._in_folder(path):
-                    with file.open("rb") as stream:
-                        yield file.name, stream.read(_LARGEST_FILE)
-                return
-            with tarfile.open(path, "r|*") as archive:  # a stream: packed, it can only be read from its start
-                for member in archive:
-                    name = PurePosixPath(member.name).name
-                    if name in self._parts() and member.isreg():  # a link could lead anywhere
-                        content = archive.extractfile(member)
-                        assert content is not None  # as it is a file
-                        yield name, content.read(_LARGEST_FILE)
-        except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
-            raise DataError(f"{path} is not a whole tar file ({error}); {self.again}") from error
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror or error}); make it readable") from error
+        if not path.is_dir():
+            wanted = self._parts()
+            tar = read_tar(
+                path, lambda name: PurePosixPath(name).name in wanted, largest=_LARGEST_FILE, again=self.again
+            )
+            for name, content in tar:
+                yield PurePosixPath(name).name, content
+            return
+        for file in self._in_folder(path):
+            try:
+                with file.open("rb") as stream:
+                    content = stream.read(_LARGEST_FILE)
+            except OSError as error:
+                raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
+            yield file.name, content
 
     def _checked(self, name: str, content: bytes, path: Path) -> dict[bytes, Any]:
         check_md5(content, self._parts()[name].md5, name, path, self.again)
         return unpickled(content)
 
-    def _images(self, batches: list[dict[bytes, Any]]) -> tuple[Pixels, Labels]:
-        """Return images ``(N, 3, 32, 32)`` and labels ``(N,)`` of ``batches`` together, class by class."""
+    def _images(self, batches: list[dict[bytes, Any]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return images ``(N, 3, 32, 32)`` and labels ``(N,)`` of ``batches`` together."""
         images = np.concatenate([np.frombuffer(batch[b"data"].state[4], np.uint8) for batch in batches])
         labels = np.concatenate([np.array(batch[self.labels], np.int64) for batch in batches])
-        return by_class(images.reshape(-1, *self.shape), labels)
+        return images.reshape(-1, *self.shape), labels
 
 
 class Inert:
@@ -167,52 +158,49 @@ def unpickled(content: bytes) -> dict[bytes, Any]:
     return loaded
 
 
-CIFAR10 = Cifar(
-    name="cifar10",
-    title="CIFAR-10",
-    summary="CIFAR-10: 10 classes of small photographs at 32x32, 5,000 train and 1,000 held-out images each",
-    terms=_TERMS,
-    shape=(3, 32, 32),
-    used_by=("cloning",),
-    files=(
+@dataclass(frozen=True, kw_only=True)
+class Cifar10(Cifar):
+    """CIFAR-10."""
+
+    name: ClassVar[str] = "cifar10"
+    title: ClassVar[str] = "CIFAR-10"
+    files: ClassVar[tuple[RemoteFile, ...]] = (
         RemoteFile(
             url=f"{_URL}/cifar-10-python.tar.gz", size_bytes=170_498_071, md5="c58f30108f718f92721af3b95e74349a"
         ),
-    ),
-    layout="cifar-10-python.tar.gz or the folder cifar-10-batches-py",
-    stand_in="procedural-cifar10",
-    folder="cifar-10-batches-py",
-    train=(
+    )
+    layout: ClassVar[str] = "cifar-10-python.tar.gz or the folder cifar-10-batches-py"
+    stand_in: ClassVar[str | None] = "procedural-cifar10"
+    unpacked: ClassVar[str] = "cifar-10-batches-py"
+    train: ClassVar[tuple[Part, ...]] = (
         Part(name="data_batch_1", md5="c99cafc152244af753f735de768cd75f"),
         Part(name="data_batch_2", md5="d4bba439e000b95fd0a9bffe97cbabec"),
         Part(name="data_batch_3", md5="54ebc095f3ab1f0389bbae665268c751"),
         Part(name="data_batch_4", md5="634d18415352ddfa80567beed471001a"),
         Part(name="data_batch_5", md5="482c414d41f54cd18b22e5b47cb7c3cb"),
-    ),
-    test=Part(name="test_batch", md5="40351d587109b95175f43aff81a1287e"),
-    meta=Part(name="batches.meta", md5="5ff9c542aee3614f3951f8cda6e48888"),
-    labels=b"labels",
-    names=b"label_names",
-)
+    )
+    test: ClassVar[Part] = Part(name="test_batch", md5="40351d587109b95175f43aff81a1287e")
+    meta: ClassVar[Part] = Part(name="batches.meta", md5="5ff9c542aee3614f3951f8cda6e48888")
+    labels: ClassVar[bytes] = b"labels"
+    names: ClassVar[bytes] = b"label_names"
 
-CIFAR100 = Cifar(
-    name="cifar100",
-    title="CIFAR-100",
-    summary="CIFAR-100: 100 classes of small photographs at 32x32, 500 train and 100 held-out images each",
-    terms=_TERMS,
-    shape=(3, 32, 32),
-    used_by=("cloning",),
-    files=(
+
+@dataclass(frozen=True, kw_only=True)
+class Cifar100(Cifar):
+    """CIFAR-100, with its 100 fine labels."""
+
+    name: ClassVar[str] = "cifar100"
+    title: ClassVar[str] = "CIFAR-100"
+    files: ClassVar[tuple[RemoteFile, ...]] = (
         RemoteFile(
             url=f"{_URL}/cifar-100-python.tar.gz", size_bytes=169_001_437, md5="eb9058c3a382ffc7106e4002c42a8d85"
         ),
-    ),
-    layout="cifar-100-python.tar.gz or the folder cifar-100-python",
-    stand_in="procedural-cifar100",
-    folder="cifar-100-python",
-    train=(Part(name="train", md5="16019d7e3df5f24257cddd939b257f8d"),),
-    test=Part(name="test", md5="f0ef6b0ae62326f3e7ffdfab6717acfc"),
-    meta=Part(name="meta", md5="7973b15100ade9c7d40fb424638fde48"),
-    labels=b"fine_labels",
-    names=b"fine_label_names",
-)
+    )
+    layout: ClassVar[str] = "cifar-100-python.tar.gz or the folder cifar-100-python"
+    stand_in: ClassVar[str | None] = "procedural-cifar100"
+    unpacked: ClassVar[str] = "cifar-100-python"
+    train: ClassVar[tuple[Part, ...]] = (Part(name="train", md5="16019d7e3df5f24257cddd939b257f8d"),)
+    test: ClassVar[Part] = Part(name="test", md5="f0ef6b0ae62326f3e7ffdfab6717acfc")
+    meta: ClassVar[Part] = Part(name="meta", md5="7973b15100ade9c7d40fb424638fde48")
+    labels: ClassVar[bytes] = b"fine_labels"
+    names: ClassVar[bytes] = b"fine_label_names"

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from lopbench.core.errors import DataError
-from lopbench.data import load_images, locate
+from lopbench.data import load_data, locate
 
 NAME = "mnist"
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_every_image_has_its_own_pixels_and_class_in_the_order_of_the_files(digits, tmp_path, packed):
-    images = load_images(NAME, data_dir=digits.folder(tmp_path / "data", packed=packed))
+    images = load_data(NAME, data_dir=digits.folder(tmp_path / "data", packed=packed))
     assert images.name == NAME
     assert images.shape == (1, 28, 28)
     assert images.classes == tuple("0123456789")
@@ -34,7 +34,7 @@ def test_packed_and_unpacked_files_have_one_content_hash_and_may_be_mixed(digits
     mixed = digits.folder(tmp_path / "c")
     shutil.copy(plain / "train-images-idx3-ubyte", mixed)
     (mixed / "train-images-idx3-ubyte.gz").unlink()
-    hashes = {load_images(NAME, data_dir=path).content_hash for path in (packed, plain, mixed)}
+    hashes = {load_data(NAME, data_dir=path).content_hash for path in (packed, plain, mixed)}
     assert len(hashes) == 1
 
 
@@ -50,7 +50,7 @@ def test_a_missing_file_is_named(digits, tmp_path):
     folder = digits.folder(tmp_path)
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DataError, match=r"neither t10k-labels-idx1-ubyte nor .*\.gz; .*lopbench data get mnist"):
-        load_images("auto", wanted=NAME, data_dir=tmp_path)  # a damaged set is never replaced by procedural images
+        load_data("auto", wanted=NAME, data_dir=tmp_path)  # a damaged set is never replaced by procedural images
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -59,7 +59,7 @@ def test_a_file_that_is_not_the_original_is_named(digits, tmp_path, packed):
     content[-1] ^= 1
     digits.files["train-labels-idx1-ubyte"] = bytes(content)
     with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.* is damaged or not the original: its MD5 is"):
-        load_images(NAME, data_dir=digits.folder(tmp_path, packed=packed))
+        load_data(NAME, data_dir=digits.folder(tmp_path, packed=packed))
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-5], lambda content: b"<html></html>"])
@@ -67,7 +67,7 @@ def test_a_damaged_gzip_file_is_named(digits, tmp_path, damage):
     file = digits.folder(tmp_path) / "train-images-idx3-ubyte.gz"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is not a whole gzip file .*data get mnist"):
-        load_images(NAME, data_dir=tmp_path)
+        load_data(NAME, data_dir=tmp_path)
 
 
 REAL = os.environ.get("LOPBENCH_DATA")  # read before the fixture hides it
@@ -76,7 +76,7 @@ REAL = os.environ.get("LOPBENCH_DATA")  # read before the fixture hides it
 @pytest.mark.skipif(REAL is None, reason="LOPBENCH_DATA, which holds the real MNIST, is not set")
 def test_the_real_set_is_what_torchvision_reads(tmp_path):
     idx = pytest.importorskip("torchvision.datasets.mnist")
-    images = load_images(NAME, data_dir=Path(str(REAL)))
+    images = load_data(NAME, data_dir=Path(str(REAL)))
     assert images.content_hash == "18f95a9c29520c1ed484a2390d1d7d7f78c8f5bf772e6f99968f23f47de74769"
     for split, pixels, labels in (
         ("train", images.train_images, images.train_labels),

@@ -9,26 +9,25 @@ import hashlib
 import io
 import os
 import re
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lopbench.core.errors import DataError
-from lopbench.data.data_set import FileSet, RemoteFile
-from lopbench.data.images import TINY_SHAPE, Labels, Pixels, Plan, in_parallel
+from lopbench import DataError, DataSet, ImagePlan, RemoteFile, ZipMembers, open_zip
+from lopbench_plugins.data._parallel import in_parallel
 
 NAME = "tiny-imagenet-200"
 ARCHIVE = f"{NAME}.zip"
 #: The original has this many classes, and this many images a class in train and in val.
 ORIGINAL = (200, 500, 50)
+SHAPE = (3, 64, 64)
 
 _AGAIN = "get the archive again, 'lopbench data get tiny-imagenet-200' downloads it"
 _TRAIN = re.compile(r"train/(?P<wnid>[^/]+)/images/(?P<file>[^/.][^/]*\.JPEG)")
@@ -101,37 +100,25 @@ class Folder:
 
 
 class Archive:
-    """The zip, read where it lies: nothing is unpacked."""
+    """The zip."""
 
-    def __init__(self, path: Path, file: zipfile.ZipFile) -> None:
-        self.path = path
-        self._file = file
-        members = {info.filename: info for info in file.infolist() if not info.is_dir()}
-        for name in members:
-            # Members are never written anywhere; such a name still tells that this is not the original.
-            if name.startswith("/") or "\\" in name or (".." in name and ".." in name.split("/")):
-                raise DataError(f"{path} has a member with the unsafe path {name!r}; {_AGAIN}")
-        tops = [top for top in (f"{NAME}/", "") if f"{top}wnids.txt" in members]
+    def __init__(self, members: ZipMembers) -> None:
+        self.path = members.path
+        names = members.names()
+        tops = [top for top in (f"{NAME}/", "") if f"{top}wnids.txt" in names]
         if not tops:
-            raise DataError(f"{path} is not Tiny ImageNet: it has no {NAME}/wnids.txt; {_AGAIN}")
-        self._members = {name[len(tops[0]) :]: info for name, info in members.items() if name.startswith(tops[0])}
+            raise DataError(f"{self.path} is not Tiny ImageNet: it has no {NAME}/wnids.txt; {_AGAIN}")
+        self._members = members
+        self._top = tops[0]
+        self._names = [name.removeprefix(self._top) for name in names if name.startswith(self._top)]
 
     def names(self) -> list[str]:
         """Return the names of all members."""
-        return list(self._members)
+        return self._names
 
     def read(self, name: str) -> bytes:
-        """Return the content of the member ``name``, checked against its CRC."""
-        info = self._members.get(name)
-        if info is None:
-            raise DataError(f"{self.path} has no {name}; {_AGAIN}")
-        if info.file_size > _LARGEST_FILE:
-            raise DataError(f"{name} in {self.path} has {info.file_size:,} bytes; {_AGAIN}")
-        try:
-            return self._file.read(info)
-        # zipfile: RuntimeError for an encrypted member, NotImplementedError for an unknown compression.
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
-            raise DataError(f"{name} in {self.path} is damaged ({error}); {_AGAIN}") from error
+        """Return the content of the member ``name``."""
+        return self._members.read(f"{self._top}{name}", _LARGEST_FILE)
 
 
 def fingerprint(path: Path) -> str:
@@ -166,29 +153,12 @@ def opened(path: Path) -> Iterator[Source]:
             raise DataError(f"{path} is not Tiny ImageNet: it has no wnids.txt; {_AGAIN}")
         yield Folder(path)
         return
-    try:
-        file = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataError(not_a_zip(path)) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); make it readable") from error
-    with file:
-        yield Archive(path, file)
+    with open_zip(path, again=_AGAIN) as members:
+        yield Archive(members)
 
 
-def not_a_zip(path: Path) -> str:
-    """Return the sentence that says what ``path`` is instead of a zip."""
-    with path.open("rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith(b"<"):
-        return f"{path} is an HTML page, not a zip: the download gave an error or log-in page; delete it and {_AGAIN}"
-    if start.startswith(b"pk\x03\x04"):
-        return f"{path} is a truncated zip ({path.stat().st_size:,} bytes, no directory at its end); {_AGAIN}"
-    return f"{path} is not a zip; {_AGAIN}"
-
-
-def plan(source: Source) -> Plan:
-    """Return what decoding ``source`` gives: labels now, pixels on demand.
+def plan(source: Source) -> ImagePlan:
+    """Return what decoding ``source`` gives: labels now, pixels on demand, for which it is opened again.
 
     Raises:
         DataError: If the set is not Tiny ImageNet, or a class or file of it is missing or inconsistent.
@@ -210,14 +180,14 @@ def plan(source: Source) -> Plan:
             empty = classes[int(counts.argmin())]
             raise DataError(f"Class {empty} of wnids.txt has no {split} images in {where}; {_AGAIN}")
     original_classes, original_train, original_val = ORIGINAL
-    return Plan(
+    return ImagePlan(
         classes=classes,
         subset=len(classes) < original_classes
         or bool((per_class[0] < original_train).any() or (per_class[1] < original_val).any()),
-        shape=TINY_SHAPE,
+        shape=SHAPE,
         train_labels=_labels(train),
         test_labels=_labels(test),
-        chunks=lambda: in_parallel(partial(_decode, source), _chunks([[name for _, name in x] for x in (train, test)])),
+        chunks=lambda: _pixels(where, [[name for _, name in split] for split in (train, test)]),
     )
 
 
@@ -276,8 +246,13 @@ def _order(files: list[tuple[int, str]]) -> list[tuple[int, str]]:
     return sorted(files, key=key)
 
 
-def _labels(files: list[tuple[int, str]]) -> Labels:
+def _labels(files: list[tuple[int, str]]) -> NDArray[np.int64]:
     return np.array([label for label, _ in files], dtype=np.int64)
+
+
+def _pixels(path: Path, splits: list[list[str]]) -> Iterator[NDArray[np.uint8]]:
+    with opened(path) as source:
+        yield from in_parallel(partial(_decode, source), _chunks(splits))
 
 
 def _chunks(splits: list[list[str]]) -> Iterator[list[str]]:
@@ -286,12 +261,12 @@ def _chunks(splits: list[list[str]]) -> Iterator[list[str]]:
             yield names[start : start + _CHUNK]
 
 
-def _decode(source: Source, names: list[str]) -> Pixels:
+def _decode(source: Source, names: list[str]) -> NDArray[np.uint8]:
     """Return the images ``names``, ``(n, 3, 64, 64)``."""
     from PIL import Image  # lazily: a cached data set needs no decoder
 
-    _, height, width = TINY_SHAPE
-    pixels = np.empty((len(names), height, width, 3), dtype=np.uint8)
+    _, height, width = SHAPE
+    pixels: NDArray[np.uint8] = np.empty((len(names), height, width, 3), dtype=np.uint8)
     for row, name in zip(pixels, names, strict=True):
         content = source.read(name)
         try:
@@ -307,8 +282,22 @@ def _decode(source: Source, names: list[str]) -> Pixels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyImageNet(FileSet):
-    """Tiny ImageNet."""
+class TinyImageNet(DataSet):
+    """Tiny ImageNet: 200 classes of ImageNet at 64x64."""
+
+    name: ClassVar[str] = NAME
+    title: ClassVar[str] = "Tiny ImageNet"
+    terms: ClassVar[str] = (
+        "The images are ImageNet's and their owners hold the rights; "
+        "ImageNet's terms of access allow non-commercial research and educational use only."
+    )
+    # Neither size nor hash is published.
+    files: ClassVar[tuple[RemoteFile, ...]] = (RemoteFile(url=f"http://cs231n.stanford.edu/{ARCHIVE}"),)
+    folder: ClassVar[str] = "."
+    layout: ClassVar[str] = f"{ARCHIVE} or the folder {NAME}"
+    stand_in: ClassVar[str | None] = "procedural"
+    #: Shape of one image.
+    shape: ClassVar[tuple[int, int, int]] = SHAPE
 
     def find(self, place: Path) -> Path | None:
         """Return ``place`` if it is the zip or the unpacked folder, else one of these inside it."""
@@ -320,22 +309,7 @@ class TinyImageNet(FileSet):
         """Return `fingerprint` of ``path``."""
         return fingerprint(path)
 
-    @contextmanager
-    def opened(self, path: Path) -> Iterator[Plan]:
-        """Open the zip or folder ``path``."""
+    def read(self, path: Path) -> ImagePlan:
+        """Read the labels from the zip or folder ``path``."""
         with opened(path) as source:
-            yield plan(source)
-
-
-TINY_IMAGENET = TinyImageNet(
-    name=NAME,
-    title="Tiny ImageNet",
-    summary="Tiny ImageNet: 200 classes of ImageNet at 64x64, 500 train and 50 held-out images each",
-    terms="The images are ImageNet's and their owners hold the rights; "
-    "ImageNet's terms of access allow non-commercial research and educational use only.",
-    shape=TINY_SHAPE,
-    used_by=("tinyimagenet40", "cloning"),
-    files=(RemoteFile(url=f"http://cs231n.stanford.edu/{ARCHIVE}"),),  # neither size nor hash is published
-    layout=f"{ARCHIVE} or the folder {NAME}",
-    stand_in="procedural",
-)
+            return plan(source)

@@ -6,16 +6,16 @@ which it checks none; an idx file is a header of 32-bit numbers, and then the by
 
 import gzip
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lopbench.core.errors import DataError
-from lopbench.data.data_set import FileSet, RemoteFile, check_md5, stat_fingerprint
-from lopbench.data.images import Labels, Pixels, Plan, by_class, in_pieces
+from lopbench import DataError, DataSet, ImagePlan, RemoteFile
+from lopbench_plugins.data._original import check_md5
 
 _MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"  # torchvision's; the authors' page no longer serves the files
 
@@ -31,37 +31,51 @@ _LARGEST_FILE = 64 << 20  # bytes; the largest has 47 million
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mnist(FileSet):
-    """MNIST."""
+class Mnist(DataSet):
+    """MNIST: handwritten digits, grey at 28x28."""
+
+    name: ClassVar[str] = "mnist"
+    title: ClassVar[str] = "MNIST"
+    terms: ClassVar[str] = (
+        "The original page states no licence, later distributors give CC BY-SA 3.0; cite LeCun et al. 1998."
+    )
+    files: ClassVar[tuple[RemoteFile, ...]] = tuple(
+        RemoteFile(url=f"{_MIRROR}/{name}.gz", size_bytes=size, md5=md5)
+        for name, size, md5 in (
+            ("train-images-idx3-ubyte", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+            ("train-labels-idx1-ubyte", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
+            ("t10k-images-idx3-ubyte", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
+            ("t10k-labels-idx1-ubyte", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
+        )
+    )
+    folder: ClassVar[str] = "MNIST/raw"
+    layout: ClassVar[str] = "MNIST/raw with the four idx files, packed or not"
+    stand_in: ClassVar[str | None] = "procedural-mnist"
+    #: Shape of one image.
+    shape: ClassVar[tuple[int, int, int]] = (1, 28, 28)
 
     def find(self, place: Path) -> Path | None:
         """Return ``place`` or the folder ``MNIST/raw`` below it, whichever holds the files."""
         folders = (place, place / "raw", place / "MNIST" / "raw")
         return next((folder for folder in folders if _present(folder)), None)
 
-    def fingerprint(self, path: Path) -> str:
-        """Return a hash of names, sizes and modification times."""
-        return stat_fingerprint(_present(path).values())
+    def sources(self, path: Path) -> Iterable[Path]:
+        """Return the four files in the folder ``path``."""
+        return _present(path).values()
 
-    @contextmanager
-    def opened(self, path: Path) -> Iterator[Plan]:
+    def check(self, path: Path) -> None:
+        """Do nothing: what counts is the unpacked content, which is checked as it is read."""
+
+    def read(self, path: Path) -> ImagePlan:
         """Read all four files of the folder ``path`` and check them."""
-        train, test = (self._split(path, split) for split in ("train", "t10k"))
-        yield Plan(
-            classes=tuple("0123456789"),
-            subset=False,
-            shape=self.shape,
-            train_labels=train[1],
-            test_labels=test[1],
-            chunks=lambda: in_pieces(train[0], test[0]),
-        )
+        return ImagePlan.of("0123456789", self._split(path, "train"), self._split(path, "t10k"))
 
-    def _split(self, path: Path, split: str) -> tuple[Pixels, Labels]:
-        """Return images ``(N, 1, 28, 28)`` and labels ``(N,)`` of one split, class by class."""
+    def _split(self, path: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return images ``(N, 1, 28, 28)`` and labels ``(N,)`` of one split."""
         # Behind four (images) and two (labels) numbers of four bytes.
         images = np.frombuffer(self._read(path, f"{split}-images-idx3-ubyte"), np.uint8, offset=16)
         labels = np.frombuffer(self._read(path, f"{split}-labels-idx1-ubyte"), np.uint8, offset=8)
-        return by_class(images.reshape(-1, *self.shape), labels.astype(np.int64))
+        return images.reshape(-1, *self.shape), labels.astype(np.int64)
 
     def _read(self, path: Path, name: str) -> bytes:
         """Return the content of an idx file.
@@ -87,24 +101,3 @@ def _present(folder: Path) -> dict[str, Path]:
     """Return the files of MNIST in ``folder``, unpacked or not, by their unpacked names."""
     candidates = ((name, folder / f"{name}{suffix}") for name in MD5 for suffix in (".gz", ""))
     return {name: path for name, path in candidates if path.is_file()}  # unpacked ones last, so preferred
-
-
-MNIST = Mnist(
-    name="mnist",
-    title="MNIST",
-    summary="MNIST: 10 classes of handwritten digits, grey at 28x28, 60,000 train and 10,000 held-out images",
-    terms="The original page states no licence, later distributors give CC BY-SA 3.0; cite LeCun et al. 1998.",
-    shape=(1, 28, 28),
-    used_by=("cloning",),
-    files=tuple(
-        RemoteFile(url=f"{_MIRROR}/{name}.gz", size_bytes=size, md5=md5, folder="MNIST/raw")
-        for name, size, md5 in (
-            ("train-images-idx3-ubyte", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-            ("train-labels-idx1-ubyte", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
-            ("t10k-images-idx3-ubyte", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
-            ("t10k-labels-idx1-ubyte", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
-        )
-    ),
-    layout="MNIST/raw with the four idx files, packed or not",
-    stand_in="procedural-mnist",
-)

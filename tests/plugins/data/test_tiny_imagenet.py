@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lopbench.core.errors import DataError
-from lopbench.data import load_images
+from lopbench.data import load_data
 
 NAME = "tiny-imagenet-200"
 
@@ -16,7 +16,7 @@ def decoded(content):
 
 
 def test_every_image_has_its_own_pixels_and_class_in_numeric_order(tiny, tmp_path):
-    images = load_images(NAME, data_dir=tiny.zip(tmp_path / "data"))
+    images = load_data(NAME, data_dir=tiny.zip(tmp_path / "data"))
     assert images.classes == ("n01", "n02", "n03")
     expected = [tiny.files[f"train/{wnid}/images/{wnid}_{k}.JPEG"] for wnid in images.classes for k in range(12)]
     assert images.train_labels.tolist() == [0] * 12 + [1] * 12 + [2] * 12
@@ -28,7 +28,7 @@ def test_every_image_has_its_own_pixels_and_class_in_numeric_order(tiny, tmp_pat
 
 
 def test_arrays_are_read_only_with_the_promised_types(tiny, tmp_path):
-    images = load_images(NAME, data_dir=tiny.zip(tmp_path / "data"))
+    images = load_data(NAME, data_dir=tiny.zip(tmp_path / "data"))
     assert images.train_images.shape == (36, 3, 64, 64)
     for pixels, labels in ((images.train_images, images.train_labels), (images.test_images, images.test_labels)):
         assert pixels.dtype == np.uint8
@@ -39,22 +39,22 @@ def test_arrays_are_read_only_with_the_promised_types(tiny, tmp_path):
 
 
 def test_grey_images_become_three_equal_channels(tiny, tmp_path):
-    images = load_images(NAME, data_dir=tiny.zip(tmp_path / "data"))
+    images = load_data(NAME, data_dir=tiny.zip(tmp_path / "data"))
     grey = images.train_images[1]
     assert (grey == grey[:1]).all()
     assert not (images.train_images[0] == images.train_images[0][:1]).all()
 
 
 def test_zip_and_folder_have_one_content_hash(tiny, tmp_path):
-    from_zip = load_images(NAME, data_dir=tiny.zip(tmp_path / "a").parent)
-    from_folder = load_images(NAME, data_dir=tiny.folder(tmp_path / "b").parent)
+    from_zip = load_data(NAME, data_dir=tiny.zip(tmp_path / "a").parent)
+    from_folder = load_data(NAME, data_dir=tiny.folder(tmp_path / "b").parent)
     assert from_zip.content_hash == from_folder.content_hash
     np.testing.assert_array_equal(from_zip.train_images, from_folder.train_images)
 
 
 @pytest.mark.parametrize("change", ["pixels", "labels", "classes", "fewer"])
 def test_content_hash_tells_other_content(tiny, tmp_path, change, make_jpeg):
-    before = load_images(NAME, data_dir=tiny.zip(tmp_path / "a")).content_hash
+    before = load_data(NAME, data_dir=tiny.zip(tmp_path / "a")).content_hash
     if change == "pixels":
         tiny.files["train/n01/images/n01_3.JPEG"] = make_jpeg(12345)
     elif change == "labels":
@@ -64,11 +64,11 @@ def test_content_hash_tells_other_content(tiny, tmp_path, change, make_jpeg):
         tiny.files = {name.replace("n03", "n04"): data.replace(b"n03", b"n04") for name, data in tiny.files.items()}
     else:
         del tiny.files["train/n02/images/n02_11.JPEG"]
-    assert load_images(NAME, data_dir=tiny.zip(tmp_path / "b")).content_hash != before
+    assert load_data(NAME, data_dir=tiny.zip(tmp_path / "b")).content_hash != before
 
 
 def test_a_subset_says_so(tiny, tmp_path):
-    images = load_images(NAME, data_dir=tiny.zip(tmp_path / "data"))
+    images = load_data(NAME, data_dir=tiny.zip(tmp_path / "data"))
     assert images.subset
     assert images.real
     assert "subset" in images.notice
@@ -76,20 +76,20 @@ def test_a_subset_says_so(tiny, tmp_path):
 
 
 def test_the_original_counts_are_no_subset(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("lopbench.data.tiny_imagenet.ORIGINAL", (3, 12, 2))
-    images = load_images(NAME, data_dir=tiny.zip(tmp_path / "data"))
+    monkeypatch.setattr("lopbench_plugins.data.tiny_imagenet.ORIGINAL", (3, 12, 2))
+    images = load_data(NAME, data_dir=tiny.zip(tmp_path / "data"))
     assert not images.subset
     assert "subset" not in images.notice
 
 
 def test_boxes_files_test_split_and_hidden_files_are_ignored(tiny, tmp_path):
-    expected = load_images(NAME, data_dir=tiny.zip(tmp_path / "a")).content_hash
+    expected = load_data(NAME, data_dir=tiny.zip(tmp_path / "a")).content_hash
     tiny.files["train/n01/images/._n01_0.JPEG"] = b"resource fork"
     tiny.files["train/n01/images/.DS_Store"] = b"finder"
     del tiny.files["test/images/test_0.JPEG"]
     del tiny.files["train/n01/n01_boxes.txt"]
-    assert load_images(NAME, data_dir=tiny.zip(tmp_path / "b")).content_hash == expected
-    assert load_images(NAME, data_dir=tiny.folder(tmp_path / "c")).content_hash == expected
+    assert load_data(NAME, data_dir=tiny.zip(tmp_path / "b")).content_hash == expected
+    assert load_data(NAME, data_dir=tiny.folder(tmp_path / "c")).content_hash == expected
 
 
 def drop(tiny, prefix):
@@ -209,7 +209,7 @@ def test_damage_is_told_in_one_sentence_with_what_to_do(tiny, tmp_path, make_jpe
     damage(tiny, make_jpeg)
     path = getattr(tiny, form)(tmp_path / "data")
     with pytest.raises(DataError, match=names) as caught:
-        load_images("auto", wanted=NAME, data_dir=path.parent)  # a damaged set is never replaced by procedural images
+        load_data("auto", wanted=NAME, data_dir=path.parent)  # a damaged set is never replaced by procedural images
     assert str(path) in str(caught.value)
     assert "lopbench data get tiny-imagenet-200" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -218,14 +218,14 @@ def test_damage_is_told_in_one_sentence_with_what_to_do(tiny, tmp_path, make_jpe
 def test_a_failed_decoding_leaves_nothing_in_the_cache(tiny, tmp_path, make_jpeg):
     truncated_jpeg(tiny, make_jpeg)
     with pytest.raises(DataError):
-        load_images(NAME, data_dir=tiny.zip(tmp_path / "data"))
+        load_data(NAME, data_dir=tiny.zip(tmp_path / "data"))
     assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_dir()] == ["images"]
 
 
 def test_an_html_page_called_zip_is_named_as_such(tmp_path):
     (tmp_path / "tiny-imagenet-200.zip").write_text("\n<!DOCTYPE html><html>404</html>")
     with pytest.raises(DataError, match="is an HTML page, not a zip"):
-        load_images("auto", wanted=NAME, data_dir=tmp_path)
+        load_data("auto", wanted=NAME, data_dir=tmp_path)
 
 
 @pytest.mark.parametrize(("keep", "says"), [(0.9, "truncated zip"), (0.0, "is not a zip")])
@@ -234,7 +234,7 @@ def test_a_truncated_zip_is_named_as_such(tiny, tmp_path, keep, says):
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(DataError, match=says):
-        load_images(NAME, data_dir=path)
+        load_data(NAME, data_dir=path)
 
 
 def test_a_flipped_byte_in_a_zip_names_the_member(tiny, tmp_path):
@@ -245,7 +245,7 @@ def test_a_flipped_byte_in_a_zip_names_the_member(tiny, tmp_path):
     content[info.header_offset + 200] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"train/n03/images/n03_7.JPEG .* is damaged"):
-        load_images(NAME, data_dir=path)
+        load_data(NAME, data_dir=path)
 
 
 @pytest.mark.parametrize("name", ["/etc/evil", "tiny-imagenet-200/../../evil", "tiny-imagenet-200\\evil"])
@@ -254,4 +254,4 @@ def test_a_member_with_an_unsafe_path_is_refused(tiny, tmp_path, name):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, b"x")
     with pytest.raises(DataError, match="unsafe path"):
-        load_images(NAME, data_dir=path)
+        load_data(NAME, data_dir=path)

@@ -1,4 +1,4 @@
-"""Procedural images: stand-ins of the shape of the real data sets where these are absent.
+"""Images drawn by a program, the same on every machine.
 
 A class is a texture on the ground, a shape with a texture of its own on top, and an axis in colour space along which
 ground and shape lie apart. An image of it draws which of the two is on which side of grey, position, size, orientation,
@@ -9,99 +9,27 @@ layer can find the axis, and shape and texture are left for a better one.
 Everything is integer arithmetic on counters hashed by splitmix64 (Steele, Lea and Flood 2014, the finaliser of
 ``java.util.SplittableRandom``), so that the pixels are the same on every machine and with every version of numpy.
 Products stay below 2^31, or 2^15 where the type is int16; right shifts round towards minus infinity.
-
-All are drawn at 64x64 in colour, the shape of Tiny ImageNet; those for CIFAR and MNIST are then made smaller, and grey.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lopbench.core.errors import InvalidInputError
-from lopbench.data.data_set import DataSet
-from lopbench.data.images import TINY_SHAPE, ImageSet, Labels, Pixels, Plan, Shape, content_hash, in_parallel
-
-NAME = "procedural"
-TERMS = "Made by lopbench's own code; free to use."
-
 #: Raised whenever the same arguments give other pixels; part of every random key.
 VERSION = 1
 
-#: Number of classes, train and held-out images per class, as Tiny ImageNet's subset has them.
-DEFAULT = (200, 250, 50)
+#: Shape of an image.
+SHAPE = (3, 64, 64)
 
-_BATCH = 25  # images drawn at a time: what is in work then fits a core's cache
-
+Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int32]
 Shorts = NDArray[np.int16]
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
-
-
-def procedural_images(classes: int = 10, train: int = 20, test: int = 10) -> ImageSet:
-    """Draw the first ``classes`` classes into memory: the same images as in the full set, fewer of them.
-
-    Args:
-        classes: Number of classes, 1 to 1000.
-        train: Train images per class, at least 1.
-        test: Held-out images per class, at least 1.
-
-    Raises:
-        InvalidInputError: If a number is out of range.
-    """
-    made = plan(classes, train, test)
-    images = np.concatenate(list(made.chunks()))
-    images.flags.writeable = False
-    cut = classes * train
-    return ImageSet(
-        name=NAME,
-        content_hash=content_hash(made.classes, (images[:cut], made.train_labels), (images[cut:], made.test_labels)),
-        subset=made.subset,
-        classes=made.classes,
-        train_images=images[:cut],
-        train_labels=made.train_labels,
-        test_images=images[cut:],
-        test_labels=made.test_labels,
-        real=False,
-        notice=f"NOT Tiny ImageNet but PROCEDURAL images, drawn by lopbench: {cut:,} train and "
-        f"{classes * test:,} held-out images of {classes} classes.",
-        terms=TERMS,
-    )
-
-
-def plan(classes: int = DEFAULT[0], train: int = DEFAULT[1], test: int = DEFAULT[2]) -> Plan:
-    """Return the set of ``classes`` classes with ``train`` and ``test`` images each, its pixels drawn on demand.
-
-    Raises:
-        InvalidInputError: If ``classes`` is not in 1 to 1000, or a number of images is below 1.
-    """
-    if not (1 <= classes <= 1000 and train >= 1 and test >= 1):
-        raise InvalidInputError(
-            f"procedural images need 1 to 1000 classes and at least 1 image a class in both splits, "
-            f"got {classes} classes, {train} train and {test} held-out images"
-        )
-    jobs = [
-        (label, split, range(start, min(start + _BATCH, count)))
-        for split, count in ((0, train), (1, test))
-        for label in range(classes)
-        for start in range(0, count, _BATCH)
-    ]
-    return Plan(
-        classes=tuple(f"p{label:03d}" for label in range(classes)),
-        subset=classes < DEFAULT[0] or train < DEFAULT[1] or test < DEFAULT[2],
-        shape=TINY_SHAPE,
-        train_labels=_labels(classes, train),
-        test_labels=_labels(classes, test),
-        chunks=lambda: in_parallel(lambda job: draw(*job), jobs),
-    )
-
-
-def _labels(classes: int, images: int) -> Labels:
-    return np.repeat(np.arange(classes, dtype=np.int64), images)
 
 
 # Random integers -----------------------------------------------------------------------------------------------------
@@ -380,7 +308,7 @@ def draw(label: int, split: int, indices: range) -> Pixels:
     patch_colours = [dice.between(30, 225).astype(np.int16) for _ in range(3)]
     noise = _noise(keys, dice.between(8, 40).astype(np.int16))
 
-    images: Pixels = np.empty((len(indices), *TINY_SHAPE), dtype=np.uint8)
+    images: Pixels = np.empty((len(indices), *SHAPE), dtype=np.uint8)
     for channel, turn in enumerate((0, 85, 171)):
         light = base + casts[channel]
         colour = (_tint(hue + turn, kind.saturation, kind.light) * contrast) >> 8
@@ -414,83 +342,9 @@ def _textured(texture: Shorts, colour: Ints, depth: Ints) -> Shorts:
 
 def _noise(keys: NDArray[np.uint64], amplitude: Shorts) -> Shorts:
     """Return noise ``(n, 3, 64, 64)``, uniform from minus to plus half of ``amplitude`` ``(n, 1, 1)``."""
-    words = _stream(mix(keys), int(np.prod(TINY_SHAPE)) // 8).astype("<u8", copy=False)
-    noise: Any = words.view(np.uint8).reshape(len(keys), *TINY_SHAPE).astype(np.int16)
+    words = _stream(mix(keys), int(np.prod(SHAPE)) // 8).astype("<u8", copy=False)
+    noise: Any = words.view(np.uint8).reshape(len(keys), *SHAPE).astype(np.int16)
     noise -= 128
     noise *= amplitude[:, None]
     noise >>= 8
     return noise  # type: ignore[no-any-return]
-
-
-# The data sets -------------------------------------------------------------------------------------------------------
-
-
-def unchanged(images: Pixels) -> Pixels:
-    """Return ``images``."""
-    return images
-
-
-def halved(images: Pixels) -> Pixels:
-    """Return images ``(n, C, H, W)`` at half the resolution: means over 2x2 pixels, rounded half up."""
-    wide = images.astype(np.uint16)
-    rows = wide[:, :, ::2] + wide[:, :, 1::2]
-    means: Pixels = ((rows[..., ::2] + rows[..., 1::2] + 2) >> 2).astype(np.uint8)
-    return means
-
-
-def digit_sized(images: Pixels) -> Pixels:
-    """Return images ``(n, 3, 64, 64)`` in grey (ITU-R 601-2 luma), without their outer 4 pixels, halved to 28x28."""
-    red, green, blue = np.moveaxis(images[:, :, 4:-4, 4:-4].astype(np.uint16), 1, 0)
-    luma: Pixels = ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(np.uint8)  # at most 255 * 256 + 128
-    return halved(luma[:, None])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Procedural(DataSet):
-    """Procedural images in the shape of a real data set.
-
-    Args:
-        counts: Number of classes, train and held-out images per class.
-        render: Makes images of ``shape`` from those drawn at 64x64 in colour.
-    """
-
-    counts: tuple[int, int, int]
-    render: Callable[[Pixels], Pixels]
-
-    def plan(self) -> Plan:
-        """Return the whole set, its pixels drawn on demand."""
-        drawn = plan(*self.counts)
-        return replace(
-            drawn, subset=False, shape=self.shape, chunks=lambda: (self.render(chunk) for chunk in drawn.chunks())
-        )
-
-
-def _stand_in(
-    name: str,
-    title: str,
-    shape: Shape,
-    counts: tuple[int, int, int],
-    render: Callable[[Pixels], Pixels],
-    used_by: tuple[str, ...],
-) -> Procedural:
-    classes, train, test = counts
-    return Procedural(
-        name=name,
-        title=title,
-        summary=f"NOT {title}: images drawn by a program in its shape, "
-        f"{classes} classes at {shape[1]}x{shape[2]}, {train} train and {test} held-out images each",
-        terms=TERMS,
-        shape=shape,
-        used_by=used_by,
-        counts=counts,
-        render=render,
-    )
-
-
-#: The stand-ins, each titled as what it stands in for.
-SETS = (
-    _stand_in(NAME, "Tiny ImageNet", TINY_SHAPE, DEFAULT, unchanged, ("tinyimagenet40", "cloning")),
-    _stand_in(f"{NAME}-cifar10", "CIFAR-10", (3, 32, 32), (10, 5000, 1000), halved, ("cloning",)),
-    _stand_in(f"{NAME}-cifar100", "CIFAR-100", (3, 32, 32), (100, 500, 100), halved, ("cloning",)),
-    _stand_in(f"{NAME}-mnist", "MNIST", (1, 28, 28), (10, 6000, 1000), digit_sized, ("cloning",)),
-)

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lopbench.core.errors import InvalidInputError
-from lopbench.data import load_images, procedural, procedural_images
-from lopbench.data.procedural import digit_sized, draw, halved, mix, plan
+from lopbench.data import load_data
+from lopbench_plugins.data import procedural
+from lopbench_plugins.data._drawing import draw, mix
+from lopbench_plugins.data.procedural import digit_sized, halved, plan, procedural_images
 
 
 def test_mix_is_splitmix64():
@@ -32,7 +34,7 @@ def test_a_small_set_is_pinned_to_the_bit():
 
 @pytest.mark.slow
 def test_the_full_set_is_pinned_to_the_bit():
-    images = load_images("procedural")
+    images = load_data("procedural")
     assert images.content_hash == "d1319ad3ff10fd8e73db9a73bba912ccecf4679c0943f1b03d329a037e4c64c2"
     assert len(images.classes) == 200
     assert images.train_images.shape == (50_000, 3, 64, 64)
@@ -67,7 +69,7 @@ def test_digits_are_grey_without_the_border():
 )
 def test_a_few_images_of_each_smaller_set_are_pinned_to_the_bit(name, content_hash, monkeypatch):
     monkeypatch.setattr(procedural, "plan", lambda classes, train, test: plan(classes, train // 500, test // 100))
-    images = load_images(name)
+    images = load_data(name)
     assert not images.subset
     assert images.content_hash == content_hash
 

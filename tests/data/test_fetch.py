@@ -4,22 +4,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
 
+from lopbench import RemoteFile
 from lopbench.core.errors import DataError, UsageError
-from lopbench.data import (
-    RemoteFile,
-    cache_directory,
-    catalog,
-    download,
-    get,
-    load,
-    load_images,
-    procedural,
-    tiny_imagenet,
-    verify,
-)
+from lopbench.data import cache_directory, download, get, load_data
+from lopbench_plugins.data.tiny_imagenet import TinyImageNet
 
 NAME = "tiny-imagenet-200"
 ARCHIVE = f"{NAME}.zip"
@@ -109,16 +99,17 @@ def test_download_gives_the_file_and_tells_progress(server, remote, body, tmp_pa
     assert calls[-1][1] == calls[-1][2]
 
 
-def test_get_finds_the_data_set_in_the_catalogue_and_load_finds_it_in_the_cache(remote, monkeypatch):
-    monkeypatch.setattr(load, "SETS", (replace(tiny_imagenet.TINY_IMAGENET, files=(remote,)),))
+def test_get_finds_the_data_set_in_the_registry_and_load_finds_it_in_the_cache(remote, monkeypatch):
+    monkeypatch.setattr(TinyImageNet, "files", (remote,))
     assert get(NAME) == cache_directory() / ARCHIVE
-    assert load_images(NAME).name == NAME
+    assert load_data(NAME).name == NAME
 
 
 def test_a_set_of_several_files_gets_all_of_them_into_their_folder(server, remote, body, monkeypatch):
-    first = replace(remote, md5=hashlib.md5(body).hexdigest(), folder="a/b")
+    first = replace(remote, md5=hashlib.md5(body).hexdigest())
     files = (first, replace(first, url=server.url.replace(NAME, "other"), size_bytes=len(body)))
-    monkeypatch.setattr(load, "SETS", (replace(tiny_imagenet.TINY_IMAGENET, files=files),))
+    monkeypatch.setattr(TinyImageNet, "files", files)
+    monkeypatch.setattr(TinyImageNet, "folder", "a/b")
     folder = get(NAME)
     assert folder == cache_directory() / "a" / "b"
     assert sorted(path.name for path in folder.iterdir()) == ["other.zip", ARCHIVE]
@@ -216,87 +207,8 @@ def test_an_unwritable_directory_is_told(remote, tmp_path):
         download(remote, tmp_path / "file")
 
 
-def test_every_real_set_has_a_stand_in_of_its_shape_that_says_what_it_is_not():
-    sets = {entry.name: entry for entry in catalog()}
-    assert list(sets)[:5] == [NAME, "cifar10", "cifar100", "mnist", "procedural"]
-    for entry in sets.values():
-        if entry.files:
-            stand_in = sets[entry.stand_in]
-            assert stand_in.files == ()
-            assert (stand_in.shape, stand_in.title) == (entry.shape, entry.title)
-            assert stand_in.summary.startswith(f"NOT {entry.title}: ")
-
-
-def test_the_catalogue_gives_torchvisions_sources_and_claims_no_unpublished_hash():
-    datasets = pytest.importorskip("torchvision.datasets")
-    files = {entry.name: entry.files for entry in catalog()}
-    (tiny,) = files[NAME]
-    assert tiny == RemoteFile(url="http://cs231n.stanford.edu/tiny-imagenet-200.zip")
-    for name, theirs in (("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)):
-        (ours,) = files[name]
-        assert (ours.url, ours.md5) == (theirs.url, theirs.tgz_md5)
-        parts = load.data_set(name)
-        assert [[part.name, part.md5] for part in parts.train] == theirs.train_list
-        assert [[parts.test.name, parts.test.md5]] == theirs.test_list
-        assert (parts.meta.name, parts.meta.md5) == (theirs.meta["filename"], theirs.meta["md5"])
-        assert parts.folder == theirs.base_folder
-    assert [(file.name, file.md5) for file in files["mnist"]] == datasets.MNIST.resources
-    assert all(file.url.startswith(datasets.MNIST.mirrors[0]) for file in files["mnist"])
-    assert {file.folder for file in files["mnist"]} == {"MNIST/raw"}
-
-
 def test_get_refuses_what_cannot_be_downloaded(tmp_path):
     with pytest.raises(DataError, match="made on this machine"):
         get("procedural", tmp_path)
     with pytest.raises(UsageError, match="Did you mean 'tiny-imagenet-200'"):
         get("tiny-imagenet", tmp_path)
-
-
-def test_verify_counts_and_compares_with_the_cache(tiny, tmp_path):
-    del tiny.files["train/n02/images/n02_11.JPEG"]
-    path = tiny.zip(tmp_path / "data")
-    before = verify(NAME, path)
-    assert before.cache == "absent"
-    assert before.ok
-    assert before.subset
-    assert (before.classes, before.train_per_class, before.test_per_class) == (3, (11, 12), (2, 2))
-    assert "subset" in before.message
-    images = load_images(NAME, data_dir=path)
-    after = verify(NAME, path)
-    assert after.cache == "matches"
-    assert after.content_hash == before.content_hash == images.content_hash
-
-
-@pytest.mark.parametrize("file", ["train_images.npy", "test_labels.npy"])
-def test_verify_finds_a_changed_pixel_or_label_in_the_cache(tiny, tmp_path, file):
-    path = tiny.zip(tmp_path / "data")
-    load_images(NAME, data_dir=path)
-    (array,) = (tmp_path / "cache").rglob(file)
-    content = np.load(array)
-    content.flat[-1] ^= 1
-    np.save(array, content)
-    report = verify(NAME, path)
-    assert report.cache == "differs"
-    assert not report.ok
-    assert str(array.parent) in report.message
-
-
-def test_verify_names_the_damaged_file(tiny, tmp_path):
-    tiny.files["train/n01/images/n01_4.JPEG"] = b"no image"
-    with pytest.raises(DataError, match=r"n01_4\.JPEG"):
-        verify(NAME, tiny.zip(tmp_path / "data"))
-
-
-def test_verify_says_where_it_looked(tmp_path):
-    with pytest.raises(DataError, match="lopbench data get"):
-        verify(NAME, tmp_path)
-
-
-def test_verify_draws_the_procedural_images_again(monkeypatch):
-    whole = procedural.plan
-    monkeypatch.setattr(procedural, "plan", lambda *_: whole(2, 3, 1))
-    images = load_images("procedural")
-    report = verify("procedural")
-    assert report.cache == "matches"
-    assert report.path is None
-    assert report.content_hash == images.content_hash

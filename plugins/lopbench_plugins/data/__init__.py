@@ -1,0 +1,52 @@
+"""The built-in data sets, and the procedural images that stand in for them."""
+
+from lopbench import Register, hookimpl
+
+
+@hookimpl
+def lopbench_data(register: Register) -> None:
+    """Register the built-in data sets."""
+    register(
+        "tiny-imagenet-200",
+        "lopbench_plugins.data.tiny_imagenet:TinyImageNet",
+        "Tiny ImageNet: 200 classes of ImageNet at 64x64, 500 train and 50 held-out images each",
+    )
+    register(
+        "cifar10",
+        "lopbench_plugins.data.cifar:Cifar10",
+        "CIFAR-10: 10 classes of small photographs at 32x32, 5,000 train and 1,000 held-out images each",
+    )
+    register(
+        "cifar100",
+        "lopbench_plugins.data.cifar:Cifar100",
+        "CIFAR-100: 100 classes of small photographs at 32x32, 500 train and 100 held-out images each",
+    )
+    register(
+        "mnist",
+        "lopbench_plugins.data.mnist:Mnist",
+        "MNIST: 10 classes of handwritten digits, grey at 28x28, 60,000 train and 10,000 held-out images",
+    )
+    register(
+        "procedural",
+        "lopbench_plugins.data.procedural:Procedural",
+        "NOT Tiny ImageNet: images drawn by a program in its shape, "
+        "200 classes at 64x64, 250 train and 50 held-out images each",
+    )
+    register(
+        "procedural-cifar10",
+        "lopbench_plugins.data.procedural:ProceduralCifar10",
+        "NOT CIFAR-10: images drawn by a program in its shape, "
+        "10 classes at 32x32, 5000 train and 1000 held-out images each",
+    )
+    register(
+        "procedural-cifar100",
+        "lopbench_plugins.data.procedural:ProceduralCifar100",
+        "NOT CIFAR-100: images drawn by a program in its shape, "
+        "100 classes at 32x32, 500 train and 100 held-out images each",
+    )
+    register(
+        "procedural-mnist",
+        "lopbench_plugins.data.procedural:ProceduralMnist",
+        "NOT MNIST: images drawn by a program in its shape, "
+        "10 classes at 28x28, 6000 train and 1000 held-out images each",
+    )
