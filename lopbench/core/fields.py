@@ -166,7 +166,7 @@ def _expected(kind: object, value: Any, limit: Bounds) -> str | None:
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         known = any(value == option and type(value) is type(option) for option in options)
-        return None if known else "one of " + ", ".join(map(str, options))
+        return None if known else ("one of " if len(options) > 1 else "") + ", ".join(map(str, options))
     if origin in (typing.Union, types.UnionType):
         faults = [_expected(option, value, limit) for option in options]
         return None if None in faults else " or ".join(filter(None, faults))

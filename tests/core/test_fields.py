@@ -29,6 +29,7 @@ class Sample(Component):
     count: int = 0
     kind: Literal["weight", "random"] = "weight"
     size: Literal[8, 16] = 8
+    policy: Literal["keep"] = "keep"
     limit: float | None = number(None, least=0)  # type: ignore[arg-type]
     text: str = ""
     flag: bool = True
@@ -103,6 +104,7 @@ def test_tuple_is_accepted_if_and_only_if_it_has_its_length_and_every_number_is_
         ({"kind": "weigth"}, "kind must be one of weight, random, got 'weigth'"),
         ({"kind": None}, "kind must be one of weight, random, got None"),
         ({"size": 8.0}, "size must be one of 8, 16, got 8.0"),
+        ({"policy": "zero"}, "policy must be keep, got 'zero'"),
         ({"limit": -1.0}, "limit must be at least 0 or none, got -1.0"),
         ({"text": 3}, "text must be text, got 3"),
         ({"flag": 1}, "flag must be true or false, got 1"),
