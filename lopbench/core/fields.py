@@ -23,8 +23,10 @@ from lopbench.core.errors import InvalidInputError
 REQUIRED: Any = dataclasses.MISSING
 
 _KEY = "lopbench"
+_LATER = "later"
 _NAMES: Mapping[object, str] = {bool: "true or false", str: "text", types.NoneType: "none"}
 
+Value = TypeVar("Value")
 Tuple = TypeVar("Tuple", bound=tuple[float, ...])
 
 
@@ -106,6 +108,12 @@ def numbers(
     return made
 
 
+def later(default: Value) -> Value:
+    """Return a field that came after records had been published: left out of specs at its default, so that ids stay."""
+    made: Value = dataclasses.field(default=default, metadata={_LATER: True})
+    return made
+
+
 def _field(default: object, bounds: Bounds) -> Any:
     return dataclasses.field(default=default, metadata={_KEY: bounds})
 
@@ -140,6 +148,13 @@ def zeros(cls: type) -> dict[str, object]:
 def swept(cls: type) -> tuple[str, ...]:
     """Return the fields that may differ between replicas of one program."""
     return tuple(name for name, each in bounds(cls).items() if each.swept)
+
+
+def recorded(component: Any) -> dict[str, object]:
+    """Return the fields of a component as its spec has them: all but those of `later` that are at their default."""
+    given = [f for f in dataclasses.fields(component) if f.init]
+    values = {f.name: getattr(component, f.name) for f in given}
+    return {f.name: values[f.name] for f in given if _LATER not in f.metadata or values[f.name] != f.default}
 
 
 def check(component: Any) -> None:

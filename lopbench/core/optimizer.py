@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lopbench.core.component import Component
+from lopbench.core.fields import number
 
 if TYPE_CHECKING:
     import torch
@@ -19,13 +20,13 @@ class Optimizer(Component, ABC):
     """An update rule: what it remembers of each parameter, and the step it takes.
 
     All tensors carry the replica axis. What is remembered is kept entry by entry, so that entries that are cleared
-    start anew: an entry is of the parameter's shape, or broadcasts to it.
+    start anew: a tensor is of the parameter's shape, or broadcasts to it and grows where a part of it is cleared.
 
     Args:
         lr: Learning rate, above 0.
     """
 
-    lr: float
+    lr: float = number(above=0)
 
     def init(self, parameter: Tensor, *, hidden: bool) -> dict[str, Tensor]:
         """Return what is remembered of a parameter before its first step, by name; cleared entries become this again.
@@ -50,7 +51,11 @@ class Optimizer(Component, ABC):
     def fused(self, leaves: Sequence[nn.Parameter]) -> torch.optim.Optimizer | None:
         """Return torch's own optimizer that takes the same steps faster, None if there is none.
 
-        It serves as long as nothing of a parameter's state is cleared.
+        It serves as long as nothing of a parameter's state is cleared, unless all that `unfused` returns is memory of
+        its own. Its groups hold the learning rate as ``lr``.
+
+        Args:
+            leaves: The parameters to train, at least one.
         """
         return None
 
