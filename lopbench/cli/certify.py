@@ -61,13 +61,13 @@ def command(
     from lopbench.cloning.certify import certify, certify_frozen
     from lopbench.core import rng
     from lopbench.core.interfaces import Architecture, Cloner
-    from lopbench.core.spec import ComponentSpec, OptimizerSpec
+    from lopbench.core.spec import ComponentSpec
 
     built = ComponentSpec.parse("architectures", architecture).build()
     assert isinstance(built, Architecture)
     widener = ComponentSpec.parse("cloners", cloner).build()
     assert isinstance(widener, Cloner)
-    rule = OptimizerSpec.parse(optimizer)
+    rule = ComponentSpec.parse("optimizers", optimizer)
     network = built.build(input_shape, outputs, generator=rng.derive(seed, "certify", "network"))
     example = torch.zeros(2, *input_shape)
     certificate: Certificate | FrozenCertificate

@@ -25,8 +25,8 @@ from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Cloner
 from lopbench.core.profile import Partition, Profile
-from lopbench.core.spec import OptimizerSpec
-from lopbench.learner.optimizers import StackOptimizer
+from lopbench.core.spec import ComponentSpec, build_optimizer
+from lopbench.learner.optimizers import StackOptimizer, hidden_matrices
 from lopbench.learner.units import UnitGroup, discover
 
 #: Relative deviation, in float64, up to which a condition holds.
@@ -168,7 +168,7 @@ def certify(
     factor: int,
     *,
     example: Tensor,
-    optimizer: OptimizerSpec | None = None,
+    optimizer: ComponentSpec | None = None,
     steps: int = 5,
     seed: int = 0,
 ) -> Certificate:
@@ -201,7 +201,7 @@ def certify_clone(
     profile: Profile,
     *,
     example: Tensor,
-    optimizer: OptimizerSpec | None = None,
+    optimizer: ComponentSpec | None = None,
     steps: int = 5,
     seed: int = 0,
 ) -> Certificate:
@@ -220,14 +220,14 @@ def _certify(
     wide: nn.Module,
     profile: Profile,
     example: Tensor,
-    optimizer: OptimizerSpec | None,
+    optimizer: ComponentSpec | None,
     steps: int,
     seed: int,
 ) -> Certificate:
     """Return the certificate of two float64 networks, which are changed."""
     if steps < 0:
         raise InvalidInputError(f"a certificate takes at least 0 training steps, got {steps}")
-    spec = optimizer or OptimizerSpec(kind="sgd", lr=0.01)
+    spec = optimizer or ComponentSpec.parse("optimizers", "sgd:lr=0.01")
     profile.residual(dict(wide.named_parameters()))  # refuses a profile of another network
     x = example
     if x.is_floating_point():
@@ -491,7 +491,7 @@ def _test(
 
 
 def _persistence(
-    wide: nn.Module, profile: Profile, x: Tensor, spec: OptimizerSpec, steps: int, seed: int
+    wide: nn.Module, profile: Profile, x: Tensor, spec: ComponentSpec, steps: int, seed: int
 ) -> dict[str, Check]:
     """Train the clone in place; return how far from equal sums each module's own parameters are then."""
     try:
@@ -511,12 +511,13 @@ def _persistence(
     return checks
 
 
-def train(module: nn.Module, x: Tensor, spec: OptimizerSpec, steps: int, seed: int) -> None:
+def train(module: nn.Module, x: Tensor, spec: ComponentSpec, steps: int, seed: int) -> None:
     """Train ``module``, in place, for ``steps`` steps on ``x`` and random targets.
 
     Outputs ``(N, K)`` are trained on random classes if K > 1, anything else on random numbers.
     """
-    optimizer = StackOptimizer(spec, {n: p for n, p in module.named_parameters() if p.requires_grad}, stacked=False)
+    leaves = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    optimizer = StackOptimizer(build_optimizer(spec), leaves, stacked=False, hidden=hidden_matrices(module, ()))
     generator = rng.derive(seed, "certify", "targets")
     for _ in range(steps):
         outputs = module(x)
@@ -608,7 +609,7 @@ def certify_frozen(
     module: nn.Module,
     *,
     example: Tensor,
-    optimizer: OptimizerSpec | None = None,
+    optimizer: ComponentSpec | None = None,
     steps: int = 5,
     seed: int = 0,
 ) -> FrozenCertificate:
@@ -632,7 +633,7 @@ def certify_frozen(
     """
     if steps < 0:
         raise InvalidInputError(f"a certificate takes at least 0 training steps, got {steps}")
-    spec = optimizer or OptimizerSpec(kind="sgd", lr=0.01)
+    spec = optimizer or ComponentSpec.parse("optimizers", "sgd:lr=0.01")
     network = copy.deepcopy(module).double().train()
     x = _double(example)
     if x.is_floating_point():

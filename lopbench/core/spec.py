@@ -15,15 +15,18 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from lopbench.core.errors import ResultsError, UsageError
-from lopbench.core.fields import types_of
-from lopbench.core.interfaces import Component, Perturbation, Scenario
+from lopbench.core.fields import recorded, types_of
+from lopbench.core.interfaces import Component, Optimizer, Perturbation, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Registry, suggest
 
 SCHEMA_VERSION = 1
+
+#: The optimizers of the first records, which know only their names and fields.
+_FIRST_OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
 def canonical_json(value: object) -> str:
@@ -112,7 +115,8 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
         and f.name not in values
     ]
     if missing:
-        raise UsageError(f"{cls.name} needs {', '.join(missing)}, as in {cls.name}:{missing[0]}=...")
+        value = "1e-3" if missing[0] == "lr" else "..."
+        raise UsageError(f"{cls.name} needs {', '.join(missing)}, as in {cls.name}:{missing[0]}={value}")
     return cls(**values)
 
 
@@ -147,7 +151,11 @@ def _default_registry() -> Registry:
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """A component by value: name, version, all fields, and where its code came from."""
+    """A component by value: name, version, fields, and where its code came from.
+
+    The origin is empty for the optimizers that were part of the core before optimizers were components, as long as
+    their version is 1: their JSON has neither version nor origin, so that published ids stay.
+    """
 
     kind: str
     name: str
@@ -160,10 +168,11 @@ class ComponentSpec:
     def of(cls, kind: str, component: Component, registry: Registry | None = None) -> ComponentSpec:
         """Return the spec of a component that is registered."""
         registry = registry or _default_registry()
-        fields = {f.name: getattr(component, f.name) for f in dataclasses.fields(component) if f.init}
-        fields = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in recorded(component).items()}
         track = component.track if isinstance(component, Perturbation) else None
-        origin = registry.get(kind, component.name).origin
+        entry = registry.get(kind, component.name)
+        first = kind == "optimizers" and component.name in _FIRST_OPTIMIZERS and component.version == 1
+        origin = "" if first and entry.distribution.name == "lopbench" else entry.origin
         return cls(kind, component.name, component.version, origin, fields, track)
 
     @classmethod
@@ -187,12 +196,16 @@ class ComponentSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
+        if self.kind == "optimizers" and not self.origin:
+            return {"name": self.name, "fields": dict(self.fields)}
         value = {"name": self.name, "version": self.version, "origin": self.origin, "fields": dict(self.fields)}
         return value if self.track is None else {**value, "track": self.track}
 
     @classmethod
     def from_json(cls, kind: str, value: Mapping[str, Any]) -> ComponentSpec:
         """Return the spec of a record; nothing is imported or looked up."""
+        if kind == "optimizers":
+            value = {"version": 1, "origin": "", **value}
         return cls(kind, value["name"], value["version"], value["origin"], value["fields"], value.get("track"))
 
     def label(self, registry: Registry | None = None) -> str:
@@ -204,8 +217,10 @@ class ComponentSpec:
         except Exception:  # a record of a plugin that is not installed here is still readable
             defaults, positional = {}, None
         parts: list[str] = []
-        for key, value in sorted(self.fields.items()):  # a record sorts its fields; its label must not differ
-            default = defaults.get(key, dataclasses.MISSING)
+        # A record sorts its fields, and its label must not differ; what has to be given comes first.
+        optional = {key: default is not dataclasses.MISSING for key, default in defaults.items()}
+        for key in sorted(self.fields, key=lambda key: (optional.get(key, False), key)):
+            value, default = self.fields[key], defaults.get(key, dataclasses.MISSING)
             if value == (list(default) if isinstance(default, tuple) else default):
                 continue
             text = "/".join(map(str, value)) if isinstance(value, list) else format_value(value)
@@ -226,91 +241,6 @@ def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class OptimizerSpec(Component):
-    """An optimizer and its hyperparameters; zero means absent.
-
-    Args:
-        kind: "sgd", "adam" (L2 added to the gradient) or "adamw" (decoupled decay).
-        lr: Learning rate, above 0.
-        momentum: Momentum of SGD, in [0, 1).
-        betas: Decay rates of Adam's moments, in [0, 1).
-        eps: Adam's denominator floor, at least 0.
-        weight_decay: Weight decay, at least 0.
-    """
-
-    name = "optimizer"
-    kind: Literal["sgd", "adam", "adamw"]
-    lr: float
-    momentum: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        for good, text in (
-            (self.lr > 0 and self.lr < float("inf"), f"lr must be a positive number, got {self.lr}"),
-            (0 <= self.momentum < 1, f"momentum must be in [0, 1), got {self.momentum}"),
-            (
-                len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
-                f"betas must be two numbers in [0, 1), as in betas=0.9/0.999, got {self.betas}",
-            ),
-            (self.eps >= 0, f"eps must be at least 0, got {self.eps}"),
-            (self.weight_decay >= 0, f"weight_decay must be at least 0, got {self.weight_decay}"),
-        ):
-            if not good:
-                raise UsageError(f"optimizer {self.kind}: {text}")
-
-    #: Fields that each kind uses; the others are refused on the command line and left out of labels.
-    _USED: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "sgd": ("lr", "momentum", "weight_decay"),
-        "adam": ("lr", "betas", "eps", "weight_decay"),
-    }
-
-    @classmethod
-    def parse(cls, text: str) -> OptimizerSpec:
-        """Return the optimizer that ``text`` names, as in ``adam:lr=1e-3``.
-
-        Raises:
-            UsageError: If the name, a field or a value is wrong.
-        """
-        name, arguments = split(text)
-        kinds = ("sgd", "adam", "adamw")
-        if name not in kinds:
-            raise UsageError(f"Unknown optimizer {name!r}.{suggest(name, list(kinds))} There are: {', '.join(kinds)}.")
-        used = cls._USED["sgd" if name == "sgd" else "adam"]
-        for key in arguments:
-            if key not in used:
-                raise UsageError(
-                    f"{name} has no field {key!r}.{suggest(key, list(used))} Its fields: {', '.join(used)}."
-                )
-        made = make(cls, {"kind": name, **arguments})
-        assert isinstance(made, cls)
-        return made
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form, with the fields its kind uses."""
-        used = self._USED["sgd" if self.kind == "sgd" else "adam"]
-        return {
-            "name": self.kind,
-            "fields": {k: list(v) if isinstance(v := getattr(self, k), tuple) else v for k in used},
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> OptimizerSpec:
-        """Return the optimizer of a record."""
-        return cls(kind=value["name"], **_tuples(value["fields"]))
-
-    def label(self) -> str:
-        """Return the shortest text that means this optimizer."""
-        parts = []
-        for key, value in self.to_json()["fields"].items():
-            default = type(self).__dataclass_fields__[key].default
-            if key == "lr" or _tuples({key: value})[key] != default:
-                parts.append(f"{key}={'/'.join(map(str, value)) if isinstance(value, list) else format_value(value)}")
-        return f"{self.kind}:{','.join(parts)}"
-
-
 @dataclass(frozen=True)
 class Numerics:
     """How numbers are computed, as far as it can change them."""
@@ -318,6 +248,13 @@ class Numerics:
     dtype: Literal["float32", "float64"] = "float32"
     tf32: bool = False
     deterministic: bool = True
+
+
+def build_optimizer(spec: ComponentSpec) -> Optimizer:
+    """Return the optimizer of a spec."""
+    rule = spec.build()
+    assert isinstance(rule, Optimizer)
+    return rule
 
 
 def check_start(start: float) -> None:
@@ -343,8 +280,8 @@ class RunSpec:
 
     scenario: ComponentSpec
     architecture: ComponentSpec
-    optimizer: OptimizerSpec
-    reference_optimizer: OptimizerSpec
+    optimizer: ComponentSpec
+    reference_optimizer: ComponentSpec
     methods: tuple[ComponentSpec, ...]
     seed: int
     metrics: tuple[ComponentSpec, ...]
@@ -397,8 +334,8 @@ class RunSpec:
                 architecture=ComponentSpec.from_json("architectures", value["architecture"]),
                 cloner=value["cloner"] and ComponentSpec.from_json("cloners", value["cloner"]),
                 methods=tuple(ComponentSpec.from_json("methods", m) for m in value["methods"]),
-                optimizer=OptimizerSpec.from_json(value["optimizer"]),
-                reference_optimizer=OptimizerSpec.from_json(value["reference_optimizer"]),
+                optimizer=ComponentSpec.from_json("optimizers", value["optimizer"]),
+                reference_optimizer=ComponentSpec.from_json("optimizers", value["reference_optimizer"]),
                 seed=value["seed"],
                 metrics=tuple(ComponentSpec.from_json("metrics", m) for m in value["metrics"]),
                 numerics=Numerics(**value["numerics"]),

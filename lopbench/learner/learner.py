@@ -17,13 +17,12 @@ from torch.func import functional_call, stack_module_state
 
 from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
-from lopbench.core.interfaces import Perturbation, State, Task
+from lopbench.core.interfaces import Optimizer, Perturbation, State, Task
 from lopbench.core.probe import NetworkProbe
 from lopbench.core.profile import Profile
-from lopbench.core.spec import OptimizerSpec
 from lopbench.learner import probing
 from lopbench.learner.fresh import FreshPool
-from lopbench.learner.optimizers import StackOptimizer
+from lopbench.learner.optimizers import StackOptimizer, hidden_matrices
 from lopbench.learner.units import StackUnits, UnitGroup, discover
 
 Build = Callable[[Generator], nn.Module]
@@ -131,9 +130,9 @@ class StackLearner:
         build: Build,
         seeds: Sequence[int],
         methods: Sequence[Perturbation] = (),
-        optimizer: OptimizerSpec,
+        optimizer: Optimizer,
         rates: Sequence[float] | None = None,
-        reference_optimizer: OptimizerSpec | None = None,
+        reference_optimizer: Optimizer | None = None,
         input_shape: Sequence[int],
         outputs: int,
         layers: Callable[[nn.Module], Sequence[str] | None] = lambda module: None,
@@ -180,9 +179,10 @@ class StackLearner:
             self._buffers = dict(self.module.named_buffers())
         self._views = {name: self._stack(leaf.detach()) for name, leaf in self.leaves.items()}
         self._initial = {name: view.clone() for name, view in self._views.items()}
-        self.optimizer = StackOptimizer(optimizer, self.leaves, stacked=self.stacked)
         head = find_head(self.module, outputs)
         self.head = tuple(name for name in self._views if name.rpartition(".")[0] == head)
+        hidden = hidden_matrices(self.module, self.head)
+        self.optimizer = StackOptimizer(optimizer, self.leaves, stacked=self.stacked, hidden=hidden)
         self.layers = tuple(layers(self.module) or activation_layers(self.module))
 
         dropouts = [m for m in self.module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
@@ -347,8 +347,7 @@ class StackLearner:
             for name, buffer in module.named_buffers():
                 self.buffers[name][replica].copy_(buffer)
         self._layer_generator = rng.derive(self.seeds[0], "layers", device=self.device)
-        self.optimizer.spec = self._reference_optimizer
-        self.optimizer.clear()
+        self.optimizer.restart(self._reference_optimizer)
 
     # -- training
 
@@ -509,7 +508,7 @@ class StackLearner:
         if self.profile is not None:  # where a clone started cannot be made again from the seed
             tensors.update({f"initial/{name}": value for name, value in self._initial.items()})
         tensors["generator/layers"] = self._layer_generator.get_state()
-        reference = self.optimizer.spec is self._reference_optimizer
+        reference = self.optimizer.rule is self._reference_optimizer
         tensors["restarted"] = torch.tensor(reference)
         for index, state in enumerate(self.states):
             tensors.update({f"method/{index}/{key}": value for key, value in state.tensors.items()})
@@ -531,7 +530,7 @@ class StackLearner:
         for name, value in part.get("initial", {}).items():
             self._initial[name].copy_(value)
         if bool(tensors["restarted"]):
-            self.optimizer.spec = self._reference_optimizer
+            self.optimizer.restart(self._reference_optimizer)
         self.optimizer.load_state_dict({n: value.to(self.device) for n, value in part.get("optimizer", {}).items()})
         generators = part["generator"]
         self._layer_generator.set_state(generators["layers"].cpu())

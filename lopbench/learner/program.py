@@ -25,9 +25,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Perturbation, State, Task
-from lopbench.core.spec import OptimizerSpec
 from lopbench.learner.learner import StackLearner, sections
-from lopbench.learner.optimizers import update
+from lopbench.learner.optimizers import OptimizerStack
 from lopbench.learner.units import Consumer, StackUnits, UnitGroup
 
 Tensors = dict[str, Tensor]
@@ -313,13 +312,16 @@ class Program:
             return task.loss(outputs, y), (task.score(outputs, y).mean(dtype=torch.float64), captured)
 
         gradients, (losses, (scores, captured)) = vmap(grad_and_value(loss, has_aux=True))(parameters, *batch)
-        rates = fixed["rates"][""]
+        entries: dict[str, Tensors] = {name: {} for name in parameters}
+        for key, value in parts.get("optimizer", {}).items():
+            entries[key.rpartition("/")[0]][key.rpartition("/")[2]] = value
+        outer = learner.optimizer
         traced = _TracedLearner(
             learner,
             parameters,
             gradients,
             fixed["initial"],
-            _TracedOptimizer(learner.optimizer.spec, rates, parts.get("optimizer", {})),
+            OptimizerStack(outer.rule, parameters, entries, fixed["rates"][""], held=outer.held, hidden=outer.hidden),
         )
         traced.units = tuple(
             _TracedUnits(
@@ -338,7 +340,7 @@ class Program:
             methods.append((_with_fields(method, swept), _TracedState(values, noise, index, step)))
         for method, memory in methods:
             method.after_backward(traced, memory)
-        traced.optimizer.step(parameters, gradients)
+        traced.optimizer.apply(traced.optimizer.updates(gradients))
         for method, memory in methods:
             method.after_step(traced, memory)
         for index, (_, memory) in enumerate(methods):
@@ -443,33 +445,6 @@ class _TracedState:
         return key in self.tensors
 
 
-class _TracedOptimizer:
-    """The optimizer inside a traced step."""
-
-    def __init__(self, spec: OptimizerSpec, rates: Tensor, entries: Tensors) -> None:
-        self._spec = spec
-        self._rates = rates
-        self._entries = entries
-
-    @property
-    def lr(self) -> float:
-        return self._spec.lr
-
-    def _state(self, name: str) -> Tensors:
-        return {key.rpartition("/")[2]: v for key, v in self._entries.items() if key.rpartition("/")[0] == name}
-
-    def step(self, parameters: Tensors, gradients: Tensors) -> None:
-        for name, weight in parameters.items():
-            update(self._spec, self._rates, weight, gradients[name], self._state(name))
-
-    def clear(self, name: str | None = None, mask: Tensor | None = None) -> None:
-        names = {key.rpartition("/")[0] for key in self._entries} if name is None else {name}
-        for each in names:
-            for key, value in self._state(each).items():
-                start = 1.0 if key.startswith("decay") else 0.0
-                value.fill_(start) if mask is None else value.masked_fill_(mask, start)
-
-
 class _TracedLearner:
     """What a method sees inside a traced step."""
 
@@ -481,7 +456,7 @@ class _TracedLearner:
         parameters: Tensors,
         gradients: Tensors,
         initial: Tensors,
-        optimizer: _TracedOptimizer,
+        optimizer: OptimizerStack,
     ) -> None:
         self.replicas = learner.replicas
         self.module: nn.Module = learner.module

@@ -184,7 +184,7 @@ def error_curves(records: Sequence[Record], panels: Literal["step size", "width"
     lines: dict[float, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in runs:
         name = labels[_recipe(record)] + (f", {record.spec.architecture_label}" if several else "")
-        lines[record.spec.optimizer.lr if by_rate else _width(record)][name].append(record)
+        lines[record.spec.optimizer.fields["lr"] if by_rate else _width(record)][name].append(record)
     names = sorted({name for panel in lines.values() for name in panel}, key=_none_first)
     with _panels(names, columns=len(lines)) as (figure, grid, colours):
         for axes, value in zip(grid, sorted(lines), strict=True):

@@ -25,7 +25,7 @@ from lopbench.core import rng
 from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
 from lopbench.core.interfaces import Architecture, ChunkedBatches, Cloner, Metric, Perturbation, Scenario, Stream, Task
 from lopbench.core.profile import Profile
-from lopbench.core.spec import RunSpec
+from lopbench.core.spec import RunSpec, build_optimizer
 from lopbench.data.cache import cache_directory
 from lopbench.learner.learner import StackLearner, stacked_method
 from lopbench.learner.program import Program, cache_compiled
@@ -303,9 +303,9 @@ class Run:
             build=build,
             seeds=[spec.seed for spec in self.specs],
             methods=self.methods,
-            optimizer=self.spec.optimizer,
-            rates=[spec.optimizer.lr for spec in self.specs],
-            reference_optimizer=self.spec.reference_optimizer,
+            optimizer=build_optimizer(self.spec.optimizer),
+            rates=[spec.optimizer.fields["lr"] for spec in self.specs],
+            reference_optimizer=build_optimizer(self.spec.reference_optimizer),
             input_shape=self.stream.input_shape,
             outputs=self.stream.outputs,
             layers=self.architecture.layers,

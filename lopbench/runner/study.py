@@ -16,7 +16,6 @@ from lopbench.core.interfaces import Metric, Perturbation, Samples, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.spec import (
     ComponentSpec,
-    OptimizerSpec,
     RunSpec,
     canonical_json,
     check_start,
@@ -113,10 +112,10 @@ def plan(
     built = scenario_spec.build()
     assert isinstance(built, Scenario)
     architecture_spec = ComponentSpec.parse("architectures", architecture or built.default_architecture)
-    reference = OptimizerSpec.parse(built.reference_optimizer(architecture_spec.name))
+    reference = ComponentSpec.parse("optimizers", built.reference_optimizer(architecture_spec.name))
     swept_methods, swept_optimizers = crossed(
         [parse_methods(text) for text in methods],
-        [OptimizerSpec.parse(text or built.optimizer(architecture_spec.name)) for text in optimizers],
+        [ComponentSpec.parse("optimizers", text or built.optimizer(architecture_spec.name)) for text in optimizers],
         sweeps,
     )
     parsed_methods, parsed_optimizers = _unique(swept_methods), _unique(swept_optimizers)

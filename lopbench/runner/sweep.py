@@ -1,19 +1,18 @@
 """Sweeps: numeric hyperparameters with several values, each combination a run of its own."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import product
 
 from lopbench.core.errors import UsageError
 from lopbench.core.registry import suggest
-from lopbench.core.spec import ComponentSpec, OptimizerSpec, make
+from lopbench.core.spec import ComponentSpec, make
 
 Methods = tuple[ComponentSpec, ...]
 
 
 def crossed(
-    methods: Sequence[Methods], optimizers: Sequence[OptimizerSpec], sweeps: Iterable[str]
-) -> tuple[list[Methods], list[OptimizerSpec]]:
+    methods: Sequence[Methods], optimizers: Sequence[ComponentSpec], sweeps: Iterable[str]
+) -> tuple[list[Methods], list[ComponentSpec]]:
     """Return the methods and optimizers with all combinations of the swept values, in order.
 
     A sweep of a method's field concerns those of ``methods`` that have this method as a part.
@@ -37,7 +36,7 @@ def crossed(
         seen.add(target)
         owner, dot, field = target.rpartition(".")
         if not dot and target == "lr":
-            optimizers = [_with_rate(optimizer, v, text) for optimizer, v in product(optimizers, values)]
+            optimizers = [_changed(optimizer, "lr", v) for optimizer, v in product(optimizers, values)]
         elif dot:
             names = list(dict.fromkeys(part.name for each in methods for part in each))
             if owner not in names:
@@ -59,18 +58,11 @@ def _parse(text: str) -> tuple[str, list[str]]:
     return target.strip(), values
 
 
-def _with_rate(optimizer: OptimizerSpec, value: str, text: str) -> OptimizerSpec:
-    try:
-        return replace(optimizer, lr=float(value))
-    except ValueError:
-        raise UsageError(f"--sweep {text}: {value!r} is no number") from None
-
-
 def _with_field(methods: Methods, owner: str, field: str, value: str) -> Methods:
     return tuple(_changed(part, field, value) if part.name == owner else part for part in methods)
 
 
 def _changed(part: ComponentSpec, field: str, value: str) -> ComponentSpec:
-    method = part.build()
-    fields = {key: getattr(method, key) for key in part.fields}
-    return ComponentSpec.of("methods", make(type(method), {**fields, field: value}))
+    component = part.build()
+    fields = {key: getattr(component, key) for key in part.fields}
+    return ComponentSpec.of(part.kind, make(type(component), {**fields, field: value}))

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lopbench.core import rng
 from lopbench.core.interfaces import Batches, Learner, Perturbation, State
-from lopbench.core.spec import OptimizerSpec
+from lopbench.core.spec import ComponentSpec, build_optimizer
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.units import StackUnits
 
@@ -23,14 +23,14 @@ SHAPE = (2, 4, 4)
 CLASSES = 3
 
 #: The optimizers under which a reset must forget.
-OPTIMIZERS: Mapping[str, OptimizerSpec] = {
-    "sgd": OptimizerSpec(kind="sgd", lr=0.05),
-    "momentum": OptimizerSpec(kind="sgd", lr=0.02, momentum=0.9),
-    "adam": OptimizerSpec(kind="adam", lr=0.01),
-    "adamw": OptimizerSpec(kind="adamw", lr=0.01, weight_decay=0.1),
+OPTIMIZERS: Mapping[str, str] = {
+    "sgd": "sgd:lr=0.05",
+    "momentum": "sgd:lr=0.02,momentum=0.9",
+    "adam": "adam:lr=0.01",
+    "adamw": "adamw:lr=0.01,weight_decay=0.1",
 }
 #: Moves nothing.
-STILL = OptimizerSpec(kind="sgd", lr=1e-30)
+STILL = "sgd:lr=1e-30"
 
 Network = Callable[[], nn.Module]
 
@@ -254,7 +254,7 @@ class Bench:
         method: Perturbation | None,
         *,
         network: Network = _plain,
-        optimizer: OptimizerSpec = OPTIMIZERS["adam"],
+        optimizer: str = OPTIMIZERS["adam"],
         seeds: Sequence[int] = (0,),
         dtype: torch.dtype = torch.float32,
         dead: bool = False,
@@ -273,7 +273,7 @@ class Bench:
             build=build,
             seeds=seeds,
             methods=[anew(m) for m in (method,) if m is not None] + [m for m in (stacked,) if m is not None],
-            optimizer=optimizer,
+            optimizer=build_optimizer(ComponentSpec.parse("optimizers", optimizer)),
             input_shape=SHAPE,
             outputs=CLASSES,
             dtype=dtype,

@@ -306,7 +306,7 @@ def parameters_stay_the_same_objects(component: Component) -> None:
         for where, found in (
             ("the network", registered.get(name)),
             ("the learner", learner.leaves.get(name)),
-            ("the optimizer", learner.optimizer.parameters.get(name)),
+            ("the optimizer", learner.optimizer.leaves.get(name)),
         ):
             if found is not leaf:
                 raise Mismatch(f"{name} to be one object from beginning to end", f"another one in {where}")

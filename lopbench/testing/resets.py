@@ -13,7 +13,6 @@ from torch import Tensor
 
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Learner, Perturbation
-from lopbench.core.spec import OptimizerSpec
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.units import UnitGroup
 from lopbench.testing.bench import NETWORKS, OPTIMIZERS, Bench, Network, watched
@@ -111,7 +110,7 @@ def audit(method: Perturbation) -> Audit:
     return Audit(method)
 
 
-def follow(method: Perturbation, network: Network, optimizer: OptimizerSpec, where: str, steps: int) -> Sighting:
+def follow(method: Perturbation, network: Network, optimizer: str, where: str, steps: int) -> Sighting:
     """Train with the method for a number of steps, and return what it resets."""
     ages: dict[str, Tensor] = {}
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lopbench.core import rng
 from lopbench.core.errors import DataError
 from lopbench.core.interfaces import ChunkedBatches, Component, Samples, Scenario, Stream
-from lopbench.core.spec import ComponentSpec, OptimizerSpec, digest, make
+from lopbench.core.spec import ComponentSpec, digest, make
 from lopbench.data import example
 from lopbench.testing.bench import same
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
@@ -205,8 +205,8 @@ def protocol_is_complete(component: Component) -> None:
     """Parse and compare them."""
     scenario = _scenario(component)
     for name in (scenario.default_architecture, "another"):
-        OptimizerSpec.parse(scenario.optimizer(name))
-        OptimizerSpec.parse(scenario.reference_optimizer(name))
+        ComponentSpec.parse("optimizers", scenario.optimizer(name))
+        ComponentSpec.parse("optimizers", scenario.reference_optimizer(name))
     if not 0 <= scenario.reference_lead <= scenario.late_tasks.start:
         raise Mismatch(f"a lead of 0 to {scenario.late_tasks.start} tasks", str(scenario.reference_lead))
     if scenario.tasks < 1 or scenario.steps_per_task < 1:

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lopbench.core.interfaces import Perturbation
-from lopbench.core.spec import OptimizerSpec
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.program import Program
 from lopbench_plugins.architectures.online_mlp import OnlineMLP
+from lopbench_plugins.optimizers import sgd
 from lopbench_plugins.perturbations.cbp import ContinualBackprop
 from lopbench_plugins.scenarios.bitflip import BitFlip
 
 SCENARIO = BitFlip(samples=1_000_000, steps_per_task=1_000_000)
-SGD = OptimizerSpec(kind="sgd", lr=0.01)
+SGD = sgd.SGD(lr=0.01)
 CBP = ContinualBackprop(replacement_rate=1e-4)
 #: Steps of a call, steps made ahead, and samples of a round of the loop.
 UNROLL, BLOCK, SAMPLES = 16, 2000, 500

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lopbench.core import rng
 from lopbench.core.interfaces import Architecture, Metric, Perturbation
 from lopbench.core.manager import plugins
-from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec, parse_scenario
+from lopbench.core.spec import ComponentSpec, RunSpec, build_optimizer, parse_scenario
 from lopbench.data import ImageSet
 from lopbench.learner.learner import StackLearner
 from lopbench.runner.run import Run
@@ -28,8 +28,8 @@ from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40, TinyImageN
 
 CPU = torch.device("cpu")
 DEFAULT = TinyImageNet40()
-ADAM = OptimizerSpec.parse(DEFAULT.optimizer("mlp"))
-REFERENCE = OptimizerSpec.parse(DEFAULT.reference_optimizer("mlp"))
+ADAM = ComponentSpec.parse("optimizers", DEFAULT.optimizer("mlp"))
+REFERENCE = ComponentSpec.parse("optimizers", DEFAULT.reference_optimizer("mlp"))
 METHODS = plugins().registry.names("methods")
 
 Batch = tuple[Tensor, Tensor]
@@ -40,7 +40,7 @@ class Bare:
 
     def __init__(self, architecture: Architecture, stream: TinyImageNetStream, *, fused: bool | None = True) -> None:
         self.module = architecture.build(stream.input_shape, stream.outputs, generator=rng.derive(0, "init", 0))
-        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=ADAM.lr, fused=fused)
+        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=ADAM.fields["lr"], fused=fused)
         self.classes = stream.task(0).classes
 
     def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -66,8 +66,8 @@ def learner(architecture: Architecture, stream: TinyImageNetStream, *methods: Pe
         build=lambda generator: architecture.build(stream.input_shape, stream.outputs, generator=generator),
         seeds=[0],
         methods=methods,
-        optimizer=ADAM,
-        reference_optimizer=REFERENCE,
+        optimizer=build_optimizer(ADAM),
+        reference_optimizer=build_optimizer(REFERENCE),
         input_shape=stream.input_shape,
         outputs=stream.outputs,
         layers=architecture.layers,

@@ -14,7 +14,7 @@ from lopbench.cloning.widen import widen_network
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Cloner
 from lopbench.core.profile import Partition, Profile
-from lopbench.core.spec import OptimizerSpec
+from lopbench.core.spec import ComponentSpec
 
 CONDITIONS = ("function", "forward", "backward", "gradient", "interface", "persistence")
 
@@ -46,7 +46,7 @@ def mlp(*middle):
 
 
 def run(network, shape, change=None, factor=2, optimizer="sgd:lr=1e-2", **keywords):
-    spec = OptimizerSpec.parse(optimizer)
+    spec = ComponentSpec.parse("optimizers", optimizer)
     example = torch.zeros(2, *shape)
     return certify(network, Changed(change=change), factor, example=example, optimizer=spec, **keywords)
 
@@ -221,7 +221,9 @@ def test_frozen_units_get_no_gradient_and_do_not_move(activation, optimizer):
     network = nn.Sequential(
         nn.Linear(5, 6), activation(), nn.Linear(6, 4), nn.LayerNorm(4), activation(), nn.Linear(4, 3)
     )
-    certificate = certify_frozen(network, example=torch.zeros(2, 5), optimizer=OptimizerSpec.parse(optimizer))
+    certificate = certify_frozen(
+        network, example=torch.zeros(2, 5), optimizer=ComponentSpec.parse("optimizers", optimizer)
+    )
     assert certificate.passed
     assert [(r.module, r.units, r.frozen, r.gradient, r.drift) for r in certificate.layers] == [
         ("0", 6, 3, 0.0, 0.0),
@@ -237,7 +239,7 @@ def test_an_activation_that_is_nowhere_flat_has_no_frozen_units():
 
 
 def test_weight_decay_moves_frozen_units():
-    spec = OptimizerSpec.parse("sgd:lr=0.1,weight_decay=0.01")
+    spec = ComponentSpec.parse("optimizers", "sgd:lr=0.1,weight_decay=0.01")
     certificate = certify_frozen(mlp(), example=torch.zeros(2, 5), optimizer=spec, steps=1)
     assert all(report.gradient == 0 and report.drift > 0 for report in certificate.layers)
     assert "0 breaks persistence" in certificate.verdict

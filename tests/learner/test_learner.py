@@ -11,19 +11,20 @@ from torch.nn import functional as F
 from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Learner, Perturbation, State
-from lopbench.core.spec import OptimizerSpec
+from lopbench.core.optimizer import Optimizer
 from lopbench.learner.learner import StackLearner, activation_layers, find_head
 from lopbench_plugins.architectures.cnn import CNN
 from lopbench_plugins.architectures.mlp import MLP
+from lopbench_plugins.optimizers import adam, sgd
 
 SHAPE = (3, 4, 4)
 CLASSES = 4
-SGD = OptimizerSpec(kind="sgd", lr=0.05)
-MOMENTUM = OptimizerSpec(kind="sgd", lr=0.05, momentum=0.9)
-ADAM = OptimizerSpec(kind="adam", lr=0.01)
+SGD = sgd.SGD(lr=0.05)
+MOMENTUM = sgd.SGD(lr=0.05, momentum=0.9)
+ADAM = adam.Adam(lr=0.01)
 #: A bias in front of batch normalisation has gradient zero, and the default eps of 1e-8 would show how it is rounded.
-BLUNT_ADAM = OptimizerSpec(kind="adam", lr=0.01, eps=1e-4)
-REFERENCE = OptimizerSpec(kind="adam", lr=0.002)
+BLUNT_ADAM = adam.Adam(lr=0.01, eps=1e-4)
+REFERENCE = adam.Adam(lr=0.002)
 SMALL = MLP(width=8, depth=2)
 BATCH_NORM = MLP(width=8, depth=2, normalization="batch")
 LAYER_NORM = MLP(width=8, depth=2, normalization="layer")
@@ -157,7 +158,7 @@ def make(
     architecture: Any = SMALL,
     seeds: Sequence[int] = (0,),
     methods: Sequence[Perturbation] = (),
-    optimizer: OptimizerSpec = ADAM,
+    optimizer: Optimizer = ADAM,
     dtype: torch.dtype = torch.float32,
     **others: Any,
 ) -> StackLearner:
@@ -231,7 +232,7 @@ def test_gradients_are_views_of_those_that_the_optimizer_uses() -> None:
 
 @pytest.mark.parametrize("architecture", [SMALL, BATCH_NORM, CNN(channels=(4,), hidden=6)], ids=["mlp", "bn", "cnn"])
 @pytest.mark.parametrize("optimizer", [MOMENTUM, ADAM], ids=["sgd", "adam"])
-def test_one_replica_equals_a_plain_training_loop_bit_for_bit(architecture: Any, optimizer: OptimizerSpec) -> None:
+def test_one_replica_equals_a_plain_training_loop_bit_for_bit(architecture: Any, optimizer: Optimizer) -> None:
     learner = make(architecture, seeds=[3], optimizer=optimizer)
     module = architecture.build(SHAPE, CLASSES, generator=rng.derive(3, "init", 0))
     plain: torch.optim.Optimizer
@@ -266,7 +267,7 @@ def test_gradients_are_dropped_after_a_step() -> None:
 @pytest.mark.parametrize("optimizer", [SGD, MOMENTUM, BLUNT_ADAM], ids=["sgd", "momentum", "adam"])
 @pytest.mark.parametrize("architecture", [SMALL, BATCH_NORM, LAYER_NORM], ids=["none", "batch", "layer"])
 def test_three_replicas_together_equal_three_alone(
-    architecture: Any, optimizer: OptimizerSpec, methods: tuple[Perturbation, ...]
+    architecture: Any, optimizer: Optimizer, methods: tuple[Perturbation, ...]
 ) -> None:
     seeds = (4, 0, 9)
     together = make(architecture, seeds, methods, optimizer, torch.float64)
@@ -382,7 +383,7 @@ def test_dropout_draws_from_the_stream_of_the_seed() -> None:
         train(second, range(3))
     assert equal(first.parameters, second.parameters)
     # Every step drops other units: the same batch gives another loss.
-    frozen = make(DROPOUT, optimizer=OptimizerSpec(kind="sgd", lr=1e-30))
+    frozen = make(DROPOUT, optimizer=sgd.SGD(lr=1e-30))
     task = ToyTask(0)
     losses = {float(frozen.step([task.batch(0)], [task])[0]) for _ in range(4)}
     assert len(losses) == 4
@@ -431,7 +432,7 @@ def test_a_penalty_adds_its_gradient_and_is_left_out_of_the_loss() -> None:
             values = learner.differentiable.values()
             return torch.stack([0.25 * value.flatten(1).square().sum(1) for value in values]).sum(0)
 
-    decay = OptimizerSpec(kind="sgd", lr=0.05, weight_decay=0.5)
+    decay = sgd.SGD(lr=0.05, weight_decay=0.5)
     ours = make(seeds=(0, 3), methods=[Decay()], optimizer=SGD, dtype=torch.float64)
     theirs = make(seeds=(0, 3), optimizer=decay, dtype=torch.float64)
     for mine, other in zip(train(ours, range(5)), train(theirs, range(5)), strict=True):
@@ -668,7 +669,7 @@ def test_activations_are_those_of_the_last_training_step() -> None:
 )
 @pytest.mark.parametrize("optimizer", [MOMENTUM, ADAM], ids=["sgd", "adam"])
 def test_a_resumed_learner_goes_on_bit_for_bit(
-    architecture: Any, methods: tuple[Perturbation, ...], seeds: tuple[int, ...], optimizer: OptimizerSpec
+    architecture: Any, methods: tuple[Perturbation, ...], seeds: tuple[int, ...], optimizer: Optimizer
 ) -> None:
     learner = make(architecture, seeds, methods, optimizer)
     train(learner, range(5))

@@ -1,24 +1,38 @@
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
 
-from lopbench.core.spec import OptimizerSpec
-from lopbench.learner.optimizers import StackOptimizer
+from lopbench.core.errors import InvalidInputError, PluginError
+from lopbench.core.interfaces import Optimizer
+from lopbench.learner.optimizers import OptimizerStack, StackOptimizer, hidden_matrices
+from lopbench_plugins.optimizers.adam import Adam
+from lopbench_plugins.optimizers.adamw import AdamW
+from lopbench_plugins.optimizers.muon import Muon
+from lopbench_plugins.optimizers.rmsprop import RMSprop
+from lopbench_plugins.optimizers.sgd import SGD
 
 SHAPES = {"weight": (4, 3), "bias": (4,), "head": (2, 4)}
-SPECS = {
-    "sgd": OptimizerSpec(kind="sgd", lr=0.1),
-    "sgd-decay": OptimizerSpec(kind="sgd", lr=0.1, weight_decay=0.03),
-    "momentum": OptimizerSpec(kind="sgd", lr=0.1, momentum=0.9, weight_decay=0.03),
-    "adam": OptimizerSpec(kind="adam", lr=0.01),
-    "adam-decay": OptimizerSpec(kind="adam", lr=0.01, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.03),
-    "adamw": OptimizerSpec(kind="adamw", lr=0.01, weight_decay=0.03),
+RULES = {
+    "sgd": SGD(lr=0.1),
+    "sgd-decay": SGD(lr=0.1, weight_decay=0.03),
+    "momentum": SGD(lr=0.1, momentum=0.9, weight_decay=0.03),
+    "adam": Adam(lr=0.01),
+    "adam-decay": Adam(lr=0.01, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.03),
+    "adamw": AdamW(lr=0.01, weight_decay=0.03),
+    "nesterov": SGD(lr=0.1, momentum=0.9, nesterov=True),
+    "rmsprop": RMSprop(lr=0.01),
+    "rmsprop-all": RMSprop(lr=0.01, momentum=0.9, centered=True, weight_decay=0.03, eps=1e-3),
 }
-STATEFUL = [name for name in SPECS if not name.startswith("sgd")]
+FUSED = [name for name in RULES if not name.startswith("rmsprop")]
+STATEFUL = [name for name in RULES if not name.startswith("sgd")]
 
 
 def draw(seed: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> Tensor:
@@ -42,45 +56,49 @@ def equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def torch_optimizer(spec: OptimizerSpec, leaves: list[nn.Parameter], *, fused: bool) -> torch.optim.Optimizer:
-    if spec.kind == "sgd":
-        return torch.optim.SGD(
-            leaves, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=fused, foreach=False
-        )
-    rule = torch.optim.Adam if spec.kind == "adam" else torch.optim.AdamW
-    return rule(
-        leaves, lr=spec.lr, betas=spec.betas, eps=spec.eps, weight_decay=spec.weight_decay, fused=fused, foreach=False
-    )
+def torch_optimizer(rule: Optimizer, leaves: list[nn.Parameter], *, fused: bool) -> torch.optim.Optimizer:
+    fields = dataclasses.asdict(rule)
+    if isinstance(rule, RMSprop):
+        return torch.optim.RMSprop(leaves, **fields, foreach=False)
+    theirs = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[rule.name]
+    return theirs(leaves, **fields, fused=fused, foreach=False)
 
 
 class EntryOracle:
     """The published rules, written for each entry with a step count of its own."""
 
-    def __init__(self, spec: OptimizerSpec, value: Tensor) -> None:
-        self.spec = spec
+    def __init__(self, rule: Any, value: Tensor) -> None:
+        self.rule = rule
         self.value = value.clone()
-        self.first, self.second, self.count = (torch.zeros_like(value) for _ in range(3))
+        self.first, self.second, self.third, self.count = (torch.zeros_like(value) for _ in range(4))
 
     def step(self, gradient: Tensor) -> None:
-        spec = self.spec
-        if spec.kind == "adamw":
-            self.value *= 1 - spec.lr * spec.weight_decay
+        rule = self.rule
+        if rule.name == "adamw":
+            self.value *= 1 - rule.lr * rule.weight_decay
         else:
-            gradient = gradient + spec.weight_decay * self.value
-        if spec.kind == "sgd":
-            self.first = spec.momentum * self.first + gradient
-            self.value -= spec.lr * self.first
+            gradient = gradient + rule.weight_decay * self.value
+        if rule.name == "sgd":
+            self.first = rule.momentum * self.first + gradient
+            self.value -= rule.lr * (gradient + rule.momentum * self.first if rule.nesterov else self.first)
             return
-        beta1, beta2 = spec.betas
+        if rule.name == "rmsprop":
+            self.first = rule.alpha * self.first + (1 - rule.alpha) * gradient
+            self.second = rule.alpha * self.second + (1 - rule.alpha) * gradient**2
+            variance = self.second - self.first**2 if rule.centered else self.second
+            self.third = rule.momentum * self.third + gradient / (variance.sqrt() + rule.eps)
+            self.value -= rule.lr * self.third
+            return
+        beta1, beta2 = rule.betas
         self.count += 1
         self.first = beta1 * self.first + (1 - beta1) * gradient
         self.second = beta2 * self.second + (1 - beta2) * gradient**2
         mean = self.first / (1 - beta1**self.count)
         deviation = (self.second / (1 - beta2**self.count)).sqrt()
-        self.value -= spec.lr * mean / (deviation + spec.eps)
+        self.value -= rule.lr * mean / (deviation + rule.eps)
 
     def clear(self, mask: Tensor) -> None:
-        for state in (self.first, self.second, self.count):
+        for state in (self.first, self.second, self.third, self.count):
             state.masked_fill_(mask, 0)
 
 
@@ -88,11 +106,11 @@ class EntryOracle:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", FUSED)
 def test_without_clearing_equals_torch_bit_for_bit(name: str, dtype: torch.dtype) -> None:
     ours, theirs = parameters(dtype), parameters(dtype)
-    optimizer = StackOptimizer(SPECS[name], ours, stacked=False)
-    reference = torch_optimizer(SPECS[name], list(theirs.values()), fused=True)
+    optimizer = StackOptimizer(RULES[name], ours, stacked=False)
+    reference = torch_optimizer(RULES[name], list(theirs.values()), fused=True)
     for step in range(12):
         give_gradients(ours, step)
         give_gradients(theirs, step)
@@ -101,11 +119,11 @@ def test_without_clearing_equals_torch_bit_for_bit(name: str, dtype: torch.dtype
         assert equal(values(ours), values(theirs))
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", RULES)
 def test_the_fused_rule_is_the_plain_one(name: str) -> None:
     ours, theirs = parameters(), parameters()
-    optimizer = StackOptimizer(SPECS[name], ours, stacked=False)
-    reference = torch_optimizer(SPECS[name], list(theirs.values()), fused=False)
+    optimizer = StackOptimizer(RULES[name], ours, stacked=False)
+    reference = torch_optimizer(RULES[name], list(theirs.values()), fused=False)
     for step in range(12):
         give_gradients(ours, step)
         give_gradients(theirs, step)
@@ -115,11 +133,11 @@ def test_the_fused_rule_is_the_plain_one(name: str) -> None:
         torch.testing.assert_close(leaf, other, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", RULES)
 def test_a_parameter_without_gradient_stays(name: str) -> None:
     leaves = parameters()
     before = values(leaves)
-    optimizer = StackOptimizer(SPECS[name], leaves, stacked=False)
+    optimizer = StackOptimizer(RULES[name], leaves, stacked=False)
     give_gradients(leaves, 0)
     leaves["bias"].grad = None
     optimizer.step()
@@ -129,7 +147,7 @@ def test_a_parameter_without_gradient_stays(name: str) -> None:
 
 def test_zero_grad_drops_the_gradients() -> None:
     leaves = parameters()
-    optimizer = StackOptimizer(SPECS["adam"], leaves, stacked=False)
+    optimizer = StackOptimizer(RULES["adam"], leaves, stacked=False)
     give_gradients(leaves, 0)
     optimizer.zero_grad()
     assert all(leaf.grad is None for leaf in leaves.values())
@@ -155,16 +173,16 @@ events = st.lists(
 )
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", RULES)
 @given(events=events)
 @settings(max_examples=25, deadline=None)
 def test_cleared_entries_are_those_of_a_new_optimizer_and_others_unaware(
     name: str, events: list[tuple[int, str, list[bool]]]
 ) -> None:
-    spec = SPECS[name]
+    rule = RULES[name]
     leaves = parameters()
-    optimizer = StackOptimizer(spec, leaves, stacked=False)
-    oracles = {key: EntryOracle(spec, leaf.detach()) for key, leaf in leaves.items()}
+    optimizer = StackOptimizer(rule, leaves, stacked=False)
+    oracles = {key: EntryOracle(rule, leaf.detach()) for key, leaf in leaves.items()}
     for step in range(22):
         for at, kind, bits in events:
             if at == step:
@@ -183,8 +201,8 @@ def test_cleared_entries_are_those_of_a_new_optimizer_and_others_unaware(
 @pytest.mark.parametrize("name", STATEFUL)
 def test_a_replica_clears_alone(name: str) -> None:
     leaves = parameters(lead=(3,))
-    optimizer = StackOptimizer(SPECS[name], leaves, stacked=True)
-    oracles = {key: EntryOracle(SPECS[name], leaf.detach()) for key, leaf in leaves.items()}
+    optimizer = StackOptimizer(RULES[name], leaves, stacked=True)
+    oracles = {key: EntryOracle(RULES[name], leaf.detach()) for key, leaf in leaves.items()}
     mask = torch.tensor([[False] * 4, [True, False, False, True], [False] * 4])
     for step in range(10):
         if step == 5:
@@ -199,13 +217,12 @@ def test_a_replica_clears_alone(name: str) -> None:
         torch.testing.assert_close(leaf.detach(), oracles[key].value, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["adam", "adamw"])
+@pytest.mark.parametrize("rule", [Adam(lr=0.01), AdamW(lr=0.01)], ids=["adam", "adamw"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_first_update_of_a_cleared_entry_is_one_learning_rate(kind: str, dtype: torch.dtype) -> None:
+def test_the_first_update_of_a_cleared_entry_is_one_learning_rate(rule: Optimizer, dtype: torch.dtype) -> None:
     # With the common step count it would be 0.1 / sqrt(0.001) = 3.2 learning rates (METHODS 0.5).
-    spec = OptimizerSpec(kind=kind, lr=0.01)  # type: ignore[arg-type]
     leaf = nn.Parameter(torch.zeros(4, 3, dtype=dtype))
-    optimizer = StackOptimizer(spec, {"weight": leaf}, stacked=False)
+    optimizer = StackOptimizer(rule, {"weight": leaf}, stacked=False)
     for _ in range(500):
         leaf.grad = torch.full_like(leaf, 0.7)
         optimizer.step()
@@ -216,17 +233,17 @@ def test_the_first_update_of_a_cleared_entry_is_one_learning_rate(kind: str, dty
     torch.testing.assert_close(before - leaf.detach(), torch.full_like(before, 0.01), rtol=1e-3, atol=0.0)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", RULES)
 def test_clearing_everything_is_a_new_optimizer(name: str) -> None:
     leaves = parameters()
-    optimizer = StackOptimizer(SPECS[name], leaves, stacked=False)
+    optimizer = StackOptimizer(RULES[name], leaves, stacked=False)
     for step in range(4):
         give_gradients(leaves, step)
         optimizer.step()
         optimizer.clear("weight", torch.tensor([True, False, True, False]).view(1, 4, 1))
     optimizer.clear()
     others = {key: nn.Parameter(leaf.detach().clone()) for key, leaf in leaves.items()}
-    fresh = StackOptimizer(SPECS[name], others, stacked=False)
+    fresh = StackOptimizer(RULES[name], others, stacked=False)
     for step in range(4, 8):
         give_gradients(leaves, step)
         give_gradients(others, step)
@@ -235,11 +252,11 @@ def test_clearing_everything_is_a_new_optimizer(name: str) -> None:
         assert equal(values(leaves), values(others))
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", RULES)
 def test_clearing_one_parameter_leaves_the_others_bit_for_bit(name: str) -> None:
     leaves, others = parameters(), parameters()
-    cleared = StackOptimizer(SPECS[name], leaves, stacked=False)
-    plain = StackOptimizer(SPECS[name], others, stacked=False)
+    cleared = StackOptimizer(RULES[name], leaves, stacked=False)
+    plain = StackOptimizer(RULES[name], others, stacked=False)
     for step in range(8):
         if step == 4:
             cleared.clear("weight")
@@ -251,11 +268,11 @@ def test_clearing_one_parameter_leaves_the_others_bit_for_bit(name: str) -> None
     assert torch.equal(leaves["weight"], others["weight"]) == (name not in STATEFUL)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", RULES)
 def test_all_parameters_can_be_cleared_one_by_one(name: str) -> None:
     leaves = parameters()
-    optimizer = StackOptimizer(SPECS[name], leaves, stacked=False)
-    oracles = {key: EntryOracle(SPECS[name], leaf.detach()) for key, leaf in leaves.items()}
+    optimizer = StackOptimizer(RULES[name], leaves, stacked=False)
+    oracles = {key: EntryOracle(RULES[name], leaf.detach()) for key, leaf in leaves.items()}
     for step in range(6):
         give_gradients(leaves, step)
         optimizer.step()
@@ -270,11 +287,11 @@ def test_all_parameters_can_be_cleared_one_by_one(name: str) -> None:
         torch.testing.assert_close(leaf.detach(), oracles[key].value, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", RULES)
 def test_clearing_before_the_first_step_changes_no_bit(name: str) -> None:
     leaves, others = parameters(), parameters()
-    cleared = StackOptimizer(SPECS[name], leaves, stacked=False)
-    plain = StackOptimizer(SPECS[name], others, stacked=False)
+    cleared = StackOptimizer(RULES[name], leaves, stacked=False)
+    plain = StackOptimizer(RULES[name], others, stacked=False)
     cleared.clear("weight", torch.tensor([True, False, True, False]).view(1, 4, 1))
     cleared.clear("bias")
     cleared.clear()
@@ -289,7 +306,7 @@ def test_clearing_before_the_first_step_changes_no_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", RULES)
 def test_state_dict_resumes_bit_for_bit(name: str, dtype: torch.dtype) -> None:
     def advance(optimizer: StackOptimizer, leaves: dict[str, nn.Parameter], steps: range) -> None:
         for step in steps:
@@ -301,11 +318,11 @@ def test_state_dict_resumes_bit_for_bit(name: str, dtype: torch.dtype) -> None:
             optimizer.step()
 
     leaves = parameters(dtype)
-    optimizer = StackOptimizer(SPECS[name], leaves, stacked=False)
+    optimizer = StackOptimizer(RULES[name], leaves, stacked=False)
     advance(optimizer, leaves, range(7))
     saved = {key: tensor.clone() for key, tensor in optimizer.state_dict().items()}
     others = {key: nn.Parameter(leaf.detach().clone()) for key, leaf in leaves.items()}
-    resumed = StackOptimizer(SPECS[name], others, stacked=False)
+    resumed = StackOptimizer(RULES[name], others, stacked=False)
     resumed.load_state_dict(saved)
     advance(optimizer, leaves, range(7, 14))
     advance(resumed, others, range(7, 14))
@@ -313,11 +330,11 @@ def test_state_dict_resumes_bit_for_bit(name: str, dtype: torch.dtype) -> None:
     assert equal(optimizer.state_dict(), resumed.state_dict())
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", RULES)
 def test_an_unused_optimizer_resumes(name: str) -> None:
     leaves, others = parameters(), parameters()
-    optimizer = StackOptimizer(SPECS[name], leaves, stacked=False)
-    resumed = StackOptimizer(SPECS[name], others, stacked=False)
+    optimizer = StackOptimizer(RULES[name], leaves, stacked=False)
+    resumed = StackOptimizer(RULES[name], others, stacked=False)
     give_gradients(others, 5)
     resumed.step()  # what it did before it resumes is forgotten
     resumed.load_state_dict(optimizer.state_dict())
@@ -333,8 +350,8 @@ def test_an_unused_optimizer_resumes(name: str) -> None:
 @pytest.mark.parametrize("name", STATEFUL)
 def test_two_optimizers_share_no_memory_after_loading(name: str) -> None:
     leaves, others = parameters(), parameters()
-    first = StackOptimizer(SPECS[name], leaves, stacked=False)
-    second = StackOptimizer(SPECS[name], others, stacked=False)
+    first = StackOptimizer(RULES[name], leaves, stacked=False)
+    second = StackOptimizer(RULES[name], others, stacked=False)
     give_gradients(leaves, 0)
     first.step()
     first.clear("weight", torch.tensor([True, False, False, False]).view(1, 4, 1))
@@ -346,11 +363,272 @@ def test_two_optimizers_share_no_memory_after_loading(name: str) -> None:
 
 
 def test_an_optimizer_of_nothing_does_nothing() -> None:
-    optimizer = StackOptimizer(SPECS["adam"], {}, stacked=False)
+    optimizer = StackOptimizer(RULES["adam"], {}, stacked=False)
     optimizer.step()
     optimizer.clear()
     assert optimizer.state_dict() == {}
 
 
-def test_learning_rate_is_that_of_the_spec() -> None:
-    assert StackOptimizer(SPECS["adamw"], parameters(), stacked=False).lr == 0.01
+# --- looking at updates, scaling and holding ------------------------------------------------------------------------
+
+
+def gradients(step: int, lead: tuple[int, ...] = (1,), dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    return {name: draw(1000 + 10 * step + i, lead + shape, dtype) for i, (name, shape) in enumerate(SHAPES.items())}
+
+
+def advance(optimizer: StackOptimizer, leaves: dict[str, nn.Parameter], steps: range) -> None:
+    for step in steps:
+        give_gradients(leaves, step)
+        optimizer.step()
+
+
+def stack(rule: Optimizer, lead: int = 1, rates: float | Tensor | None = None) -> OptimizerStack:
+    values = {name: leaf.detach() for name, leaf in parameters(lead=(lead,)).items()}
+    entries = {name: rule.init(value, hidden=False) for name, value in values.items()}
+    return OptimizerStack(rule, values, entries, rule.lr if rates is None else rates)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_updates_that_are_seen_are_the_steps_taken_fused(name: str) -> None:
+    leaves, others = parameters(), parameters()
+    fused = StackOptimizer(RULES[name], leaves, stacked=False)
+    seen = StackOptimizer(RULES[name], others, stacked=False)
+    plain = stack(RULES[name])
+    for step in range(10):
+        if step == 6:  # state is carried over from the fused optimizer
+            seen = StackOptimizer(RULES[name], others, stacked=False)
+            seen.load_state_dict(fused.state_dict())
+            for key, leaf in others.items():
+                leaf.data.copy_(leaves[key])
+        give_gradients(leaves, step)
+        fused.step()
+        seen.apply(seen.updates(gradients(step)))
+        plain.apply(plain.updates(gradients(step)))
+    for key, leaf in leaves.items():
+        torch.testing.assert_close(others[key], leaf, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(plain.parameters[key][0], leaf.detach(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("factor", [0.25, torch.tensor([0.25], dtype=torch.float64)], ids=["number", "tensor"])
+def test_a_scaled_optimizer_has_another_learning_rate_and_the_same_state(name: str, factor: float | Tensor) -> None:
+    rule = RULES[name]
+    leaves, others = parameters(), parameters()
+    scaled = StackOptimizer(rule, leaves, stacked=False)
+    slower = StackOptimizer(dataclasses.replace(rule, lr=rule.lr * 0.25), others, stacked=False)
+    advance(scaled, leaves, range(3))
+    slower.load_state_dict(scaled.state_dict())
+    for key, leaf in others.items():
+        leaf.data.copy_(leaves[key])
+    scaled.scale(factor)
+    assert scaled.lr.tolist() == [rule.lr * 0.25]
+    advance(scaled, leaves, range(3, 6))
+    advance(slower, others, range(3, 6))
+    assert equal(values(leaves), values(others))  # also bit for bit: the update is still the fused one
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("by", ["scale", "rates"])
+def test_each_replica_has_its_own_learning_rate(name: str, by: str) -> None:
+    rule, factors = RULES[name], torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
+    leaves = parameters(lead=(3,))
+    alone = [{key: nn.Parameter(leaf.detach()[r : r + 1].clone()) for key, leaf in leaves.items()} for r in range(3)]
+    if by == "scale":
+        together = StackOptimizer(rule, leaves, stacked=True)
+        together.scale(factors)
+    else:
+        together = StackOptimizer(rule, leaves, stacked=True, rates=factors * rule.lr)
+    assert together.lr.tolist() == (factors * rule.lr).tolist()
+    for r, each in enumerate(alone):
+        single = StackOptimizer(rule, each, stacked=True)
+        single.scale(factors[r].item())
+        for step in range(5):
+            for key, leaf in each.items():
+                leaf.grad = gradients(step, (3,))[key][r : r + 1]
+            single.step()
+    for step in range(5):
+        for key, leaf in leaves.items():
+            leaf.grad = gradients(step, (3,))[key]
+        together.step()
+    for key, leaf in leaves.items():
+        apart = torch.cat([each[key].detach() for each in alone])
+        torch.testing.assert_close(leaf.detach(), apart, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_later_scale_replaces_an_earlier_one_and_a_new_one_of_1_changes_no_bit(name: str) -> None:
+    leaves, others = parameters(), parameters()
+    scaled = StackOptimizer(RULES[name], leaves, stacked=False)
+    plain = StackOptimizer(RULES[name], others, stacked=False)
+    scaled.scale(0.5)
+    scaled.scale(1.0)
+    advance(scaled, leaves, range(4))
+    advance(plain, others, range(4))
+    assert equal(values(leaves), values(others))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_parameter_that_is_held_stays_and_so_does_its_state(name: str) -> None:
+    leaves = parameters()
+    optimizer = StackOptimizer(RULES[name], leaves, stacked=False)
+    oracles = {key: EntryOracle(RULES[name], leaf.detach()) for key, leaf in leaves.items()}
+    for step in range(9):
+        if step == 3:
+            optimizer.hold("weight", "bias")
+        if step == 6:
+            optimizer.release("weight")
+        give_gradients(leaves, step)
+        optimizer.step()
+        for key, leaf in leaves.items():
+            assert leaf.grad is not None
+            if key == "head" or step < 3 or (key == "weight" and step >= 6):
+                oracles[key].step(leaf.grad)
+    for key, leaf in leaves.items():
+        torch.testing.assert_close(leaf.detach(), oracles[key].value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_is_held_has_no_update(name: str) -> None:
+    optimizer = StackOptimizer(RULES[name], parameters(), stacked=False)
+    optimizer.hold("bias")
+    assert set(optimizer.updates(gradients(0))) == {"weight", "head"}
+    assert set(optimizer.updates({"head": gradients(1)["head"]})) == {"head"}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_hold_and_scale_are_saved(name: str) -> None:
+    leaves = parameters()
+    optimizer = StackOptimizer(RULES[name], leaves, stacked=False)
+    advance(optimizer, leaves, range(2))
+    optimizer.hold("bias", "weight")
+    optimizer.release("weight")
+    optimizer.scale(0.1)
+    advance(optimizer, leaves, range(2, 4))
+    others = {key: nn.Parameter(leaf.detach().clone()) for key, leaf in leaves.items()}
+    resumed = StackOptimizer(RULES[name], others, stacked=False)
+    resumed.load_state_dict({key: tensor.clone() for key, tensor in optimizer.state_dict().items()})
+    assert resumed.held == {"bias"}
+    assert torch.equal(resumed.lr, optimizer.lr)
+    advance(optimizer, leaves, range(4, 7))
+    advance(resumed, others, range(4, 7))
+    assert equal(values(leaves), values(others))
+    assert equal(optimizer.state_dict(), resumed.state_dict())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_program_goes_on_from_the_state_and_hands_it_back(name: str) -> None:
+    leaves, others = parameters(), parameters()
+    eager = StackOptimizer(RULES[name], leaves, stacked=False)
+    handed = StackOptimizer(RULES[name], others, stacked=False)
+    advance(eager, leaves, range(9))
+    advance(handed, others, range(3))
+    entries = {key: {k: v.clone() for k, v in state.items()} for key, state in handed.stacked_state().items()}
+    assert all(value.shape == (1, *SHAPES[key]) for key, state in entries.items() for value in state.values())
+    program = OptimizerStack(
+        RULES[name], handed.parameters, entries, torch.tensor([RULES[name].lr], dtype=torch.float64)
+    )
+    for step in range(3, 6):
+        program.apply(program.updates(gradients(step)))
+    handed.adopt(program.entries)
+    advance(handed, others, range(6, 9))
+    for key, leaf in leaves.items():
+        torch.testing.assert_close(others[key], leaf, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_restarting_is_a_new_optimizer_of_the_other_rule(name: str) -> None:
+    leaves = parameters()
+    optimizer = StackOptimizer(RULES["momentum"], leaves, stacked=False)
+    optimizer.scale(0.5)
+    advance(optimizer, leaves, range(3))
+    optimizer.clear("weight", torch.tensor([True, False, True, False]).view(1, 4, 1))
+    optimizer.restart(RULES[name])
+    others = {key: nn.Parameter(leaf.detach().clone()) for key, leaf in leaves.items()}
+    fresh = StackOptimizer(RULES[name], others, stacked=False)
+    advance(optimizer, leaves, range(3, 6))
+    advance(fresh, others, range(3, 6))
+    assert equal(values(leaves), values(others))
+
+
+# --- inside a trace -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*RULES, "muon"])
+def test_a_traced_step_is_the_eager_one(name: str) -> None:
+    rule = RULES.get(name) or Muon(lr=0.02, weight_decay=0.1)
+    rates = torch.tensor([0.1, 0.2], dtype=torch.float64)
+
+    def step(
+        values: dict[str, Tensor], entries: dict[str, dict[str, Tensor]], given: dict[str, Tensor], mask: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]], Tensor]:
+        values = {key: value.clone() for key, value in values.items()}
+        entries = {key: {k: v.clone() for k, v in state.items()} for key, state in entries.items()}
+        optimizer = OptimizerStack(rule, values, entries, rates, hidden=frozenset({"weight"}))
+        optimizer.apply(optimizer.updates(given))
+        optimizer.clear("weight", mask)
+        optimizer.scale(mask.double().mean(dim=(1, 2)))
+        optimizer.clear("bias")
+        optimizer.apply(optimizer.updates(given))
+        return optimizer.parameters, optimizer.entries, optimizer.lr
+
+    start = {key: leaf.detach() for key, leaf in parameters(lead=(2,)).items()}
+    entries = {
+        key: {k: v.expand(value.shape) for k, v in rule.init(value, hidden=key == "weight").items()}
+        for key, value in start.items()
+    }
+    mask = torch.tensor([[True, False, False, True], [False] * 4]).view(2, 4, 1)
+    arguments = (start, entries, gradients(0, (2,)))
+    graph = make_fx(torch.func.functionalize(step), tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments, ~mask)
+    for traced, eager in zip(
+        pytree.tree_leaves(graph(*arguments, mask)), pytree.tree_leaves(step(*arguments, mask)), strict=True
+    ):
+        assert torch.equal(traced, eager)
+
+
+# --- which weights are matrices, and what is refused ----------------------------------------------------------------
+
+
+def test_hidden_matrices_are_the_weights_of_layers_but_for_head_and_embeddings() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = nn.Embedding(10, 4)
+            self.position = nn.Parameter(torch.zeros(1, 8, 4))
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.norm = nn.LayerNorm(4)
+            self.attention = nn.MultiheadAttention(4, 2)
+            self.blocks = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+            self.head = nn.Linear(4, 2)
+
+    found = hidden_matrices(Net(), ("head.weight", "head.bias"))
+    assert found == {"conv.weight", "attention.in_proj_weight", "attention.out_proj.weight", "blocks.0.weight"}
+
+
+def test_a_misspelt_parameter_is_refused() -> None:
+    optimizer = StackOptimizer(RULES["adam"], parameters(), stacked=False)
+    for act in (optimizer.hold, optimizer.release, optimizer.clear):
+        with pytest.raises(InvalidInputError, match="no parameter 'wieght'"):
+            act("wieght")
+    with pytest.raises(InvalidInputError, match="needs the name"):
+        optimizer.clear(mask=torch.ones(1, dtype=torch.bool))
+
+
+def test_a_scale_of_the_wrong_shape_is_refused() -> None:
+    optimizer = StackOptimizer(RULES["adam"], parameters(lead=(3,)), stacked=True)
+    with pytest.raises(InvalidInputError, match=r"one for each of 3 replicas, got a tensor of shape \(2,\)"):
+        optimizer.scale(torch.ones(2))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flat(Optimizer):
+    name = "flat"
+
+    def update(self, gradient: Tensor, entries: dict[str, Tensor], parameter: Tensor, lr: float | Tensor) -> Tensor:
+        return gradient.sum()
+
+
+def test_an_update_of_the_wrong_shape_is_refused() -> None:
+    leaves = parameters()
+    give_gradients(leaves, 0)
+    with pytest.raises(PluginError, match=r"flat: update of 'weight' returned \(\), expected .* \(1, 4, 3\)"):
+        StackOptimizer(Flat(lr=0.1), leaves, stacked=False).step()

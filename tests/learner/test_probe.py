@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from lopbench.core import rng
 from lopbench.core.profile import Partition, Profile
-from lopbench.core.spec import OptimizerSpec
 from lopbench.learner import probing
 from lopbench.learner.learner import StackLearner
 from lopbench_plugins.architectures.mlp import MLP
+from lopbench_plugins.optimizers import sgd
 
 SHAPE = (3, 4, 4)
 
@@ -39,7 +39,7 @@ def make(architecture: Any = None, seeds: tuple[int, ...] = (0,), profile: Profi
     learner = StackLearner(
         build=lambda generator: architecture.build(SHAPE, 4, generator=generator),
         seeds=seeds,
-        optimizer=OptimizerSpec(kind="sgd", lr=0.1),
+        optimizer=sgd.SGD(lr=0.1),
         input_shape=SHAPE,
         outputs=4,
         layers=architecture.layers,
@@ -119,7 +119,7 @@ def test_a_module_that_works_in_place_changes_no_probe_before_it():
     learner = StackLearner(
         build=InPlace,
         seeds=(0,),
-        optimizer=OptimizerSpec(kind="sgd", lr=0.1),
+        optimizer=sgd.SGD(lr=0.1),
         input_shape=SHAPE,
         outputs=4,
     )
@@ -136,7 +136,7 @@ def test_a_module_without_a_tensor_is_left_out():
     learner = StackLearner(
         build=lambda generator: network,
         seeds=(0,),
-        optimizer=OptimizerSpec(kind="sgd", lr=0.1),
+        optimizer=sgd.SGD(lr=0.1),
         input_shape=SHAPE,
         outputs=4,
     )

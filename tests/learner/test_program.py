@@ -12,25 +12,27 @@ from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Learner, Perturbation, State
 from lopbench.core.manager import plugins
-from lopbench.core.spec import ComponentSpec, OptimizerSpec
+from lopbench.core.optimizer import Optimizer
+from lopbench.core.spec import ComponentSpec
 from lopbench.learner import program as module_under_test
 from lopbench.learner.learner import StackLearner, stacked_method
 from lopbench.learner.program import Program
+from lopbench_plugins.optimizers import adam, adamw, sgd
 from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility
 from lopbench_plugins.perturbations.dropout import Dropout
 from lopbench_plugins.perturbations.l2 import L2
 from lopbench_plugins.perturbations.noisy_sgd import NoisySGD
 from lopbench_plugins.perturbations.shrink_and_perturb_step import ShrinkAndPerturbStep
 
-SGD = OptimizerSpec(kind="sgd", lr=0.05)
+SGD = sgd.SGD(lr=0.05)
 OPTIMIZERS = {
-    "sgd": OptimizerSpec(kind="sgd", lr=0.05, weight_decay=0.01),
-    "momentum": OptimizerSpec(kind="sgd", lr=0.02, momentum=0.9, weight_decay=0.01),
-    "adam": OptimizerSpec(kind="adam", lr=0.01, weight_decay=0.01),
-    "adamw": OptimizerSpec(kind="adamw", lr=0.01, weight_decay=0.1),
+    "sgd": sgd.SGD(lr=0.05, weight_decay=0.01),
+    "momentum": sgd.SGD(lr=0.02, momentum=0.9, weight_decay=0.01),
+    "adam": adam.Adam(lr=0.01, weight_decay=0.01),
+    "adamw": adamw.AdamW(lr=0.01, weight_decay=0.1),
 }
 #: Trains, and moves nothing.
-STILL = OptimizerSpec(kind="sgd", lr=1e-30)
+STILL = sgd.SGD(lr=1e-30)
 #: Replaces a unit of five every other step or so.
 CBP = ContinualBackprop(replacement_rate=0.1, maturity=3)
 #: All steps agree to this, in float64: sums are rounded in another order.
@@ -78,7 +80,7 @@ def make(
     *methods: Perturbation,
     build: Any = network,
     seeds: Sequence[int] = (0, 1, 2),
-    optimizer: OptimizerSpec = SGD,
+    optimizer: Optimizer = SGD,
     dtype: torch.dtype = torch.float64,
     inputs: int = INPUTS,
     outputs: int = 1,

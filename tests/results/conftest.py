@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec
+from lopbench.core.spec import ComponentSpec, RunSpec
 from lopbench.results.record import Measurements, write_record
 from lopbench.results.score import scored_tasks
 
@@ -25,8 +25,8 @@ def make_spec(
     spec = RunSpec(
         scenario=component("scenarios", "toy", tasks=TASKS, steps_per_task=STEPS, profile=profile),
         architecture=component("architectures", "net", width=8),
-        optimizer=OptimizerSpec(kind="adam", lr=lr),
-        reference_optimizer=OptimizerSpec(kind="adam", lr=1e-3),
+        optimizer=ComponentSpec.parse("optimizers", f"adam:lr={lr}"),
+        reference_optimizer=ComponentSpec.parse("optimizers", "adam:lr=1e-3"),
         methods=methods,
         seed=seed,
         metrics=(),

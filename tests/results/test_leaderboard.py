@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.spec import OptimizerSpec, RunSpec
+from lopbench.core.spec import ComponentSpec, RunSpec
 from lopbench.results.compare import compare
 from lopbench.results.leaderboard import (
     COLUMNS,
@@ -178,7 +178,7 @@ def test_protocols_are_separate_rows(many_seeds, results):
         {"data": {"name": "procedural", "content_hash": "0123456789abcdef"}},
         {"architecture": results.component("architectures", "net", width=16)},
         {"architecture": results.component("architectures", "net", version=2, width=8)},
-        {"reference_optimizer": OptimizerSpec(kind="adam", lr=2e-3)},
+        {"reference_optimizer": ComponentSpec.parse("optimizers", "adam:lr=2e-3")},
         {"core": "0.2.0"},
     ]
     for change in changes:

@@ -13,7 +13,7 @@ from lopbench.core.errors import UnsupportedError, UsageError
 from lopbench.core.interfaces import Architecture, Cloner
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
-from lopbench.core.spec import OptimizerSpec
+from lopbench.core.spec import ComponentSpec
 from lopbench.data import ImageSet
 from lopbench.learner.learner import StackLearner
 from lopbench.results.leaderboard import leaderboard
@@ -99,7 +99,7 @@ def test_clone_and_base_train_as_they_would_by_themselves(make_study):
     architecture = MLP(width=12, depth=2, normalization="batch")
     shared = {
         "seeds": [0],
-        "optimizer": OptimizerSpec.parse(optimizer),
+        "optimizer": ComponentSpec.parse("optimizers", optimizer),
         "input_shape": (3, 32, 32),
         "outputs": CLASSES,
     }

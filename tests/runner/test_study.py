@@ -10,7 +10,7 @@ from lopbench.core.errors import InvalidInputError, UsageError
 from lopbench.core.interfaces import Perturbation
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
-from lopbench.core.spec import OptimizerSpec
+from lopbench.core.spec import ComponentSpec
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import record_path
 from lopbench.runner import study
@@ -21,7 +21,7 @@ REFERENCE = "adam:lr=1e-3"
 
 
 def kinds(specs):
-    return [(spec.optimizer.lr, spec.seed, spec.method_label, spec.kind) for spec in specs]
+    return [(spec.optimizer.fields["lr"], spec.seed, spec.method_label, spec.kind) for spec in specs]
 
 
 # -- expansion
@@ -57,7 +57,7 @@ def test_reference_depends_on_neither_method_nor_optimizer_nor_metrics(make_stud
     assert one.specs[0].reference() == other.specs[0].reference()
     reference = one.specs[0].reference()
     assert (reference.kind, reference.methods, reference.metrics) == ("fresh", (), ())
-    assert reference.optimizer == OptimizerSpec(kind="adam", lr=1e-3)
+    assert reference.optimizer == ComponentSpec.parse("optimizers", "adam:lr=1e-3")
     assert one.specs[0].reference().run_id != make_study(seeds=[1]).specs[0].reference().run_id
 
 

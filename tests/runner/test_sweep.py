@@ -3,10 +3,11 @@
 import pytest
 
 from lopbench.core.errors import InvalidInputError, UsageError
-from lopbench.core.spec import OptimizerSpec, parse_methods
+from lopbench.core.spec import ComponentSpec, parse_methods
 from lopbench.runner.sweep import crossed
 
-SGD, ADAM = OptimizerSpec.parse("sgd:lr=0.1,momentum=0.9"), OptimizerSpec.parse("adam:lr=0.1,eps=1e-6")
+SGD = ComponentSpec.parse("optimizers", "sgd:lr=0.1,momentum=0.9")
+ADAM = ComponentSpec.parse("optimizers", "adam:lr=0.1,eps=1e-6")
 METHODS = [parse_methods(text) for text in ("none", "cbp:maturity=7", "l2+cbp:maturity=9")]
 
 
@@ -59,9 +60,8 @@ def test_values_that_mean_the_same_are_one_run(make_study):
         (["lr="], "--sweep lr=: write lr="),
         (["lr=0.1,,0.2"], "write lr="),
         (["=0.1"], "--sweep =0.1: write lr="),
-        (["lr=fast"], "--sweep lr=fast: 'fast' is no number"),
-        (["lr=0.1,-1"], "lr must be a positive number, got -1"),
-        (["lr=nan"], "lr must be a positive number, got nan"),
+        (["lr=fast"], "sgd: lr=fast is not a number"),
+        (["lr=nan"], "sgd: lr=nan is not a finite number"),
         (["momentum=0.9,0.99"], r"'momentum' is not swept; sweep lr, or a field of a method: METHOD\.FIELD"),
         (["cpb.replacement_rate=0.1"], r"'cpb' is none of the methods that are run\. Did you mean 'cbp'\?"),
         (["noisy_sgd.scale=0.1"], r"'noisy_sgd' is none of the methods .* They are: cbp, l2\."),
@@ -80,6 +80,11 @@ def test_wrong_sweep_is_a_usage_error_that_says_what_was_meant(sweeps, message):
 def test_sweep_of_a_field_without_methods_says_so():
     with pytest.raises(UsageError, match="They are: none"):
         crossed([()], [SGD], ["cbp.replacement_rate=0.1"])
+
+
+def test_swept_rate_out_of_range_is_refused():
+    with pytest.raises(InvalidInputError, match="sgd: lr must be above 0, got -1"):
+        crossed(METHODS, [SGD], ["lr=0.1,-1"])
 
 
 def test_swept_value_out_of_range_is_refused():

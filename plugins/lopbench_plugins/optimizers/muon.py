@@ -100,7 +100,7 @@ def orthogonalised(matrices: Tensor, iterations: int) -> Tensor:
     """Return ``matrices`` ``(R, A, B)`` with all singular values near 1, by Newton-Schulz iterations on each."""
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices  # the smaller Gram matrix
+    x: Tensor = matrices.mT if tall else matrices  # the smaller Gram matrix
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=FLOOR)
     for _ in range(iterations):
         gram = x @ x.mT

@@ -14,7 +14,6 @@ from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.probe import LayerProbe, NetworkProbe
 from lopbench.core.profile import Partition, Profile
-from lopbench.core.spec import OptimizerSpec
 from lopbench.learner.learner import StackLearner
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.architectures.resnet18 import ResNet18
@@ -25,6 +24,7 @@ from lopbench_plugins.cloners.noisy import Noisy
 from lopbench_plugins.cloners.tile import Tile
 from lopbench_plugins.metrics.cloning_r2 import CloningR2Backward, CloningR2Forward
 from lopbench_plugins.metrics.cloning_r2_authors import CloningR2Authors
+from lopbench_plugins.optimizers import sgd
 
 FORWARD, BACKWARD, AUTHORS = CloningR2Forward(), CloningR2Backward(), CloningR2Authors()
 BOTH = pytest.mark.parametrize("metric", [FORWARD, BACKWARD], ids=lambda metric: metric.name)
@@ -60,7 +60,7 @@ def cloned(architecture, cloner=None, factor=2, shape=(3, 8, 8), steps=0):
     learner = StackLearner(
         build=lambda generator: wide,
         seeds=(0,),
-        optimizer=OptimizerSpec(kind="sgd", lr=0.05, momentum=0.9),
+        optimizer=sgd.SGD(lr=0.05, momentum=0.9),
         input_shape=shape,
         outputs=4,
         layers=architecture.layers,

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from lopbench.core import rng
-from lopbench.core.spec import OptimizerSpec
 from lopbench.learner.learner import StackLearner
+from lopbench_plugins.optimizers import adam
 
 SHAPE = (1, 4, 4)
 CLASSES = 3
-ADAM = OptimizerSpec(kind="adam", lr=1e-2)
+ADAM = adam.Adam(lr=1e-2)
 
 
 @pytest.fixture(autouse=True, scope="session")

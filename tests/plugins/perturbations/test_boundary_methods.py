@@ -6,7 +6,6 @@ from torch import nn
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
-from lopbench.core.spec import OptimizerSpec
 from lopbench_plugins.perturbations.head_reset import HeadReset
 from lopbench_plugins.perturbations.reset import Reset
 from lopbench_plugins.perturbations.shrink_and_perturb import ShrinkAndPerturb
@@ -27,7 +26,7 @@ def normalised(generator):
 
 
 def test_reset_goes_on_as_a_network_that_starts_at_this_task(runner, adam):
-    reference = OptimizerSpec(kind="adam", lr=1e-3)
+    reference = adam.Adam(lr=1e-3)
     ours = runner([Reset()], optimizer=adam, reference_optimizer=reference).run(10)
     cross(ours, index=4)
     ours.run(10)

@@ -13,10 +13,10 @@ from torch import nn
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
-from lopbench.core.spec import OptimizerSpec
 from lopbench.learner.fresh import FreshPool
 from lopbench.learner.learner import MethodState, StackLearner
 from lopbench.learner.program import Program
+from lopbench_plugins.optimizers import adam, sgd
 from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility, _lowest
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -77,7 +77,7 @@ class Recorded:
             build=build,
             seeds=range(replicas),
             methods=[method],
-            optimizer=OptimizerSpec(kind=recipe["optimizer"], lr=recipe["step_size"]),
+            optimizer=KINDS[recipe["optimizer"]](lr=recipe["step_size"]),
             input_shape=(20,),
             outputs=1,
             traced=traced,
@@ -163,7 +163,8 @@ def single_layer(activation=nn.ReLU, width=4):
 
 
 #: Trains, and moves nothing.
-STILL = OptimizerSpec(kind="sgd", lr=1e-30)
+KINDS = {"adam": adam.Adam, "sgd": sgd.SGD}
+STILL = sgd.SGD(lr=1e-30)
 
 
 def regression_learner(method, *, build=None, optimizer=STILL):
@@ -336,7 +337,7 @@ def test_optimizer_forgets_replaced_units_alone():
     learner = regression_learner(
         ContinualBackprop(replacement_rate=0.25, maturity=5),
         build=single_layer(nn.Tanh),
-        optimizer=OptimizerSpec(kind="adam", lr=1e-3),
+        optimizer=adam.Adam(lr=1e-3),
     )
     inputs = torch.randn(16, 4, dtype=torch.float64, generator=rng.derive(0, "x"))
     train(learner, inputs, steps=6)

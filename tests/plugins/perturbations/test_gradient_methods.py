@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from lopbench.core.errors import InvalidInputError
-from lopbench.core.spec import OptimizerSpec
+from lopbench_plugins.optimizers import adam, adamw, sgd
 from lopbench_plugins.perturbations.l2 import L2
 from lopbench_plugins.perturbations.noisy_sgd import NoisySGD
 from lopbench_plugins.perturbations.shrink_and_perturb_step import ShrinkAndPerturbStep
 
-SGD = OptimizerSpec(kind="sgd", lr=1.0)
+KINDS = {"adam": adam.Adam, "adamw": adamw.AdamW, "sgd": sgd.SGD}
+SGD = sgd.SGD(lr=1.0)
 
 
 def gradients(trained):
@@ -33,8 +34,8 @@ def test_l2_adds_the_gradient_of_its_penalty(runner):
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 def test_l2_equals_the_weight_decay_of_the_optimizer(kind, runner):
-    ours = runner([L2(strength=0.05)], optimizer=OptimizerSpec(kind=kind, lr=1e-2), dtype=torch.float64)
-    theirs = runner([], optimizer=OptimizerSpec(kind=kind, lr=1e-2, weight_decay=0.05), dtype=torch.float64)
+    ours = runner([L2(strength=0.05)], optimizer=KINDS[kind](lr=1e-2), dtype=torch.float64)
+    theirs = runner([], optimizer=KINDS[kind](lr=1e-2, weight_decay=0.05), dtype=torch.float64)
     for name, value in ours.run(20).learner.parameters.items():
         if name == "1.weight":
             torch.testing.assert_close(value, theirs.run(20).learner.parameters[name], rtol=1e-9, atol=1e-12)
@@ -100,7 +101,7 @@ def test_gradient_noise_parts_clones(runner):
 
 def test_step_perturbation_has_its_deviation_whatever_the_learning_rate(runner):
     for lr in (1e-30, 1e-20):
-        trained = runner([ShrinkAndPerturbStep(weight_decay=0.0, std=0.1)], optimizer=OptimizerSpec(kind="sgd", lr=lr))
+        trained = runner([ShrinkAndPerturbStep(weight_decay=0.0, std=0.1)], optimizer=sgd.SGD(lr=lr))
         before = {name: value.clone() for name, value in trained.learner.parameters.items()}
         trained.run(4)
         moved = torch.cat([(v - before[n]).flatten() for n, v in trained.learner.parameters.items()])

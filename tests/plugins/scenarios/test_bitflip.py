@@ -13,7 +13,7 @@ from torch import Tensor
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UsageError
 from lopbench.core.interfaces import ChunkedBatches
-from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec, parse_scenario
+from lopbench.core.spec import ComponentSpec, RunSpec, parse_scenario
 from lopbench_plugins.scenarios.bitflip import BLOCK, BitFlip, BitFlipStream
 from lopbench_plugins.scenarios.ltu import CONVENTIONS, LtuTarget
 from lopbench_plugins.scenarios.slowly_changing_regression import SlowlyChangingRegression
@@ -409,7 +409,7 @@ def test_every_field_changes_the_protocol(field: str) -> None:
 
 
 def protocol_id(spec: ComponentSpec) -> str:
-    optimizer = OptimizerSpec.parse("sgd:lr=0.01")
+    optimizer = ComponentSpec.parse("optimizers", "sgd:lr=0.01")
     architecture = ComponentSpec.parse("architectures", "online_mlp")
     return RunSpec(spec, architecture, optimizer, optimizer, (), 0, (), None, "0").protocol_id
 

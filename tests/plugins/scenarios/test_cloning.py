@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from lopbench.core.errors import DataError, InvalidInputError
 from lopbench.core.interfaces import Scenario
-from lopbench.core.spec import OptimizerSpec, parse_scenario
+from lopbench.core.spec import ComponentSpec, parse_scenario
 from lopbench.data import ImageSet
 from lopbench_plugins.scenarios.cloning import PREPARATIONS, Cloning
 
@@ -92,7 +92,7 @@ def test_every_profile_scores_clones_only_and_names_optimizers_that_exist(profil
     assert scenario.late_tasks.start >= scenario.clone_at
     assert not scenario.boundaries
     for architecture in ("mlp", "vit", "another"):
-        assert OptimizerSpec.parse(scenario.optimizer(architecture)).kind == "sgd"
+        assert ComponentSpec.parse("optimizers", scenario.optimizer(architecture)).name == "sgd"
 
 
 def test_scenario_made_from_its_own_fields_is_itself():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, UsageError
-from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec, parse_scenario
+from lopbench.core.spec import ComponentSpec, RunSpec, parse_scenario
 from lopbench.data import ImageSet
 from lopbench_plugins.scenarios.augmentation import MEAN, STD, normalize
 from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40, TinyImageNetStream
@@ -235,7 +235,7 @@ def test_the_score_compares_the_tasks_classes_and_the_other_one_all_outputs() ->
 
 
 def protocol_id(spec: ComponentSpec) -> str:
-    adam = OptimizerSpec(kind="adam", lr=1e-3)
+    adam = ComponentSpec.parse("optimizers", "adam:lr=1e-3")
     return RunSpec(
         scenario=spec,
         architecture=ComponentSpec.parse("architectures", "mlp"),
