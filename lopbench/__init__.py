@@ -17,8 +17,10 @@ if TYPE_CHECKING:
         Batches,
         Cloner,
         DataSet,
+        LayerMetric,
         Learner,
         Metric,
+        NetworkMetric,
         Optimizer,
         Perturbation,
         RemoteFile,
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
         State,
         Stream,
         Task,
+        TrainingMetric,
         Units,
     )
+    from lopbench.core.metric import Invariance, Known
     from lopbench.core.probe import LayerProbe, NetworkProbe
     from lopbench.data.archive import ZipMembers, open_zip, read_tar
     from lopbench.data.arrays import ArraySet
@@ -47,10 +51,14 @@ __all__ = [
     "ImagePlan",
     "ImageSet",
     "InvalidInputError",
+    "Invariance",
+    "Known",
+    "LayerMetric",
     "LayerProbe",
     "Learner",
     "LopbenchError",
     "Metric",
+    "NetworkMetric",
     "NetworkProbe",
     "Optimizer",
     "Perturbation",
@@ -61,6 +69,7 @@ __all__ = [
     "State",
     "Stream",
     "Task",
+    "TrainingMetric",
     "Units",
     "UnsupportedError",
     "ZipMembers",
@@ -96,6 +105,8 @@ _HOMES = {
     "ImagePlan": "lopbench.data.images",
     "ImageSet": "lopbench.data.images",
     "InvalidInputError": "lopbench.core.errors",
+    "Invariance": "lopbench.core.metric",
+    "Known": "lopbench.core.metric",
     "LayerProbe": "lopbench.core.probe",
     "LopbenchError": "lopbench.core.errors",
     "NetworkProbe": "lopbench.core.probe",

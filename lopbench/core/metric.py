@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lopbench.core.component import Component
+from lopbench.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,19 @@ class Metric(Component, ABC):
     default: ClassVar[bool] = False  #: Measured when no metric is named.
     needs_clones: ClassVar[bool] = False  #: Measured of cloned networks only, for it reads what is a clone of what.
 
+    def __post_init__(self) -> None:
+        """Check that the class says what it measures, and the fields.
+
+        Raises:
+            InvalidInputError: If it is none of the three kinds of metrics, or a field is not as it should be.
+        """
+        if not isinstance(self, LayerMetric | NetworkMetric | TrainingMetric):
+            raise InvalidInputError(
+                f"metric {self.name} does not say what it measures; "
+                "let it subclass LayerMetric, NetworkMetric or TrainingMetric"
+            )
+        super().__post_init__()
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerMetric(Metric, ABC):
@@ -43,8 +57,15 @@ class LayerMetric(Metric, ABC):
     invariances: ClassVar[frozenset[Invariance]] = frozenset()
 
     @abstractmethod
-    def compute(self, probe: LayerProbe) -> float:
-        """Return the value; leaves weights, mode and random state untouched."""
+    def compute(self, probe: LayerProbe) -> float | None:
+        """Return the value; leaves weights, mode and random state untouched.
+
+        It is asked of layers whose activations are finite alone; the value of others is NaN.
+
+        Returns:
+            The value, NaN where it is not finite; None where there is nothing to measure, as of a gradient that cannot
+            flow (`LayerProbe.blocked`), and then nothing is recorded.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +73,13 @@ class NetworkMetric(Metric, ABC):
     """A number of the whole network."""
 
     @abstractmethod
-    def compute(self, probe: NetworkProbe) -> float:
-        """Return the value; leaves weights, mode and random state untouched."""
+    def compute(self, probe: NetworkProbe) -> float | None:
+        """Return the value; leaves weights, mode and random state untouched.
+
+        Returns:
+            The value, which is recorded as NaN where it is not finite; None where there is nothing to measure, as of
+            what changed since the previous probe at the first, and then nothing is recorded.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,13 @@
-"""What is measured of a learner: its scores on a task, and diagnostics of its network."""
+"""What is measured of a learner: its scores on a task, its training steps, and diagnostics of its network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor
 
-from lopbench.core.interfaces import Metric, Task
+from lopbench.core.interfaces import LayerMetric, Metric, Task, TrainingMetric
+from lopbench.core.measuring import measured
+from lopbench.core.probe import LayerProbe
 from lopbench.learner.learner import StackLearner
 
 
@@ -34,20 +36,43 @@ def task_scores(
         yield name.replace("score", kind), value
 
 
+def training_metrics(metrics: Sequence[tuple[str, Metric]]) -> dict[str, TrainingMetric]:
+    """Return by label the metrics that are of training steps, which the learner computes as it takes them."""
+    return {label: metric for label, metric in metrics if isinstance(metric, TrainingMetric)}
+
+
+def training_means(values: Mapping[str, Tensor], replica: int) -> Iterator[tuple[str, float]]:
+    """Yield label and mean of each metric of a replica's training steps on a task that is over.
+
+    Args:
+        values: The values of each metric by label, ``(steps, R)``, of all steps of the task.
+        replica: Index of the replica.
+    """
+    for label, steps in values.items():
+        yield label, steps[:, replica].double().mean().item()
+
+
 def diagnostics(
     learner: StackLearner, replica: int, task: Task, metrics: Sequence[tuple[str, Metric]]
 ) -> Iterator[tuple[str, str, float]]:
     """Yield label, layer and value of each metric on the probe batch of a task; the layer is empty for the network.
 
-    Metrics that need clones are left out where the network was not cloned.
+    What there is nothing to measure of is left out: metrics that need clones where the network was not cloned, and
+    metrics that return None. Those of training steps are `training_means`.
+
+    Raises:
+        MetricFailure: If a metric raises, or returns what is no number.
     """
-    wanted = [(name, metric) for name, metric in metrics if learner.profile is not None or not metric.needs_clones]
+    wanted = [
+        (label, metric)
+        for label, metric in metrics
+        if not isinstance(metric, TrainingMetric) and (learner.profile is not None or not metric.needs_clones)
+    ]
     if not wanted:
         return
     probe = learner.probe(replica, task)
-    for name, metric in wanted:
-        if metric.scope == "network":
-            yield name, "", metric.compute(probe)
-        else:
-            for layer in probe.layers:
-                yield name, layer.name, metric.compute(layer)
+    for label, metric in wanted:
+        for each in probe.layers if isinstance(metric, LayerMetric) else (probe,):
+            value = measured(metric, each)
+            if value is not None:
+                yield label, each.name if isinstance(each, LayerProbe) else "", value

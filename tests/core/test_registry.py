@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 
 from lopbench.core.errors import PluginError, UsageError
-from lopbench.core.interfaces import KINDS, Metric
+from lopbench.core.interfaces import KINDS, LayerMetric
 from lopbench.core.registry import Distribution, Registration, Registry, suggest
 
 HERE = Distribution("here", "1.0")
@@ -13,14 +13,14 @@ THERE = Distribution("there", "2.0")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Count(Metric):
+class Count(LayerMetric):
     name: ClassVar[str] = "count"
 
     def compute(self, probe):
         return 0.0
 
 
-class Unfinished(Metric):
+class Unfinished(LayerMetric):
     name: ClassVar[str] = "unfinished"
 
     @abstractmethod
@@ -117,8 +117,8 @@ def test_the_origin_of_a_published_component_is_its_version():
 
 def test_the_origin_of_a_mutable_component_changes_with_its_file(tmp_path, monkeypatch):
     source = (
-        "from dataclasses import dataclass\nfrom lopbench.core.interfaces import Metric\n"
-        "class M(Metric):\n    name = 'm'\n    def compute(self, probe):\n        return {}\n"
+        "from dataclasses import dataclass\nfrom lopbench.core.interfaces import LayerMetric\n"
+        "class M(LayerMetric):\n    name = 'm'\n    def compute(self, probe):\n        return {}\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     origins = []

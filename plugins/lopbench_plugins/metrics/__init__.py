@@ -22,6 +22,7 @@ def lopbench_metrics(register: Register) -> None:
         ("non_gaussianity", "NonGaussianity", "distance of the units' laws from Gaussians (Shapiro, KS, kurtosis)"),
         ("participation_ratio", "ParticipationRatio", "Renyi-2 rank of the covariance"),
         ("renyi2_rank", "Renyi2Rank", "Renyi-2 rank of the correlation matrix"),
+        ("sample_plasticity", "SamplePlasticity", "share by which a step lowers the loss on its own batch (UPGD)"),
         ("saturated_fraction", "SaturatedFraction", "units with next to no gradient on more than 99% of the rows"),
         ("srank", "Srank", "fewest singular values that hold 99%"),
         ("stable_rank", "StableRank", "squared Frobenius over squared spectral norm"),

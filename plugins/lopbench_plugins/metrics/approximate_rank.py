@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.errors import InvalidInputError
-from lopbench.core.interfaces import Invariance, Known
-from lopbench.core.probe import LayerProbe
-from lopbench_plugins.metrics.base import LayerMetric, fewest
+from lopbench import Invariance, Known, LayerMetric, LayerProbe, number
+from lopbench_plugins.metrics.base import fewest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +21,8 @@ class ApproximateRank(LayerMetric):
         (((9.0, 0.0), (0.0, 0.1)), 1.0),
     )
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
-    share: float = 0.99
+    share: float = number(0.99, above=0, below=1)
 
-    def __post_init__(self) -> None:
-        """Validate the field.
-
-        Raises:
-            InvalidInputError: If ``share`` is out of range.
-        """
-        if not 0 < self.share < 1:
-            raise InvalidInputError(f"{self.name}: share must be in (0, 1), got {self.share}; the authors' is 0.99")
-
-    def measure(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return the rank, a whole number in [1, min(N, D)], or 0 for an all-zero layer."""
         return fewest(probe.singular_values.square(), self.share)

@@ -15,10 +15,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench.core.errors import InvalidInputError, UnsupportedError
-from lopbench.core.probe import LayerProbe, row_chunks
+from lopbench import InvalidInputError, LayerMetric, LayerProbe, UnsupportedError
+from lopbench.core.probe import row_chunks
 from lopbench.core.profile import Partition
-from lopbench_plugins.metrics.base import LayerMetric
 
 #: Relative differences, in roundings of the activations, that clones have because they were summed in other orders.
 _ROUNDINGS = 8
@@ -30,7 +29,7 @@ class CloningR2(LayerMetric):
 
     needs_clones: ClassVar[bool] = True
 
-    def measure(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return R2, in [0, 1]: 1 if clones agree to rounding; NaN for a layer in which no unit is cloned.
 
         Raises:

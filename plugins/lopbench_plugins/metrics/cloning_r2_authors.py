@@ -11,10 +11,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lopbench.core.errors import InvalidInputError, UnsupportedError
-from lopbench.core.probe import NetworkProbe, row_chunks
+from lopbench import NetworkMetric, NetworkProbe, UnsupportedError
+from lopbench.core.probe import row_chunks
 from lopbench.core.profile import Partition
-from lopbench_plugins.metrics.base import NetworkMetric, profile_of
+from lopbench_plugins.metrics.base import profile_of
 
 _EPSILON = 1e-10  # of the authors' code, in units of the activation
 
@@ -31,18 +31,14 @@ class CloningR2Authors(NetworkMetric):
     name: ClassVar[str] = "cloning_r2_authors"
     needs_clones: ClassVar[bool] = True
 
-    def measure(self, probe: NetworkProbe) -> float:
+    def compute(self, probe: NetworkProbe) -> float:
         """Return the logged number, at most ``(K + 0.5) / (K + 1)`` for K modules and directions; it may be negative.
 
         Raises:
             UnsupportedError: If the network was not cloned.
-            InvalidInputError: If the probe cannot reach further modules.
+            InvalidInputError: If the probe was made without its network.
         """
         profile = profile_of(self.name, probe)
-        if probe.modules is None:
-            raise InvalidInputError(
-                f"{self.name} reads every module, and the probe offers none; take it from a learner"
-            )
         widths = profile.outputs
         leaves = [n for n in widths if n and not any(other.startswith(f"{n}.") for other in widths)]
         probed = [layer.name for layer in probe.layers]

@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.errors import InvalidInputError
-from lopbench.core.interfaces import Invariance, Known
-from lopbench.core.probe import LayerProbe
-from lopbench_plugins.metrics.base import LayerMetric
+from lopbench import Invariance, Known, LayerMetric, LayerProbe, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,21 +22,10 @@ class DeadFraction(LayerMetric):
     default: ClassVar[bool] = True
     known: ClassVar[Known] = ((((0.0, 1.0), (0.0, 2.0)), 0.5),)
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"units", "rows", "duplication"})
-    tolerance: float = 1e-7
-    row_share: float = 0.95
+    tolerance: float = number(1e-7, above=0)
+    row_share: float = number(0.95, least=0, below=1)
 
-    def __post_init__(self) -> None:
-        """Validate the fields.
-
-        Raises:
-            InvalidInputError: If a field is out of range.
-        """
-        if not self.tolerance > 0:
-            raise InvalidInputError(f"{self.name}: tolerance must be > 0, got {self.tolerance}")
-        if not 0 <= self.row_share < 1:
-            raise InvalidInputError(f"{self.name}: row_share must be in [0, 1), got {self.row_share}")
-
-    def measure(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return the dead share of the units, in [0, 1]."""
         silent = probe.share_of_rows(lambda activation: activation.abs() < self.tolerance)
         return (silent > self.row_share).double().mean().item()

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.errors import InvalidInputError
-from lopbench.core.probe import NetworkProbe
-from lopbench_plugins.metrics.base import NetworkMetric, total_norm
+from lopbench import InvalidInputError, NetworkMetric, NetworkProbe
+from lopbench_plugins.metrics.base import total_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +14,7 @@ class DistanceFromInit(NetworkMetric):
     name: ClassVar[str] = "distance_from_init"
     default: ClassVar[bool] = True
 
-    def measure(self, probe: NetworkProbe) -> float:
+    def compute(self, probe: NetworkProbe) -> float:
         """Return the distance, at least 0.
 
         Raises:

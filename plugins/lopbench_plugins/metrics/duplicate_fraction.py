@@ -14,10 +14,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lopbench.core.errors import InvalidInputError
-from lopbench.core.interfaces import Invariance, Known
-from lopbench.core.probe import LayerProbe
-from lopbench_plugins.metrics.base import LayerMetric
+from lopbench import Invariance, Known, LayerMetric, LayerProbe, number
 
 
 def duplicates(probe: LayerProbe, threshold: float) -> Tensor:
@@ -39,18 +36,9 @@ class DuplicateFraction(LayerMetric):
     default: ClassVar[bool] = True
     known: ClassVar[Known] = ((((1.0, 2.0, 0.0), (2.0, 4.0, 1.0)), 2 / 3),)
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows"})
-    threshold: float = 0.95
+    threshold: float = number(0.95, least=0, below=1)
 
-    def __post_init__(self) -> None:
-        """Validate the field.
-
-        Raises:
-            InvalidInputError: If ``threshold`` is out of range.
-        """
-        if not 0 <= self.threshold < 1:
-            raise InvalidInputError(f"{self.name}: threshold is a cosine in [0, 1), got {self.threshold}")
-
-    def measure(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return the share of the units with a duplicate, in [0, 1]."""
         return duplicates(probe, self.threshold).any(dim=1).double().mean().item()
 
@@ -68,6 +56,6 @@ class DuplicateFractionFirst(DuplicateFraction):
     known: ClassVar[Known] = ((((1.0, 2.0, 0.0), (2.0, 4.0, 1.0)), 1 / 3),)
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "rows"})
 
-    def measure(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return the share of the units with a later duplicate, in [0, 1 - 1/D]."""
         return duplicates(probe, self.threshold).triu().any(dim=1).double().mean().item()

@@ -6,9 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench.core.interfaces import Invariance, Known
-from lopbench.core.probe import LayerProbe
-from lopbench_plugins.metrics.base import LayerMetric
+from lopbench import Invariance, Known, LayerMetric, LayerProbe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +21,7 @@ class FeatureNorm(LayerMetric):
     known: ClassVar[Known] = ((((3.0, 4.0), (0.0, 0.0)), 2.5),)
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"units", "rows"})
 
-    def measure(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return the mean norm, at least 0, in units of the activation."""
         norms: Tensor = torch.linalg.vector_norm(probe.activation, dim=1, dtype=torch.float64)
         return norms.mean().item()

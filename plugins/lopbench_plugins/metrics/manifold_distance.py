@@ -4,13 +4,10 @@ The distance is ours; the paper looks at activations only.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
-from lopbench.core.errors import InvalidInputError
-from lopbench.core.probe import NetworkProbe
-from lopbench_plugins.metrics.base import NetworkMetric, profile_of, total_norm
-
-Manifold = Literal["constant", "equitable"]
+from lopbench import NetworkMetric, NetworkProbe
+from lopbench_plugins.metrics.base import profile_of, total_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,20 +21,9 @@ class ManifoldDistance(NetworkMetric):
 
     name: ClassVar[str] = "manifold_distance"
     needs_clones: ClassVar[bool] = True
-    manifold: Manifold = "constant"
+    manifold: Literal["constant", "equitable"] = "constant"
 
-    def __post_init__(self) -> None:
-        """Validate the field.
-
-        Raises:
-            InvalidInputError: If there is no such manifold.
-        """
-        if self.manifold not in get_args(Manifold):
-            raise InvalidInputError(
-                f"{self.name}: manifold must be one of {', '.join(get_args(Manifold))}, got {self.manifold!r}"
-            )
-
-    def measure(self, probe: NetworkProbe) -> float:
+    def compute(self, probe: NetworkProbe) -> float:
         """Return the relative distance, in [0, 1]; 0 if all parameters are zero.
 
         Raises:

@@ -11,10 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lopbench import NetworkMetric, NetworkProbe, number, whole
 from lopbench.cloning.stability import normal_curvature
-from lopbench.core.errors import InvalidInputError
-from lopbench.core.probe import NetworkProbe
-from lopbench_plugins.metrics.base import NetworkMetric, profile_of
+from lopbench_plugins.metrics.base import profile_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,35 +29,20 @@ class NormalCurvature(NetworkMetric):
     """
 
     needs_clones: ClassVar[bool] = True
-    products: int = 64
-    tolerance: float = 1e-3
+    products: int = whole(64, least=1)
+    tolerance: float = number(1e-3, least=0)
 
-    def __post_init__(self) -> None:
-        """Validate the fields.
-
-        Raises:
-            InvalidInputError: If a field is out of range.
-        """
-        if self.products < 1:
-            raise InvalidInputError(f"{self.name}: products must be at least 1, got {self.products}")
-        if not self.tolerance >= 0:
-            raise InvalidInputError(f"{self.name}: tolerance must be at least 0, got {self.tolerance}")
-
-    def measure(self, probe: NetworkProbe) -> float:
+    def compute(self, probe: NetworkProbe) -> float:
         """Return the curvature, NaN if the loss is not finite.
 
         Raises:
             UnsupportedError: If nothing is cloned in the network.
-            InvalidInputError: If the probe has no loss.
+            InvalidInputError: If the probe was made without its network.
         """
         return self.choose(probe.shared(f"normal_curvature/{self.products}/{self.tolerance}", self._extremes)).item()
 
     def _extremes(self, probe: NetworkProbe) -> Tensor:
         profile = profile_of(self.name, probe)
-        if probe.loss is None:
-            raise InvalidInputError(
-                f"{self.name} differentiates the loss, and the probe has none; take it from a learner"
-            )
         found = normal_curvature(
             probe.loss, probe.parameters, profile, products=self.products, tolerance=self.tolerance
         )

@@ -5,9 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from lopbench.core.interfaces import Invariance, Known
-from lopbench.core.probe import LayerProbe
-from lopbench_plugins.metrics.base import LayerMetric
+from lopbench import Invariance, Known, LayerMetric, LayerProbe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,7 @@ class ParticipationRatio(LayerMetric):
     known: ClassVar[Known] = ((((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)), 2.0),)
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
 
-    def measure(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return the ratio, in [1, min(N - 1, D)], or 0 if all units are constant."""
         kept = probe.varying.double()
         covariance = probe.covariance * kept.outer(kept)

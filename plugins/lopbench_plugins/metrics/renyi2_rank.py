@@ -5,9 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from lopbench.core.interfaces import Invariance, Known
-from lopbench.core.probe import LayerProbe
-from lopbench_plugins.metrics.base import LayerMetric
+from lopbench import Invariance, Known, LayerMetric, LayerProbe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +22,7 @@ class Renyi2Rank(LayerMetric):
     known: ClassVar[Known] = ((((1.0, 0.0), (-1.0, 0.0), (0.0, 3.0), (0.0, -3.0)), 2.0),)
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
 
-    def measure(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return the rank, in [1, min(N - 1, D)], or 0 if all units are constant."""
         scale = torch.where(probe.varying, probe.covariance.diagonal().rsqrt(), 0.0)
         correlation = probe.covariance * scale.outer(scale)

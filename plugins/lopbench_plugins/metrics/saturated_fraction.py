@@ -6,10 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from lopbench.core.errors import InvalidInputError
-from lopbench.core.interfaces import Invariance
-from lopbench.core.probe import LayerProbe
-from lopbench_plugins.metrics.base import LayerMetric
+from lopbench import InvalidInputError, Invariance, LayerMetric, LayerProbe, number
 
 #: Least mean magnitude by which a gradient is divided; the authors' constant.
 _EPSILON = 1e-12
@@ -32,21 +29,10 @@ class SaturatedFraction(LayerMetric):
     name: ClassVar[str] = "saturated_fraction"
     default: ClassVar[bool] = True
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
-    tolerance: float = 1e-4
-    row_share: float = 0.99
+    tolerance: float = number(1e-4, above=0)
+    row_share: float = number(0.99, least=0, below=1)
 
-    def __post_init__(self) -> None:
-        """Validate the fields.
-
-        Raises:
-            InvalidInputError: If a field is out of range.
-        """
-        if not self.tolerance > 0:
-            raise InvalidInputError(f"{self.name}: tolerance must be > 0, got {self.tolerance}")
-        if not 0 <= self.row_share < 1:
-            raise InvalidInputError(f"{self.name}: row_share must be in [0, 1), got {self.row_share}")
-
-    def measure(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return the saturated share of the units, in [0, 1]; NaN if a gradient is not finite.
 
         Raises:

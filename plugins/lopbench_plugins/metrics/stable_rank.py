@@ -5,9 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from lopbench.core.interfaces import Invariance, Known
-from lopbench.core.probe import LayerProbe
-from lopbench_plugins.metrics.base import LayerMetric
+from lopbench import Invariance, Known, LayerMetric, LayerProbe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +21,7 @@ class StableRank(LayerMetric):
     known: ClassVar[Known] = ((((1.0, 0.0), (0.0, 2.0)), 1.25),)
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"scale", "units", "rows", "duplication"})
 
-    def measure(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float:
         """Return the rank, in [1, min(N, D)], or 0 for an all-zero layer."""
         values = probe.singular_values
         largest = values[0]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.probe import NetworkProbe
-from lopbench_plugins.metrics.base import NetworkMetric, total_norm
+from lopbench import NetworkMetric, NetworkProbe
+from lopbench_plugins.metrics.base import total_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,6 @@ class WeightNorm(NetworkMetric):
     name: ClassVar[str] = "weight_norm"
     default: ClassVar[bool] = True
 
-    def measure(self, probe: NetworkProbe) -> float:
+    def compute(self, probe: NetworkProbe) -> float:
         """Return the norm, at least 0."""
         return total_norm(probe.parameters.values())

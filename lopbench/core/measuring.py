@@ -1,0 +1,51 @@
+"""Takes the value of a metric at a probe, and holds the metric to its contract."""
+
+from math import isfinite, nan
+
+import torch
+
+from lopbench.core.errors import InvalidInputError, LopbenchError
+from lopbench.core.metric import LayerMetric, Metric, NetworkMetric
+from lopbench.core.probe import LayerProbe, NetworkProbe
+
+
+class MetricFailure(Exception):  # noqa: N818 (it is what became of a metric)
+    """A metric that raised, or returned what is no number: a fault of its own, which ends the run that it measures."""
+
+
+def measured(metric: Metric, probe: LayerProbe | NetworkProbe) -> float | None:
+    """Return the value of ``metric`` at ``probe``, NaN if it is not finite, None if there is nothing to measure.
+
+    Raises:
+        MetricFailure: If the metric raises, or returns what is no number; the message names it and the layer.
+        InvalidInputError: If the metric is of layers and the probe of a network, or the other way round.
+        LopbenchError: If the metric refuses the probe with a sentence of its own.
+    """
+    try:
+        if isinstance(metric, LayerMetric) and isinstance(probe, LayerProbe):
+            value = metric.compute(probe) if probe.finite else nan
+        elif isinstance(metric, NetworkMetric) and isinstance(probe, NetworkProbe):
+            value = metric.compute(probe)
+        else:
+            raise InvalidInputError(
+                f"metric {metric.name} is a {_base(metric)}, which a {type(probe).__name__} cannot serve"
+            )
+    except (LopbenchError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise MetricFailure(f"{_name(metric, probe)} raised {type(error).__name__}: {error}") from error
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise MetricFailure(f"{_name(metric, probe)} returned a {type(value).__name__} where a float or None belongs")
+    return float(value) if isfinite(value) else nan
+
+
+def _base(metric: Metric) -> str:
+    bases = (base.__name__ for base in type(metric).__mro__ if base.__module__ == Metric.__module__)
+    return next(bases, "Metric")
+
+
+def _name(metric: Metric, probe: LayerProbe | NetworkProbe) -> str:
+    where = f", at layer {probe.name!r}," if isinstance(probe, LayerProbe) else ""
+    return f"metric {metric.name} of {type(metric).__module__.partition('.')[0]}{where}"
