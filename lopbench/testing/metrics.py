@@ -238,6 +238,21 @@ def _transformed(probe: LayerProbe, invariance: str) -> LayerProbe:
 
 
 @check(
+    "Of a gradient that cannot flow, for the head is zero, nothing is measured.",
+    lesson="at the start of a task every unit read as saturated, which curves averaged in",
+)
+def blocked_gradients_are_not_measured(component: Component) -> None:
+    """Put a layer behind a head of zeros."""
+    metric = _layered(component)
+    probe = layer(*_SHAPES[0])
+    assert probe.gradient is not None
+    expected = _value(metric, probe)
+    found = measured(metric, dataclasses.replace(probe, gradient=torch.zeros_like(probe.gradient), blocked=True))
+    if found is not None and found != expected:
+        raise Mismatch("None where the metric reads gradients, the same value where it does not", str(found))
+
+
+@check(
     "Measuring leaves weights, buffers, gradients, mode, activations and random numbers as they are.",
     lesson="a diagnostic that changes what it measures is a method",
 )
@@ -330,6 +345,7 @@ CHECKS: tuple[Check, ...] = (
     values_are_numbers,
     divergence_is_told,
     declared_invariances_hold,
+    blocked_gradients_are_not_measured,
     measuring_changes_nothing,
     replicas_are_independent,
     fields_matter,

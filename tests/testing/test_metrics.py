@@ -1,5 +1,6 @@
 """The kit catches broken metrics."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,6 +72,13 @@ class NormOfWhatIsLeft(WeightNorm):
         return sum(value.nan_to_num(0, 0, 0).square().sum().item() for value in probe.parameters.values())
 
 
+class MeasuresBlocked(SaturatedFraction):
+    """Counts every unit behind a head of zeros as saturated."""
+
+    def compute(self, probe):
+        return super().compute(dataclasses.replace(probe, blocked=False))
+
+
 class NeverMeasured(EffectiveRank):
     """Finds nothing to measure anywhere."""
 
@@ -130,6 +138,7 @@ BROKEN = [
     (made(CountsDivergence), "divergence-is-told"),
     (made(NormOfWhatIsLeft), "divergence-is-told"),
     (made(CountsDivergedSteps), "divergence-is-told"),
+    (made(MeasuresBlocked), "blocked-gradients-are-not-measured"),
     (made(NeverMeasured), "values-are-numbers"),
     (made(MeanOfTheStack), "values-are-numbers"),
     (made(MixesReplicas), "replicas-are-independent"),

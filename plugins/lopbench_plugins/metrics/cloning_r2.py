@@ -29,7 +29,7 @@ class CloningR2(LayerMetric):
 
     needs_clones: ClassVar[bool] = True
 
-    def compute(self, probe: LayerProbe) -> float:
+    def compute(self, probe: LayerProbe) -> float | None:
         """Return R2, in [0, 1]: 1 if clones agree to rounding; NaN for a layer in which no unit is cloned.
 
         Raises:
@@ -64,6 +64,15 @@ class CloningR2Backward(CloningR2):
     """The same for the gradients of the probe's mean loss with respect to the activations; NaN if one is not finite."""
 
     name: ClassVar[str] = "cloning_r2_backward"
+
+    def compute(self, probe: LayerProbe) -> float | None:
+        """Return R2 as `CloningR2.compute` does; None behind a head of zeros, which no gradient passes.
+
+        Raises:
+            UnsupportedError: If the network was not cloned.
+            InvalidInputError: If the probe has no gradient.
+        """
+        return None if probe.blocked else super().compute(probe)
 
     def values(self, probe: LayerProbe) -> Tensor:
         """Return the gradients.

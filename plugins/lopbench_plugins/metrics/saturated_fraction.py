@@ -19,7 +19,8 @@ class SaturatedFraction(LayerMetric):
     A unit ``j`` is saturated if ``|G_ij| / max(mean_i |H_ij|, 1e-12) < tolerance`` on more than ``row_share`` of the
     rows. ``G`` is the gradient of the mean loss, so it shrinks as 1/N: values of probes of different size cannot be
     compared. Tokens that the output does not read have no gradient, so the last block of a ViT is saturated by
-    construction.
+    construction. It is not measured where the weights of the head are zero, as some protocols leave them at the start
+    of a task: no gradient gets past it then, whatever the units are like.
 
     Args:
         tolerance: Ratio below which a gradient has vanished, in units of gradient per activation, above 0.
@@ -32,8 +33,8 @@ class SaturatedFraction(LayerMetric):
     tolerance: float = number(1e-4, above=0)
     row_share: float = number(0.99, least=0, below=1)
 
-    def compute(self, probe: LayerProbe) -> float:
-        """Return the saturated share of the units, in [0, 1]; NaN if a gradient is not finite.
+    def compute(self, probe: LayerProbe) -> float | None:
+        """Return the saturated share of the units, in [0, 1], NaN if a gradient is not finite; None at a zero head.
 
         Raises:
             InvalidInputError: If the probe has no gradient.
@@ -43,6 +44,8 @@ class SaturatedFraction(LayerMetric):
             raise InvalidInputError(
                 f"{self.name} reads gradients and the probe of layer {probe.name!r} has none; take it with gradients"
             )
+        if probe.blocked:
+            return None
         limit = self.tolerance * probe.mean_magnitude.clamp(min=_EPSILON)
         # In the gradient's precision, which spares a wider copy of it; half precision would round the limit to zero.
         limit = limit.to(torch.promote_types(gradient.dtype, torch.float32))

@@ -46,3 +46,12 @@ def test_probe_without_gradients_is_refused():
 def test_parameters_without_their_initial_values_are_named():
     with pytest.raises(InvalidInputError, match=r"head\.bias"):
         DistanceFromInit().compute(probe(initial={"body.weight": BUILT["body.weight"]}))
+
+
+def test_gradient_that_cannot_pass_a_zero_head_is_not_measured():
+    parameters = {"body.weight": torch.ones(2, 2), "head.weight": torch.zeros(2, 2)}
+    gradients = {"body.weight": torch.zeros(2, 2), "head.weight": torch.ones(2, 2)}
+    blocked = NetworkProbe(parameters, parameters, gradients, (), head=("head.weight",))
+    assert GradientNorm().compute(blocked) is None
+    alone = NetworkProbe({"head.weight": torch.zeros(2, 2)}, {}, {"head.weight": torch.ones(2, 2)}, (), blocked.head)
+    assert GradientNorm().compute(alone) == 2

@@ -60,3 +60,12 @@ def test_probe_without_gradient_is_refused_by_name():
 def test_fields_out_of_range_are_refused(fields):
     with pytest.raises(InvalidInputError, match=f"{next(iter(fields))}.*got"):
         SaturatedFraction(**fields)
+
+
+def test_units_behind_a_zero_head_are_not_measured():
+    probe = LayerProbe(torch.ones(2, 3), torch.zeros(2, 3), blocked=True)
+    assert METRIC.compute(probe) is None
+
+
+def test_units_that_get_no_gradient_through_a_dead_network_are_saturated():
+    assert METRIC.compute(LayerProbe(torch.ones(2, 3), torch.zeros(2, 3))) == 1
