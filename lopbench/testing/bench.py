@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lopbench.core import rng
-from lopbench.core.interfaces import Batches, Learner, Perturbation, State
+from lopbench.core.interfaces import Batches, Learner, Perturbation, State, Task
 from lopbench.core.spec import ComponentSpec, build_optimizer
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.units import StackUnits
@@ -166,7 +166,7 @@ def with_dropout() -> nn.Module:
     return _plain(dropout=0.5)
 
 
-class Problem:
+class Problem(Task):
     """Random images with random labels, endlessly, in the order of their seed.
 
     Args:
@@ -178,7 +178,6 @@ class Problem:
     """
 
     chance = 1 / CLASSES
-    classes: Tensor | None = None
 
     def __init__(
         self, seed: int, dtype: torch.dtype, *, size: int = 6, constant: bool = False, shift_at: int | None = None

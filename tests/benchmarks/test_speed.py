@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lopbench.core import rng
-from lopbench.core.interfaces import Architecture, Metric, Perturbation
+from lopbench.core.interfaces import Architecture, LayerMetric, Metric, Perturbation
 from lopbench.core.manager import plugins
+from lopbench.core.measuring import measured
 from lopbench.core.spec import ComponentSpec, RunSpec, build_optimizer, parse_scenario
 from lopbench.data import ImageSet
 from lopbench.learner.learner import StackLearner
@@ -105,8 +106,8 @@ def diagnose(trained: StackLearner, task: TinyImageNetTask, metrics: list[Metric
     """Do what the runner does at the start and end of each task."""
     probe = trained.probe(0, task)
     for metric in metrics:
-        for part in [probe] if metric.scope == "network" else probe.layers:
-            metric.compute(part)
+        for part in probe.layers if isinstance(metric, LayerMetric) else [probe]:
+            measured(metric, part)
 
 
 @pytest.fixture(scope="module")

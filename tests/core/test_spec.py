@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lopbench.core import spec
 from lopbench.core.errors import InvalidInputError, ResultsError, UsageError
-from lopbench.core.interfaces import Architecture, Metric, Optimizer, Perturbation, Scenario
+from lopbench.core.interfaces import Architecture, LayerMetric, Optimizer, Perturbation, Scenario
 from lopbench.core.registry import Distribution, Registration, Registry
 from lopbench.core.spec import ComponentSpec, RunSpec
 
@@ -47,7 +47,7 @@ class Zoo(Architecture):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Count(Metric):
+class Count(LayerMetric):
     name: ClassVar[str] = "count"
 
     def compute(self, probe):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lopbench.core.interfaces import Metric
+from lopbench.core.interfaces import NetworkMetric
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
 from lopbench.learner.program import Program
@@ -217,11 +217,10 @@ def test_group_ends_when_all_have_diverged(make_bits, record_of):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moody(Metric):
+class Moody(NetworkMetric):
     """Cannot bear one replica's loss."""
 
     name: ClassVar[str] = "moody"
-    scope: ClassVar[str] = "network"
 
     def compute(self, probe):
         value = float(probe.outputs.sum())

@@ -36,6 +36,7 @@ class ToyTask:
     """Random images and labels."""
 
     shape: tuple[int, ...]
+    classes: None = None
 
     def batch(self, step, size=16):
         generator = rng.derive(0, "toy", step)
@@ -247,5 +248,6 @@ def test_authors_logging_refuses_a_network_without_clones():
         AUTHORS.compute(dataclasses.replace(whole, profile=None))
     with pytest.raises(UnsupportedError, match="factor above 1"):
         AUTHORS.compute(cloned(MLP(width=8, depth=1), factor=1))
-    with pytest.raises(InvalidInputError, match="learner"):
-        AUTHORS.compute(dataclasses.replace(whole, modules=None))
+    alone = NetworkProbe(whole.parameters, whole.initial, whole.gradients, whole.layers, profile=whole.profile)
+    with pytest.raises(InvalidInputError, match="take it from a learner"):
+        AUTHORS.compute(alone)
