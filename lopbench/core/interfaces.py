@@ -75,6 +75,10 @@ class Architecture(Component, ABC):
         """Return the names of the submodules whose outputs are probed; None means every activation function."""
         return None
 
+    def head(self, module: nn.Module) -> str | None:
+        """Return the name of the layer that makes the outputs; None means it is found by running the network."""
+        return None
+
     def widened(self, factor: int) -> Architecture:
         """Return this architecture with ``factor`` times the units, whose parameters have the names of its clones.
 

@@ -22,6 +22,7 @@ from lopbench.core.probe import NetworkProbe
 from lopbench.core.profile import Profile
 from lopbench.learner import probing
 from lopbench.learner.fresh import FreshPool
+from lopbench.learner.head import find_head
 from lopbench.learner.optimizers import StackOptimizer, hidden_matrices
 from lopbench.learner.units import StackUnits, UnitGroup, discover
 
@@ -54,18 +55,6 @@ class MethodState:
 
     def __contains__(self, key: object) -> bool:
         return key in self.tensors
-
-
-def find_head(module: nn.Module, outputs: int) -> str:
-    """Return the name of the head: the last linear layer with ``outputs`` outputs.
-
-    Raises:
-        UnsupportedError: If the network has none.
-    """
-    names = [n for n, m in module.named_modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
-    if not names:
-        raise UnsupportedError(f"the network has no linear layer with {outputs} outputs to serve as its head")
-    return str(names[-1])
 
 
 def activation_layers(module: nn.Module) -> list[str]:
@@ -179,7 +168,7 @@ class StackLearner:
             self._buffers = dict(self.module.named_buffers())
         self._views = {name: self._stack(leaf.detach()) for name, leaf in self.leaves.items()}
         self._initial = {name: view.clone() for name, view in self._views.items()}
-        head = find_head(self.module, outputs)
+        head = find_head(self.module, outputs, self._example)
         self.head = tuple(name for name in self._views if name.rpartition(".")[0] == head)
         hidden = hidden_matrices(self.module, self.head)
         self.optimizer = StackOptimizer(optimizer, self.leaves, stacked=self.stacked, hidden=hidden)
@@ -243,6 +232,10 @@ class StackLearner:
         return tensor if self.stacked else tensor.unsqueeze(0)
 
     @property
+    def _example(self) -> Tensor:
+        return torch.zeros(2, *self._input_shape, dtype=self.dtype, device=self.device)
+
+    @property
     def groups(self) -> tuple[UnitGroup, ...]:
         """Where the units are that a method may reset.
 
@@ -250,8 +243,7 @@ class StackLearner:
             UnsupportedError: If the network has none.
         """
         if self._groups is None:
-            example = torch.zeros(2, *self._input_shape, dtype=self.dtype, device=self.device)
-            self._groups = discover(self.module, example)
+            self._groups = discover(self.module, self._example)
             if not self._groups:
                 raise UnsupportedError(
                     f"{type(self.module).__name__} has no units with private outgoing weights that could be reset"

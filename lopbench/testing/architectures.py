@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, LopbenchError, UnsupportedError
 from lopbench.core.interfaces import Architecture, Component
-from lopbench.learner.learner import activation_layers, find_head
+from lopbench.learner.head import find_head
+from lopbench.learner.learner import activation_layers
 from lopbench.learner.units import discover
 from lopbench.testing.bench import listed, same
 from lopbench.testing.check import Check, Mismatch, check
@@ -96,7 +97,8 @@ def weights_come_from_the_generator(component: Component) -> None:
 @check("The network comes in training mode, in float32 on the CPU, all of it trained, with a linear head.")
 def network_is_ready_to_train(component: Component) -> None:
     """Look at it."""
-    module, _ = _some(_architecture(component))
+    architecture = _architecture(component)
+    module, shape = _some(architecture)
     if not module.training:
         raise Mismatch("training mode", "evaluation mode")
     for name, parameter in module.named_parameters():
@@ -105,7 +107,7 @@ def network_is_ready_to_train(component: Component) -> None:
                 f"{name} to be float32 on the CPU and trained",
                 f"{parameter.dtype} on {parameter.device.type}, requires_grad={parameter.requires_grad}",
             )
-    find_head(module, 7)
+    find_head(module, 7, torch.zeros(2, *shape), named=architecture.head(module))
 
 
 @check("The probed layers exist, and each is called once in a forward pass.")

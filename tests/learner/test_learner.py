@@ -12,7 +12,7 @@ from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Learner, Perturbation, State
 from lopbench.core.optimizer import Optimizer
-from lopbench.learner.learner import StackLearner, activation_layers, find_head
+from lopbench.learner.learner import StackLearner, activation_layers
 from lopbench_plugins.architectures.cnn import CNN
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.optimizers import adam, sgd
@@ -708,12 +708,7 @@ def test_state_bytes_counts_weights_buffers_and_optimizer() -> None:
 # --- what is found in a network -------------------------------------------------------------------------------------
 
 
-def test_the_head_is_the_last_layer_with_as_many_outputs() -> None:
-    module = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 5))
-    assert find_head(module, 3) == "1"
-    assert find_head(module, 5) == "2"
-    with pytest.raises(UnsupportedError, match="no linear layer with 7 outputs"):
-        find_head(module, 7)
+def test_a_network_without_a_head_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="no linear layer with 7 outputs"):
         network(lambda: SMALL.build(SHAPE, CLASSES, generator=Generator()), outputs=7)
 

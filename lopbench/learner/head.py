@@ -1,0 +1,102 @@
+"""The head of a network: the linear layer whose output is the network's output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lopbench.core.errors import UnsupportedError
+from lopbench.core.rng import derive
+from lopbench.learner.trial import OUT_OF_MEMORY, noisy_copy, own_randomness, some_samples
+
+
+def find_head(module: nn.Module, outputs: int, batch: Tensor, *, named: str | None = None) -> str:
+    """Return the name of the head, whose outputs `Task.classes` index.
+
+    It is the layer that the architecture names. Otherwise it is the linear layer whose output is the network's
+    output, as a run of a copy shows, or from which the output follows without further weights (a temperature, a
+    softmax, a choice among tokens).
+
+    Args:
+        module: The network; left as it is.
+        outputs: Number of the network's outputs.
+        batch: A batch of the stream, ``(N, *input_shape)``, on the module's device, as `discover` takes it.
+        named: What ``Architecture.head`` says.
+
+    Raises:
+        UnsupportedError: If there is none, or it does not run.
+    """
+    network = type(module).__name__
+    if named is not None:
+        if not named or named not in dict(module.named_modules()):
+            raise UnsupportedError(f"the architecture names '{named}' as its head, but {network} has no such layer")
+        return named
+    linear = [n for n, m in module.named_modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
+    if not linear:
+        raise UnsupportedError(
+            f"the network has no linear layer with {outputs} outputs to serve as its head; an architecture that has "
+            "another kind of head names it ('head')"
+        )
+    with torch.enable_grad():
+        head = _making_the_output(noisy_copy(module).eval().requires_grad_(True), some_samples(batch), linear)
+    if head is None:
+        raise UnsupportedError(
+            f"no linear layer of {network} with {outputs} outputs makes the network's output (there are "
+            f"{', '.join(linear)}); an architecture that has another kind of head names it ('head')"
+        )
+    return head
+
+
+def _making_the_output(module: nn.Module, batch: Tensor, linear: list[str]) -> str | None:
+    """Return which of the layers ``linear`` makes the output, the last one called if there are several."""
+    made: dict[str, Tensor] = {}
+
+    def keep(name: str, output: Tensor) -> None:
+        made.pop(name, None)  # of a layer that is called again the last call counts
+        made[name] = output
+
+    handles = [
+        module.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+        for name in linear
+    ]
+    result = _run(module, batch)
+    for handle in handles:
+        handle.remove()
+    order = list(reversed(made))
+    for name in order:
+        if made[name] is result:
+            return name
+    return next((name for name in order if _is_last(module, batch, name)), None)
+
+
+def _is_last(module: nn.Module, batch: Tensor, name: str) -> bool:
+    """Whether the output follows from what the layer ``name`` makes, and from no weights that come after or beside."""
+    made: list[Tensor] = []
+
+    def cut(layer: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        made.append(output.detach().requires_grad_())
+        return made[-1].clone()  # what comes next may work in place
+
+    handle = module.get_submodule(name).register_forward_hook(cut)
+    result = _run(module, batch)
+    handle.remove()
+    if not result.requires_grad:
+        return False
+    weights = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+    cotangent = torch.randn(result.shape, generator=derive(0, "trial", "head")).to(result)
+    slopes = torch.autograd.grad(result, [*made, *weights], cotangent, allow_unused=True)
+    through, beside = slopes[: len(made)], slopes[len(made) :]
+    return any(s is not None and bool(s.any()) for s in through) and all(s is None for s in beside)
+
+
+def _run(module: nn.Module, batch: Tensor) -> Tensor:
+    try:
+        with own_randomness(batch.device):
+            return module(batch)  # type: ignore[no-any-return]
+    except OUT_OF_MEMORY:
+        raise
+    except Exception as error:
+        raise UnsupportedError(
+            f"the head of {type(module).__name__} cannot be found, its forward pass fails ({type(error).__name__}: "
+            f"{error})"
+        ) from error

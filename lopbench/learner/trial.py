@@ -1,0 +1,137 @@
+"""Trying a network out without a trace: copies of it, a few samples, and random numbers that nobody misses."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lopbench.core import rng
+
+#: Errors that say nothing about the network.
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+#: A trial takes as many samples as have this many numbers together, within these bounds.
+_NUMBERS, _FEWEST, _MOST = 2**13, 2, 16
+
+
+def some_samples(batch: Tensor) -> Tensor:
+    """Return 2 to 16 samples for a trial, fewer where they are large.
+
+    Args:
+        batch: A batch of the stream, ``(N, *input_shape)``, N at least 1; a single sample is repeated. In place of
+            floating-point zeros there is normal noise. Tokens stay what they are.
+    """
+    count = min(max(_NUMBERS // max(1, batch[0].numel()), _FEWEST), _MOST)
+    if batch.is_floating_point() and not batch.any():
+        noise = torch.randn((count, *batch.shape[1:]), generator=rng.derive(0, "trial", "inputs"))
+        return noise.to(batch)
+    some = batch[:count].detach()
+    return some.clone() if len(some) > 1 else torch.cat([some, some])
+
+
+def noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return normal noise of the shape of ``like``, repeated after some thousand numbers: large networks have many."""
+    length = min(like.numel(), 4099)
+    drawn = torch.randn(length, generator=generator).to(like)
+    return drawn.repeat(-(-like.numel() // max(1, length)))[: like.numel()].view(like.shape)
+
+
+def noisy_copy(module: nn.Module) -> nn.Module:
+    """Return a copy in which every parameter differs a little, and none is zero.
+
+    A head that was zeroed or a branch that starts at zero lets nothing through, and so would hide what it reads.
+    """
+    module = copy.deepcopy(module)
+    generator = rng.derive(0, "trial", "parameters")
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.is_floating_point():
+                drawn = noise(parameter, generator).mul_(0.1)
+                fan_in = parameter[0].numel() if parameter.ndim > 1 and len(parameter) else 1
+                parameter.copy_(torch.where(parameter == 0, drawn / fan_in**0.5, parameter * (1 + drawn)))
+    return module
+
+
+class Trial:
+    """A network that runs any number of times, each time from the same state.
+
+    Args:
+        module: Has not run yet. Its parameters, buffers and attributes are put back after each run.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._modules = list(module.modules())
+        self._parts = {id(part): part for part in (*self._modules, *module.parameters(), *module.buffers())}
+        self._attributes = self._copy([_attributes(m) for m in self._modules])
+
+    def run(self, batch: Tensor, *, training: bool, replaced: Mapping[Tensor, Tensor] | None = None) -> Tensor:
+        """Return the output, with other values in place of those of some parameters and buffers.
+
+        With gradients, as in training: a network may ask whether they are on.
+        """
+        values = {buffer: buffer.clone() for buffer in self.module.buffers()} | dict(replaced or {})
+        before = {tensor: tensor.data for tensor in values}
+        buffers = [dict(m._buffers) for m in self._modules]
+        for tensor, value in values.items():
+            tensor.data = value
+        try:
+            with torch.enable_grad(), own_randomness(batch.device):
+                return self.module.train(training)(batch.clone()).detach()  # type: ignore[no-any-return]
+        finally:
+            for tensor, value in before.items():
+                tensor.data = value
+            for m, kept, attributes in zip(self._modules, buffers, self._copy(self._attributes), strict=True):
+                m._buffers.clear()
+                m._buffers.update(kept)
+                for name in _attributes(m):
+                    del m.__dict__[name]
+                m.__dict__.update(attributes)
+
+    def _copy(self, attributes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return copy.deepcopy(attributes, dict(self._parts))
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """Return what a module keeps besides its parameters, buffers, children and hooks."""
+    return {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+@contextmanager
+def own_randomness(device: torch.device) -> Iterator[None]:
+    """Start all global generators at the same place each time; afterwards they are where they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with ExitStack() as stack:
+        stack.enter_context(rng.isolated(rng.derive(0, "trial", "layers")))
+        if device.type == "cuda":
+            stack.enter_context(rng.isolated(rng.derive(0, "trial", "layers", device=device)))
+        random.seed(0)
+        np.random.seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def on_input(layer: nn.Module, act: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    """Call ``act`` with what ``layer`` reads at each call; what it returns, if anything, is read instead."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+        given = args[0] if args else kwargs["input"]
+        changed = act(given)
+        if changed is None:
+            return None
+        return ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "input": changed})
+
+    return layer.register_forward_pre_hook(hook, with_kwargs=True)
