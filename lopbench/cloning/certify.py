@@ -26,8 +26,9 @@ from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Cloner
 from lopbench.core.profile import Partition, Profile
 from lopbench.core.spec import ComponentSpec, build_optimizer
+from lopbench.learner.discovery import discover
+from lopbench.learner.groups import UnitGroup
 from lopbench.learner.optimizers import StackOptimizer, hidden_matrices
-from lopbench.learner.units import UnitGroup, discover
 
 #: Relative deviation, in float64, up to which a condition holds.
 TOLERANCE = 1e-9
@@ -640,7 +641,7 @@ def certify_frozen(
         x = torch.randn(x.shape, generator=rng.derive(seed, "certify", "input"), dtype=torch.float64).to(x.device)
     with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
         torch.manual_seed(rng.derive_seed(seed, "certify", "dropout"))  # of the copy of the global state
-        groups = discover(network, _double(example))
+        groups = discover(network, _double(example)).groups
         if not groups:
             raise UnsupportedError(f"{type(module).__name__} has no hidden units whose weights are their own")
         parameters = dict(network.named_parameters())

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from lopbench.core.errors import InvalidInputError
-from lopbench.learner.units import UnitGroup
+from lopbench.learner.groups import UnitGroup
 
 #: Incoming weights ``(M, ...)`` and biases ``(M,)`` of M fresh units; None for a layer without bias.
 Rows = tuple[Tensor, Tensor | None]

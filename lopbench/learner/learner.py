@@ -21,10 +21,12 @@ from lopbench.core.interfaces import Optimizer, Perturbation, State, Task
 from lopbench.core.probe import NetworkProbe
 from lopbench.core.profile import Profile
 from lopbench.learner import probing
+from lopbench.learner.discovery import discover
 from lopbench.learner.fresh import FreshPool
+from lopbench.learner.groups import UnitGroup
 from lopbench.learner.head import find_head
 from lopbench.learner.optimizers import StackOptimizer, hidden_matrices
-from lopbench.learner.units import StackUnits, UnitGroup, discover
+from lopbench.learner.units import StackUnits
 
 Build = Callable[[Generator], nn.Module]
 
@@ -243,11 +245,10 @@ class StackLearner:
             UnsupportedError: If the network has none.
         """
         if self._groups is None:
-            self._groups = discover(self.module, self._example)
-            if not self._groups:
-                raise UnsupportedError(
-                    f"{type(self.module).__name__} has no units with private outgoing weights that could be reset"
-                )
+            found = discover(self.module, self._example)
+            if not found.groups:
+                raise UnsupportedError(found.refusal)
+            self._groups = found.groups
         return self._groups
 
     def _watch(self, names: set[str]) -> None:

@@ -25,9 +25,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Perturbation, State, Task
+from lopbench.learner.groups import Consumer, UnitGroup
 from lopbench.learner.learner import StackLearner, sections
 from lopbench.learner.optimizers import OptimizerStack
-from lopbench.learner.units import Consumer, StackUnits, UnitGroup
+from lopbench.learner.units import StackUnits
 
 Tensors = dict[str, Tensor]
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, LopbenchError, UnsupportedError
 from lopbench.core.interfaces import Architecture, Component
+from lopbench.learner.discovery import discover
 from lopbench.learner.head import find_head
 from lopbench.learner.learner import activation_layers
-from lopbench.learner.units import discover
 from lopbench.testing.bench import listed, same
 from lopbench.testing.check import Check, Mismatch, check
 from lopbench.testing.shared import SHARED, alternatives
@@ -137,7 +137,7 @@ def probed_layers_are_called(component: Component) -> None:
 def units_are_found(component: Component) -> str:
     """Trace the network."""
     module, shape = _some(_architecture(component))
-    groups = discover(module, torch.zeros(2, *shape))
+    groups = discover(module, torch.zeros(2, *shape)).groups
     return f"{len(groups)} groups, {sum(group.size for group in groups)} units"
 
 

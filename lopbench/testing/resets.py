@@ -14,7 +14,7 @@ from torch import Tensor
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Learner, Perturbation
 from lopbench.learner.learner import StackLearner
-from lopbench.learner.units import UnitGroup
+from lopbench.learner.groups import UnitGroup
 from lopbench.testing.bench import NETWORKS, OPTIMIZERS, Bench, Network, watched
 
 #: Relative change of incoming weights from which on they count as new, far beyond what a step or noise does.

@@ -6,8 +6,8 @@ from torch import Generator, Tensor, nn
 
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.rng import derive, isolated
+from lopbench.learner.discovery import discover
 from lopbench.learner.fresh import FreshPool
-from lopbench.learner.units import discover
 
 WIDE, NARROW = 5, 2
 
@@ -19,7 +19,7 @@ def network(generator: Generator) -> nn.Module:
         )
 
 
-GROUPS = discover(network(derive(0)), torch.zeros(2, 3))
+GROUPS = discover(network(derive(0)), torch.zeros(2, 3)).groups
 
 
 class Counting:

@@ -1,313 +1,27 @@
-import copy
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-import timm
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.rng import derive, isolated
+from lopbench.learner.discovery import discover
 from lopbench.learner.fresh import FreshPool
-from lopbench.learner.units import StackUnits, UnitGroup, discover
-
-# --- networks -------------------------------------------------------------------------------------------------------
-
-
-def mlp(norm: Callable[[int], nn.Module] = lambda d: nn.Identity(), width: int = 6, depth: int = 5) -> nn.Module:
-    layers: list[nn.Module] = [nn.Flatten()]
-    fan_in = 12
-    for _ in range(depth):
-        layers += [nn.Linear(fan_in, width), norm(width), nn.ReLU(), nn.Dropout(0.1)]
-        fan_in = width
-    return nn.Sequential(*layers, nn.Linear(fan_in, 3))
-
-
-class Cnn(nn.Module):
-    def __init__(self, norm: Callable[[int], nn.Module] = lambda d: nn.Identity(), padding: int = 1):
-        super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(3, 5, 3, padding=padding), norm(5)
-        self.conv2, self.norm2 = nn.Conv2d(5, 6, 3, padding=padding), norm(6)
-        self.conv3, self.norm3 = nn.Conv2d(6, 4, 3, padding=1), norm(4)
-        self.fc = nn.LazyLinear(7)
-        self.out = nn.Linear(7, 3)
-        self(torch.zeros(2, 3, 16, 16))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.norm1(self.conv1(x))), 2)
-        x = F.max_pool2d(F.relu(self.norm2(self.conv2(x))), 2)
-        x = F.max_pool2d(F.relu(self.norm3(self.conv3(x))), 2)
-        return self.out(F.relu(self.fc(x.flatten(1))))
-
-
-class Block(nn.Module):
-    def __init__(self, fan_in: int, width: int, stride: int, norm: Callable[[int], nn.Module]):
-        super().__init__()
-        self.conv1 = nn.Conv2d(fan_in, width, 3, stride, 1, bias=False)
-        self.norm1, self.act = norm(width), nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.norm2 = norm(width)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or fan_in != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(fan_in, width, 1, stride, bias=False), norm(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
-        return self.act(y + self.shortcut(x))
-
-
-def resnet18(norm: Callable[[int], nn.Module] = nn.BatchNorm2d, base: int = 8) -> nn.Module:
-    layers: list[nn.Module] = [nn.Conv2d(3, base, 3, 1, 1, bias=False), norm(base), nn.ReLU()]
-    fan_in = base
-    for stage, width in enumerate((base, 2 * base, 4 * base, 8 * base)):
-        for index in range(2):
-            layers.append(Block(fan_in, width, 2 if stage and not index else 1, norm))
-            fan_in = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1), nn.Linear(fan_in, 3))
-
-
-def vit(depth: int = 2) -> nn.Module:
-    return timm.models.VisionTransformer(
-        img_size=16, patch_size=8, embed_dim=12, depth=depth, num_heads=3, num_classes=3
-    )
-
-
-class TwoReaders(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(12, 6)
-        self.left, self.right = nn.Linear(6, 4), nn.Linear(6, 4)
-        self.out = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = torch.tanh(self.fc(x.flatten(1)))
-        return self.out(self.left(h) + self.right(h))
-
-
-IMAGE = torch.zeros(2, 3, 2, 2)
-PHOTO = torch.zeros(2, 3, 16, 16)
-
-
-def names(module: nn.Module, example: Tensor) -> list[str]:
-    return [group.name for group in discover(module, example)]
-
-
-# --- discovery ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "norm", [lambda d: nn.Identity(), nn.BatchNorm1d, nn.LayerNorm], ids=["none", "batch", "layer"]
-)
-def test_mlp_has_one_group_for_each_hidden_layer(norm: Callable[[int], nn.Module]) -> None:
-    groups = discover(mlp(norm), IMAGE)
-    assert [g.name for g in groups] == ["1", "5", "9", "13", "17"]
-    assert [g.read for g in groups] == ["5", "9", "13", "17", "21"]
-    assert all(g.size == 6 and g.consumers[0].expansion == 1 for g in groups)
-    assert [len(g.norms) for g in groups] == [0 if isinstance(norm(6), nn.Identity) else 1] * 5
-
-
-def test_norms_are_told_with_the_tensors_they_have() -> None:
-    (batch,) = discover(mlp(nn.BatchNorm1d, depth=1), IMAGE)[0].norms
-    assert (batch.weight, batch.bias) == ("2.weight", "2.bias")
-    assert (batch.running_mean, batch.running_var) == ("2.running_mean", "2.running_var")
-    (layer,) = discover(mlp(lambda d: nn.LayerNorm(d, elementwise_affine=False), depth=1), IMAGE)[0].norms
-    assert (layer.module, layer.weight, layer.bias, layer.running_mean) == ("2", None, None, None)
-
-
-@pytest.mark.parametrize("norm", [lambda d: nn.Identity(), nn.BatchNorm2d, lambda d: nn.GroupNorm(1, d)])
-def test_cnn_has_a_group_for_each_convolution_and_hidden_linear(norm: Callable[[int], nn.Module]) -> None:
-    groups = discover(Cnn(norm), PHOTO)
-    assert [g.name for g in groups] == ["conv1", "conv2", "conv3", "fc"]
-    assert [g.consumers[0].expansion for g in groups] == [1, 1, 4, 1]
-    assert groups[2].consumers[0].bias == "fc.bias"
-
-
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda d: nn.GroupNorm(1, d), lambda d: nn.Identity()])
-def test_resnet18_has_the_first_convolution_of_each_block(norm: Callable[[int], nn.Module]) -> None:
-    assert names(resnet18(norm), PHOTO) == [f"{i}.conv1" for i in range(3, 11)]
-
-
-def test_vit_has_the_hidden_layer_of_each_mlp() -> None:
-    assert names(vit(depth=6), PHOTO) == [f"blocks.{i}.mlp.fc1" for i in range(6)]
-
-
-@pytest.mark.parametrize(
-    ("model", "size", "expected"),
-    [
-        ("resnet18", 64, [f"layer{i}.{j}.conv1" for i in (1, 2, 3, 4) for j in (0, 1)]),
-        ("vit_tiny_patch16_224", 224, [f"blocks.{i}.mlp.fc1" for i in range(12)]),
-        ("convnext_atto", 32, [f"stages.{s}.blocks.{b}.mlp.fc1" for s, n in enumerate((2, 2, 6, 2)) for b in range(n)]),
-    ],
-)
-def test_timm_models_are_traced(model: str, size: int, expected: list[str]) -> None:
-    assert names(timm.create_model(model, pretrained=False), torch.zeros(2, 3, size, size)) == expected
-
-
-def test_all_consumers_are_found_in_forward_order() -> None:
-    (group,) = discover(TwoReaders(), IMAGE)  # left and right are summed: their units have no weights of their own
-    assert group.name == "fc"
-    assert [c.module for c in group.consumers] == ["left", "right"]
-    assert group.read == "left"
-
-
-class PixelLinear(nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(1))[:, :, None, None]
-
-
-class Parts(nn.Module):
-    """A network of the named layers with a forward pass of the test's choice, on 12 inputs."""
-
-    def __init__(self, forward: Callable[["Parts", Tensor], Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-        self.free = nn.Parameter(torch.full((6,), 0.5))
-        self.coefficients = nn.Parameter(torch.tensor([0.1, 0.9]))
-        self.run = forward
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(self, x.flatten(1))
-
-
-def parts(forward: Callable[[Parts, Tensor], Tensor], **layers: nn.Module) -> Parts:
-    return Parts(forward, **{"a": nn.Linear(12, 6), "b": nn.Linear(6, 3), **layers})
-
-
-def attention(m: Parts, x: Tensor) -> Tensor:
-    tokens = x.unflatten(1, (2, 6))
-    return m.o(F.scaled_dot_product_attention(m.q(tokens), m.k(tokens), m.v(tokens))).sum(1)
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        parts(lambda m, x: m.b(F.relu(m.a(x)) + m.c(x)), c=nn.Linear(12, 6)),
-        parts(lambda m, x: m.b(F.relu(m.a(x)) + x[:, :6])),
-        parts(lambda m, x: m.b(F.relu(m.a(x)) * torch.sigmoid(m.c(x))), c=nn.Linear(12, 6)),
-        parts(lambda m, x: m.b(F.relu(m.a(x)) + m.free)),
-        parts(lambda m, x: m.b(torch.softmax(m.a(x), 1))),
-        parts(lambda m, x: m.b(m.a(x).flip(1))),
-        parts(lambda m, x: m.b(torch.cat([m.a(x).relu(), (-m.a(x)).relu()], 1)), b=nn.Linear(12, 3)),
-        parts(lambda m, x: (lambda h: m.b(torch.cat([h.relu(), (-h).relu()], 1)))(m.a(x)), b=nn.Linear(12, 3)),
-        parts(lambda m, x: (lambda h: m.b(h) + h[:, :3])(m.a(x).relu())),
-        parts(lambda m, x: m.b(m.c(x.unflatten(1, (3, 4)).mT).flatten(1)), c=nn.Linear(3, 6), b=nn.Linear(24, 3)),
-        parts(lambda m, x: m.b(m.a(torch.cat([m.a(x), m.a(x)], 1)))),
-        parts(lambda m, x: m.b(m.c(m.a(x))), a=nn.Linear(12, 6), c=nn.PReLU(6)),
-        parts(lambda m, x: F.log_softmax(m.a(x), 1)),
-        parts(lambda m, x: m.a(x)),
-        parts(attention, **{name: nn.Linear(6, 6) for name in "qkvo"}),
-        parts(
-            lambda m, x: m.b(m.c(m.a(x.unflatten(1, (3, 4)))).relu().mean(2)),
-            a=nn.Conv1d(3, 6, 3),
-            c=nn.Conv1d(6, 6, 2, groups=6),
-        ),
-        parts(lambda m, x: m.b(m.a(x)[:, :, None, None]).flatten(1), b=PixelLinear(6, 3)),
-        parts(lambda m, x: m.b(m.a(x)), a=nn.utils.parametrizations.weight_norm(nn.Linear(12, 6))),
-    ],
-    ids=[
-        "residual stream",
-        "skip from the input",
-        "gate",
-        "parameter added to each unit",
-        "softmax over units",
-        "permuted",
-        "layer called twice",
-        "two separate columns",
-        "read without weights",
-        "tokens flattened position first",
-        "recursive layer",
-        "parameter of the activation for each unit",
-        "network output behind a function",
-        "network output",
-        "query, key, value, output",
-        "grouped convolution",
-        "axis of its own",
-        "computed weights",
-    ],
-)
-def test_units_without_private_outgoing_weights_are_left_out(module: nn.Module) -> None:
-    assert discover(module, IMAGE) == ()
-
-
-def test_tied_weights_are_left_out() -> None:
-    module = parts(lambda m, x: m.b(m.d(m.c(m.a(x)).relu()).relu()), c=nn.Linear(6, 6), d=nn.Linear(6, 6))
-    assert names(module, IMAGE) == ["a", "c", "d"]
-    module.d.weight = module.c.weight
-    assert names(module, IMAGE) == []
-
-
-@pytest.mark.parametrize(
-    "activation",
-    [
-        lambda m, h: h * torch.sigmoid(h),
-        lambda m, h: m.coefficients[0] * h + m.coefficients[1] * F.gelu(h),
-        lambda m, h: torch.where(h > 0, h, 0.1 * h),
-        lambda m, h: m.c(h),
-    ],
-    ids=["x sigmoid(x)", "shared coefficients", "where", "PReLU"],
-)
-def test_any_unitwise_activation_is_followed(activation: Callable[[Parts, Tensor], Tensor]) -> None:
-    module = parts(lambda m, x: m.b(activation(m, m.a(x))), c=nn.PReLU())
-    assert names(module, IMAGE) == ["a"]
-
-
-def test_tokens_flattened_unit_by_unit_own_consecutive_columns() -> None:
-    module = parts(
-        lambda m, x: m.b(m.c(x.unflatten(1, (3, 4)).mT).mT.flatten(1)), c=nn.Linear(3, 6), b=nn.Linear(24, 3)
-    )
-    (group,) = discover(module, IMAGE)
-    assert (group.name, group.consumers[0].expansion) == ("c", 4)
-
-
-def test_discovery_leaves_no_trace() -> None:
-    module = Cnn(nn.BatchNorm2d).train()
-    module.conv2.eval()
-    module.conv3.weight.requires_grad_(False)
-    module(torch.randn(4, 3, 16, 16, generator=derive(0, "x"))).sum().backward()
-    state = copy.deepcopy(module.state_dict())
-    gradients = {n: None if p.grad is None else p.grad.clone() for n, p in module.named_parameters()}
-    flags = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in module.modules()]
-    random = torch.get_rng_state()
-
-    with torch.no_grad():
-        groups = discover(module, PHOTO)
-        assert not torch.is_grad_enabled()
-
-    assert len(groups) == 4
-    assert torch.equal(torch.get_rng_state(), random)
-    assert [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in module.modules()] == flags
-    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
-    assert [n for n, p in module.named_parameters() if not p.requires_grad] == ["conv3.weight"]
-    for name, parameter in module.named_parameters():
-        before = gradients[name]
-        assert parameter.grad is None if before is None else torch.equal(parameter.grad, before)
-    assert not PHOTO.requires_grad
-
-
-def test_discovery_draws_nothing_from_the_global_generator() -> None:
-    module = parts(lambda m, x: m.b(F.dropout(m.a(x), 0.1, training=True)))
-    before = torch.get_rng_state()
-    assert names(module, IMAGE) == ["a"]
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_frozen_parameters_are_seen() -> None:
-    module = parts(lambda m, x: m.b(F.relu(m.a(x)) * m.free))
-    assert names(module.requires_grad_(False), IMAGE) == []
-
-
-def test_networks_that_cannot_be_traced_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="cannot be traced"):
-        discover(nn.Linear(5, 3), IMAGE)
-
-
-# --- the stack ------------------------------------------------------------------------------------------------------
+from lopbench.learner.groups import UnitGroup
+from lopbench.learner.units import StackUnits
+
+_SPEC = importlib.util.spec_from_file_location("lopbench_networks", Path(__file__).with_name("networks.py"))
+networks = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(networks)
+IMAGE, PHOTO = networks.IMAGE, networks.PHOTO
+mlp, Cnn, resnet18, vit, TwoReaders = (networks.mlp, networks.Cnn, networks.resnet18, networks.vit, networks.TwoReaders)
 
 
 class Recorder:
@@ -341,7 +55,7 @@ class Stack:
             n: torch.stack([dict(m.named_parameters())[n].detach() for m in modules]) for n in self.names
         }
         self.buffers = {n: torch.stack([b] * replicas) for n, b in self.module.named_buffers()}
-        self.groups = discover(self.module, example.double())
+        self.groups = discover(self.module, example.double()).groups
         self.optimizer = Recorder(self.parameters)
         pool = FreshPool(
             lambda g: dict(fresh(g).named_parameters()),

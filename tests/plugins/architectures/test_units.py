@@ -5,7 +5,7 @@ import torch
 
 from lopbench.core.rng import derive
 from lopbench.core.spec import ComponentSpec
-from lopbench.learner.units import discover
+from lopbench.learner.discovery import discover
 
 #: Widths are small: what is found does not depend on them.
 ARCHITECTURES = {
@@ -28,7 +28,7 @@ def test_the_built_ins_have_units_to_reset(architecture, groups):
     spec = ComponentSpec.parse("architectures", architecture)
     size = 224 if "224" in architecture else 32
     module = spec.build().build((3, size, size), 10, generator=derive(0, "init"))
-    found = discover(module, torch.zeros(2, 3, size, size))
+    found = discover(module, torch.zeros(2, 3, size, size)).groups
     assert len(found) == groups
     names = dict(module.named_parameters())
     for group in found:
@@ -40,5 +40,5 @@ def test_the_built_ins_have_units_to_reset(architecture, groups):
 def test_a_flattened_map_gives_each_unit_all_its_positions():
     module = ComponentSpec.parse("architectures", "cnn:channels=4/8/8,hidden=16").build()
     network = module.build((3, 32, 32), 10, generator=derive(0, "init"))
-    last_map = discover(network, torch.zeros(2, 3, 32, 32))[2]
+    last_map = discover(network, torch.zeros(2, 3, 32, 32)).groups[2]
     assert [consumer.expansion for consumer in last_map.consumers] == [4 * 4]

@@ -1,0 +1,269 @@
+"""The test in numbers: does nothing but their own outgoing weights read the units of a group?
+
+Two networks are compared. In one, some units are hidden from the layers that are said to read them, and all else is as
+it was. In the other, the outgoing weights of these units are zero and everything that makes the units is other than
+it was. Where the weights are private, both are the network without the units, and their outputs are equal. Readers
+that autograd does not see (a gate, a mask, an index, a layer that exists in training only) and layers that change their
+weight inside ``forward`` make them differ.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lopbench.core import rng
+from lopbench.core.errors import UnsupportedError
+from lopbench.learner.groups import Consumer, UnitGroup
+from lopbench.learner.held import held_statistics
+from lopbench.learner.trial import OUT_OF_MEMORY, Trial, noise, on_input
+
+#: Largest change of the output, relative to its largest entry, that counts as rounding.
+_ROUNDING = 1e-9
+#: The same for a network that runs in its own precision only.
+_COARSE_ROUNDING = 1e-4
+#: Groups with fewer units are tested one by one: so few may all be silent, and then let no other group's be seen.
+_FEW = 8
+
+#: Masks ``(D,)`` of the units under test, by name of their group.
+_Chosen = Mapping[str, Tensor]
+
+
+def verify(module: nn.Module, batch: Tensor, groups: Sequence[UnitGroup]) -> dict[str, str]:
+    """Return, by name, the groups whose units something else reads, and where that is seen first.
+
+    All groups are tested at once and halved only where that fails. Each test hides one random half of the units and
+    then the other, in training and in evaluation mode. Outputs that are equal to the bit are equal; others are
+    compared in float64.
+
+    Args:
+        module: The network; only copies of it run. No parameter may be zero, see `noisy_copy`.
+        batch: A few samples, at least 2.
+        groups: The groups to test.
+
+    Raises:
+        UnsupportedError: If the network's forward pass fails in training or evaluation mode.
+    """
+    test = _Test(module, batch)
+    few = [group for group in groups if group.size < _FEW]
+    many = [group for group in groups if group.size >= _FEW]
+    failed = {group.name for group in (*(g for g in few if test.fails([g])), *_failing(test, many))}
+    return {group.name: test.reasons[group.name] for group in groups if group.name in failed}
+
+
+def _failing(test: _Test, groups: Sequence[UnitGroup]) -> list[UnitGroup]:
+    """Return those of ``groups`` that fail."""
+    if not groups or not test.fails(groups):
+        return []
+    if len(groups) == 1:
+        return list(groups)
+    middle = len(groups) // 2
+    return [*_failing(test, groups[:middle]), *_failing(test, groups[middle:])]
+
+
+class _Test:
+    """The comparison of the two networks, in the precision of the network and, where that differs, in float64."""
+
+    def __init__(self, module: nn.Module, batch: Tensor) -> None:
+        self._module = module
+        self._pairs = _Pairs(module, batch)
+        self._exact: _Pairs | None = None
+        #: Why a group fails, of those that were tested alone.
+        self.reasons: dict[str, str] = {}
+
+    def fails(self, groups: Sequence[UnitGroup]) -> bool:
+        """Return whether something else reads units of any of ``groups``."""
+        for training in (True, False):
+            for chosen in _choices(groups, self._pairs.batch.device):
+                if self._differ(groups, chosen, training):
+                    if len(groups) == 1:
+                        self.reasons[groups[0].name] = self._pairs.explain(groups[0], chosen, training)
+                    return True
+        return False
+
+    def _differ(self, groups: Sequence[UnitGroup], chosen: _Chosen, training: bool) -> bool:
+        coarse = self._pairs.distance(groups, chosen, training)
+        if coarse == 0:
+            return False
+        if self._exact is None:
+            batch = self._pairs.batch
+            self._exact = _Pairs(
+                copy.deepcopy(self._module).double(), batch.double() if batch.is_floating_point() else batch
+            )
+        try:
+            return self._exact.distance(groups, chosen, training) > _ROUNDING
+        except UnsupportedError:  # it only runs in its own precision
+            return coarse > _COARSE_ROUNDING
+
+
+class _Pairs:
+    """The two networks in one precision."""
+
+    def __init__(self, module: nn.Module, batch: Tensor) -> None:
+        self.batch = batch
+        self._module = module
+        self._trial = Trial(module)
+
+    def distance(self, groups: Sequence[UnitGroup], chosen: _Chosen, training: bool) -> float:
+        """Return how far the outputs of the two networks are apart, relative to the largest entry.
+
+        Raises:
+            UnsupportedError: If the network as it is does not run.
+        """
+        try:
+            return _distance(*self._outputs(groups, chosen, training))
+        except OUT_OF_MEMORY:
+            raise
+        except Exception:
+            self._check(training)
+            return float("inf")  # the network runs as it is: what fails has read a unit
+
+    def _check(self, training: bool) -> None:
+        try:
+            self._trial.run(self.batch, training=training)
+        except OUT_OF_MEMORY:
+            raise
+        except Exception as error:
+            raise UnsupportedError(
+                f"the units of {type(self._module).__name__} cannot be tested, its forward pass fails in "
+                f"{_mode(training)} mode ({type(error).__name__}: {error}); use a method that resets no units, or "
+                "another architecture"
+            ) from error
+
+    def explain(self, group: UnitGroup, chosen: _Chosen, training: bool) -> str:
+        """Return why the group fails: what differs first, of all layers with parameters but those that make it."""
+        makers = {group.name, *(norm.module for norm in group.norms)}
+        seen: list[tuple[str, object]] = []
+        handles = [
+            layer.register_forward_hook(lambda _, __, output, name=name: seen.append((name, output)))
+            for name, layer in self._module.named_modules()
+            if name not in makers and next(layer.parameters(recurse=False), None) is not None
+        ]
+        lengths: list[int] = []
+        try:
+            lengths.extend(len(seen) for _ in self._outputs([group], chosen, training))
+        except _OtherCallsError as error:
+            return f"'{error}' reads units of '{group.name}', but not in one call in {_mode(training)} mode"
+        except Exception:
+            pass  # what ran until then may show it
+        finally:
+            for handle in handles:
+                handle.remove()
+        pairs = zip(seen, seen[lengths[0] :], strict=False) if lengths else ()
+        differ = (name for (name, one), (_, other) in pairs if _differ(one, other))
+        return _reason(group, next(differ, None), training)
+
+    def _outputs(self, groups: Sequence[UnitGroup], chosen: _Chosen, training: bool) -> Iterator[Tensor]:
+        """Yield the outputs of the two networks."""
+        with held_statistics(self._module, groups):
+            hidden = [_Hidden(self._module, group, c, chosen[group.name]) for group in groups for c in group.consumers]
+            try:
+                yield self._trial.run(self.batch, training=training)
+            finally:
+                for each in hidden:
+                    each.handle.remove()
+            for each in hidden:
+                if each.calls != 1:
+                    raise _OtherCallsError(each.name)
+            yield self._trial.run(self.batch, training=training, replaced=_remade(self._module, groups, chosen))
+
+
+class _OtherCallsError(Exception):
+    """The consumer of this name is not called once."""
+
+
+class _Hidden:
+    """Puts zeros in place of units where a consumer reads them."""
+
+    def __init__(self, module: nn.Module, group: UnitGroup, consumer: Consumer, units: Tensor) -> None:
+        layer = module.get_submodule(consumer.module)
+        self.name = consumer.module
+        self.calls = 0
+        self.handle = on_input(layer, self._hide)
+        self._axis = unit_axis(layer)
+        self._columns = units.repeat_interleave(consumer.expansion)
+
+    def _hide(self, read: Tensor) -> Tensor:
+        self.calls += 1
+        shape = [1] * read.ndim
+        shape[self._axis] = -1
+        return read.masked_fill(self._columns.view(shape), 0)  # keeps the layout in memory, and so the order of sums
+
+
+def _remade(module: nn.Module, groups: Sequence[UnitGroup], chosen: _Chosen) -> dict[Tensor, Tensor]:
+    """Return values with which the chosen units are made differently and their outgoing weights are zero."""
+    values: dict[Tensor, Tensor] = {}
+    generator = rng.derive(0, "trial", "units")
+    for group in groups:
+        units = chosen[group.name]
+        names = (group.weight, group.bias, *(name for norm in group.norms for name in (norm.weight, norm.bias)))
+        for name in filter(None, names):
+            parameter = module.get_parameter(name)
+            values[parameter] = _redrawn(parameter.data, units, generator)
+        for norm in group.norms:
+            for name in filter(None, (norm.running_mean, norm.running_var)):
+                buffer = module.get_buffer(name)
+                values[buffer] = _redrawn(buffer, units, generator, positive=name == norm.running_var)
+        for consumer in group.consumers:
+            parameter = module.get_parameter(consumer.weight)
+            values[parameter] = values.get(parameter, parameter.data).clone()
+            torch.unflatten(values[parameter], 1, (group.size, consumer.expansion))[:, units] = 0
+    return values
+
+
+def _redrawn(tensor: Tensor, units: Tensor, generator: torch.Generator, positive: bool = False) -> Tensor:
+    """Return ``tensor`` with other values, of three times the size, in the rows ``units``."""
+    size = 3 * tensor.square().mean().sqrt() if tensor.ndim > 1 else 1 + tensor.abs().mean()
+    fresh = noise(tensor, generator).mul_(size)
+    fresh = fresh.abs() + 0.1 if positive else fresh
+    return torch.where(units.view(-1, *[1] * (tensor.ndim - 1)), fresh, tensor)
+
+
+def _choices(groups: Sequence[UnitGroup], device: torch.device) -> Iterator[_Chosen]:
+    """Yield the units to test at once: a random half of each group, the other half, and of a single group all."""
+    first = {}
+    for group in groups:
+        order = torch.randperm(group.size, generator=rng.derive(0, "trial", "half", group.name))
+        first[group.name] = (order < (group.size + 1) // 2).to(device)
+    yield first
+    yield {name: ~mask for name, mask in first.items()}
+    if len(groups) == 1:
+        yield {name: torch.ones_like(mask) for name, mask in first.items()}
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    """Return the largest difference relative to the largest finite entry; infinity where they cannot be compared."""
+    if one.shape != other.shape or not one.isfinite().any():
+        return float("inf")
+    differ = ~((one == other) | (one.isnan() & other.isnan()))
+    if not differ.any():
+        return 0.0
+    largest = one[one.isfinite()].abs().max().double()
+    distance = ((one - other)[differ].abs().max().double() / largest).item()
+    return distance if distance == distance else float("inf")
+
+
+def _differ(one: object, other: object) -> bool:
+    return isinstance(one, Tensor) and isinstance(other, Tensor) and _distance(one, other) > _COARSE_ROUNDING
+
+
+def _reason(group: UnitGroup, first: str | None, training: bool) -> str:
+    readers = " and ".join(f"'{consumer.module}'" for consumer in group.consumers)
+    verb = "reads" if len(group.consumers) == 1 else "read"
+    place = "" if first is None else f" first at '{first}'"
+    return (
+        f"the output still depends on units of '{group.name}' when {readers} no longer {verb} them (another reader, "
+        f"such as a gate, or a layer that changes its weight inside forward); seen{place} in {_mode(training)} mode"
+    )
+
+
+def _mode(training: bool) -> str:
+    return "training" if training else "evaluation"
+
+
+def unit_axis(layer: nn.Module) -> int:
+    """Return the axis of the units in what ``layer`` takes and makes."""
+    return -1 if isinstance(layer, nn.Linear) else 1
