@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from lopbench.core.interfaces import Scenario
     from lopbench.core.spec import RunSpec
     from lopbench.runner.study import Forecast, Study
 
@@ -188,7 +189,7 @@ def summarise(study: Study, err: Console) -> None:
     rows = {
         "Scenario": f"{first.scenario.name}, profile {first.profile}",
         "Protocol": ", ".join(protocols),
-        "Tasks": f"{scenario.tasks} of {scenario.steps_per_task:,} steps, the last {late} are scored",
+        "Tasks": f"{scenario.tasks} of {_lengths(scenario)} steps, the last {late} are scored",
         "Methods": ", ".join(_each(spec.method_label for spec in study.specs)),
         "Architecture": first.architecture_label,
         "Optimizer": f"{', '.join(_each(spec.optimizer_label for spec in study.specs))}; "
@@ -199,8 +200,9 @@ def summarise(study: Study, err: Console) -> None:
         "Results": str(study.results.resolve()),
         "Runs": runs,
     }
-    if first.cloner is not None:
-        rows["Cloning"] = f"{first.cloner.label()}, by {scenario.factor}, before task {scenario.clone_at}"
+    growth = scenario.growth
+    if first.cloner is not None and growth is not None:
+        rows["Cloning"] = f"{first.cloner.label()}, by {growth.factor}, before task {growth.task}"
     if study.pending:
         rows["Time"] = _time(forecast(study))
     table = Table.grid(padding=(0, 2))
@@ -209,6 +211,12 @@ def summarise(study: Study, err: Console) -> None:
     err.print(Panel(table, title="lopbench run", title_align="left"))
     if study.images is not None and not study.images.real:
         err.print(Panel(Text(study.images.notice), title="NOT REAL DATA", style="bold yellow"))
+
+
+def _lengths(scenario: Scenario) -> str:
+    """Return how many steps the tasks have."""
+    lengths = {scenario.steps(task) for task in range(scenario.tasks)}
+    return " to ".join(f"{each:,}" for each in sorted({min(lengths), max(lengths)}))
 
 
 def _time(found: Forecast | None) -> str:

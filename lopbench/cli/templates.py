@@ -239,7 +239,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lopbench import InvalidInputError, Register, Scenario, hookimpl, rng
+from lopbench import Batches, InvalidInputError, Recipe, Register, Scenario, Stream, Task, hookimpl, rng
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,20 +283,16 @@ class $class_name(Scenario):
         """None: samples are drawn."""
         return
 
-    def optimizer(self, architecture: str) -> str:
-        """Return the optimizer that the protocol gives."""
-        return "adam:lr=1e-3"
+    def recipe(self, architecture: str) -> Recipe:
+        """Return the optimizers of the learner and of its fresh reference."""
+        return Recipe(optimizer="adam:lr=1e-3", reference="adam:lr=1e-3")
 
-    def reference_optimizer(self, architecture: str) -> str:
-        """Return the optimizer of the fresh reference."""
-        return "adam:lr=1e-3"
-
-    def stream(self, seed: int, *, data: object, device: torch.device) -> "Stream":
+    def stream(self, seed: int, *, data: object, device: torch.device) -> "Teachers":
         """Return the stream of ``seed``."""
-        return Stream(self, seed, device)
+        return Teachers(self, seed, device)
 
 
-class Stream:
+class Teachers(Stream):
     """The tasks of one seed."""
 
     def __init__(self, scenario: $class_name, seed: int, device: torch.device) -> None:
@@ -304,19 +300,23 @@ class Stream:
         self.input_shape = (scenario.inputs,)
         self.outputs = scenario.classes
 
-    def task(self, index: int) -> "Task":
+    def task(self, index: int) -> "Teacher":
         """Return task ``index``."""
-        return Task(self, index)
+        return Teacher(self, index)
 
 
-class Task:
+class Teacher(Task):
     """One teacher."""
 
-    def __init__(self, stream: Stream, index: int) -> None:
+    def __init__(self, stream: Teachers, index: int) -> None:
         self.stream, self.index = stream, index
-        self.chance = 1 / stream.scenario.classes
         shape = (stream.scenario.inputs, stream.scenario.classes)
         self._teacher = torch.randn(shape, generator=self.generator("teacher"))
+
+    @property
+    def chance(self) -> float:
+        """One over the number of classes."""
+        return 1 / self.stream.scenario.classes
 
     def generator(self, *names: str | int) -> torch.Generator:
         """Return a fresh generator of the task's, for one purpose: it depends on seed and names alone."""
@@ -328,9 +328,9 @@ class Task:
         labels = (points @ self._teacher).argmax(dim=1)
         return points.to(self.stream.device), labels.to(self.stream.device)
 
-    def batches(self) -> "Batches":
+    def batches(self) -> "Points":
         """Return the training stream from its start."""
-        return Batches(self)
+        return Points(self)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy."""
@@ -344,19 +344,15 @@ class Task:
         """Yield held-out batches."""
         yield self.samples(512, "held_out")
 
-    def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """Return no further scores."""
-        return {}
-
     def probe(self) -> tuple[Tensor, Tensor]:
         """Return the fixed probe batch."""
         return self.samples(256, "probe")
 
 
-class Batches:
+class Points(Batches):
     """Fresh points at every step; its state is the number of batches taken."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Teacher) -> None:
         self._task = task
         self._step = 0
 

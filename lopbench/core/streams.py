@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lopbench.core.component import Component
+from lopbench.core.windows import late_window
 
 if TYPE_CHECKING:
     import torch
@@ -197,8 +198,7 @@ class Scenario(Component, ABC):
     @property
     def late_tasks(self) -> range:
         """The tasks that the score is made of: the last 20% of tasks, at least 5 (all, if there are fewer)."""
-        count = min(self.tasks, max(5, -(-self.tasks // 5)))
-        return range(self.tasks - count, self.tasks)
+        return late_window(self.tasks)
 
     @property
     def reference_lead(self) -> int:

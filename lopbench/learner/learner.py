@@ -373,7 +373,8 @@ class StackLearner:
         Returns:
             Loss ``(R,)`` without penalties, and mean score ``(R,)`` of the batch before the update; both detached.
         """
-        outputs = self._forward([inputs for inputs, _ in batches])
+        whole = self._forward([inputs for inputs, _ in batches])
+        outputs = [probing.counted(out, task) for task, out in zip(tasks, whole, strict=True)]
         losses = [task.loss(out, y) for task, out, (_, y) in zip(tasks, outputs, batches, strict=True)]
         with torch.no_grad():
             scores = [
@@ -462,7 +463,8 @@ class StackLearner:
         with self.evaluating():
             for inputs, targets in task.held_out():
                 outputs = functional_call(self.module, state, (inputs.to(self.dtype),))
-                scores = {"heldout_score": task.score(outputs, targets), **task.held_out_scores(outputs, targets)}
+                score = task.score(probing.counted(outputs, task), targets)
+                scores = {"heldout_score": score, **task.held_out_scores(outputs, targets)}
                 for name, score in scores.items():
                     total = score.sum(dtype=torch.float64)
                     sums[name] = sums[name] + total if name in sums else total

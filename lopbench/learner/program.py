@@ -67,8 +67,8 @@ class Program:
         compiled: bool,
         announce: Callable[[], object] = lambda: None,
     ) -> None:
-        reason = learner.untraceable()
-        if reason is not None:
+        reason = learner.untraceable() or (task.classes is not None and "some outputs do not count")
+        if reason:
             raise UnsupportedError(f"{reason}, so that its steps cannot be made into one program")
         self.unroll = unroll
         self._task = task

@@ -15,9 +15,9 @@ import numpy as np
 
 from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.spec import canonical_json
+from lopbench.core.windows import late_window
 from lopbench.results.cells import csv_text
 from lopbench.results.files import write_whole
-from lopbench.results.score import late_window
 from lopbench.results.sources import BASELINE, IDENTITY, Row, Score, Source, label_of, lines, load, seeds_text
 from lopbench.results.statistics import (
     FEWEST_SEEDS,

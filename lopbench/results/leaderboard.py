@@ -17,19 +17,11 @@ from typing import TYPE_CHECKING, Literal
 from lopbench.core.errors import ResultsError
 from lopbench.core.manager import UNPUBLISHED
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
+from lopbench.core.windows import before_window, late_window, scored_tasks
 from lopbench.results.overall import Entry, overall
 from lopbench.results.ranks import ranks
 from lopbench.results.record import Record, scan_records
-from lopbench.results.score import (
-    before_window,
-    error_late_early,
-    error_retention,
-    late_early,
-    late_window,
-    lifetime,
-    retention,
-    scored_tasks,
-)
+from lopbench.results.score import error_late_early, error_retention, late_early, lifetime, retention
 from lopbench.results.statistics import interval
 from lopbench.results.tables import latex, markdown, render, to_csv
 from lopbench.results.tasks import Floors, Score, task_count, task_scores

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json, format_value
+from lopbench.core.windows import before_window
 from lopbench.results.record import Record
-from lopbench.results.score import before_window
 from lopbench.results.statistics import INTERVAL_METHOD, interval
-from lopbench.results.tasks import Floors, steps_per_task, task_count, task_scores
+from lopbench.results.tasks import Floors, task_count, task_edges, task_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,7 +222,9 @@ def recovery_curves(records: Sequence[Record], metric: str = "effective_rank") -
             for name, line in lines.items():
                 _draw_line(axes, line, shown, colours[name])
             for start in sorted({record.spec.start for record in runs} - {0.0}):
-                axes.axvline(start * task_count(runs[0]) * steps_per_task(runs[0]), label="method on", **_SWITCH_STYLE)
+                edges = task_edges(runs[0])
+                place = np.interp(start * (len(edges) - 1), range(len(edges)), edges)
+                axes.axvline(float(place), label="method on", **_SWITCH_STYLE)
             axes.set_ylabel(shown.replace("_", " "))
         grid[-1].set_xlabel("step")
         _describe(figure, runs, colours)
@@ -451,7 +453,9 @@ def _by_epoch(record: Record, metrics: Sequence[str], *, since: int = 0, until: 
     frame = record.measurements
     rows = frame[frame["metric"].isin(metrics) & (frame["task"] >= since) & (frame["task"] < until)]
     mean = rows.groupby("step")["value"].mean().dropna()
-    return dict(zip((mean.index / steps_per_task(record)).tolist(), mean.tolist(), strict=True))
+    edges = task_edges(record)
+    places = np.interp(mean.index.to_numpy(), edges, np.arange(len(edges)))
+    return dict(zip(places.tolist(), mean.tolist(), strict=True))
 
 
 def _base_by_epoch(record: Record, metrics: Sequence[str], start: int) -> dict[float, float]:
@@ -475,8 +479,10 @@ def _draw_curve(axes: "Axes", curve: NDArray[np.float64], colour: object, linest
 
 def _draw_line(axes: "Axes", runs: Sequence[Record], metric: str, colour: object) -> None:
     """Draw the mean and interval over ``runs``, which differ in seed, on the tasks that all of them have measured."""
-    steps = steps_per_task(runs[0])
-    known = [{(task + 1.0) * steps: value for task, value in _task_means(record, metric).items()} for record in runs]
+    known = [
+        {float(edges[task + 1]): value for task, value in _task_means(record, metric).items()}
+        for record, edges in zip(runs, map(task_edges, runs), strict=True)
+    ]
     _draw_curve(axes, _curve(known), colour, "-")
 
 

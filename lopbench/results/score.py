@@ -11,44 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.windows import late_window
 
 #: Errors below this count as this, so that two perfect fits compare as equals.
 ERROR_FLOOR = 1e-12
 
 #: What `error_retention` is cut off at: a near-zero error would otherwise outweigh all other seeds.
 ERROR_RETENTION_CAP = 2.0
-
-
-def late_window(tasks: int) -> range:
-    """Return the task indices that the score is made of: the last 20% of ``tasks``, at least 5, or all if fewer."""
-    if tasks < 1:
-        raise InvalidInputError(f"a score needs at least one task, got {tasks}")
-    return range(tasks - min(tasks, max(5, math.ceil(tasks / 5))), tasks)
-
-
-def before_window(tasks: int, start: float) -> range:
-    """Return the tasks that stand for the time before a method turns on: the late window of the tasks before that.
-
-    Args:
-        tasks: Number of tasks of the stream, at least 1.
-        start: Fraction of the stream after which the method is on, in [0, 1].
-
-    Returns:
-        The last 20%, at least 5, of the tasks that are over when the method turns on, or all if they are fewer; empty
-        if there are none, as for ``start = 0``.
-
-    Raises:
-        InvalidInputError: If an argument is out of range.
-    """
-    if tasks < 1 or not 0 <= start <= 1:
-        raise InvalidInputError(f"a window needs a task and a start in [0, 1], got {tasks} tasks and start {start}")
-    done = math.floor(tasks * start + 1e-9)  # 0.29 * 100 is a little less than 29
-    return late_window(done) if done else range(0)
-
-
-def scored_tasks(tasks: int, start: float = 0.0) -> list[int]:
-    """Return the tasks that a fresh reference must cover, in order: those of `before_window` and of `late_window`."""
-    return sorted({*before_window(tasks, start), *late_window(tasks)})
 
 
 def at_floor(scores: Mapping[int, float], floor: Mapping[int, float], tasks: Sequence[int]) -> NDArray[np.float64]:

@@ -58,13 +58,21 @@ def task_count(record: Record) -> int:
     return _whole(record, "tasks")
 
 
-def steps_per_task(record: Record) -> int:
-    """Return the number of training steps in a task of the run's scenario.
+def task_edges(record: Record) -> list[int]:
+    """Return the steps at which the tasks of a continual run begin, and the end of its stream, ``(T + 1,)``.
+
+    Tasks that the run did not finish are taken for as long as the spec says that tasks are.
 
     Raises:
-        ResultsError: If its spec does not say.
+        ResultsError: If its spec does not say how many tasks there are, and how long they are.
     """
-    return _whole(record, "steps_per_task")
+    frame, usual = record.measurements, _whole(record, "steps_per_task")
+    rows = frame[frame["metric"] == "chance"]  # measured at the end of each task
+    ends = dict(zip(rows["task"].tolist(), rows["step"].tolist(), strict=True))
+    edges = [0]
+    for task in range(task_count(record)):
+        edges.append(ends.get(task, edges[-1] + usual))
+    return edges
 
 
 def task_scores(record: Record, metric: str, tasks: Sequence[int], floor: Mapping[int, float]) -> NDArray[np.float64]:

@@ -23,13 +23,16 @@ class Base:
 
     Args:
         learner: The network in training, one replica.
-        steps: Steps of a task.
     """
 
-    def __init__(self, learner: StackLearner, steps: int) -> None:
+    def __init__(self, learner: StackLearner) -> None:
         self.learner = learner
+        self.start_counting(0)
+
+    def start_counting(self, steps: int) -> None:
+        """Make room for the losses and scores of the steps of a task."""
         #: Loss and mean score of each step of the task, ``(steps, 1)``.
-        self.losses = torch.zeros(steps, 1, dtype=torch.float64, device=learner.device)
+        self.losses = torch.zeros(steps, 1, dtype=torch.float64, device=self.learner.device)
         self.scores = torch.zeros_like(self.losses)
 
     def step(self, step: int, batch: tuple[Tensor, Tensor], task: Task) -> None:

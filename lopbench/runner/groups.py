@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from lopbench.core import fields
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.fields import swept
 from lopbench.core.spec import RunSpec, canonical_json

@@ -35,7 +35,7 @@ from lopbench.runner.base import Base
 from lopbench.runner.checkpoint import load_checkpoint, part, save_checkpoint
 from lopbench.runner.measure import diagnostics, task_scores
 from lopbench.runner.report import Quiet, Reporter, group_label, label
-from lopbench.runner.schedule import Place, places, switch_step, unroll
+from lopbench.runner.schedule import Place, edges, places, switch_step, unroll
 from lopbench.runner.unfinished import CHECKPOINT, LOG, folder_of, make_folder, unwritable
 
 #: Seconds between looks at the clock's consequences: progress, divergence, checkpoint. It changes no number.
@@ -121,6 +121,7 @@ class Run:
         }
         self.stream = self.streams[spec.seed]
         self.places = places(scenario, spec)
+        self._begins = edges(scenario)
         self.switch = switch_step(scenario, spec)
         self.progress = _Progress()
         self.measurements = [Measurements() for _ in specs]
@@ -176,7 +177,7 @@ class Run:
             # Its share of what the replicas took together.
             "wall_time_s": self._wall_time_s() / count,
             "train_time_s": self.progress.train_time_s / count,
-            "steps": self.progress.place * self.scenario.steps_per_task + self.progress.step,
+            "steps": self._done,
             "peak_bytes": environment.peak_bytes(self.device),
             "state_bytes": (self.learner.state_bytes() if hasattr(self, "learner") else 0) // count,
             "started_utc": self.progress.started_utc,
@@ -248,7 +249,7 @@ class Run:
         with self._fitting():
             if checkpoint is not None:
                 self.progress = _Progress(**checkpoint[1]["progress"])
-        progress, steps = self.progress, self.scenario.steps_per_task
+        progress = self.progress
         self._earlier_s = progress.wall_time_s
         progress.sessions += 1
         progress.started_utc = progress.started_utc or _now()
@@ -262,11 +263,16 @@ class Run:
         with self._fitting():
             if checkpoint is not None:
                 self._restore(checkpoint[0])
-        done, runs = progress.place * steps + progress.step, self.wanted
-        self.reporter.started(group_label(self.specs), len(self.places) * steps * runs, done * runs, runs)
+        steps, runs = sum(place.steps for place in self.places), self.wanted
+        self.reporter.started(group_label(self.specs), steps * runs, self._done * runs, runs)
 
     def _wall_time_s(self) -> float:
         return self._earlier_s + time.perf_counter() - self._began
+
+    @property
+    def _done(self) -> int:
+        """Number of steps taken."""
+        return sum(place.steps for place in self.places[: self.progress.place]) + self.progress.step
 
     @property
     def _place(self) -> Place:
@@ -282,7 +288,9 @@ class Run:
     @property
     def is_chunked(self) -> bool:
         """Whether a program can be fed: one takes the batches of many steps at once."""
-        return self.cloner is None and isinstance(self.stream.task(self._place.task).batches(), ChunkedBatches)
+        batches = self.stream.task(self._place.task).batches()
+        # Batches of several sizes make no program yet.
+        return self.cloner is None and isinstance(batches, ChunkedBatches) and len(batches.sizes) == 1
 
     def new_learner(
         self, *, traced: bool = True, clones: tuple[Sequence[nn.Module], Profile] | None = None
@@ -296,7 +304,7 @@ class Run:
         traced = traced and self.is_chunked
 
         def build(generator: torch.Generator) -> nn.Module:
-            architecture = self.architecture if clones is None else self.architecture.widened(self.scenario.factor)
+            architecture = self.architecture if clones is None else self.architecture.widened(self._factor)
             return architecture.build(self.stream.input_shape, self.stream.outputs, generator=generator)
 
         learner = StackLearner(
@@ -313,7 +321,7 @@ class Run:
             dtype=torch.float64 if self.spec.numerics.dtype == "float64" else torch.float32,
             init_index=self._place.origin,
             traced=traced,
-            waiting=self._step_of(self._place.origin if self.spec.kind == "fresh" else 0) < self.switch,
+            waiting=(self._begins[self._place.origin] if self.spec.kind == "fresh" else 0) < self.switch,
             clones=clones,
         )
         if traced and learner.untraceable():
@@ -322,13 +330,13 @@ class Run:
 
     def _clone(self) -> None:
         """Put a clone in the learner's place; the learner goes on beside it."""
-        self.base, self.learner = Base(self.learner, self.scenario.steps_per_task), self._clone_of(self.learner)
+        self.base, self.learner = Base(self.learner), self._clone_of(self.learner)
 
     def _clone_of(self, learner: StackLearner) -> StackLearner:
         assert self.cloner is not None
         example = torch.zeros(2, *self.stream.input_shape, dtype=learner.dtype, device=self.device)
         generator = rng.derive(self.spec.seed, "clone")
-        wide, profile = self.cloner.clone(learner.module, self.scenario.factor, example=example, generator=generator)
+        wide, profile = self.cloner.clone(learner.module, self._factor, example=example, generator=generator)
         return self.new_learner(clones=([wide], profile))
 
     def _rehearse(self) -> None:
@@ -339,10 +347,12 @@ class Run:
         """
         self._clone_of(self.learner).turn_on()
         if any(method.uses_activations for method in self.methods):  # and so may reset units
-            self.architecture.widened(self.scenario.factor)
+            self.architecture.widened(self._factor)
 
-    def _step_of(self, task: int) -> int:
-        return task * self.scenario.steps_per_task
+    @property
+    def _factor(self) -> int:
+        """Clones of each unit."""
+        return 1 if self.scenario.growth is None else self.scenario.growth.factor
 
     # -- training
 
@@ -360,7 +370,8 @@ class Run:
             self.learner = self.new_learner()
             if bool(self.learner.active) != acted:
                 self._program = None  # it is one of other methods
-        cloning = self.cloner is not None and place.task == self.scenario.clone_at
+        growth = self.scenario.growth
+        cloning = self.cloner is not None and growth is not None and place.task == growth.task
         if cloning:
             self._clone()
             self._write_log(f"cloned by {self.spec.cloner and self.spec.cloner.label()}")
@@ -373,17 +384,19 @@ class Run:
                 zero_head=self.scenario.head_policy == "zero",
             )
         self._start_counting()
-        if self.switch == self._step_of(place.task):
+        if self.switch == place.first:
             self._turn_on()
         # Where all tasks are of one problem, the network was measured at the end of the last one.
-        if place.measured and (place.new or cloning or self.scenario.clone_at is None):
-            self._diagnose(place.task, self._step_of(place.task))
+        if place.measured and (place.new or cloning or growth is None):
+            self._diagnose(place, 0)
 
     def _start_counting(self) -> None:
         """Make room for the losses and scores of a task's steps."""
-        shape = (self.scenario.steps_per_task, len(self.specs))
+        shape = (self._place.steps, len(self.specs))
         self.losses = torch.zeros(shape, dtype=torch.float64, device=self.device)
         self.scores = torch.zeros_like(self.losses)
+        if self.base is not None:
+            self.base.start_counting(self._place.steps)
 
     def _turn_to(self, index: int) -> None:
         """Take up the streams of task ``index``."""
@@ -399,7 +412,7 @@ class Run:
             self._write_log(f"{self.spec.method_label}: on")
 
     def _train_task(self, place: Place) -> None:
-        first, steps, every = self._step_of(place.task), self.scenario.steps_per_task, self.scenario.probe_every
+        first, steps, every = place.first, place.steps, self.scenario.probe_every
         losses, scores = self.losses, self.scores
         looked, reported = time.perf_counter(), self.progress.step
         total = scores[:reported].sum(dim=0)
@@ -431,7 +444,7 @@ class Run:
                 self.reporter.advanced((stop - reported) * self.wanted, place.task, self.scenario.tasks, mean)
                 reported = stop
                 if diagnose:
-                    self._diagnose(place.task, first + stop)
+                    self._diagnose(place, stop)
                 if now - self._saved > self.checkpoint_s:
                     self._save()
                 looked = time.perf_counter()
@@ -449,20 +462,20 @@ class Run:
             return loss.unsqueeze(0), score.unsqueeze(0)
         chunks = {seed: cast(ChunkedBatches, each).take(min(count, self._block)) for seed, each in self.batches.items()}
         inputs, targets = (
-            torch.stack([chunks[spec.seed][part] for spec in self.specs], dim=1) for part in (0, 1)
+            torch.stack([chunks[spec.seed][0][part] for spec in self.specs], dim=1) for part in (0, 1)
         )  # (steps, R, N, ...)
         return self._program.advance(self.learner, inputs, targets)
 
     @property
     def is_long(self) -> bool:
         """Whether the run is long enough to be worth a compiled program."""
-        return len(self.places) * self.scenario.steps_per_task >= COMPILE_STEPS
+        return sum(place.steps for place in self.places) >= COMPILE_STEPS
 
     def _new_program(self, *, compiled: bool) -> Program:
         """Return the program that takes the steps from here on."""
         replicas, name = len(self.specs), group_label(self.specs)
         batches = self.stream.task(self._place.task).batches()
-        inputs, targets = cast(ChunkedBatches, batches).take(1)  # (1, N, ...)
+        ((inputs, targets),) = cast(ChunkedBatches, batches).take(1)  # (1, N, ...)
         # Where nothing is compiled, longer calls save nothing, and take longer to trace.
         per_call = unroll(self.scenario, self.spec) if compiled else 1
         samples = replicas * inputs.shape[1]
@@ -502,7 +515,7 @@ class Run:
     def _end_task(self, place: Place) -> None:
         if not place.measured:
             return
-        step, index, kind = self._step_of(place.task + 1), place.task, self.scenario.score
+        step, index, kind = place.end, place.task, self.scenario.score
         losses, scores = self.losses.mean(dim=0), self.scores.mean(dim=0)
         for replica in self._sound:
             add, task = self.measurements[replica].add, self.tasks[replica]
@@ -511,18 +524,20 @@ class Run:
                 found = task_scores(self.learner, replica, task, losses=losses, scores=scores, kind=kind)
                 for name, value in (*found, *(self.base.task_scores(task, kind) if self.base is not None else ())):
                     add(step, index, name, value)
-        self._diagnose(index, step)
+        self._diagnose(place, place.steps)
         mean = float(scores[self._sound].mean())
         self._write_log(f"task {index}: online {kind} {mean:.4f}")
 
-    def _diagnose(self, index: int, step: int) -> None:
+    def _diagnose(self, place: Place, done: int) -> None:
+        """Measure the networks after ``done`` steps of a task."""
+        step, index = place.first + done, place.task
         for replica in self._sound:
             add, task = self.measurements[replica].add, self.tasks[replica]
             with self._fault_of(replica):
                 for name, layer, value in diagnostics(self.learner, replica, task, self.metrics):
                     add(step, index, name, value, layer)
                 if self.base is not None:
-                    for name, layer, value in self.base.diagnostics(step - self._step_of(index), task, self.metrics):
+                    for name, layer, value in self.base.diagnostics(done, task, self.metrics):
                         add(step, index, name, value, layer)
 
     @contextmanager
@@ -568,7 +583,8 @@ class Run:
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         place = self._place
-        if self.cloner is not None and place.task >= (self.scenario.clone_at or 0):
+        growth = self.scenario.growth
+        if self.cloner is not None and growth is not None and place.task >= growth.task:
             self._clone()  # of other values, which are replaced
         if self.progress.on:
             self.learner.turn_on()
@@ -632,6 +648,7 @@ def seconds_per_step(
             run._clone()
             run.learner.turn_on()
         run._turn_to(run._place.task)
+        run._start_counting()
         if run.learner.traced:
             run._program = run._new_program(compiled=False)
         run._advance(_TIMED)[0].tolist()  # reading the loss waits for the device

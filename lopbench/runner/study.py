@@ -112,10 +112,11 @@ def plan(
     built = scenario_spec.build()
     assert isinstance(built, Scenario)
     architecture_spec = ComponentSpec.parse("architectures", architecture or built.default_architecture)
-    reference = ComponentSpec.parse("optimizers", built.reference_optimizer(architecture_spec.name))
+    recipe = built.recipe(architecture_spec.name)
+    reference = ComponentSpec.parse("optimizers", recipe.reference)
     swept_methods, swept_optimizers = crossed(
         [parse_methods(text) for text in methods],
-        [ComponentSpec.parse("optimizers", text or built.optimizer(architecture_spec.name)) for text in optimizers],
+        [ComponentSpec.parse("optimizers", text or recipe.optimizer) for text in optimizers],
         sweeps,
     )
     parsed_methods, parsed_optimizers = _unique(swept_methods), _unique(swept_optimizers)
@@ -159,7 +160,7 @@ def plan(
         results=results,
         specs=specs,
         pending=pending,
-        steps=tuple(len(places(built, spec)) * built.steps_per_task for spec in pending),
+        steps=tuple(sum(place.steps for place in places(built, spec)) for spec in pending),
         finished=len(wanted) - len(pending),
         images=images,
         device=device,
@@ -282,14 +283,14 @@ def _unique(items: Iterable[T]) -> list[T]:
 
 
 def _cloner(text: str | None, scenario: Scenario) -> ComponentSpec | None:
-    if scenario.clone_at is None:
+    if scenario.growth is None:
         if text is not None:
             raise UsageError(
                 f"--cloner {text}: {scenario.name} clones nothing; leave it out, or choose a scenario that does, such "
                 "as cloning"
             )
         return None
-    return ComponentSpec.parse("cloners", text or scenario.default_cloner)
+    return ComponentSpec.parse("cloners", text or scenario.growth.cloner)
 
 
 def _metrics(texts: Iterable[str] | None, scenario: Scenario) -> tuple[ComponentSpec, ...]:
@@ -298,7 +299,7 @@ def _metrics(texts: Iterable[str] | None, scenario: Scenario) -> tuple[Component
         for spec in named:
             metric = spec.build()
             assert isinstance(metric, Metric)  # the registry checked
-            if metric.needs_clones and scenario.clone_at is None:
+            if metric.needs_clones and scenario.growth is None:
                 raise UsageError(
                     f"metric {spec.name!r} compares clones, and {scenario.name} clones nothing; leave it out, or "
                     "choose a scenario that does, such as cloning"
@@ -315,25 +316,20 @@ def _metrics(texts: Iterable[str] | None, scenario: Scenario) -> tuple[Component
 
 
 def _check_methods(specs: Sequence[ComponentSpec], scenario: Scenario, start: float) -> None:
-    """Refuse methods that act at boundaries undeclared, need some where there are none, or cannot start later."""
+    """Refuse methods that need boundaries where there are none, or cannot start later."""
     for spec in specs:
         method = spec.build()
         assert isinstance(method, Perturbation)
-        acts = type(method).on_task_start is not Perturbation.on_task_start
-        if acts and not method.uses_boundaries:
-            raise UsageError(
-                f"method {spec.name!r} acts at task boundaries but does not declare uses_boundaries = True"
-            )
-        if method.uses_boundaries and not scenario.boundaries:
+        if method.has("on_task_start") and not scenario.boundaries:
             raise UsageError(
                 f"method {spec.name!r} acts at task boundaries, and {scenario.name} is a stream without any; choose "
                 "one that acts at steps"
             )
-        if start and scenario.clone_at is not None:
+        if start and scenario.growth is not None:
             raise UsageError(
                 f"method {spec.name!r} acts on the clone from its beginning in {scenario.name}; leave out --from"
             )
-        if start and type(method).configure is not Perturbation.configure:
+        if start and method.has("configure"):
             raise UsageError(
                 f"method {spec.name!r} is built into the network and cannot turn on in the middle of a stream; leave "
                 "out --from"

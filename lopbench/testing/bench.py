@@ -210,10 +210,6 @@ class Problem(Task):
         """Yield one batch."""
         yield self.batch(10**6)
 
-    def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """Return no further scores."""
-        return {}
-
     def probe(self) -> tuple[Tensor, Tensor]:
         """Return one batch."""
         return self.batch(10**6 + 1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lopbench.core import rng
 from lopbench.core.errors import DataError
-from lopbench.core.interfaces import ChunkedBatches, Component, Samples, Scenario, Stream
+from lopbench.core.interfaces import Batches, ChunkedBatches, Component, Samples, Scenario, Stream, Task
 from lopbench.core.spec import ComponentSpec, digest, make
 from lopbench.data import example
 from lopbench.testing.bench import same
@@ -50,6 +50,10 @@ def _batches(scenario: Scenario, task: int, seed: int = 0) -> list[tuple[Tensor,
 def _iterate(batches: Any) -> Any:
     while True:
         yield next(batches)
+
+
+def _counted(task: Task, outputs: Tensor) -> Tensor:
+    return outputs if task.classes is None else outputs[..., task.classes]
 
 
 def _tasks(scenario: Scenario) -> list[int]:
@@ -104,27 +108,40 @@ def shapes_are_as_declared(component: Component) -> None:
                     f"{name} samples of shape {tuple(stream.input_shape)}",
                     f"inputs {tuple(inputs.shape)}, targets {tuple(targets.shape)}",
                 )
-            outputs = torch.randn(len(inputs), stream.outputs, generator=rng.derive(0, "conformance", "outputs"))
+            whole = torch.randn(len(inputs), stream.outputs, generator=rng.derive(0, "conformance", "outputs"))
+            outputs = _counted(task, whole)
             loss, score = task.loss(outputs, targets), task.score(outputs, targets)
             if loss.shape != () or not bool(loss.isfinite()):
                 raise Mismatch("a finite scalar loss", f"shape {tuple(loss.shape)}, {loss}")
             if score.shape != (len(inputs),):
                 raise Mismatch(f"one score for each of {len(inputs)} samples", f"shape {tuple(score.shape)}")
-            if scenario.score == "accuracy" and targets.ndim != 1:
-                raise Mismatch("labels (N,) where the score is an accuracy", f"shape {tuple(targets.shape)}")
+            if scenario.score == "accuracy":
+                if targets.ndim != 1:
+                    raise Mismatch("labels (N,) where the score is an accuracy", f"shape {tuple(targets.shape)}")
+                if not 0 <= int(targets.min()) <= int(targets.max()) < outputs.shape[-1]:
+                    raise Mismatch(
+                        f"labels from 0 to {outputs.shape[-1] - 1}", f"{int(targets.min())} to {int(targets.max())}"
+                    )
+            for key, value in task.held_out_scores(whole, targets).items():
+                if value.shape != (len(inputs),):
+                    raise Mismatch(f"one {key} for each of {len(inputs)} samples", f"shape {tuple(value.shape)}")
 
 
 @check("A task lasts as many steps as declared, and tasks differ.")
 def tasks_are_as_declared(component: Component) -> None:
     """Run through a short task; compare the first two."""
     scenario = _scenario(component)
-    task = _stream(scenario).task(0)
+    stream = _stream(scenario)
+    task = stream.task(0)
     batches = task.batches()
-    for step in range(min(scenario.steps_per_task, 300)):
+    for step in range(min(scenario.steps(0), 300)):
         try:
             next(batches)
         except StopIteration:
-            raise Mismatch(f"{scenario.steps_per_task} batches", f"{step}") from None
+            raise Mismatch(f"{scenario.steps(0)} batches", f"{step}") from None
+    counts = {None if found.classes is None else len(found.classes) for found in map(stream.task, _tasks(scenario))}
+    if len(counts) > 1:
+        raise Mismatch("as many outputs that count in every task", " and ".join(map(str, counts)))
     if scenario.boundaries and scenario.tasks > 1 and _equal(_batches(scenario, 0), _batches(scenario, 1)):
         raise Mismatch("another problem in the second task", "the batches of the first")
 
@@ -145,9 +162,21 @@ def batches_resume(component: Component) -> None:
         raise Mismatch("the batches that would have come", "others after resuming")
     chunked = task.batches()
     if isinstance(chunked, ChunkedBatches):
-        inputs, targets = chunked.take(_BATCHES)
-        if not _equal(list(zip(inputs, targets, strict=True)), _batches(scenario, 0)):
+        _check_chunks(chunked, task.batches())
+
+
+def _check_chunks(chunked: ChunkedBatches, batches: Batches) -> None:
+    """Compare some periods of a stream, taken at once, with the same batches one by one."""
+    sizes = tuple(chunked.sizes)
+    parts = chunked.take(2)
+    if tuple(inputs.shape[:2] for inputs, _ in parts) != tuple((2, size) for size in sizes):
+        shapes = ", ".join(str(tuple(inputs.shape)) for inputs, _ in parts)
+        raise Mismatch(f"batches (2, N, ...) of the sizes {', '.join(map(str, sizes))}", shapes)
+    for _ in range(2):  # a chunk, then the one that follows it
+        found = [(inputs[period], targets[period]) for period in range(2) for inputs, targets in parts]
+        if not _equal(found, [next(batches) for _ in found]):
             raise Mismatch("a chunk of the batches one by one", "others")
+        parts = chunked.take(2)
 
 
 @check(
@@ -159,13 +188,14 @@ def chance_is_as_declared(component: Component) -> None:
     scenario = _scenario(component)
     if scenario.score != "accuracy":
         raise NotApplicable("errors have no chance level")
-    task = _stream(scenario).task(0)
+    stream = _stream(scenario)
+    task = stream.task(0)
     generator = rng.derive(0, "conformance", "guesses")
     scores = []
     for inputs, targets in task.held_out():
         for _ in range(100):
-            outputs = torch.randn(len(inputs), _stream(scenario).outputs, generator=generator)
-            scores.append(task.score(outputs, targets).double())
+            outputs = torch.randn(len(inputs), stream.outputs, generator=generator)
+            scores.append(task.score(_counted(task, outputs), targets).double())
     found = torch.cat(scores)
     slack = 5 * (task.chance * (1 - task.chance) / len(found)) ** 0.5
     if abs(float(found.mean()) - task.chance) > slack:
@@ -200,17 +230,22 @@ def _hash(scenario: Scenario, fields: Mapping[str, object]) -> str:
     return digest(ComponentSpec("scenarios", scenario.name, scenario.version, "", values).to_json(), 16)
 
 
-@check("Optimizers, late tasks and the lead of fresh references make sense.")
+@check("Recipe, lengths, growth, late tasks and the lead of fresh references make sense.")
 def protocol_is_complete(component: Component) -> None:
     """Parse and compare them."""
     scenario = _scenario(component)
     for name in (scenario.default_architecture, "another"):
-        ComponentSpec.parse("optimizers", scenario.optimizer(name))
-        ComponentSpec.parse("optimizers", scenario.reference_optimizer(name))
+        recipe = scenario.recipe(name)
+        ComponentSpec.parse("optimizers", recipe.optimizer)
+        ComponentSpec.parse("optimizers", recipe.reference)
     if not 0 <= scenario.reference_lead <= scenario.late_tasks.start:
         raise Mismatch(f"a lead of 0 to {scenario.late_tasks.start} tasks", str(scenario.reference_lead))
-    if scenario.tasks < 1 or scenario.steps_per_task < 1:
-        raise Mismatch("at least one task of at least one step", f"{scenario.tasks} of {scenario.steps_per_task}")
+    lengths = [scenario.steps(task) for task in range(scenario.tasks)]
+    if min(lengths, default=0) < 1:
+        raise Mismatch("at least one task, each of at least one step", f"tasks of {lengths} steps")
+    growth = scenario.growth
+    if growth is not None and not (1 <= growth.task <= scenario.late_tasks.start and growth.factor >= 1):
+        raise Mismatch(f"growth before a task from 1 to {scenario.late_tasks.start}, by at least 1", str(growth))
 
 
 CHECKS: tuple[Check, ...] = (

@@ -115,7 +115,7 @@ class Together:
         self.program = Program(self.learner, tasks[0], (inputs[0], targets[0]), unroll=UNROLL, compiled=True)
 
     def take(self, steps: int) -> tuple[Tensor, Tensor]:
-        inputs, targets = zip(*[batches.take(steps) for batches in self.batches], strict=True)
+        inputs, targets = zip(*[batches.take(steps)[0] for batches in self.batches], strict=True)
         return torch.stack(inputs, dim=1), torch.stack(targets, dim=1)
 
     def train(self) -> None:
@@ -129,7 +129,7 @@ def test_sample(method: str, width: int, replicas: int, compare: Any, report: An
     together = Together([CBP] if method == "cbp" else [], width, replicas)
     assert together.program.compile_error is None
     loop = (ContinualLoop if method == "cbp" else Loop)(width)
-    inputs, targets = SCENARIO.stream(0, data=None, device=torch.device("cpu")).task(0).batches().take(SAMPLES)
+    ((inputs, targets),) = SCENARIO.stream(0, data=None, device=torch.device("cpu")).task(0).batches().take(SAMPLES)
     found = compare(together.train, lambda: loop.train(inputs, targets), rounds=12)
     ours = 1e6 * median(found.ours) / BLOCK / replicas
     theirs = 1e6 * median(found.baseline) / SAMPLES

@@ -29,8 +29,8 @@ from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40, TinyImageN
 
 CPU = torch.device("cpu")
 DEFAULT = TinyImageNet40()
-ADAM = ComponentSpec.parse("optimizers", DEFAULT.optimizer("mlp"))
-REFERENCE = ComponentSpec.parse("optimizers", DEFAULT.reference_optimizer("mlp"))
+ADAM = ComponentSpec.parse("optimizers", DEFAULT.recipe("mlp").optimizer)
+REFERENCE = ComponentSpec.parse("optimizers", DEFAULT.recipe("mlp").reference)
 METHODS = plugins().registry.names("methods")
 
 Batch = tuple[Tensor, Tensor]

@@ -67,10 +67,7 @@ class Toy(Scenario):
 
     def stream(self, seed, *, data, device): ...
 
-    def optimizer(self, architecture):
-        return "sgd:lr=0.1"
-
-    reference_optimizer = optimizer
+    def recipe(self, architecture): ...
 
 
 @pytest.fixture(scope="module")

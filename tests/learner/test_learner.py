@@ -38,6 +38,7 @@ class ToyTask:
     seed: int
     index: int = 0
     chance: float = 1 / CLASSES
+    classes: None = None
 
     def batch(self, step: int, size: int = 12) -> tuple[Tensor, Tensor]:
         generator = rng.derive(self.seed, "toy", self.index, step)

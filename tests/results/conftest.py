@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lopbench.core.spec import ComponentSpec, RunSpec
+from lopbench.core.windows import scored_tasks
 from lopbench.results.record import Measurements, write_record
-from lopbench.results.score import scored_tasks
 
 TASKS = 10
 STEPS = 100

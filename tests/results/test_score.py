@@ -7,67 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lopbench.core.errors import InvalidInputError
-from lopbench.core.interfaces import Scenario
 from lopbench.results.score import (
     at_floor,
-    before_window,
     error_late_early,
     error_retention,
     late_early,
-    late_window,
     lifetime,
     retention,
-    scored_tasks,
 )
 
 scores = st.floats(0, 1, allow_subnormal=False)
 above_chance = st.lists(st.floats(0.3, 1), min_size=1, max_size=20)
-
-
-def test_late_window_is_the_last_fifth_but_at_least_five_tasks():
-    assert late_window(40) == range(32, 40)
-    assert late_window(31) == range(24, 31)  # 6.2 tasks round up
-    assert late_window(10) == range(5, 10)
-    assert late_window(3) == range(0, 3)
-    with pytest.raises(InvalidInputError, match="at least one task"):
-        late_window(0)
-
-
-@pytest.mark.parametrize("tasks", range(1, 60))
-def test_late_window_agrees_with_the_scenario(tasks):
-    class Stub:
-        pass
-
-    stub = Stub()
-    stub.tasks = tasks
-    assert Scenario.late_tasks.fget(stub) == late_window(tasks)
-
-
-def test_before_window_is_the_late_window_of_the_tasks_before_the_method():
-    assert before_window(100, 0.5) == range(40, 50)
-    assert before_window(20, 0.5) == range(5, 10)  # 20% of 10 are 2: at least 5
-    assert before_window(10, 0.35) == range(0, 3)  # the task in which it turns on is not over
-    assert before_window(10, 0.05) == before_window(10, 0.0) == range(0)
-    assert before_window(40, 1.0) == late_window(40)
-
-
-@given(st.integers(1, 10_000), st.data())
-def test_task_over_at_the_start_is_before_it(tasks, data):
-    done = data.draw(st.integers(1, tasks))
-    assert before_window(tasks, done / tasks).stop == done  # whatever the rounding of the quotient
-
-
-@pytest.mark.parametrize(("tasks", "start"), [(0, 0.5), (10, -0.1), (10, 1.1), (10, math.nan)])
-def test_before_window_refuses_what_is_no_stream(tasks, start):
-    with pytest.raises(InvalidInputError, match="window needs"):
-        before_window(tasks, start)
-
-
-def test_references_cover_both_windows_once():
-    assert scored_tasks(40) == list(range(32, 40))
-    assert scored_tasks(40, 0.5) == [15, 16, 17, 18, 19, *range(32, 40)]  # 20% of 20 are 4: at least 5
-    assert scored_tasks(40, 0.9) == list(range(28, 40))
-    assert scored_tasks(3, 0.5) == [0, 1, 2]
 
 
 @given(above_chance)

@@ -108,7 +108,7 @@ def test_clone_and_base_train_as_they_would_by_themselves(make_study):
     base_losses, clone_losses = [], []
     for epoch in range(scenario.tasks):
         task = stream.task(epoch)
-        if epoch == scenario.clone_at:
+        if epoch == scenario.growth.task:
             wide = Interleave().clone(base.module, 2, example=torch.zeros(2, 3, 32, 32), generator=rng.derive(0, "x"))
             clone = StackLearner(build=None, clones=([wide[0]], wide[1]), **shared)  # with a new optimizer
         batches = task.batches()
@@ -214,7 +214,8 @@ def test_base_that_diverged_is_measured_no_more():
     class Learner:
         device = torch.device("cpu")
 
-    base = Base(Learner(), 3)
+    base = Base(Learner())
+    base.start_counting(3)
     base.losses[1] = torch.nan
     assert list(base.task_scores(None, "accuracy")) == []
     assert list(base.diagnostics(2, None, ())) == []

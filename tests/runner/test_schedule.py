@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lopbench.core.spec import parse_scenario
-from lopbench.results.score import scored_tasks
-from lopbench.runner.schedule import MAX_UNROLL, places, switch_step, unroll
+from lopbench.core.windows import scored_tasks
+from lopbench.runner.schedule import MAX_UNROLL, edges, places, switch_step, unroll
+from lopbench_plugins.scenarios.bitflip import BitFlip
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,55 @@ def test_calls_fit_between_all_stops(spec_of, bins, size, start, probes):
         stops |= {first + at for first in range(0, bins * size, size) for at in range(0, size, probes)}
     assert all(stop % size % count == 0 for stop in stops)
     assert size % count == 0
+
+
+# -- tasks that differ in length
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=12)
+
+
+class Uneven(BitFlip):
+    """Bins that are as long as they are told to be."""
+
+    def steps(self, task):
+        return self.lengths[task]
+
+
+def uneven(lengths, **fields):
+    made = Uneven(samples=5 * len(lengths), steps_per_task=5, **fields)
+    object.__setattr__(made, "lengths", lengths)
+    return made
+
+
+@given(lengths=LENGTHS, start=st.floats(0, 1), kind=st.sampled_from(["continual", "fresh"]))
+def test_places_lie_where_the_lengths_before_them_add_up(spec_of, lengths, start, kind):
+    scenario, spec = uneven(lengths), replace(spec_of(5, 10)[1], start=start, kind=kind)
+    assert edges(scenario) == [sum(lengths[:task]) for task in range(len(lengths) + 1)]
+    for place in places(scenario, spec):
+        assert (place.first, place.steps) == (sum(lengths[: place.task]), lengths[place.task])
+        assert place.end == sum(lengths[: place.task + 1])
+
+
+@given(lengths=LENGTHS, data=st.data())
+def test_methods_turn_on_at_a_place_among_the_tasks_whatever_their_lengths(spec_of, lengths, data):
+    whole = data.draw(st.integers(0, len(lengths)))
+    spec = replace(spec_of(5, 10)[1], start=whole / len(lengths))
+    assert switch_step(uneven(lengths), spec) == sum(lengths[:whole])
+    if whole < len(lengths):
+        steps = data.draw(st.integers(0, lengths[whole] - 1))
+        spec = replace(spec, start=(whole + steps / lengths[whole]) / len(lengths))
+        assert switch_step(uneven(lengths), spec) == sum(lengths[:whole]) + steps
+
+
+@given(lengths=LENGTHS, start=st.floats(0, 1), probes=st.integers(0, 20))
+def test_calls_fit_into_tasks_of_all_lengths(spec_of, lengths, start, probes):
+    scenario, spec = uneven(lengths, probe_every=probes), replace(spec_of(5, 10)[1], start=start)
+    count, begins = unroll(scenario, spec), edges(scenario)
+    for begin, length in zip(begins, lengths, strict=False):
+        stops = {0, length, *range(0, length, probes or length)}
+        if begin <= switch_step(scenario, spec) <= begin + length:
+            stops.add(switch_step(scenario, spec) - begin)
+        assert all(stop % count == 0 for stop in stops)
 
 
 def test_calls_are_as_long_as_may_be(spec_of):

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from lopbench.core.errors import UsageError
+from lopbench.core.windows import before_window, late_window, scored_tasks
 from lopbench.results.leaderboard import leaderboard
-from lopbench.results.score import before_window, error_retention, late_window, scored_tasks
+from lopbench.results.score import error_retention
 from lopbench.runner import study
 
 #: 8 bins of 12 samples.

@@ -1,15 +1,10 @@
 """Studies: what a request expands to, and what the runs that belong together share."""
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 
 from lopbench.core.errors import InvalidInputError, UsageError
-from lopbench.core.interfaces import Perturbation
-from lopbench.core.manager import plugins
-from lopbench.core.registry import Distribution, Registration
 from lopbench.core.spec import ComponentSpec
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import record_path
@@ -123,28 +118,6 @@ def test_value_out_of_range_is_refused_before_anything_runs(make_study):
 
 
 # -- boundaries
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spy(Perturbation):
-    """Acts at task boundaries without having said so."""
-
-    name: ClassVar[str] = "spy"
-
-    def on_task_start(self, learner, state):
-        raise AssertionError("was told of a boundary")
-
-
-def test_method_that_acts_at_boundaries_must_declare_it(make_study, monkeypatch):
-    entry = Registration("methods", "spy", Spy, "", Distribution("tests", "1"))
-    monkeypatch.setitem(plugins().registry._entries["methods"], "spy", entry)
-    with pytest.raises(UsageError, match="'spy' acts at task boundaries but does not declare uses_boundaries = True"):
-        make_study(methods=["none", "l2+spy"])
-    monkeypatch.setattr(study, "_check_methods", lambda *arguments: None)
-    planned = make_study(scenario=SCENARIO, methods=["spy"])
-    study.execute(planned)  # and is never told of one
-    (row,) = leaderboard(planned.results).to_dict("records")
-    assert (row["failed"], row["track"]) == (0, "boundary-free")
 
 
 # -- what the numbers of real runs must satisfy

@@ -65,8 +65,7 @@ class _Task(TinyImageNetTask):
 
 
 class _AllOutputs(TinyImageNetTask):
-    def score(self, outputs, targets):
-        return outputs.argmax(1) == self.classes[targets]
+    classes = property(lambda self: None)
 
 
 class _Stuck(TinyImageNetStream):

@@ -16,6 +16,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from lopbench.core.interfaces import Batches
+
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 #: ITU-R 601-2 luma, the grey of PIL and torchvision.
@@ -31,7 +33,7 @@ def normalize(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-class ImageBatches:
+class ImageBatches(Batches):
     """Endless shuffled epochs over a task's images; the last, smaller batch of an epoch is kept.
 
     Args:

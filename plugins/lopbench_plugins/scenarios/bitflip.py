@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError
-from lopbench.core.interfaces import Scenario
+from lopbench.core.interfaces import ChunkedBatches, Recipe, Scenario, Stream, Task
 from lopbench_plugins.scenarios.ltu import CONVENTIONS, LtuTarget, TargetName
 
 Flip = Literal["one", "all"]
@@ -164,20 +164,16 @@ class BitFlip(Scenario):
         """None: samples are generated."""
         return
 
-    def optimizer(self, architecture: str) -> str:
-        """Return SGD at 0.01, the largest of the published step sizes, where plasticity is lost most."""
-        return "sgd:lr=0.01"
-
-    def reference_optimizer(self, architecture: str) -> str:
-        """Return SGD at 0.01, as the learner's."""
-        return "sgd:lr=0.01"
+    def recipe(self, architecture: str) -> Recipe:
+        """Return SGD at 0.01, the largest of the published step sizes, where plasticity is lost most, for both."""
+        return Recipe(optimizer="sgd:lr=0.01", reference="sgd:lr=0.01")
 
     def stream(self, seed: int, *, data: object, device: torch.device) -> "BitFlipStream":
         """Return the stream of ``seed``; ``data`` is not used."""
         return BitFlipStream(self, seed, device)
 
 
-class BitFlipStream:
+class BitFlipStream(Stream):
     """The samples of one seed. Random bits are drawn on the CPU and made into samples on ``device``.
 
     All that is kept of the stream is one number for each state of the slow bits, ``samples / T`` of them.
@@ -233,7 +229,7 @@ class BitFlipStream:
         return BitFlipTask(self, index)
 
 
-class BitFlipTask:
+class BitFlipTask(Task):
     """One bin of the stream, with all states of the slow bits that fall into it.
 
     Args:
@@ -294,7 +290,7 @@ class BitFlipTask:
             mean = square = torch.zeros((), dtype=torch.float64, device=self.stream.device)
             while left:
                 taken = min(left, BLOCK)
-                values = batches.take(taken)[1].double()
+                values = batches.take(taken)[0][1].double()
                 mean, square, left = (
                     mean + values.sum() / self.size,
                     square + values.square().sum() / self.size,
@@ -313,10 +309,6 @@ class BitFlipTask:
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the squared error of each sample, ``(N,)``."""
         return (outputs - targets).square().squeeze(1)
-
-    def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """Return no further scores."""
-        return {}
 
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield one batch: all inputs under the bin's last slow bits, or 4,096 drawn from them if there are more."""
@@ -341,7 +333,7 @@ class BitFlipTask:
         return self.stream.samples(self.stream.states[places // self.stream.scenario.T], codes)
 
 
-class BitFlipBatches:
+class BitFlipBatches(ChunkedBatches):
     """The samples of a bin in order, one a batch; it has no end.
 
     Args:
@@ -365,11 +357,11 @@ class BitFlipBatches:
         self._next += 1
         return self._samples[0][row : row + 1], self._samples[1][row : row + 1]
 
-    def take(self, steps: int) -> tuple[Tensor, Tensor]:
-        """Return the next ``steps`` samples, ``(steps, 1, *input_shape)``, and their targets, ``(steps, 1, 1)``."""
-        inputs, targets = self._task.make(self._next, self._draw(steps))
-        self._next += steps
-        return inputs.unsqueeze(1), targets.unsqueeze(1)
+    def take(self, periods: int) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return the next samples, ``(periods, 1, *input_shape)``, and their targets, ``(periods, 1, 1)``."""
+        inputs, targets = self._task.make(self._next, self._draw(periods))
+        self._next += periods
+        return [(inputs.unsqueeze(1), targets.unsqueeze(1))]
 
     def _draw(self, count: int) -> Tensor:
         """Return the fast bits of the next ``count`` samples."""

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from lopbench import ImageSet
 from lopbench.core import rng
 from lopbench.core.errors import DataError, InvalidInputError
-from lopbench.core.interfaces import Scenario
+from lopbench.core.interfaces import Batches, Growth, Recipe, Scenario, Stream, Task
 from lopbench_plugins.scenarios.augmentation import MEAN, STD
 
 #: Images in the probe batch: as many of each class, at least one.
@@ -176,17 +176,17 @@ class Cloning(Scenario):
         object.__setattr__(self, field, value)
 
     @property
-    def clone_at(self) -> int:
-        """The first epoch of the clone."""
-        return self.base_epochs
+    def growth(self) -> Growth:
+        """The cloning, before the first epoch of the clone."""
+        return Growth(task=self.base_epochs, factor=self.factor)
 
-    def optimizer(self, architecture: str) -> str:
-        """Return SGD at 0.01, as in Fig. B.7, for all architectures; the short profiles are ten times as fast."""
-        return "sgd:lr=0.01" if self.profile.partition("+")[0] == "full" else "sgd:lr=0.1"
+    def recipe(self, architecture: str) -> Recipe:
+        """Return SGD at 0.01, as in Fig. B.7, for all architectures; the short profiles are ten times as fast.
 
-    def reference_optimizer(self, architecture: str) -> str:
-        """Return the same: a reference differs from the base in its age alone."""
-        return self.optimizer(architecture)
+        A reference has the same, for it differs from the base in its age alone.
+        """
+        rate = "sgd:lr=0.01" if self.profile.partition("+")[0] == "full" else "sgd:lr=0.1"
+        return Recipe(optimizer=rate, reference=rate)
 
     def stream(self, seed: int, *, data: Any, device: torch.device) -> "CloningStream":
         """Return the stream of ``seed``.
@@ -198,7 +198,7 @@ class Cloning(Scenario):
         return CloningStream(self, seed, data, device)
 
 
-class CloningStream:
+class CloningStream(Stream):
     """The epochs of one seed, which draws the images of each class, their order and their augmentation."""
 
     def __init__(self, scenario: Cloning, seed: int, images: ImageSet, device: torch.device) -> None:
@@ -268,13 +268,18 @@ class CloningStream:
         return (images - mean).div_(std)
 
 
-class CloningEpoch:
+class CloningEpoch(Task):
     """One pass over the training images of a stream."""
 
     def __init__(self, stream: CloningStream, index: int) -> None:
-        self.chance = 1.0 / stream.outputs
         self._stream = stream
         self._index = index
+        self.epoch = stream.scenario.steps_per_task
+
+    @property
+    def chance(self) -> float:
+        """One over the number of classes."""
+        return 1.0 / self._stream.outputs
 
     def batches(self) -> "EpochBatches":
         """Return the batches of the epoch from its start."""
@@ -303,7 +308,7 @@ class CloningEpoch:
         return self._stream.probe
 
 
-class EpochBatches:
+class EpochBatches(Batches):
     """One pass over the training images, in an order and under an augmentation that seed and epoch give.
 
     Args:

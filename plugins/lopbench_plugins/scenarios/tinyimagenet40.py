@@ -8,6 +8,7 @@ score is the accuracy among the task's classes (theirs is the argmax over all ou
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from lopbench import ImageSet
 from lopbench.core import rng
 from lopbench.core.errors import DataError, InvalidInputError
-from lopbench.core.interfaces import Scenario
+from lopbench.core.interfaces import Recipe, Scenario, Stream, Task
 from lopbench_plugins.scenarios.augmentation import ImageBatches, normalize
 
 #: Images of each class in the probe batch, if the task has as many.
@@ -91,15 +92,14 @@ class TinyImageNet40(Scenario):
         """Name of the data set."""
         return "tiny-imagenet-200"
 
-    def optimizer(self, architecture: str) -> str:
-        """Return Adam at the profile's learning rate; the accelerated profiles are three times as fast."""
-        if self.profile.partition("+")[0] in ("full", "text"):
-            return "adam:lr=1e-4" if architecture == "vit" else "adam:lr=1e-3"
-        return "adam:lr=3e-3"
+    def recipe(self, architecture: str) -> Recipe:
+        """Return Adam at 1e-3 (ViT: 1e-4), the authors' learning rates; in the accelerated profiles thrice as fast.
 
-    def reference_optimizer(self, architecture: str) -> str:
-        """Return Adam at 1e-3 (ViT: 1e-4), the authors' learning rates, in every profile."""
-        return "adam:lr=1e-4" if architecture == "vit" else "adam:lr=1e-3"
+        The reference has the authors' rates in every profile.
+        """
+        published = "adam:lr=1e-4" if architecture == "vit" else "adam:lr=1e-3"
+        accelerated = self.profile.partition("+")[0] not in ("full", "text")
+        return Recipe(optimizer="adam:lr=3e-3" if accelerated else published, reference=published)
 
     def stream(self, seed: int, *, data: Any, device: torch.device) -> "TinyImageNetStream":
         """Return the stream of ``seed``.
@@ -111,7 +111,7 @@ class TinyImageNet40(Scenario):
         return TinyImageNetStream(self, seed, data, device)
 
 
-class TinyImageNetStream:
+class TinyImageNetStream(Stream):
     """The tasks of one seed: the class order and the images of each class come from the seed's data stream."""
 
     def __init__(self, scenario: TinyImageNet40, seed: int, images: ImageSet, device: torch.device) -> None:
@@ -170,8 +170,8 @@ class TinyImageNetStream:
         return F.avg_pool2d(pixels, pixels.shape[-1] // self.scenario.resolution)
 
 
-class TinyImageNetTask:
-    """Classification among the task's classes; the outputs of all other classes are masked.
+class TinyImageNetTask(Task):
+    """Classification among the task's classes; no other class counts.
 
     Args:
         stream: The stream it is part of.
@@ -181,17 +181,24 @@ class TinyImageNetTask:
         test: Held-out images of each class, in [0, 1].
     """
 
+    classes: Tensor
+
     def __init__(
         self, stream: TinyImageNetStream, index: int, classes: Tensor, train: list[Tensor], test: list[Tensor]
     ) -> None:
         self.scenario = stream.scenario
-        self.chance = 1.0 / self.scenario.classes_per_task
         self.classes = classes
         self._seed = stream.seed
         self._index = index
         self._device = stream.device
         self._train = [images.to(self._device) for images in train]
         self._test = [images.to(self._device) for images in test]
+        self.epoch = math.ceil(sum(map(len, train)) / self.scenario.batch_size)
+
+    @property
+    def chance(self) -> float:
+        """One over the number of the task's classes."""
+        return 1.0 / self.scenario.classes_per_task
 
     def batches(self) -> ImageBatches:
         """Return the training stream of the task from its start."""
@@ -204,12 +211,12 @@ class TinyImageNetTask:
         )
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy over the task's classes."""
-        return F.cross_entropy(outputs[:, self.classes], targets)
+        """Return the mean cross-entropy of ``outputs``, those of the task's classes."""
+        return F.cross_entropy(outputs, targets)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return whether each sample's largest output among the task's classes is the right one, boolean ``(N,)``."""
-        return outputs[:, self.classes].argmax(1) == targets
+        """Return whether each sample's largest output is the right one, boolean ``(N,)``; likewise."""
+        return outputs.argmax(1) == targets
 
     def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
         """Return the authors' accuracy too: the argmax over all outputs, boolean ``(N,)``."""

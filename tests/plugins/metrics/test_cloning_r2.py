@@ -35,6 +35,7 @@ PAIRS = Partition.clones(2, 2)
 class ToyTask:
     """Random images and labels."""
 
+    classes = None
     shape: tuple[int, ...]
     classes: None = None
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UsageError
-from lopbench.core.interfaces import ChunkedBatches
+from lopbench.core.interfaces import ChunkedBatches, Recipe
 from lopbench.core.spec import ComponentSpec, RunSpec, parse_scenario
 from lopbench_plugins.scenarios.bitflip import BLOCK, BitFlip, BitFlipStream
 from lopbench_plugins.scenarios.ltu import CONVENTIONS, LtuTarget
@@ -43,7 +43,7 @@ def stream(seed: int = 0, **fields: Any) -> BitFlipStream:
 
 def bin_of(found: BitFlipStream, index: int) -> tuple[Tensor, Tensor]:
     """Return the samples of a bin, ``(N, D)``, and their targets, ``(N,)``."""
-    inputs, targets = found.task(index).batches().take(found.scenario.steps_per_task)
+    inputs, targets = found.task(index).batches().take(found.scenario.steps_per_task)[0]
     return inputs.squeeze(1), targets[:, 0, 0]
 
 
@@ -228,11 +228,11 @@ def test_any_mixture_of_requests_and_resumes_gives_the_same_samples(
             state = {name: value.clone() for name, value in batches.state_dict().items()}
             batches = stream(6, **fields).task(1).batches()
             batches.load_state_dict(state)
-        x, y = (part.unsqueeze(0) for part in next(batches)) if steps == 0 else batches.take(steps)
+        x, y = (part.unsqueeze(0) for part in next(batches)) if steps == 0 else batches.take(steps)[0]
         inputs.append(x)
         targets.append(y)
     x, y = torch.cat(inputs), torch.cat(targets)
-    plain = task.batches().take(len(x))
+    plain = task.batches().take(len(x))[0]
     assert x.shape[1:] == (1, *stream(**fields).input_shape)
     assert y.shape[1:] == (1, 1)
     assert torch.equal(x, plain[0])
@@ -241,7 +241,7 @@ def test_any_mixture_of_requests_and_resumes_gives_the_same_samples(
 
 def test_one_by_one_is_the_same_across_blocks() -> None:
     task = stream(samples=3 * BLOCK, steps_per_task=3 * BLOCK).task(0)
-    batches, (inputs, targets) = task.batches(), task.batches().take(2 * BLOCK + 5)
+    batches, (inputs, targets) = task.batches(), task.batches().take(2 * BLOCK + 5)[0]
     for x, y in zip(inputs, targets, strict=True):
         one = next(batches)
         assert torch.equal(one[0], x)
@@ -250,17 +250,17 @@ def test_one_by_one_is_the_same_across_blocks() -> None:
 
 def test_past_its_end_a_bin_goes_on_under_its_last_slow_bits() -> None:
     task = stream(T=250).task(0)
-    slow = task.batches().take(2000)[0][:, 0, :15]
+    slow = task.batches().take(2000)[0][0][:, 0, :15]
     assert (slow[250:] == slow[499]).all()
     assert not torch.equal(slow[249], slow[250])
 
 
 def test_the_stream_survives_whoever_changes_what_it_was_given() -> None:
     task = stream().task(0)
-    before = task.batches().take(500)[0].clone()
-    for part in (*task.batches().take(500), *next(task.batches())):
+    before = task.batches().take(500)[0][0].clone()
+    for part in (*task.batches().take(500)[0], *next(task.batches())):
         part.fill_(9)
-    assert torch.equal(task.batches().take(500)[0], before)
+    assert torch.equal(task.batches().take(500)[0][0], before)
 
 
 # --- loss, score, chance, held-out data, probe ----------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_chance_is_the_variance_of_the_target_over_the_bin(fields: dict[str, Any
 
 def test_chance_is_what_the_best_constant_scores() -> None:
     task = stream(samples=40_000, T=10_000, steps_per_task=20_000, flip="all").task(0)
-    _, targets = task.batches().take(20_000)
+    ((_, targets),) = task.batches().take(20_000)
     values = targets.reshape(-1, 1)
     score = task.score(values.mean().expand_as(values), values)
     assert score.mean().item() == pytest.approx(task.chance, rel=0.05)
@@ -352,7 +352,9 @@ def test_profiles(name: str, profile: str, expected: tuple[object, ...]) -> None
     assert (built.m, built.f, built.beta, built.target_width) == (20, 15, 0.7, 100)
     assert (built.score, built.boundaries, built.head_policy, built.data) == ("error", False, "keep", None)
     assert built.default_architecture == "online_mlp"
-    assert built.optimizer("online_mlp") == built.reference_optimizer("linear") == "sgd:lr=0.01"
+    assert (
+        built.recipe("online_mlp") == built.recipe("linear") == Recipe(optimizer="sgd:lr=0.01", reference="sgd:lr=0.01")
+    )
 
 
 @pytest.mark.parametrize("cls", SCENARIOS.values())

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from lopbench.core.errors import DataError, InvalidInputError
-from lopbench.core.interfaces import Scenario
+from lopbench.core.interfaces import Growth, Recipe, Scenario
 from lopbench.core.spec import ComponentSpec, parse_scenario
 from lopbench.data import ImageSet
 from lopbench_plugins.scenarios.cloning import PREPARATIONS, Cloning
@@ -74,9 +74,9 @@ def numbers(images):
 
 def test_full_is_the_protocol_of_the_paper():
     full = parse_scenario("cloning", "full").build()
-    assert (full.clone_at, full.epochs, full.factor, full.batch_size) == (20, 500, 2, 128)
+    assert (full.growth, full.epochs, full.batch_size) == (Growth(task=20, factor=2, cloner="interleave"), 500, 128)
     assert (full.tasks, full.steps_per_task) == (520, 391)
-    assert full.optimizer("mlp") == full.optimizer("vit") == full.reference_optimizer("mlp") == "sgd:lr=0.01"
+    assert full.recipe("mlp") == full.recipe("vit") == Recipe(optimizer="sgd:lr=0.01", reference="sgd:lr=0.01")
     assert list(full.late_tasks) == list(range(416, 520))
 
 
@@ -89,10 +89,10 @@ def test_an_epoch_has_the_images_of_the_data_set_unless_told_otherwise(data, ste
 def test_every_profile_scores_clones_only_and_names_optimizers_that_exist(profile):
     scenario = parse_scenario("cloning", profile).build()
     assert isinstance(scenario, Scenario)
-    assert scenario.late_tasks.start >= scenario.clone_at
+    assert scenario.late_tasks.start >= scenario.growth.task
     assert not scenario.boundaries
     for architecture in ("mlp", "vit", "another"):
-        assert ComponentSpec.parse("optimizers", scenario.optimizer(architecture)).name == "sgd"
+        assert ComponentSpec.parse("optimizers", scenario.recipe(architecture).optimizer).name == "sgd"
 
 
 def test_scenario_made_from_its_own_fields_is_itself():

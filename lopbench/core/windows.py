@@ -1,0 +1,39 @@
+"""Which tasks the score is made of."""
+
+from __future__ import annotations
+
+import math
+
+from lopbench.core.errors import InvalidInputError
+
+
+def late_window(tasks: int) -> range:
+    """Return the task indices that the score is made of: the last 20% of ``tasks``, at least 5, or all if fewer."""
+    if tasks < 1:
+        raise InvalidInputError(f"a score needs at least one task, got {tasks}")
+    return range(tasks - min(tasks, max(5, math.ceil(tasks / 5))), tasks)
+
+
+def before_window(tasks: int, start: float) -> range:
+    """Return the tasks that stand for the time before a method turns on: the late window of the tasks before that.
+
+    Args:
+        tasks: Number of tasks of the stream, at least 1.
+        start: Fraction of the stream after which the method is on, in [0, 1].
+
+    Returns:
+        The last 20%, at least 5, of the tasks that are over when the method turns on, or all if they are fewer; empty
+        if there are none, as for ``start = 0``.
+
+    Raises:
+        InvalidInputError: If an argument is out of range.
+    """
+    if tasks < 1 or not 0 <= start <= 1:
+        raise InvalidInputError(f"a window needs a task and a start in [0, 1], got {tasks} tasks and start {start}")
+    done = math.floor(tasks * start + 1e-9)  # 0.29 * 100 is a little less than 29
+    return late_window(done) if done else range(0)
+
+
+def scored_tasks(tasks: int, start: float = 0.0) -> list[int]:
+    """Return the tasks that a fresh reference must cover, in order: those of `before_window` and of `late_window`."""
+    return sorted({*before_window(tasks, start), *late_window(tasks)})
