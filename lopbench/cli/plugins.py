@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from lopbench.testing import Outcome
 
 #: The kinds of component in the singular, as the user names one.
-_KINDS = ("method", "metric", "architecture", "scenario", "cloner")
+_KINDS = {kind.removesuffix("s"): kind for kind in KINDS}
+
+#: The kinds that `new` can write.
+_WRITTEN = ("method", "metric", "architecture", "scenario", "cloner")
 
 _STYLES = {"failed": "bold red", "exempt": "yellow", "not applicable": "dim", "passed": "green", "measured": "cyan"}
 
@@ -100,7 +103,7 @@ def list_(verbose: bool, output_format: str) -> None:
 
 @command.command("check")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(_KINDS), help="Kind of component, where several have the name.")
+@click.option("--kind", type=click.Choice(list(_KINDS)), help="Kind of component, where several have the name.")
 @plugin_option
 @format_option
 def check(name: str, kind: str | None, output_format: str) -> None:
@@ -132,7 +135,7 @@ def _components(text: str, kind: str | None) -> list[Component]:
 
     registry = plugins().registry
     name = split(text, "_")[0]
-    kinds = registry.kinds(name) if kind is None else [registry.get(f"{kind}s", name).kind]
+    kinds = registry.kinds(name) if kind is None else [registry.get(_KINDS[kind], name).kind]
     if len(kinds) > 1:
         raise UsageError(f"{name!r} is {' and '.join(kinds)}; say which with --kind {kinds[0].removesuffix('s')}")
     if ":" not in text:
@@ -178,7 +181,7 @@ def _print(components: list[Component], outcomes: list[Outcome]) -> None:
 
 @command.command("new")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(_KINDS), default="method", show_default=True, help="What it adds.")
+@click.option("--kind", type=click.Choice(_WRITTEN), default="method", show_default=True, help="What it adds.")
 @click.option(
     "--into", type=click.Path(path_type=Path, file_okay=False), default=".", show_default=True, help="Parent folder."
 )

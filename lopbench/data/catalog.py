@@ -27,6 +27,11 @@ def data_set(name: str, *others: str) -> DataSet:
         PluginError: If it cannot be imported, or does not say what every data set must.
     """
     registry = plugins().registry
+    if not isinstance(name, str):
+        raise UsageError(
+            f"A scenario names its data set, and this one gives {name!r}; register it in lopbench_data, and give its "
+            "name"
+        )
     if name not in registry.names("data"):
         known = [*others, *registry.names("data")]
         raise UsageError(f"Unknown data set {name!r}.{suggest(name, known)} There are {', '.join(known)}.")
@@ -44,7 +49,7 @@ def data_set(name: str, *others: str) -> DataSet:
 
 def told(entry: Registration) -> str:
     """Return how a data set is called in a sentence about its code."""
-    return f"data set {entry.name!r} of {entry.distribution.name}"
+    return f"data set {entry.name!r} of {entry.distribution.name} {entry.distribution.version}"
 
 
 def locate(name: str, data_dir: Path | None = None) -> Path | None:

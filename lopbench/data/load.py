@@ -140,5 +140,6 @@ def _doing(entry: DataSet, form: str) -> str:
 def _notice(entry: DataSet, path: Path | None, amount: str, prefix: str, *, subset: bool = False) -> str:
     if entry.real:
         return f"{entry.title}{', a subset of the original' if subset else ''}, from {path}: {amount}."
-    maker = plugins().registry.get("data", entry.name).distribution.name
-    return f"{prefix}PROCEDURAL data, made by {maker}: {amount}. Results never stand beside real ones."
+    maker = plugins().registry.get("data", entry.name).distribution
+    made = f"{prefix}PROCEDURAL data, made by {maker.name} {maker.version}: {amount}."
+    return f"{made} Results never stand beside real ones."
