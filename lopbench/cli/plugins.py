@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _KINDS = {kind.removesuffix("s"): kind for kind in KINDS}
 
 #: The kinds that `new` can write.
-_WRITTEN = ("method", "metric", "architecture", "scenario", "cloner")
+_WRITTEN = ("method", "metric", "architecture", "scenario", "cloner", "data")
 
 _STYLES = {"failed": "bold red", "exempt": "yellow", "not applicable": "dim", "passed": "green", "measured": "cyan"}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from lopbench.core.errors import UsageError
+from lopbench.core.interfaces import KINDS
 
 _PYPROJECT = """\
 [build-system]
@@ -409,12 +410,59 @@ def lopbench_cloners(register: Register) -> None:
     register("$name", $class_name, "every unit beside its clones")
 '''
 
+_DATA = '''\
+"""$class_name: say here whose data these are (authors, year), and where they are published.
+
+A scenario streams it by its name, `data = "$name"`, and may stand in this file as well.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from lopbench import DataSet, Register, RemoteFile, hookimpl
+
+
+@dataclass(frozen=True, kw_only=True)
+class $class_name(DataSet):
+    """A table of numbers: all columns but the last are inputs."""
+
+    name: ClassVar[str] = "$name"
+    title: ClassVar[str] = "$class_name"
+    # Who holds the rights, and what is allowed: it is shown before anything is downloaded.
+    terms: ClassVar[str] = "Say here who holds the rights."
+    # `lopbench data get $name` downloads them. Give size and hash, so that a damaged copy is refused.
+    files: ClassVar[tuple[RemoteFile, ...]] = (RemoteFile(url="https://example.org/table.csv"),)
+
+    def read(self, path: Path) -> dict[str, np.ndarray]:
+        """Return inputs ``(N, D)`` and targets ``(N,)``, which a scenario is given as ``data["inputs"]``.
+
+        Arrays of numbers are hashed by their content, which is part of the protocol, and kept in the cache.
+        """
+        table = np.loadtxt(path / "table.csv", delimiter=",", dtype=np.float32, ndmin=2)
+        return {"inputs": table[:, :-1], "targets": table[:, -1]}
+
+    def example(self) -> dict[str, np.ndarray]:
+        """Return made samples of the same form, on which the checks of scenarios run."""
+        inputs = np.linspace(-1, 1, 200, dtype=np.float32).reshape(50, 4)
+        return {"inputs": inputs, "targets": inputs.sum(axis=1)}
+
+
+@hookimpl
+def lopbench_data(register: Register) -> None:
+    """Make the data set known."""
+    register("$name", $class_name, "a table of numbers")
+'''
+
 _CODE: Mapping[str, str] = {
     "method": _METHOD,
     "metric": _METRIC,
     "architecture": _ARCHITECTURE,
     "scenario": _SCENARIO,
     "cloner": _CLONER,
+    "data": _DATA,
 }
 
 
@@ -434,8 +482,9 @@ def write(name: str, kind: str, into: Path) -> Path:
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name):
         raise UsageError(f"{name!r} is no name for a {kind}; write lower-case words joined by hyphens, as my-{kind}")
     registry = plugins().registry
-    if name in registry.names(f"{kind}s"):
-        taken = registry.get(f"{kind}s", name).distribution.name
+    plural = next(each for each in KINDS if each.removesuffix("s") == kind)
+    if name in registry.names(plural):
+        taken = registry.get(plural, name).distribution.name
         raise UsageError(f"There is a {kind} {name!r} already, of {taken}; choose another name")
     words = re.split(r"[-_]", name)
     identifier = "_".join(words)

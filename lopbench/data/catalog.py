@@ -11,7 +11,7 @@ from pathlib import Path
 from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, PluginError, UsageError
 from lopbench.core.interfaces import DataSet, Samples
 from lopbench.core.manager import plugins
-from lopbench.core.registry import Registration, suggest
+from lopbench.core.registry import suggest
 from lopbench.data.arrays import Arrays
 from lopbench.data.cache import cache_directory
 from lopbench.data.contents import Contents
@@ -35,21 +35,29 @@ def data_set(name: str, *others: str) -> DataSet:
     if name not in registry.names("data"):
         known = [*others, *registry.names("data")]
         raise UsageError(f"Unknown data set {name!r}.{suggest(name, known)} There are {', '.join(known)}.")
-    entry = registry.get("data", name)
+    loaded = registry.get("data", name).load()
+    assert issubclass(loaded, DataSet)  # the registry checked
     try:
-        made = entry.load()()
+        made = loaded()
     except TypeError as error:
-        raise PluginError(f"{told(entry)} has fields without a default, and a data set is named without any") from error
-    assert isinstance(made, DataSet)  # the registry checked
+        raise PluginError(
+            f"{told(loaded)} has fields without a default, and a data set is named without any"
+        ) from error
     for field in ("title", "terms"):
         if not isinstance(getattr(made, field, None), str):
-            raise PluginError(f"{told(entry)} does not say its {field}; its class needs {field}: ClassVar[str] = '...'")
+            raise PluginError(
+                f"{told(loaded)} does not say its {field}; its class needs {field}: ClassVar[str] = '...'"
+            )
     return made
 
 
-def told(entry: Registration) -> str:
+def told(cls: type[DataSet]) -> str:
     """Return how a data set is called in a sentence about its code."""
-    return f"data set {entry.name!r} of {entry.distribution.name} {entry.distribution.version}"
+    registry = plugins().registry
+    if cls.name not in registry.names("data"):
+        return f"data set {cls.name!r} of {cls.__module__}"
+    origin = registry.get("data", cls.name).distribution
+    return f"data set {cls.name!r} of {origin.name} {origin.version}"
 
 
 def locate(name: str, data_dir: Path | None = None) -> Path | None:
@@ -126,7 +134,7 @@ def usable(read: object, entry: DataSet) -> Contents | Samples:
     Raises:
         PluginError: If it cannot.
     """
-    who = told(plugins().registry.get("data", entry.name))
+    who = told(type(entry))
     if isinstance(read, Contents):
         return read
     if isinstance(read, Mapping):
@@ -154,10 +162,10 @@ def plugin_code(entry: DataSet) -> Iterator[None]:
     try:
         yield
     except InvalidInputError as error:
-        who = told(plugins().registry.get("data", entry.name))
+        who = told(type(entry))
         raise PluginError(f"{who} gives {error}") from error
     except LopbenchError:
         raise
     except Exception as error:
-        who = told(plugins().registry.get("data", entry.name))
+        who = told(type(entry))
         raise PluginError(f"{who} fails: {type(error).__name__}: {error}") from error

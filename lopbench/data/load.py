@@ -102,7 +102,7 @@ def _stand_in(streamed: DataSet) -> DataSet | None:
         return None if streamed.real else streamed
     found = data_set(streamed.stand_in) if streamed.stand_in in plugins().registry.names("data") else None
     if found is None or found.real:
-        who = told(plugins().registry.get("data", streamed.name))
+        who = told(type(streamed))
         problem = "is not registered" if found is None else "says that it is real"
         raise PluginError(f"{who} names the stand-in {streamed.stand_in!r}, which {problem}")
     return found

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lopbench.cli import templates
+from lopbench.cli.plugins import _KINDS
 from lopbench.core.errors import PluginError
 from lopbench.core.interfaces import KINDS
 from lopbench.core.manager import Skipped, build_manager, plugins
@@ -206,7 +207,7 @@ def imported(path: Path) -> types.ModuleType:
     return module
 
 
-@pytest.mark.parametrize("kind", ["method", "metric", "architecture", "scenario", "cloner"])
+@pytest.mark.parametrize("kind", ["method", "metric", "architecture", "scenario", "cloner", "data"])
 def test_what_is_written_passes_the_checks_as_it_stands(kind, lopbench, tmp_path):
     shown = lopbench("plugins", "new", "my-thing", "--kind", kind)
     assert shown.exit_code == 0, shown.output
@@ -222,7 +223,7 @@ def test_what_is_written_passes_the_checks_as_it_stands(kind, lopbench, tmp_path
     try:
         made = build_manager(load_entry_points=False)
         made.register(module, name="my_thing", distribution=Distribution("lopbench-my-thing", "0.1.0"))
-        (component,) = examples(made.registry.get(f"{kind}s", "my-thing").load())
+        (component,) = examples(made.registry.get(_KINDS[kind], "my-thing").load())
         outcomes = [check.run(component) for check in checks(component)]
         assert [outcome.message for outcome in outcomes if outcome.status == "failed"] == []
         assert sum(outcome.status == "passed" for outcome in outcomes) >= 5
@@ -248,4 +249,4 @@ def test_nothing_is_overwritten(lopbench, tmp_path):
 
 
 def test_every_kind_has_a_template():
-    assert {f"{kind}s" for kind in templates._CODE} == set(KINDS)
+    assert {_KINDS[kind] for kind in templates._CODE} == set(KINDS)

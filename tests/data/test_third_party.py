@@ -15,7 +15,7 @@ import lopbench
 from lopbench.cli import cli
 from lopbench.core.errors import DataError, LopbenchError, PluginError, UsageError
 from lopbench.core.manager import plugins, use_file
-from lopbench.core.spec import ComponentSpec, OptimizerSpec, RunSpec, parse_scenario
+from lopbench.core.spec import ComponentSpec, RunSpec, parse_scenario
 from lopbench.data import data_set, get, load_data, locate, verify
 from lopbench.testing import checks, run_checks
 
@@ -190,8 +190,8 @@ def run_spec(samples):
     return RunSpec(
         scenario=ComponentSpec("scenarios", "singing", 1, "", {}),
         architecture=ComponentSpec.parse("architectures", "mlp"),
-        optimizer=OptimizerSpec.parse("sgd:lr=0.1"),
-        reference_optimizer=OptimizerSpec.parse("sgd:lr=0.1"),
+        optimizer=ComponentSpec.parse("optimizers", "sgd:lr=0.1"),
+        reference_optimizer=ComponentSpec.parse("optimizers", "sgd:lr=0.1"),
         methods=(),
         seed=0,
         metrics=(),
