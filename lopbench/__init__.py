@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lopbench.api import compare, find_records, leaderboard, reproduce, run, status
     from lopbench.core import errors, rng
     from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, UnsupportedError
-    from lopbench.core.fields import number, numbers, whole
+    from lopbench.core.fields import later, number, numbers, whole
     from lopbench.core.hookspecs import Register, hookimpl
     from lopbench.core.interfaces import (
         Architecture,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from lopbench.core.metric import Invariance, Known
     from lopbench.core.probe import LayerProbe, NetworkProbe
+    from lopbench.core.replicas import per_replica
     from lopbench.data.archive import ZipMembers, open_zip, read_tar
     from lopbench.data.arrays import ArraySet
     from lopbench.data.images import ImagePlan, ImageSet
@@ -85,10 +86,12 @@ __all__ = [
     "errors",
     "find_records",
     "hookimpl",
+    "later",
     "leaderboard",
     "number",
     "numbers",
     "open_zip",
+    "per_replica",
     "read_tar",
     "reproduce",
     "rng",
@@ -118,8 +121,10 @@ _HOMES = {
     "NetworkProbe": "lopbench.core.probe",
     "Register": "lopbench.core.hookspecs",
     "UnsupportedError": "lopbench.core.errors",
+    "later": "lopbench.core.fields",
     "number": "lopbench.core.fields",
     "numbers": "lopbench.core.fields",
+    "per_replica": "lopbench.core.replicas",
     "whole": "lopbench.core.fields",
     "ZipMembers": "lopbench.data.archive",
     "open_zip": "lopbench.data.archive",

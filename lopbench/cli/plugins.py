@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 #: The kinds of component in the singular, as the user names one.
 _KINDS = {kind.removesuffix("s"): kind for kind in KINDS}
 
-#: The kinds that `new` can write.
-_WRITTEN = ("method", "metric", "architecture", "scenario", "cloner", "data")
-
 _STYLES = {"failed": "bold red", "exempt": "yellow", "not applicable": "dim", "passed": "green", "measured": "cyan"}
 
 
@@ -181,7 +178,7 @@ def _print(components: list[Component], outcomes: list[Outcome]) -> None:
 
 @command.command("new")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(_WRITTEN), default="method", show_default=True, help="What it adds.")
+@click.option("--kind", type=click.Choice(list(_KINDS)), default="method", show_default=True, help="What it adds.")
 @click.option(
     "--into", type=click.Path(path_type=Path, file_okay=False), default=".", show_default=True, help="Parent folder."
 )

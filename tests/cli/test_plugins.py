@@ -207,7 +207,7 @@ def imported(path: Path) -> types.ModuleType:
     return module
 
 
-@pytest.mark.parametrize("kind", ["method", "metric", "architecture", "scenario", "cloner", "data"])
+@pytest.mark.parametrize("kind", _KINDS)
 def test_what_is_written_passes_the_checks_as_it_stands(kind, lopbench, tmp_path):
     shown = lopbench("plugins", "new", "my-thing", "--kind", kind)
     assert shown.exit_code == 0, shown.output

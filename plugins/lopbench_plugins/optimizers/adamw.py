@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lopbench.core.replicas import per_replica
+from lopbench import per_replica
 from lopbench_plugins.optimizers.adam import Adam, moved
 
 if TYPE_CHECKING:

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from lopbench.core.fields import number, numbers, whole
-from lopbench.core.optimizer import Optimizer
-from lopbench.core.replicas import per_replica
+from lopbench import Optimizer, number, numbers, per_replica, whole
 from lopbench_plugins.optimizers.adam import moments, moved
 
 if TYPE_CHECKING:
@@ -58,7 +56,7 @@ class Muon(Optimizer):
         {"lr": 0.02, "nesterov": False, "adjust": "match_rms_adamw", "weight_decay": 0.1},
     )
     exempt: ClassVar[Mapping[str, str]] = {
-        "cleared_entries_of_matrices_start_anew": "the entries of a matrix are orthogonalised together"
+        "cleared-entries-of-matrices-start-anew": "the entries of a matrix are orthogonalised together"
     }
     momentum: float = number(0.95, least=0, below=1)
     nesterov: bool = True

@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lopbench.core.fields import number
-from lopbench.core.optimizer import Optimizer
-from lopbench.core.replicas import per_replica
+from lopbench import Optimizer, number, per_replica
 
 if TYPE_CHECKING:
     import torch

@@ -10,10 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lopbench.core.errors import InvalidInputError
-from lopbench.core.fields import later, number
-from lopbench.core.optimizer import Optimizer
-from lopbench.core.replicas import per_replica
+from lopbench import InvalidInputError, Optimizer, later, number, per_replica
 
 if TYPE_CHECKING:
     import torch
