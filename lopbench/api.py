@@ -49,7 +49,7 @@ def run(
         sweeps: Numbers with the values to run, as in ``"lr=0.01,0.001"`` or ``"cbp.replacement_rate=1e-5,1e-4"``.
         start: Fraction of the stream after which the methods turn on.
         profile: The scenario's profile; its default if None.
-        data: "auto", "tiny-imagenet-200" or "procedural".
+        data: The scenario's data set by its name, "procedural" for its stand-in, or "auto", the first that there is.
         data_dir: Folder that holds the data, looked in first.
         device: "auto", "cpu", "cuda" and the like.
         results: Results folder.

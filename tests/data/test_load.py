@@ -263,8 +263,15 @@ def test_a_full_disk_is_told_before_and_while_decoding(tiny, tmp_path, monkeypat
         load_data(NAME, data_dir=path)
 
 
-def test_importing_data_imports_neither_torch_nor_pillow():
-    code = "import sys, lopbench.data; sys.exit(any(name in sys.modules for name in ('torch', 'PIL')))"
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import lopbench.data",
+        "import lopbench.cli; lopbench.cli.cli(['data', 'list'], standalone_mode=False)",
+    ],
+)
+def test_looking_at_data_sets_imports_neither_torch_nor_pillow(statement):
+    code = f"import sys; {statement}; sys.exit(any(name in sys.modules for name in ('torch', 'PIL')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
