@@ -240,7 +240,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lopbench import Batches, InvalidInputError, Recipe, Register, Scenario, Stream, Task, hookimpl, rng
+from lopbench import Batches, Recipe, Register, Scenario, Stream, Task, hookimpl, rng, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,14 +270,9 @@ class $class_name(Scenario):
     profile: str = "full"
     tasks: int = 50
     steps_per_task: int = 500
-    inputs: int = 20
-    classes: int = 5
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        for field, least in (("tasks", 1), ("steps_per_task", 1), ("inputs", 1), ("classes", 2), ("batch_size", 1)):
-            if getattr(self, field) < least:
-                raise InvalidInputError(f"{self.name}: {field} must be at least {least}, got {getattr(self, field)}")
+    inputs: int = whole(20, least=1)
+    classes: int = whole(5, least=2)
+    batch_size: int = whole(16, least=1)
 
     @property
     def data(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lopbench.core.component import Component
+from lopbench.core.fields import whole
 from lopbench.core.windows import late_window
 
 if TYPE_CHECKING:
@@ -182,14 +183,14 @@ class Scenario(Component, ABC):
     extra_metrics: ClassVar[tuple[str, ...]] = ()
 
     profile: str
-    tasks: int
-    steps_per_task: int
+    tasks: int = whole(least=1)
+    steps_per_task: int = whole(least=1)
     #: Whether the optimizer's state is carried over a task boundary, for every method alike.
     optimizer_policy: Literal["carry", "reset"] = "carry"
     #: What becomes of weights and bias of the head at the start of every task, the first included.
     head_policy: Literal["zero", "keep"] = "zero"
     #: Steps between probes inside a task; 0 probes at its start and end only.
-    probe_every: int = 0
+    probe_every: int = whole(0, least=0)
 
     def steps(self, task: int) -> int:
         """Return the number of steps of a task, at least 1."""

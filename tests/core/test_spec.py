@@ -33,7 +33,8 @@ class Decay(Perturbation):
 @dataclass(frozen=True, kw_only=True)
 class Boundary(Perturbation):
     name: ClassVar[str] = "boundary"
-    uses_boundaries: ClassVar[bool] = True
+
+    def on_task_start(self, learner, state): ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ error before the update.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.fields import number, whole
 from lopbench.core.interfaces import ChunkedBatches, Recipe, Scenario, Stream, Task
 from lopbench_plugins.scenarios.ltu import CONVENTIONS, LtuTarget, TargetName
 
@@ -83,42 +84,26 @@ class BitFlip(Scenario):
     }
 
     profile: str = "lite"
-    samples: int = 500_000
-    m: int = 20
-    f: int = 15
-    T: int = 10_000
-    beta: float = 0.7
-    target_width: int = 100
+    samples: int = whole(500_000, least=1)
+    m: int = whole(20, least=1, most=MAX_BITS)
+    f: int = whole(15, least=1)
+    T: int = whole(10_000, least=1)
+    beta: float = number(0.7, above=0, below=1)
+    target_width: int = whole(100, least=1)
     flip: Flip = "one"
     target: TargetName = "paper"
-    steps_per_task: int = 10_000
-    tasks: int = 0
-    head_policy: Literal["zero", "keep"] = "keep"
+    steps_per_task: int = whole(10_000, least=1)
+    tasks: int = whole(0, least=0)
+    # There are no boundaries to act at.
+    head_policy: Literal["keep"] = "keep"
+    optimizer_policy: Literal["carry"] = "carry"
 
     def __post_init__(self) -> None:
-        for field in ("samples", "m", "f", "T", "target_width", "steps_per_task"):
-            if getattr(self, field) < 1:
-                raise InvalidInputError(f"{self.name}: {field} must be at least 1, got {getattr(self, field)}")
-        if self.m > MAX_BITS:
-            raise InvalidInputError(f"{self.name}: m must be at most {MAX_BITS} bits, got {self.m}")
+        super().__post_init__()
         if self.f > self.m:
             raise InvalidInputError(
                 f"{self.name}: f must be at most m, for the slow bits are some of the m; got f={self.f}, m={self.m}"
             )
-        if not 0 < self.beta < 1:
-            raise InvalidInputError(f"{self.name}: beta must be above 0 and below 1, got {self.beta}")
-        for field, choices in (("flip", get_args(Flip)), ("target", get_args(TargetName))):
-            if getattr(self, field) not in choices:
-                raise InvalidInputError(
-                    f"{self.name}: {field} must be one of {', '.join(choices)}, got {getattr(self, field)!r}"
-                )
-        for field, only in (("head_policy", "keep"), ("optimizer_policy", "carry")):
-            if getattr(self, field) != only:
-                raise InvalidInputError(
-                    f"{self.name} has no boundaries to act at: {field} must be {only}, got {getattr(self, field)!r}"
-                )
-        if self.probe_every < 0:
-            raise InvalidInputError(f"{self.name}: probe_every must be at least 0, got {self.probe_every}")
         tasks, rest = divmod(self.samples, self.steps_per_task)
         if rest:
             raise InvalidInputError(

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from lopbench import ImageSet
 from lopbench.core import rng
 from lopbench.core.errors import DataError, InvalidInputError
+from lopbench.core.fields import whole
 from lopbench.core.interfaces import Batches, Growth, Recipe, Scenario, Stream, Task
 from lopbench_plugins.scenarios.augmentation import MEAN, STD
 
@@ -129,32 +130,25 @@ class Cloning(Scenario):
 
     profile: str = "lite"
     data: str = "cifar10"
-    base_epochs: int = 20
-    epochs: int = 100
-    factor: int = 2
-    images_per_class: int = 900
-    batch_size: int = 128
+    base_epochs: int = whole(20, least=1)
+    epochs: int = whole(100, least=1)
+    factor: int = whole(2, least=2)
+    images_per_class: int = whole(900, least=0)
+    batch_size: int = whole(128, least=1)
     augment: bool = True
-    tasks: int = 0
-    steps_per_task: int = 0
-    head_policy: Literal["zero", "keep"] = "keep"
+    tasks: int = whole(0, least=0)
+    steps_per_task: int = whole(0, least=0)
+    # There is one problem, and no boundary to act at.
+    head_policy: Literal["keep"] = "keep"
+    optimizer_policy: Literal["carry"] = "carry"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.data not in PREPARATIONS:
             raise InvalidInputError(
                 f"{self.name}: data must be one of {', '.join(PREPARATIONS)}, got {self.data!r}; "
                 "'lopbench data list' tells what they are"
             )
-        least = {"base_epochs": 1, "epochs": 1, "factor": 2, "images_per_class": 0, "batch_size": 1, "probe_every": 0}
-        for field, value in least.items():
-            if getattr(self, field) < value:
-                raise InvalidInputError(f"{self.name}: {field} must be at least {value}, got {getattr(self, field)}")
-        for field, only in (("head_policy", "keep"), ("optimizer_policy", "carry")):
-            if getattr(self, field) != only:
-                raise InvalidInputError(
-                    f"{self.name} has one problem and no boundaries to act at: {field} must be {only}, "
-                    f"got {getattr(self, field)!r}"
-                )
         # Derived fields of a frozen dataclass; records must hold them.
         preparation = PREPARATIONS[self.data]
         object.__setattr__(self, "images_per_class", self.images_per_class or preparation.per_class)

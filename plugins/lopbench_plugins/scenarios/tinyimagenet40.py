@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from lopbench import ImageSet
 from lopbench.core import rng
-from lopbench.core.errors import DataError, InvalidInputError
+from lopbench.core.errors import DataError
+from lopbench.core.fields import whole
 from lopbench.core.interfaces import Recipe, Scenario, Stream, Task
 from lopbench_plugins.scenarios.augmentation import ImageBatches, normalize
 
@@ -59,33 +60,13 @@ class TinyImageNet40(Scenario):
     }
 
     profile: str = "lite"
-    tasks: int = 40
-    steps_per_task: int = 500
-    classes_per_task: int = 5
-    images_per_class: int = 50
-    resolution: int = 32
-    batch_size: int = 128
+    tasks: int = whole(40, least=1)
+    steps_per_task: int = whole(500, least=1)
+    classes_per_task: int = whole(5, least=2)
+    images_per_class: int = whole(50, least=0)
+    resolution: Literal[8, 16, 32, 64] = 32
+    batch_size: int = whole(128, least=1)
     augment: bool = True
-    head_policy: Literal["zero", "keep"] = "zero"
-    optimizer_policy: Literal["carry", "reset"] = "carry"
-    probe_every: int = 0
-
-    def __post_init__(self) -> None:
-        for field in ("tasks", "steps_per_task", "batch_size"):
-            if getattr(self, field) < 1:
-                raise InvalidInputError(f"{self.name}: {field} must be at least 1, got {getattr(self, field)}")
-        if self.classes_per_task < 2:
-            raise InvalidInputError(f"{self.name}: classes_per_task must be at least 2, got {self.classes_per_task}")
-        if self.resolution not in (8, 16, 32, 64):
-            raise InvalidInputError(f"{self.name}: resolution must be 8, 16, 32 or 64, got {self.resolution}")
-        for field in ("images_per_class", "probe_every"):
-            if getattr(self, field) < 0:
-                raise InvalidInputError(f"{self.name}: {field} must be at least 0, got {getattr(self, field)}")
-        for field, choices in (("head_policy", ("zero", "keep")), ("optimizer_policy", ("carry", "reset"))):
-            if getattr(self, field) not in choices:
-                raise InvalidInputError(
-                    f"{self.name}: {field} must be {' or '.join(choices)}, got {getattr(self, field)!r}"
-                )
 
     @property
     def data(self) -> str:

@@ -113,5 +113,5 @@ def test_pretrained_tags_and_remote_models_are_refused():
 
 
 def test_dropout_out_of_range_is_refused():
-    with pytest.raises(InvalidInputError, match="dropout must be at least 0 and below 1, got 1.5"):
+    with pytest.raises(InvalidInputError, match=r"dropout must be at least 0 and below 1, got 1\.5"):
         Timm(model="resnet18", dropout=1.5)

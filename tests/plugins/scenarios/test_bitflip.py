@@ -422,8 +422,8 @@ def protocol_id(spec: ComponentSpec) -> str:
     [
         ({"f": 21}, "f must be at most m, .* got f=21, m=20"),
         ({"f": 0}, "f must be at least 1, got 0"),
-        ({"m": 0}, "m must be at least 1, got 0"),
-        ({"m": 63}, "m must be at most 62 bits, got 63"),
+        ({"m": 0}, "m must be at least 1 and at most 62, got 0"),
+        ({"m": 63}, "m must be at least 1 and at most 62, got 63"),
         ({"T": 0}, "T must be at least 1, got 0"),
         ({"target_width": 0}, "target_width must be at least 1, got 0"),
         ({"samples": 0}, "samples must be at least 1, got 0"),
@@ -431,12 +431,12 @@ def protocol_id(spec: ComponentSpec) -> str:
         ({"steps_per_task": 0}, "steps_per_task must be at least 1, got 0"),
         ({"tasks": 7, "samples": 60_000}, "60000 samples in bins of .0000 are . tasks, got tasks=7; set samples"),
         ({"beta": 0.0}, "beta must be above 0 and below 1, got 0.0"),
-        ({"beta": math.nan}, "beta must be above 0 and below 1, got nan"),
+        ({"beta": math.nan}, "beta must be a finite number, got nan"),
         ({"probe_every": -1}, "probe_every must be at least 0, got -1"),
         ({"flip": "two"}, "flip must be one of one, all, got 'two'"),
         ({"target": "nature"}, "target must be one of paper, joudaki, dohare, got 'nature'"),
-        ({"head_policy": "zero"}, "no boundaries to act at: head_policy must be keep, got 'zero'"),
-        ({"optimizer_policy": "reset"}, "no boundaries to act at: optimizer_policy must be carry, got 'reset'"),
+        ({"head_policy": "zero"}, "head_policy must be keep, got 'zero'"),
+        ({"optimizer_policy": "reset"}, "optimizer_policy must be carry, got 'reset'"),
     ],
 )
 def test_values_out_of_range_are_refused(cls: type[BitFlip], fields: dict[str, Any], message: str) -> None:

@@ -317,11 +317,11 @@ def test_profiles(
         ({"steps_per_task": -5}, "steps_per_task must be at least 1, got -5"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"classes_per_task": 1}, "classes_per_task must be at least 2, got 1"),
-        ({"resolution": 24}, "resolution must be 8, 16, 32 or 64, got 24"),
+        ({"resolution": 24}, "resolution must be one of 8, 16, 32, 64, got 24"),
         ({"images_per_class": -1}, "images_per_class must be at least 0, got -1"),
         ({"probe_every": -1}, "probe_every must be at least 0, got -1"),
-        ({"head_policy": "drop"}, "head_policy must be zero or keep, got 'drop'"),
-        ({"optimizer_policy": ""}, "optimizer_policy must be carry or reset, got ''"),
+        ({"head_policy": "drop"}, "head_policy must be one of zero, keep, got 'drop'"),
+        ({"optimizer_policy": ""}, "optimizer_policy must be one of carry, reset, got ''"),
     ],
 )
 def test_values_out_of_range_are_refused(fields: dict[str, Any], message: str) -> None:
