@@ -139,12 +139,11 @@ _METRIC = '''\
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench import InvalidInputError, LayerProbe, Metric, NetworkProbe, Register, hookimpl
-from lopbench.core.interfaces import Invariance, Known
+from lopbench import Invariance, Known, LayerMetric, LayerProbe, Register, hookimpl, number
 
 
 @dataclass(frozen=True, kw_only=True)
-class $class_name(Metric):
+class $class_name(LayerMetric):
     """Share of the activations of a layer that are above a threshold.
 
     Args:
@@ -155,22 +154,10 @@ class $class_name(Metric):
     # Values worked out by hand, and what must not change them; the checks hold you to both.
     known: ClassVar[Known] = ((((1.0, 0.0), (2.0, 3.0)), 0.75),)
     invariances: ClassVar[frozenset[Invariance]] = frozenset({"units", "rows", "duplication"})
-    threshold: float = 0.0
+    threshold: float = number(0.0, least=0)
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold < float("inf"):
-            raise InvalidInputError(f"{self.name}: threshold must be a number >= 0, got {self.threshold}")
-
-    def compute(self, probe: LayerProbe | NetworkProbe) -> float:
-        """Return the share, in [0, 1], NaN if an activation is not finite.
-
-        Raises:
-            InvalidInputError: If ``probe`` is of a whole network.
-        """
-        if not isinstance(probe, LayerProbe):
-            raise InvalidInputError(f"{self.name} measures one layer, got a {type(probe).__name__}")
-        if not probe.finite:
-            return float("nan")
+    def compute(self, probe: LayerProbe) -> float:
+        """Return the share, in [0, 1]."""
         return (probe.activation > self.threshold).double().mean().item()  # activation is (N, D)
 
 

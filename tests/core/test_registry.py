@@ -130,4 +130,12 @@ def test_the_origin_of_a_mutable_component_changes_with_its_file(tmp_path, monke
 
 
 def test_every_kind_has_an_interface():
-    assert list(KINDS) == ["architectures", "cloners", "methods", "metrics", "scenarios"]
+    assert list(KINDS) == [
+        "architectures",
+        "cloners",
+        "data",
+        "methods",
+        "metrics",
+        "optimizers",
+        "scenarios",
+    ]
