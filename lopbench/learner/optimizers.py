@@ -133,17 +133,23 @@ class OptimizerStack:
     def _start(self, name: str) -> dict[str, Tensor]:
         return self.rule.init(self.parameters[name], hidden=name in self.hidden)
 
+    def _starts(self, name: str) -> Mapping[str, Tensor | float]:
+        """Return what the entries of a parameter start from; one number where all start from it."""
+        return self._start(name)
+
     def _forget(self, name: str, entries: dict[str, Tensor], mask: Tensor | None) -> None:
         """Make entries new where ``mask`` is true, without a look at it; those that are too small for it grow."""
-        for key, start in self._start(name).items():
+        for key, start in self._starts(name).items():
             value = entries[key]
-            if mask is None:
-                value.copy_(start)
-                continue
-            shape = torch.broadcast_shapes(value.shape, mask.shape)
+            # `torch.broadcast_shapes` takes longer than everything else here.
+            wanted = value.shape if mask is None else (1,) * (value.ndim - mask.ndim) + mask.shape
+            shape = tuple(map(max, value.shape, wanted))
             if shape != value.shape:
                 value = entries[key] = value.expand(shape).clone()
-            torch.where(mask, start, value, out=value)
+            if isinstance(start, Tensor):
+                value.copy_(start) if mask is None else torch.where(mask, start, value, out=value)
+            else:
+                value.fill_(start) if mask is None else value.masked_fill_(mask, start)
 
     def _each(self, value: float | Tensor) -> Tensor:
         """Return ``value`` as a new tensor ``(R,)`` of float64."""
@@ -196,6 +202,7 @@ class StackOptimizer(OptimizerStack):
         self._number: float | None = None
         #: torch's optimizer of the leaves that have no ``entries``.
         self._inner: torch.optim.Optimizer | None = None
+        self._numbers: dict[str, dict[str, float] | None] = {}
         self._begin(self.leaves)
 
     # -- stepping
@@ -252,8 +259,21 @@ class StackOptimizer(OptimizerStack):
 
     def restart(self, rule: Optimizer) -> None:
         """Become a new optimizer of the same parameters, with the rule's learning rate; what is held stays so."""
-        self.rule, self.rates, self.factor, self._number = rule, rule.lr, None, None
+        self.rule, self.rates, self.factor, self._number, self._numbers = rule, rule.lr, None, None, {}
         self.clear()
+
+    def _starts(self, name: str) -> Mapping[str, Tensor | float]:
+        """Return numbers where entries start from one, whatever the parameter is; found out once."""
+        if name not in self._numbers:
+            samples = [
+                self.rule.init(torch.full_like(self.parameters[name], value), hidden=name in self.hidden)
+                for value in (0, 1)
+            ]
+            flat = {key: torch.cat([sample[key].flatten() for sample in samples]) for key in samples[0]}
+            equal = all(bool((value == value[0]).all()) for value in flat.values())
+            self._numbers[name] = {key: value[0].item() for key, value in flat.items()} if equal else None
+        numbers = self._numbers[name]
+        return super()._starts(name) if numbers is None else numbers
 
     # -- between the fused optimizer and the entries
 

@@ -92,6 +92,8 @@ def moved(
         betas: Decay rates of the running means, in [0, 1).
         eps: Added to the root of the mean square, at least 0.
     """
+    import torch
+
     beta1, beta2 = betas
     mean = entries["exp_avg"].lerp_(gradient, 1 - beta1)
     square = entries["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -100,6 +102,7 @@ def moved(
     # m / c1 / (sqrt(v / c2) + eps), with both corrections moved into the denominator. In place and in two
     # passes: one `addcmul` over corrections that broadcast takes seven times as long as all the rest.
     denominator = square.sqrt().mul_(correction1 * correction2.rsqrt()).add_(eps * correction1)
+    # Into the memory of the denominator: another tensor of this size would cost as much as all the arithmetic.
     if isinstance(lr, int | float):
-        return mean.mul(-lr).div_(denominator)  # in the order in which `addcdiv` rounds
-    return (mean / denominator).mul_(per_replica(-lr, mean))
+        return torch.addcdiv(mean.new_zeros(()), mean, denominator, value=-lr, out=denominator)
+    return torch.div(mean, denominator, out=denominator).mul_(per_replica(-lr, mean))
