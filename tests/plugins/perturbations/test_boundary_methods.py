@@ -6,6 +6,7 @@ from torch import nn
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench_plugins.optimizers.adam import Adam
 from lopbench_plugins.perturbations.head_reset import HeadReset
 from lopbench_plugins.perturbations.reset import Reset
 from lopbench_plugins.perturbations.shrink_and_perturb import ShrinkAndPerturb
@@ -13,9 +14,9 @@ from lopbench_plugins.perturbations.shrink_and_perturb import ShrinkAndPerturb
 
 def cross(trained, index=1):
     """Take the learner over a boundary and return its parameters before and after it."""
-    before = {name: value.clone() for name, value in trained.learner.parameters.items()}
-    trained.learner.begin_task(index, first=False, reset_optimizer=False, zero_head=False)
-    return before, trained.learner.parameters
+    before = {name: value.clone() for name, value in trained.learner.view.parameters.items()}
+    trained.learner.begin_task(index, trained.tasks, first=False, reset_optimizer=False, zero_head=False)
+    return before, trained.learner.view.parameters
 
 
 def normalised(generator):
@@ -26,15 +27,15 @@ def normalised(generator):
 
 
 def test_reset_goes_on_as_a_network_that_starts_at_this_task(runner, adam):
-    reference = adam.Adam(lr=1e-3)
+    reference = Adam(lr=1e-3)
     ours = runner([Reset()], optimizer=adam, reference_optimizer=reference).run(10)
     cross(ours, index=4)
     ours.run(10)
     fresh = runner([], optimizer=reference, init_index=4)
     fresh.step = 10
     fresh.run(10)
-    for name, value in fresh.learner.parameters.items():
-        assert torch.equal(ours.learner.parameters[name], value)
+    for name, value in fresh.learner.view.parameters.items():
+        assert torch.equal(ours.learner.view.parameters[name], value)
 
 
 @pytest.mark.parametrize(("layers", "kept"), [(1, 5), (2, 3), (3, 0)])
@@ -93,9 +94,9 @@ def test_shrink_and_perturb_adds_the_share_of_one_fresh_network(runner):
     fresh = runner([ShrinkAndPerturb(shrink=0.0, perturb=1.0)]).run(5)
     for trained in (shrunk, perturbed, fresh):
         cross(trained)
-    for name, value in shrunk.learner.parameters.items():
-        expected = value + 0.25 * fresh.learner.parameters[name]
-        torch.testing.assert_close(perturbed.learner.parameters[name], expected)
+    for name, value in shrunk.learner.view.parameters.items():
+        expected = value + 0.25 * fresh.learner.view.parameters[name]
+        torch.testing.assert_close(perturbed.learner.view.parameters[name], expected)
 
 
 def test_shrink_and_perturb_pulls_normalisation_towards_its_start(runner):

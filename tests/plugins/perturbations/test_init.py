@@ -79,17 +79,17 @@ def test_strength_zero_is_bit_identical_to_no_method(name, runner):
 
 @pytest.mark.parametrize(("name", "fields"), CASES)
 def test_method_changes_the_run(name, fields, runner):
-    ours = runner([METHODS[name](**fields)]).run(25, boundary_every=10).learner.parameters
-    theirs = runner([]).run(25, boundary_every=10).learner.parameters
+    ours = runner([METHODS[name](**fields)]).run(25, boundary_every=10).learner.view.parameters
+    theirs = runner([]).run(25, boundary_every=10).learner.view.parameters
     assert any(not torch.equal(ours[k], theirs[k]) for k in theirs if k in ours)
 
 
 @pytest.mark.parametrize(("name", "fields"), TOGETHER)
 def test_three_replicas_together_equal_three_alone(name, fields, runner):
     method = METHODS[name](**fields)
-    together = runner([method], seeds=(3, 4, 5), dtype=torch.float64).run(25, boundary_every=10).learner.parameters
+    together = runner([method], seeds=(3, 4, 5), dtype=torch.float64).run(25, boundary_every=10).learner.view.parameters
     for replica, seed in enumerate((3, 4, 5)):
-        alone = runner([method], seeds=(seed,), dtype=torch.float64).run(25, boundary_every=10).learner.parameters
+        alone = runner([method], seeds=(seed,), dtype=torch.float64).run(25, boundary_every=10).learner.view.parameters
         for key, value in alone.items():
             torch.testing.assert_close(together[key][replica], value[0], rtol=0, atol=1e-10)
 

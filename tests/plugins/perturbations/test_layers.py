@@ -8,7 +8,7 @@ from torch import nn
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
-from lopbench.learner.learner import activation_layers
+from lopbench.learner.network import activation_layers
 from lopbench_plugins.architectures.cnn import CNN
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.architectures.resnet18 import ResNet18
@@ -76,7 +76,7 @@ def test_dropout_does_not_disturb_the_global_generator(runner):
 
 
 def test_dropout_leaves_the_initialisation_as_it_is(runner):
-    ours, theirs = runner([Dropout()]).learner.parameters, runner([]).learner.parameters
+    ours, theirs = runner([Dropout()]).learner.view.parameters, runner([]).learner.view.parameters
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -199,5 +199,5 @@ def test_activation_function_at_several_places_is_refused():
 
 def test_layer_normalisation_and_dropout_compose(runner):
     trained = runner([LayerNorm(), Dropout()]).run(2)
-    assert "2.norm.weight" in trained.learner.parameters
-    assert activation_layers(trained.learner.module) == ["2.function.function", "4.function.function"]
+    assert "2.norm.weight" in trained.learner.view.parameters
+    assert activation_layers(trained.learner.network.module) == ["2.function.function", "4.function.function"]
