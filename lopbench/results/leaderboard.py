@@ -385,7 +385,8 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
     count = task_count(runs[0])
     if spec.start * count > late_window(count).start:
         notes.append("on in a part of the late tasks only")
-    unpublished = [m.origin.removeprefix(f"{UNPUBLISHED} ") for m in spec.methods if m.origin.startswith(UNPUBLISHED)]
+    origins = [part.origin for part in (*spec.methods, spec.optimizer)]
+    unpublished = [origin.removeprefix(f"{UNPUBLISHED} ") for origin in origins if origin.startswith(UNPUBLISHED)]
     if unpublished:
         notes.append(f"{UNPUBLISHED}: {', '.join(unpublished)}")
     used = {record.run_id: record for s in scores for record in s.used}

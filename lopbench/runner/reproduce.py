@@ -129,6 +129,8 @@ def _as_installed(record: Record) -> RunSpec:
         architecture=here(spec.architecture),
         cloner=spec.cloner and here(spec.cloner),
         methods=tuple(map(here, spec.methods)),
+        optimizer=here(spec.optimizer),
+        reference_optimizer=here(spec.reference_optimizer),
         metrics=tuple(map(here, spec.metrics)),
         core=version("lopbench"),
     )

@@ -462,6 +462,14 @@ def test_start_within_the_late_tasks_is_noted(many_seeds, results):
     assert only(leaderboard(results.root))["notes"] == "on in a part of the late tasks only"
 
 
+def test_an_unpublished_optimizer_is_noted(many_seeds, results):
+    rule = ComponentSpec("optimizers", "mine", 1, "unpublished mine.py+0123456789ab", {"lr": 0.1})
+    many_seeds([0.5], optimizer=rule)
+    row = only(leaderboard(results.root))
+    assert row["notes"] == "unpublished: mine.py+0123456789ab"
+    assert row["optimizer"] == "mine:lr=0.1"
+
+
 def test_before_the_first_task_is_over_there_is_no_before(many_seeds, results):
     many_seeds([0.5], results.component("methods", "m", track="boundary-free"), start=0.05)
     assert math.isnan(only(leaderboard(results.root))["retention_before"])

@@ -254,7 +254,15 @@ def test_incomplete_status_is_named(run):
         read_record(run)
 
 
-@pytest.mark.parametrize("change", [{"optimizer": {"name": "adam"}}, {"scenario": None}, {"kind": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": {"name": "adam", "fields": {"lr": -1.0}}},
+        {"optimizer": {"name": "adam"}},
+        {"scenario": None},
+        {"kind": 1},
+    ],
+)
 def test_spec_that_is_none_is_refused(run, change):
     value = json.loads((run / "spec.json").read_text())
     value |= change

@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.spec import SCHEMA_VERSION, RunSpec
+from lopbench.core.spec import SCHEMA_VERSION, ComponentSpec, RunSpec
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records, read_record
 from lopbench.results.schema import SCHEMAS, problem, schema
@@ -50,6 +51,13 @@ def test_spec_schema_has_the_fields_of_a_spec(results):
     spec = results.spec(results.component("methods", "m", track="replay"), start=0.5)
     assert set(schema("spec")["properties"]) == set(spec.to_json())
     assert problem("spec", spec.to_json()) is None
+
+
+@pytest.mark.parametrize("text", ["sgd:lr=0.1,momentum=0.9,nesterov=true", "rmsprop:lr=0.001", "muon:lr=0.02"])
+def test_a_record_of_a_later_optimizer_is_read(results, text):
+    spec = replace(results.spec(), optimizer=ComponentSpec.parse("optimizers", text))
+    assert problem("spec", spec.to_json()) is None
+    assert RunSpec.from_json(spec.to_json()) == spec
 
 
 JSON = st.recursive(
