@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         Metric,
         NetworkMetric,
         Optimizer,
+        OptimizerState,
+        Pass,
         Perturbation,
         Recipe,
         RemoteFile,
@@ -37,11 +39,11 @@ if TYPE_CHECKING:
     )
     from lopbench.core.metric import Invariance, Known
     from lopbench.core.probe import LayerProbe, NetworkProbe
-    from lopbench.core.replicas import per_replica
+    from lopbench.core.replicas import add_scaled, per_replica
     from lopbench.data.archive import ZipMembers, open_zip, read_tar
     from lopbench.data.arrays import ArraySet
     from lopbench.data.images import ImagePlan, ImageSet
-    from lopbench.learner.learner import activation_layers
+    from lopbench.learner.network import activation_layers
 
     __version__: str
 
@@ -67,6 +69,8 @@ __all__ = [
     "NetworkMetric",
     "NetworkProbe",
     "Optimizer",
+    "OptimizerState",
+    "Pass",
     "Perturbation",
     "Recipe",
     "Register",
@@ -82,6 +86,7 @@ __all__ = [
     "ZipMembers",
     "__version__",
     "activation_layers",
+    "add_scaled",
     "compare",
     "errors",
     "find_records",
@@ -100,36 +105,81 @@ __all__ = [
     "whole",
 ]
 
-_HOMES = {
-    "activation_layers": "lopbench.learner.learner",
-    "hookimpl": "lopbench.core.hookspecs",
-    "compare": "lopbench.api",
-    "find_records": "lopbench.api",
-    "leaderboard": "lopbench.api",
-    "reproduce": "lopbench.api",
-    "run": "lopbench.api",
-    "status": "lopbench.api",
-    "ArraySet": "lopbench.data.arrays",
-    "DataError": "lopbench.core.errors",
-    "ImagePlan": "lopbench.data.images",
-    "ImageSet": "lopbench.data.images",
-    "InvalidInputError": "lopbench.core.errors",
-    "Invariance": "lopbench.core.metric",
-    "Known": "lopbench.core.metric",
-    "LayerProbe": "lopbench.core.probe",
-    "LopbenchError": "lopbench.core.errors",
-    "NetworkProbe": "lopbench.core.probe",
-    "Register": "lopbench.core.hookspecs",
-    "UnsupportedError": "lopbench.core.errors",
-    "later": "lopbench.core.fields",
-    "number": "lopbench.core.fields",
-    "numbers": "lopbench.core.fields",
-    "per_replica": "lopbench.core.replicas",
-    "whole": "lopbench.core.fields",
-    "ZipMembers": "lopbench.data.archive",
-    "open_zip": "lopbench.data.archive",
-    "read_tar": "lopbench.data.archive",
+_MODULES = {
+    "lopbench.api": (
+        "compare",
+        "find_records",
+        "leaderboard",
+        "reproduce",
+        "run",
+        "status",
+    ),
+    "lopbench.core.errors": (
+        "DataError",
+        "InvalidInputError",
+        "LopbenchError",
+        "UnsupportedError",
+    ),
+    "lopbench.core.fields": (
+        "later",
+        "number",
+        "numbers",
+        "whole",
+    ),
+    "lopbench.core.hookspecs": (
+        "Register",
+        "hookimpl",
+    ),
+    "lopbench.core.interfaces": (
+        "Architecture",
+        "Batches",
+        "ChunkedBatches",
+        "Cloner",
+        "DataSet",
+        "Growth",
+        "LayerMetric",
+        "Learner",
+        "Metric",
+        "NetworkMetric",
+        "Optimizer",
+        "OptimizerState",
+        "Pass",
+        "Perturbation",
+        "Recipe",
+        "RemoteFile",
+        "Samples",
+        "Scenario",
+        "State",
+        "Stream",
+        "Task",
+        "TrainingMetric",
+        "Units",
+    ),
+    "lopbench.core.metric": (
+        "Invariance",
+        "Known",
+    ),
+    "lopbench.core.probe": (
+        "LayerProbe",
+        "NetworkProbe",
+    ),
+    "lopbench.core.replicas": (
+        "add_scaled",
+        "per_replica",
+    ),
+    "lopbench.data.archive": (
+        "ZipMembers",
+        "open_zip",
+        "read_tar",
+    ),
+    "lopbench.data.arrays": ("ArraySet",),
+    "lopbench.data.images": (
+        "ImagePlan",
+        "ImageSet",
+    ),
+    "lopbench.learner.network": ("activation_layers",),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
@@ -140,7 +190,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("importlib.metadata").version("lopbench")
     if name in ("errors", "rng"):
         return importlib.import_module(f"lopbench.core.{name}")
-    return getattr(importlib.import_module(_HOMES.get(name, "lopbench.core.interfaces")), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +10,27 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lopbench.core import fields
 from lopbench.core.component import Component
+from lopbench.core.errors import PluginError
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from lopbench.core.learning import Learner, State
+
+#: The hooks in the order in which they act.
+HOOKS = (
+    "configure",
+    "begin",
+    "on_task_start",
+    "batch",
+    "loss",
+    "penalty",
+    "after_backward",
+    "update",
+    "after_step",
+    "evaluated",
+    "report",
+)
 
 Track = Literal["boundary-free", "boundary-aware", "replay"]
 
@@ -32,6 +49,21 @@ class Perturbation(Component, ABC):
     uses_data: ClassVar[bool] = False
     #: False keeps the steps of the method out of programs, although they could be traced.
     as_program: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """Refuse a function that is all but named as a hook: it would never be called.
+
+        Raises:
+            PluginError: If there is one.
+        """
+        super().__init_subclass__(**kwargs)
+        for name, value in vars(cls).items():
+            near = [] if name.startswith("_") or hasattr(Perturbation, name) else _near(name)
+            if near and callable(value):
+                raise PluginError(
+                    f"{cls.__name__} has {name!r}, which is no hook and is never called. Did you mean {near[0]!r}? A "
+                    "function of your own begins with an underscore."
+                )
 
     @property
     def track(self) -> Track:
@@ -114,3 +146,8 @@ class Perturbation(Component, ABC):
 def _equal(value: object, zero: object) -> bool:
     """Return whether a field is at strength zero; one that differs between replicas (a tensor) never is."""
     return isinstance(value, int | float) and value == zero
+
+
+def _near(name: str) -> list[str]:
+    """Return the hook that ``name`` may have been meant for, none if it is like none."""
+    return difflib.get_close_matches(name, HOOKS, n=1, cutoff=0.8)

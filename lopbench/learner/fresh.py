@@ -44,16 +44,21 @@ class FreshPool:
         self._current: dict[tuple[str, int], tuple[int, Rows]] = {}
         self._newest: dict[int, tuple[int, dict[str, Rows]]] = {}
 
-    def take(self, group: UnitGroup, mask: Tensor) -> Rows:
-        """Return fresh incoming rows for the units in ``mask``, boolean ``(R, D)``, and count them as used.
+    def is_empty(self, mask: Tensor) -> bool:
+        """Return whether no unit is in ``mask``."""
+        return not bool(mask.any())
 
-        At least one unit must be in ``mask``. The M rows are in the order of ``mask.nonzero()``: replica by replica.
+    def draw(self, group: UnitGroup, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return fresh incoming weights ``(R, D, ...)`` and biases ``(R, D)`` for the units in ``mask``; uses them up.
+
+        At least one unit must be in ``mask``, boolean ``(R, D)``. Elsewhere the values mean nothing.
         """
         counts = mask.sum(dim=1).tolist()
         parts = [self.look_ahead(group, replica, 0, count) for replica, count in enumerate(counts) if count]
         self.consume(group, counts)
         biases = [bias for _, bias in parts if bias is not None]
-        return torch.cat([weight for weight, _ in parts]), torch.cat(biases) if biases else None
+        rows = torch.cat([weight for weight, _ in parts])
+        return _scatter(rows, mask), _scatter(torch.cat(biases), mask) if biases else None
 
     def look_ahead(self, group: UnitGroup, replica: int, skip: int, count: int) -> Rows:
         """Return ``count`` of the rows that come next in a replica, at least 1, after ``skip`` others; uses up none."""
@@ -110,3 +115,10 @@ class FreshPool:
                 "resume with the network and the replicas of the saved run"
             )
         self._taken = {name: state[name].tolist() for name in self._taken}
+
+
+def _scatter(rows: Tensor, mask: Tensor) -> Tensor:
+    """Return ``rows`` ``(M, ...)`` at the M places of ``mask`` ``(R, D)``, replica by replica, zero elsewhere."""
+    full = torch.zeros(*mask.shape, *rows.shape[1:], dtype=rows.dtype, device=mask.device)
+    full[mask] = rows.to(mask.device)
+    return full

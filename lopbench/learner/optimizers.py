@@ -69,9 +69,14 @@ class OptimizerStack:
         self.hidden = hidden
 
     @property
+    def base_rates(self) -> Tensor:
+        """Learning rate of each replica, ``(R,)`` of float64, without a scale."""
+        return self._each(self.rates)
+
+    @property
     def lr(self) -> Tensor:
         """Learning rate of each replica at the next step, ``(R,)`` of float64, the scale included."""
-        rates = self._each(self.rates)
+        rates = self.base_rates
         return rates if self.factor is None else rates * self.factor
 
     def scale(self, factor: float | Tensor) -> None:
@@ -340,14 +345,14 @@ class StackOptimizer(OptimizerStack):
 
     @torch.no_grad()
     def stacked_state(self) -> dict[str, dict[str, Tensor]]:
-        """Return the entries of each parameter, each tensor of the parameter's ``(R, ...)``; not to be written to."""
+        """Return the entries of each parameter, tensors that broadcast with it; not to be written to."""
         states: dict[str, dict[str, Tensor]] = {}
         for name, parameter in self.parameters.items():
             entries = self.entries.get(name)
             if entries is None:
                 state = self._fused_state(name)
                 entries = self.rule.unfused(parameter, state) if state else self._start(name)
-            states[name] = {key: value.expand(parameter.shape) for key, value in entries.items()}
+            states[name] = dict(entries)
         return states
 
     def adopt(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:

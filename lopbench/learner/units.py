@@ -1,9 +1,8 @@
-"""Hidden units in a stack of replicas, and the one ``reset`` behind every reset method."""
+"""Hidden units in a stack of replicas, and the one ``reset`` behind every method that resets some."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -12,8 +11,20 @@ from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.learner.groups import Consumer, UnitGroup
 
 if TYPE_CHECKING:
-    from lopbench.core.interfaces import Optimizer
-    from lopbench.learner.fresh import FreshPool
+    from lopbench.learner.view import View
+
+
+class Rows(Protocol):
+    """Where the incoming weights of units that are reset come from: rows of freshly built networks, in order."""
+
+    def is_empty(self, mask: Tensor) -> bool:
+        """Return whether it is known that nothing is to be reset; False where that cannot be read on the host."""
+
+    def draw(self, group: UnitGroup, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return fresh incoming weights ``(R, D, ...)`` and biases ``(R, D)`` for the units in ``mask``; uses them up.
+
+        Elsewhere the values mean nothing. The biases of a layer without any are None.
+        """
 
 
 class StackUnits:
@@ -21,30 +32,16 @@ class StackUnits:
 
     Args:
         group: Where the units are.
-        parameters: Views ``(R, ...)`` of the trained parameters, outside autograd; changed in place by `reset`.
-        buffers: Views ``(R, ...)`` of the buffers; changed in place by `reset`.
-        optimizer: Told which entries of its state to forget.
-        pool: Where fresh incoming weights come from.
-        activation: Returns what went into the module ``group.read`` in the last training step, ``(R, B, ...)``.
+        view: The tensors in training, which `reset` changes in place.
+        rows: Where fresh incoming weights come from.
     """
 
-    def __init__(
-        self,
-        group: UnitGroup,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        optimizer: Optimizer,
-        pool: FreshPool,
-        activation: Callable[[], Tensor],
-    ) -> None:
+    def __init__(self, group: UnitGroup, view: View, rows: Rows) -> None:
         self.group = group
         self.name = group.name
         self.size = group.size
-        self._parameters = parameters
-        self._buffers = buffers
-        self._optimizer = optimizer
-        self._pool = pool
-        self._activation = activation
+        self._view = view
+        self._rows = rows
 
     @property
     def activation(self) -> Tensor:
@@ -53,9 +50,9 @@ class StackUnits:
         With several consumers it is what the first one read. In convolutions N counts samples x height x width, in
         transformers samples x tokens; behind a flattened feature map each of its positions is a row as well.
         """
-        read = self._activation().detach()
+        read = self._view.read(self.group.read).detach()
         consumer = self.group.consumers[0]
-        if self._parameters[consumer.weight].ndim > 3:  # a convolution: (R, B, D, ...)
+        if self._view.parameters[consumer.weight].ndim > 3:  # a convolution: (R, B, D, ...)
             read = read.movedim(2, -1)
         elif consumer.expansion > 1:  # (R, B, D * expansion)
             read = torch.unflatten(read, -1, (self.size, consumer.expansion)).transpose(-1, -2)
@@ -63,7 +60,7 @@ class StackUnits:
 
     def incoming(self) -> Tensor:
         """Return the incoming weights, biases left out, as a new tensor ``(R, D, fan_in)``."""
-        return self._parameters[self.group.weight].flatten(2).clone()
+        return self._view.parameters[self.group.weight].flatten(2).clone()
 
     def outgoing(self) -> Tensor:
         """Return the outgoing weights of all consumers as a new tensor ``(R, D, fan_out)``."""
@@ -96,7 +93,7 @@ class StackUnits:
             InvalidInputError: If ``mask`` or ``transfer_mean`` has another shape, or ``mask`` is not boolean.
             UnsupportedError: If ``transfer_mean`` is given and a consumer has no bias; nothing is changed then.
         """
-        group, parameters = self.group, self._parameters
+        group, parameters, optimizer = self.group, self._view.parameters, self._view.optimizer
         shape = parameters[group.weight].shape[:2]
         if mask.shape != shape or mask.dtype != torch.bool:
             raise InvalidInputError(
@@ -105,50 +102,47 @@ class StackUnits:
             )
         if transfer_mean is not None:
             self._check_transfer(transfer_mean, shape)
-        if self._is_empty(mask):
+        if self._rows.is_empty(mask):
             return
         if transfer_mean is not None:
             self._transfer(mask, transfer_mean)
 
         self._redraw(mask, bias)
-        self._optimizer.clear(group.weight, mask.view(*shape, *[1] * (parameters[group.weight].ndim - 2)))
+        optimizer.clear(group.weight, mask.view(*shape, *[1] * (parameters[group.weight].ndim - 2)))
         if group.bias is not None:
-            self._optimizer.clear(group.bias, mask)
+            optimizer.clear(group.bias, mask)
         for norm in group.norms:
             for name, value in ((norm.weight, 1.0), (norm.bias, 0.0)):
                 if name is not None:
                     parameters[name].masked_fill_(mask, value)
-                    self._optimizer.clear(name, mask)
+                    optimizer.clear(name, mask)
             for name, value in ((norm.running_mean, 0.0), (norm.running_var, 1.0)):
                 if name is not None:
-                    self._buffers[name].masked_fill_(mask, value)
+                    self._view.buffers[name].masked_fill_(mask, value)
         for consumer in group.consumers:
             self._erase(mask, consumer)
             columns = mask.repeat_interleave(consumer.expansion, dim=1).unsqueeze(1)  # (R, 1, D * expansion)
             ndim = parameters[consumer.weight].ndim
-            self._optimizer.clear(consumer.weight, columns.view(*columns.shape, *[1] * (ndim - 3)))
-
-    def _is_empty(self, mask: Tensor) -> bool:
-        return not bool(mask.any())
+            optimizer.clear(consumer.weight, columns.view(*columns.shape, *[1] * (ndim - 3)))
 
     def _redraw(self, mask: Tensor, bias: Literal["law", "zero"]) -> None:
         """Give the masked units fresh incoming weights and biases."""
-        group, where = self.group, mask.nonzero(as_tuple=True)
-        weight = self._parameters[group.weight]
-        rows, biases = self._pool.take(group, mask)
-        weight[where] = rows.to(weight)
-        if group.bias is not None:
-            assert biases is not None  # the pool builds the same layers
-            self._parameters[group.bias][where] = biases.to(weight) if bias == "law" else 0.0
+        weight = self._view.parameters[self.group.weight]
+        fresh, biases = self._rows.draw(self.group, mask)
+        weight.copy_(torch.where(mask.view(*mask.shape, *[1] * (weight.ndim - 2)), fresh.to(weight), weight))
+        if self.group.bias is not None:
+            old = self._view.parameters[self.group.bias]
+            assert biases is not None  # the rows are of the same layers
+            old.copy_(torch.where(mask, biases.to(old) if bias == "law" else 0.0, old))
 
     def _erase(self, mask: Tensor, consumer: Consumer) -> None:
         """Zero the weights with which ``consumer`` reads the masked units."""
-        replica, unit = mask.nonzero(as_tuple=True)
-        self._columns(consumer)[replica, :, unit] = 0.0
+        columns = self._columns(consumer)  # (R, O, D, expansion, *kernel)
+        columns.masked_fill_(mask.unsqueeze(1).view(len(mask), 1, -1, *[1] * (columns.ndim - 3)), 0.0)
 
     def _columns(self, consumer: Consumer) -> Tensor:
         """Return a view ``(R, O, D, expansion, *kernel)`` of the weights that read the units."""
-        return torch.unflatten(self._parameters[consumer.weight], 2, (self.size, consumer.expansion))
+        return torch.unflatten(self._view.parameters[consumer.weight], 2, (self.size, consumer.expansion))
 
     def _check_transfer(self, mean: Tensor, shape: torch.Size) -> None:
         if mean.shape != shape:
@@ -168,6 +162,6 @@ class StackUnits:
         mean = torch.where(mask, mean, 0.0)
         for consumer in self.group.consumers:
             assert consumer.bias is not None  # checked before anything was changed
-            bias = self._parameters[consumer.bias]
+            bias = self._view.parameters[consumer.bias]
             moved = torch.einsum("rod,rd->ro", self._columns(consumer).flatten(3).sum(dim=3), mean.to(bias))
             bias.copy_(torch.where(mask.any(dim=1, keepdim=True), bias + moved, bias))

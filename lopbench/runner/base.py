@@ -37,7 +37,8 @@ class Base:
 
     def step(self, step: int, batch: tuple[Tensor, Tensor], task: Task) -> None:
         """Take step number ``step`` of the task."""
-        self.losses[step], self.scores[step] = self.learner.step([batch], [task])
+        taken = self.learner.step([batch])
+        self.losses[step], self.scores[step] = taken.losses, taken.scores
 
     def task_scores(self, task: Task, kind: Literal["accuracy", "error"]) -> Iterator[tuple[str, float]]:
         """Yield names and values of its mean scores on the task that is over."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from lopbench.core import fields
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.fields import swept
 from lopbench.core.spec import RunSpec, canonical_json
@@ -100,7 +99,11 @@ def _shape(spec: RunSpec) -> str:
 def _can_be_traced(spec: RunSpec, *, data: object, device: torch.device) -> bool:
     try:
         run = Run([spec], results=Path(), data=data, device=device)
-        return run.is_chunked and run.new_learner().traced
+        if not run.is_chunked:
+            return False
+        run.learner = run.new_learner()
+        run.turn_to_first()
+        return run.why_no_program() is None
     except Exception:  # what is wrong with a spec is told when its turn comes
         return False
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -27,8 +28,9 @@ from lopbench.core.interfaces import Architecture, ChunkedBatches, Cloner, Metri
 from lopbench.core.profile import Profile
 from lopbench.core.spec import RunSpec, build_optimizer
 from lopbench.data.cache import cache_directory
+from lopbench.learner.compiling import cache_compiled
 from lopbench.learner.learner import StackLearner, stacked_method
-from lopbench.learner.program import Program, cache_compiled
+from lopbench.learner.program import Program, why_not
 from lopbench.results.record import Measurements, Outcome, record_path, write_record
 from lopbench.runner import environment
 from lopbench.runner.base import Base
@@ -131,6 +133,7 @@ class Run:
         #: Runs of these that are not recorded yet: others were, before the rest was stopped.
         self.wanted = sum(not record_path(results, each).exists() for each in specs)
         self._program: Program | None = None
+        self._no_program = False  #: Whether steps are known to be none.
         self._block = 1  #: Most steps made ahead of the program's calls.
         self._partial = folder_of(results, specs)
         self._checkpoint, self._log = self._partial / CHECKPOINT, self._partial / LOG
@@ -292,41 +295,52 @@ class Run:
         # Batches of several sizes make no program yet.
         return self.cloner is None and isinstance(batches, ChunkedBatches) and len(batches.sizes) == 1
 
-    def new_learner(
-        self, *, traced: bool = True, clones: tuple[Sequence[nn.Module], Profile] | None = None
-    ) -> StackLearner:
+    @cached_property
+    def example(self) -> Tensor:
+        """A batch of the stream's inputs, ``(N, *input_shape)``."""
+        return next(self.stream.task(self.places[0].task).batches())[0]
+
+    def new_learner(self, *, clones: tuple[Sequence[nn.Module], Profile] | None = None) -> StackLearner:
         """Return a learner as it is before the task that the run has come to.
 
         Args:
-            traced: Whether to have its steps taken by a program, where that is possible.
             clones: Cloned networks to start from, and what is a clone of what in them.
         """
-        traced = traced and self.is_chunked
 
         def build(generator: torch.Generator) -> nn.Module:
             architecture = self.architecture if clones is None else self.architecture.widened(self._factor)
             return architecture.build(self.stream.input_shape, self.stream.outputs, generator=generator)
 
-        learner = StackLearner(
+        return StackLearner(
             build=build,
             seeds=[spec.seed for spec in self.specs],
             methods=self.methods,
             optimizer=build_optimizer(self.spec.optimizer),
             rates=[spec.optimizer.fields["lr"] for spec in self.specs],
             reference_optimizer=build_optimizer(self.spec.reference_optimizer),
-            input_shape=self.stream.input_shape,
+            example=self.example,
+            tokens=self.stream.inputs == "tokens",
             outputs=self.stream.outputs,
+            head=self.architecture.head,
             layers=self.architecture.layers,
             device=self.device,
             dtype=torch.float64 if self.spec.numerics.dtype == "float64" else torch.float32,
             init_index=self._place.origin,
-            traced=traced,
             waiting=(self._begins[self._place.origin] if self.spec.kind == "fresh" else 0) < self.switch,
             clones=clones,
         )
-        if traced and learner.untraceable():
-            return self.new_learner(traced=False)
-        return learner
+
+    def turn_to_first(self) -> None:
+        """Take up the first task without crossing a boundary, for a look at its steps."""
+        self._turn_to(self._place.task)
+        for learner in (self.learner,) if self.base is None else (self.base.learner, self.learner):
+            learner.turn_to(self._place.task, self.tasks)
+
+    def why_no_program(self) -> str | None:
+        """Return why the steps of the learner cannot be a program, None if they can."""
+        if not self.is_chunked:
+            return "the batches of many steps cannot be had at once"
+        return why_not(self.learner, self.tasks[0], self._first_batches())
 
     def _clone(self) -> None:
         """Put a clone in the learner's place; the learner goes on beside it."""
@@ -336,7 +350,7 @@ class Run:
         assert self.cloner is not None
         example = torch.zeros(2, *self.stream.input_shape, dtype=learner.dtype, device=self.device)
         generator = rng.derive(self.spec.seed, "clone")
-        wide, profile = self.cloner.clone(learner.module, self._factor, example=example, generator=generator)
+        wide, profile = self.cloner.clone(learner.network.module, self._factor, example=example, generator=generator)
         return self.new_learner(clones=([wide], profile))
 
     def _rehearse(self) -> None:
@@ -345,8 +359,9 @@ class Run:
         Raises:
             UnsupportedError: If the network cannot be cloned, or a method cannot serve the clone.
         """
-        self._clone_of(self.learner).turn_on()
-        if any(method.uses_activations for method in self.methods):  # and so may reset units
+        clone = self._clone_of(self.learner)
+        clone.turn_on()
+        if clone.nursery.has_rows:
             self.architecture.widened(self._factor)
 
     @property
@@ -366,9 +381,9 @@ class Run:
 
     def _begin_task(self, place: Place) -> None:
         if place.new and self.progress.place:
-            acted = bool(self.learner.active)
+            acted = bool(self.learner.hooks.acting)
             self.learner = self.new_learner()
-            if bool(self.learner.active) != acted:
+            if bool(self.learner.hooks.acting) != acted:
                 self._program = None  # it is one of other methods
         growth = self.scenario.growth
         cloning = self.cloner is not None and growth is not None and place.task == growth.task
@@ -379,6 +394,7 @@ class Run:
         for learner in (self.learner,) if self.base is None else (self.base.learner, self.learner):
             learner.begin_task(
                 place.task,
+                self.tasks,
                 first=place.new,
                 reset_optimizer=self.scenario.optimizer_policy == "reset",
                 zero_head=self.scenario.head_policy == "zero",
@@ -418,10 +434,9 @@ class Run:
         total = scores[:reported].sum(dim=0)
         self._check(losses[:reported], first)  # an interrupt does not wait for it
         while self.progress.step < steps:
-            if self.learner.traced and self._program is None:
+            if self._program is None and self.is_chunked and not self._no_program:
                 began = time.perf_counter()
-                self._program = self._new_program(compiled=self.is_long)
-                self._write_log(f"a {self.progress.how} of {self._program.unroll} steps a call")
+                self._try_program()
                 looked += time.perf_counter() - began  # it is no training time
             step = self.progress.step
             stops = [steps, *([step + every - step % every] if every else []), self.switch - first]
@@ -458,13 +473,26 @@ class Run:
             batches = {seed: next(stream) for seed, stream in self.batches.items()}
             if self.base is not None:
                 self.base.step(self.progress.step, batches[self.spec.seed], self.tasks[0])
-            loss, score = self.learner.step([batches[spec.seed] for spec in self.specs], self.tasks)
-            return loss.unsqueeze(0), score.unsqueeze(0)
+            taken = self.learner.step([batches[spec.seed] for spec in self.specs])
+            return taken.losses.unsqueeze(0), taken.scores.unsqueeze(0)
         chunks = {seed: cast(ChunkedBatches, each).take(min(count, self._block)) for seed, each in self.batches.items()}
         inputs, targets = (
             torch.stack([chunks[spec.seed][0][part] for spec in self.specs], dim=1) for part in (0, 1)
         )  # (steps, R, N, ...)
-        return self._program.advance(self.learner, inputs, targets)
+        taken = self._program.advance(self.learner, [(inputs, targets)])
+        return taken.losses, taken.scores
+
+    def _try_program(self) -> None:
+        """Let a program take the steps from here on, if they can be one."""
+        try:
+            self._program = self._new_program(compiled=self.is_long)
+        except UnsupportedError as error:
+            if len(self.specs) > 1:  # they are together for the sake of a program
+                raise
+            self._no_program = True
+            self._write_log(f"steps one by one: {error}")
+        else:
+            self._write_log(f"a {self.progress.how} of {self._program.unroll} steps a call")
 
     @property
     def is_long(self) -> bool:
@@ -474,17 +502,16 @@ class Run:
     def _new_program(self, *, compiled: bool) -> Program:
         """Return the program that takes the steps from here on."""
         replicas, name = len(self.specs), group_label(self.specs)
-        batches = self.stream.task(self._place.task).batches()
-        ((inputs, targets),) = cast(ChunkedBatches, batches).take(1)  # (1, N, ...)
+        batches = self._first_batches()
         # Where nothing is compiled, longer calls save nothing, and take longer to trace.
         per_call = unroll(self.scenario, self.spec) if compiled else 1
-        samples = replicas * inputs.shape[1]
+        samples = replicas * batches[0][0].shape[1]
         self._block = max(1, min(BLOCK_STEPS, BLOCK_SAMPLES // samples) // per_call) * per_call
         with _compiler() if compiled else nullcontext():
             program = Program(
                 self.learner,
                 self.tasks[0],
-                (inputs.expand(replicas, *inputs.shape[1:]), targets.expand(replicas, *targets.shape[1:])),
+                batches,
                 unroll=per_call,
                 compiled=compiled,
                 announce=lambda: self.reporter.note(f"{name}: compiling, about a minute where it was not done before"),
@@ -495,6 +522,15 @@ class Run:
             self.reporter.note(f"{name}: no compiled program here, and so slower: {program.compile_error}")
         self.progress.how = "program" if program.compile_s is None else "compiled program"
         return program
+
+    def _first_batches(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the first batch of the task for all replicas alike, ``(R, N, ...)``, for its shape."""
+        batches = self.stream.task(self._place.task).batches()
+        replicas = len(self.specs)
+        return [
+            (x.expand(replicas, *x.shape[1:]), y.expand(replicas, *y.shape[1:]))
+            for x, y in cast(ChunkedBatches, batches).take(1)
+        ]
 
     def _check(self, losses: Tensor, first: int) -> None:
         """Note which replicas have diverged; ``losses`` are those of the stream's steps from ``first`` on."""
@@ -589,7 +625,7 @@ class Run:
         if self.progress.on:
             self.learner.turn_on()
         self._turn_to(place.task)
-        self.learner.begin_task(place.task, first=True, reset_optimizer=False, zero_head=False)
+        self.learner.begin_task(place.task, self.tasks, first=True, reset_optimizer=False, zero_head=False)
         self.learner.load_state_dict(part(tensors, "learner"))
         for seed, batches in self.batches.items():
             batches.load_state_dict(part(tensors, f"batches/{seed}"))
@@ -647,15 +683,15 @@ def seconds_per_step(
         if run.cloner is not None:
             run._clone()
             run.learner.turn_on()
-        run._turn_to(run._place.task)
+        run.turn_to_first()
         run._start_counting()
-        if run.learner.traced:
+        if run.is_chunked and run.why_no_program() is None:
             run._program = run._new_program(compiled=False)
         run._advance(_TIMED)[0].tolist()  # reading the loss waits for the device
         began, steps = time.perf_counter(), 0
         while time.perf_counter() - began < limit_s:
             steps += len(run._advance(_TIMED)[0].tolist())
-        return (time.perf_counter() - began) / steps, run.is_long and run.learner.traced
+        return (time.perf_counter() - began) / steps, run.is_long and run._program is not None
 
 
 @contextmanager

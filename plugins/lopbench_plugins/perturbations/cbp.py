@@ -15,15 +15,12 @@ in every architecture. Deviations:
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lopbench.core.errors import InvalidInputError
-from lopbench.core.interfaces import Learner, Perturbation, State, Units
-from lopbench.core.replicas import per_replica
+from lopbench import Learner, Perturbation, State, Units, number, per_replica, whole
 
 Utility = Literal[
     "weight",
@@ -39,8 +36,7 @@ _USES_OUTGOING = ("weight", "contribution", "zero_contribution", "adaptable_cont
 _USES_DEVIATION = ("zero_contribution", "adaptable_contribution", "feature_by_input")
 _USES_INCOMING = ("adaptation", "adaptable_contribution", "feature_by_input")
 
-
-#: So many units are looked for one after another; more are cheaper to rank.
+#: So many units are looked for one after another; more are cheaper to sort.
 _FEW = 2
 
 
@@ -68,10 +64,6 @@ class ContinualBackprop(Perturbation):
     """
 
     name: ClassVar[str] = "cbp"
-    uses_activations: ClassVar[bool] = True
-    traceable: ClassVar[bool] = True
-    swept: ClassVar[tuple[str, ...]] = ("replacement_rate",)
-    zero: ClassVar[Mapping[str, object] | None] = {"replacement_rate": 0.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"replacement_rate": 0.05, "maturity": 5},
         {"replacement_rate": 0.05, "maturity": 5, "accumulate": False, "utility": "random", "bias_transfer": True},
@@ -86,31 +78,12 @@ class ContinualBackprop(Perturbation):
         "theorem: replacing a unit of constant activation with bias_transfer leaves the outputs alone",
         "property: replacements are the sum of rate times mature units, within one",
     )
-    replacement_rate: float = 1e-4
-    decay: float = 0.99
-    maturity: int = 100
+    replacement_rate: float = number(1e-4, least=0, most=1, zero=0, swept=True)
+    decay: float = number(0.99, least=0, below=1)
+    maturity: int = whole(100, least=0)
     utility: Utility = "contribution"
     accumulate: bool = True
     bias_transfer: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.replacement_rate <= 1:
-            raise InvalidInputError(
-                f"{self.name}: replacement_rate must be in [0, 1], got {self.replacement_rate}; 0 means no replacement"
-            )
-        if not 0 <= self.decay < 1:
-            raise InvalidInputError(f"{self.name}: decay must be in [0, 1), got {self.decay}")
-        if self.maturity < 0:
-            raise InvalidInputError(f"{self.name}: maturity must be at least 0 steps, got {self.maturity}")
-        if self.utility not in get_args(Utility):
-            raise InvalidInputError(
-                f"{self.name}: utility must be one of {', '.join(get_args(Utility))}, got {self.utility!r}"
-            )
-
-    @property
-    def active(self) -> bool:
-        """Whether units are replaced."""
-        return self.replacement_rate > 0
 
     def begin(self, learner: Learner, state: State) -> None:
         """Start all units at age, utility and mean activation zero.
@@ -121,33 +94,39 @@ class ContinualBackprop(Perturbation):
             UnsupportedError: If the network has no units that could be replaced, or ``bias_transfer`` is asked for
                 and a layer that would take it has no bias.
         """
-        groups = learner.units
-        weights = learner.parameters[learner.head[0]]
-        sizes = [group.size for group in groups]
-        units = weights.new_zeros(learner.replicas, sum(sizes))
+        sizes = [group.size for group in learner.units]
+        units = learner.parameters[learner.head[0]].new_zeros(learner.replicas, sum(sizes))
         state["age"] = units.long()
         state["utility"] = units.clone()
         state["mean_activation"] = units.clone()
-        if learner.traced:
-            state["share"] = units.new_zeros(learner.replicas, len(groups), dtype=torch.float64)
-        else:
-            self.start_counting(state, learner.replicas, sizes)
+        state["share"] = units.new_zeros(learner.replicas, len(sizes), dtype=torch.float64)
+        state["replaced"] = torch.zeros_like(state["share"])
         if self.bias_transfer:
-            for group, mean in zip(groups, units.split(sizes, dim=1), strict=True):
+            for group, mean in zip(learner.units, units.split(sizes, dim=1), strict=True):
                 # Replaces nothing, but refuses now what it would refuse at the first replacement.
                 group.reset(torch.zeros_like(mean, dtype=torch.bool), transfer_mean=mean)
 
     def after_step(self, learner: Learner, state: State) -> None:
         """Update ages, means and utilities of all units, and replace those whose turn it is."""
         groups = learner.units
+        sizes = [group.size for group in groups]
         state["age"] += 1
         self._measure(groups, state)
-        if learner.traced:
-            self._replace_traced(groups, state)
-            return
-        counts = self.count(state)
-        if any(any(row) for row in counts):
-            self._replace(groups, state, counts)
+        correction = self._correction(state)
+        means = (state["mean_activation"] / correction).split(sizes, dim=1)
+        ranked = self._ranked_by(state, correction).split(sizes, dim=1)
+        chosen = []
+        for group, values, mean, count in zip(groups, ranked, means, self._count(state, sizes).unbind(1), strict=True):
+            mask = _lowest(values, count, self._most(group.size))
+            group.reset(mask, bias="zero", transfer_mean=mean if self.bias_transfer else None)
+            chosen.append(mask)
+        state["replaced"] += torch.stack([mask.sum(dim=1) for mask in chosen], dim=1)
+        for name in ("age", "utility", "mean_activation"):
+            state[name].masked_fill_(torch.cat(chosen, dim=1), 0)
+
+    def report(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
+        """Return how many units have been replaced so far, ``(R,)``."""
+        return {"replaced": state["replaced"].sum(dim=1)}
 
     def _measure(self, groups: Sequence[Units], state: State) -> None:
         """Update running mean and utility of all units in place, from the last batch and the weights after it."""
@@ -177,100 +156,31 @@ class ContinualBackprop(Perturbation):
         age = state["age"]
         return (1 - self.decay ** age.double()).to(state["utility"])
 
-    def start_counting(self, state: State, replicas: int, sizes: Sequence[int]) -> None:
-        """Put the counters of `count` into ``state``, for groups of ``sizes`` units.
-
-        How many units are mature follows from how many were replaced when. Kept on the host, it is known without
-        waiting for the device. All replicas replace alike unless each throws its own dice.
-        """
-        rows = 1 if self.accumulate else replicas
-        state["host_step"] = torch.zeros((), dtype=torch.int64)
-        state["host_share"] = torch.zeros(rows, len(sizes), dtype=torch.float64)
-        # What was replaced in each of the last ``maturity`` steps, at index step modulo ``maturity``; the rest is
-        # mature once this many steps are over.
-        state["host_replaced"] = torch.zeros(self.maturity, rows, len(sizes), dtype=torch.int64)
-        state["host_mature"] = torch.tensor(sizes).repeat(rows, 1)
-
-    def count(self, state: State) -> list[list[int]]:
-        """Return how many units of each group to replace now, a row for each replica or one for all of them."""
-        step = int(state["host_step"].add_(1))
-        if step <= self.maturity:
-            return []
-        # NumPy shares the memory, and takes a tenth of the time for so few numbers.
-        share, mature = state["host_share"].numpy(), state["host_mature"].numpy()
-        expected = mature * self.replacement_rate
-        if self.accumulate:
-            share += expected
-            counts = share.astype(np.int64)
-            share -= counts
-        else:
-            device, groups = state["age"].device, mature.shape[1]
-            rows = [torch.rand(groups, generator=g, device=device, dtype=torch.float64) for g in state.generators]
-            draws = torch.stack(rows).cpu().numpy()
-            counts = np.where(expected < 1, draws < expected, expected).astype(np.int64)
-        if self.maturity > 0:
-            oldest = state["host_replaced"].numpy()[step % self.maturity]  # mature from the next step on
-            mature += oldest - counts
-            oldest[:] = counts
-        return [[int(count) for count in row] for row in counts]
-
-    def _ranking(self, state: State) -> tuple[Tensor, Tensor]:
-        """Return what mature units are ranked by, infinite for all others, and the corrected mean activations."""
-        correction = self._correction(state)
+    def _ranked_by(self, state: State, correction: Tensor) -> Tensor:
+        """Return what mature units are ranked by, ``(R, sum of D)``, infinite for all others."""
         # A mature unit comes before all others, even if it has diverged.
         largest = torch.finfo(state["utility"].dtype).max
         utility = (state["utility"] / correction).nan_to_num_(nan=largest)
-        utility.masked_fill_(state["age"] <= self.maturity, torch.inf)
-        return utility, state["mean_activation"] / correction
+        return utility.masked_fill_(state["age"] <= self.maturity, torch.inf)
 
-    def _replace(self, groups: Sequence[Units], state: State, counts: list[list[int]]) -> None:
-        """Replace, in every replica and group, the given number of mature units of the lowest utility."""
-        utility, means = self._ranking(state)
-        chosen = torch.zeros_like(utility, dtype=torch.bool)
-        start = 0
-        for group, wanted in zip(groups, zip(*counts, strict=True), strict=True):
-            units = slice(start, start + group.size)
-            start += group.size
-            most = max(wanted)
-            if most == 0:
-                continue
-            # Stable, so that ties between dead units are settled alike on all devices and beside any replicas.
-            lowest = utility[:, units].argsort(dim=1, stable=True)[:, :most]
-            taken = torch.arange(most) < torch.tensor(wanted).unsqueeze(1)  # (R or 1, most)
-            mask = chosen[:, units].scatter_(1, lowest, taken.to(lowest.device).expand_as(lowest))
-            group.reset(mask, bias="zero", transfer_mean=means[:, units] if self.bias_transfer else None)
-        self._forget(state, chosen)
-
-    def _replace_traced(self, groups: Sequence[Units], state: State) -> None:
-        """Replace likewise, counting in tensors: what `count` knows beforehand follows here from the ages."""
-        utility, means = self._ranking(state)
-        sizes = [group.size for group in groups]
-        mature = torch.stack([(part > self.maturity).sum(dim=1) for part in state["age"].split(sizes, dim=1)], dim=1)
-        # In double precision, as `count` has it: sums of shares such as 0.01 reach a whole unit at the same step.
-        expected = mature.to(state["share"]) * per_replica(self.replacement_rate, state["share"])  # (R, groups)
-        if self.accumulate:
-            state["share"] += expected
-            counts = state["share"].floor()
-            state["share"] -= counts
-        else:
-            counts = torch.where(expected < 1, (state.uniform(expected) < expected).to(expected), expected.floor())
-        chosen = []
-        parts = zip(groups, utility.split(sizes, dim=1), means.split(sizes, dim=1), counts.unbind(1), strict=True)
-        for group, values, mean, count in parts:
-            mask = _lowest(values, count, self._most(group.size))
-            group.reset(mask, bias="zero", transfer_mean=mean if self.bias_transfer else None)
-            chosen.append(mask)
-        self._forget(state, torch.cat(chosen, dim=1))
+    def _count(self, state: State, sizes: Sequence[int]) -> Tensor:
+        """Return how many units of each group to replace now, ``(R, groups)``."""
+        parts = state["age"].split(list(sizes), dim=1)
+        mature = torch.stack([(part > self.maturity).sum(dim=1) for part in parts], dim=1)
+        # In double precision, so that sums of shares such as 0.01 reach a whole unit at the same step everywhere.
+        expected = mature.double() * per_replica(self.replacement_rate, state["share"])
+        if not self.accumulate:
+            return torch.where(expected < 1, (state.uniform(expected) < expected).double(), expected.floor())
+        state["share"] += expected
+        counts = state["share"].floor()
+        state["share"] -= counts
+        return counts
 
     def _most(self, size: int) -> int:
         """Return a number of units that is never exceeded in one step of a group of ``size``."""
         if isinstance(self.replacement_rate, Tensor):  # the replicas' own, and not to be read here
             return size
         return max(1, math.ceil(self.replacement_rate * size))
-
-    def _forget(self, state: State, chosen: Tensor) -> None:
-        for name in ("age", "utility", "mean_activation"):
-            state[name].masked_fill_(chosen, 0)
 
 
 def _lowest(values: Tensor, count: Tensor, most: int) -> Tensor:
@@ -282,7 +192,7 @@ def _lowest(values: Tensor, count: Tensor, most: int) -> Tensor:
         most: A number that ``count`` does not exceed.
     """
     if most > _FEW:
-        return _rank(values) < count.unsqueeze(1)
+        return values.argsort(dim=1, stable=True).argsort(dim=1) < count.unsqueeze(1)
     size = values.shape[1]
     index = torch.arange(size, device=values.device)
     found = torch.zeros_like(values, dtype=torch.bool)
@@ -292,14 +202,6 @@ def _lowest(values: Tensor, count: Tensor, most: int) -> Tensor:
         found = found | (first & (count > turn).unsqueeze(1))
         values = values.masked_fill(first, torch.inf)
     return found
-
-
-def _rank(values: Tensor) -> Tensor:
-    """Return the place of each value in its row ``(R, D)``, sorted and stable, by comparing all with all."""
-    mine, others = values.unsqueeze(2), values.unsqueeze(1)
-    index = torch.arange(values.shape[1], device=values.device)
-    before = index.unsqueeze(0) < index.unsqueeze(1)
-    return ((others < mine) | ((others == mine) & before)).sum(dim=2)
 
 
 def _mean(values: Tensor, dim: int) -> Tensor:

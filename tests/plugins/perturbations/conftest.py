@@ -6,11 +6,11 @@ from torch import nn
 
 from lopbench.core import rng
 from lopbench.learner.learner import StackLearner
-from lopbench_plugins.optimizers import adam
+from lopbench_plugins.optimizers.adam import Adam
 
 SHAPE = (1, 4, 4)
 CLASSES = 3
-ADAM = adam.Adam(lr=1e-2)
+ADAM = Adam(lr=1e-2)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,6 +26,7 @@ class Classification:
     """Random images with random labels, endlessly: ``Task`` as far as training needs it."""
 
     chance = 1 / CLASSES
+    classes = None
 
     def __init__(self, seed, dtype=torch.float32):
         self.seed = seed
@@ -60,21 +61,21 @@ class Runner:
             seeds=seeds,
             methods=methods,
             optimizer=optimizer,
-            input_shape=SHAPE,
+            example=torch.zeros(2, *SHAPE),
             outputs=CLASSES,
             dtype=dtype,
             **options,
         )
         self.step = 0
-        self.learner.begin_task(0, first=True, reset_optimizer=False, zero_head=False)
+        self.learner.begin_task(0, self.tasks, first=True, reset_optimizer=False, zero_head=False)
 
     def run(self, steps, *, boundary_every=0):
         """Train for ``steps`` more; a task begins at each step that ``boundary_every`` divides, but the first."""
         for _ in range(steps):
             if boundary_every and self.step and self.step % boundary_every == 0:
                 index = self.step // boundary_every
-                self.learner.begin_task(index, first=False, reset_optimizer=False, zero_head=False)
-            self.learner.step([task.batch(self.step) for task in self.tasks], self.tasks)
+                self.learner.begin_task(index, self.tasks, first=False, reset_optimizer=False, zero_head=False)
+            self.learner.step([task.batch(self.step) for task in self.tasks])
             self.step += 1
         return self
 

@@ -14,9 +14,11 @@ from torch import nn
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.learner.fresh import FreshPool
-from lopbench.learner.learner import MethodState, StackLearner
+from lopbench.learner.learner import StackLearner
+from lopbench.learner.memory import Generators, MethodState
 from lopbench.learner.program import Program
-from lopbench_plugins.optimizers import adam, sgd
+from lopbench_plugins.optimizers.adam import Adam
+from lopbench_plugins.optimizers.sgd import SGD
 from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility, _lowest
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -27,6 +29,7 @@ class Regression:
     """The task of the recorded runs."""
 
     chance = 0.0
+    classes = None
 
     def loss(self, outputs, targets):
         return nn.functional.mse_loss(outputs, targets)
@@ -41,12 +44,11 @@ class Recorded:
     Args:
         case: Name of the file.
         replicas: Replicas of the learner; the one in the middle is the recorded one, the others are different ones.
-        traced: Whether a `Program` is to take the steps.
     """
 
     NAMES: ClassVar = {"w1": "0.weight", "b1": "0.bias", "w2": "2.weight", "b2": "2.bias"}
 
-    def __init__(self, case, replicas, traced):
+    def __init__(self, case, replicas):
         with np.load(GOLDEN / f"{case}.npz", allow_pickle=False) as archive:
             self.golden = {key: torch.from_numpy(value) for key, value in archive.items() if key != "hyperparameters"}
             recipe = json.loads(str(archive["hyperparameters"]))
@@ -77,13 +79,13 @@ class Recorded:
             build=build,
             seeds=range(replicas),
             methods=[method],
-            optimizer=KINDS[recipe["optimizer"]](lr=recipe["step_size"]),
-            input_shape=(20,),
+            optimizer={"sgd": SGD, "adam": Adam}[recipe["optimizer"]](lr=recipe["step_size"]),
+            example=torch.zeros(2, 20),
             outputs=1,
-            traced=traced,
         )
+        self.learner.turn_to(0, [Regression()] * replicas)
         for short, name in self.NAMES.items():
-            self.learner.parameters[name][self.where].copy_(self.golden[f"{short}_0"])
+            self.learner.view.parameters[name][self.where].copy_(self.golden[f"{short}_0"])
         self.history = {"loss": [], "utility": [], "age": [], "mean_activation": []}
 
     def rows(self, pool, group, replica, skip, count):
@@ -121,7 +123,7 @@ class Recorded:
         torch.testing.assert_close(ours["mean_activation"], self.golden["mean_activation"], atol=1e-5, rtol=0)
         torch.testing.assert_close(ours["loss"], self.golden["loss"], atol=1e-5, rtol=1e-5)
         for short, name in self.NAMES.items():
-            weight = self.learner.parameters[name][self.where]
+            weight = self.learner.view.parameters[name][self.where]
             torch.testing.assert_close(weight, self.golden[f"{short}_T"], atol=1e-5, rtol=0)
 
 
@@ -130,25 +132,25 @@ CASES = ["cbp_sgd_contribution", "cbp_sgd_adaptable", "cbp_adam_contribution"]
 
 @pytest.mark.parametrize("case", CASES)
 def test_recorded_run_of_the_authors_code_is_reproduced(case, monkeypatch):
-    recorded = Recorded(case, replicas=1, traced=False)
+    recorded = Recorded(case, replicas=1)
     monkeypatch.setattr(FreshPool, "look_ahead", lambda *request: recorded.rows(*request))
     for step in range(recorded.steps):
         recorded.break_tie(step)
         inputs, targets = recorded.batches(step)
-        recorded.note(recorded.learner.step([(inputs[0], targets[0])], [Regression()])[0])
+        recorded.note(recorded.learner.step([(inputs[0], targets[0])]).losses)
     recorded.compare()
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("case", CASES)
 def test_recorded_run_of_the_authors_code_is_reproduced_in_a_program(case, replicas, monkeypatch):
-    recorded = Recorded(case, replicas, traced=True)
+    recorded = Recorded(case, replicas)
     monkeypatch.setattr(FreshPool, "look_ahead", lambda *request: recorded.rows(*request))
-    program = Program(recorded.learner, Regression(), recorded.batches(0), unroll=1, compiled=False)
+    program = Program(recorded.learner, Regression(), [recorded.batches(0)], unroll=1, compiled=False)
     for step in range(recorded.steps):
         recorded.break_tie(step)
         inputs, targets = recorded.batches(step)
-        recorded.note(program.advance(recorded.learner, inputs.unsqueeze(0), targets.unsqueeze(0))[0][0])
+        recorded.note(program.advance(recorded.learner, [(inputs.unsqueeze(0), targets.unsqueeze(0))]).losses[0])
     recorded.compare()
 
 
@@ -163,26 +165,27 @@ def single_layer(activation=nn.ReLU, width=4):
 
 
 #: Trains, and moves nothing.
-KINDS = {"adam": adam.Adam, "sgd": sgd.SGD}
-STILL = sgd.SGD(lr=1e-30)
+STILL = SGD(lr=1e-30)
 
 
 def regression_learner(method, *, build=None, optimizer=STILL):
-    return StackLearner(
+    learner = StackLearner(
         build=build or single_layer(),
         seeds=[0],
         methods=[method],
         optimizer=optimizer,
-        input_shape=(4,),
+        example=torch.zeros(2, 4),
         outputs=1,
         dtype=torch.float64,
     )
+    learner.turn_to(0, [Regression()])
+    return learner
 
 
 def train(learner, inputs, steps=1):
     targets = torch.zeros(len(inputs), 1, dtype=torch.float64)
     for _ in range(steps):
-        learner.step([(inputs, targets)] * learner.replicas, [Regression()] * learner.replicas)
+        learner.step([(inputs, targets)] * learner.replicas)
 
 
 @pytest.mark.parametrize("utility", get_args(Utility))
@@ -191,10 +194,10 @@ def test_utility_is_the_published_formula(utility):
     learner = regression_learner(ContinualBackprop(utility=utility, decay=0.0))
     inputs = torch.randn(8, 4, generator=rng.derive(0, "x"), dtype=torch.float64)
     with torch.no_grad():
-        h = learner.module[1](learner.module[0](inputs))
+        h = learner.network.module[1](learner.network.module[0](inputs))
     train(learner, inputs)
-    w_in = learner.parameters["0.weight"][0].abs().mean(dim=1)
-    w_out = learner.parameters["2.weight"][0].abs().mean(dim=0)
+    w_in = learner.view.parameters["0.weight"][0].abs().mean(dim=1)
+    w_out = learner.view.parameters["2.weight"][0].abs().mean(dim=0)
     deviation = (h - h.mean(dim=0)).abs().mean(dim=0)
     uniform = torch.rand(4, generator=rng.derive(0, "method", 0, "cbp"), dtype=torch.float64)
     expected = {
@@ -211,8 +214,8 @@ def test_utility_is_the_published_formula(utility):
 
 def test_running_mean_of_a_constant_is_the_constant():
     learner = regression_learner(ContinualBackprop(decay=0.9, replacement_rate=1e-9))
-    learner.parameters["0.weight"].zero_()
-    learner.parameters["0.bias"].fill_(1.0)
+    learner.view.parameters["0.weight"].zero_()
+    learner.view.parameters["0.bias"].fill_(1.0)
     train(learner, torch.randn(3, 4, dtype=torch.float64, generator=rng.derive(0, "x")), steps=200)
     state = learner.states[0]
     torch.testing.assert_close(state["mean_activation"], torch.ones(1, 4, dtype=torch.float64), rtol=1e-8, atol=0)
@@ -237,31 +240,36 @@ class Ages:
             self.ages[i] = 0
 
 
+def counting(seeds, groups):
+    """Return the state of replicas in which nothing was replaced yet."""
+    state = MethodState(Generators([rng.derive(seed, "method") for seed in seeds]))
+    state["share"] = torch.zeros(len(seeds), groups, dtype=torch.float64)
+    return state
+
+
 @given(st.floats(0.001, 1.0), st.integers(0, 7), st.booleans(), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 @settings(deadline=None, max_examples=40)
 def test_count_of_replacements_follows_the_ages_of_the_units(rate, maturity, accumulate, sizes):
     method = ContinualBackprop(replacement_rate=rate, maturity=maturity, accumulate=accumulate)
-    state = MethodState([rng.derive(0, "method")])
-    state["age"] = torch.zeros(1, sum(sizes), dtype=torch.int64)
-    method.start_counting(state, replicas=1, sizes=sizes)
+    state = counting([0], len(sizes))
     groups = [Ages(size, maturity) for size in sizes]
     totals = [0.0] * len(sizes)
     done = [0] * len(sizes)
     for _ in range(40):
         mature = [group.advance() for group in groups]
-        counts = method.count(state)
+        state["age"] = torch.tensor([[age for group in groups for age in group.ages]])
+        counts = method._count(state, sizes)[0].int().tolist()
         for i, group in enumerate(groups):
             expected = rate * mature[i]
-            count = counts[0][i] if counts else 0
             totals[i] += expected
-            done[i] += count
-            group.replace(count)
+            done[i] += counts[i]
+            group.replace(counts[i])
             if accumulate:
                 assert abs(done[i] - totals[i]) < 1 + 1e-9
             elif expected < 1:
-                assert count in (0, 1)
+                assert counts[i] in (0, 1)
             else:
-                assert count == int(expected)
+                assert counts[i] == int(expected)
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, float("inf")]), min_size=1, max_size=7), st.data())
@@ -279,10 +287,9 @@ def test_looking_for_a_few_units_finds_those_that_rank_lowest(row, data):
 
 def test_share_of_a_unit_is_a_probability_where_shares_do_not_accumulate():
     method = ContinualBackprop(replacement_rate=0.05, maturity=0, accumulate=False)
-    state = MethodState([rng.derive(seed, "method") for seed in range(2)])
-    state["age"] = torch.zeros(2, 5, dtype=torch.int64)
-    method.start_counting(state, replicas=2, sizes=[5])
-    counts = torch.tensor([method.count(state) for _ in range(2000)])[:, :, 0].double()  # (2000, 2)
+    state = counting([0, 1], 1)
+    state["age"] = torch.ones(2, 5, dtype=torch.int64)
+    counts = torch.stack([method._count(state, [5])[:, 0] for _ in range(2000)])  # (2000, 2)
     assert not torch.equal(counts[:, 0], counts[:, 1])  # each replica throws its own dice
     # Standard deviation of the mean of 2000 draws of probability 1/4: 0.0097.
     assert (counts.mean(dim=0) - 0.25).abs().max() < 0.04
@@ -290,7 +297,7 @@ def test_share_of_a_unit_is_a_probability_where_shares_do_not_accumulate():
 
 def test_no_immature_unit_is_replaced_and_the_least_useful_mature_one_is():
     learner = regression_learner(ContinualBackprop(replacement_rate=0.25, maturity=5, decay=0.0, utility="weight"))
-    learner.parameters["2.weight"].copy_(torch.tensor([4.0, 1.0, 3.0, 2.0]))
+    learner.view.parameters["2.weight"].copy_(torch.tensor([4.0, 1.0, 3.0, 2.0]))
     inputs = torch.randn(3, 4, dtype=torch.float64, generator=rng.derive(0, "x"))
     train(learner, inputs, steps=5)
     assert learner.states[0]["age"].tolist() == [[5, 5, 5, 5]]
@@ -311,12 +318,12 @@ def test_transfer_makes_the_replacement_of_a_constant_unit_leave_the_outputs_alo
             replacement_rate=0.25, maturity=5, utility="zero_contribution", bias_transfer=transfer
         )
         learner = regression_learner(method)
-        learner.parameters["0.weight"][0, 2] = 0.0  # a constant unit, of utility zero
-        learner.parameters["0.bias"][0, 2] = 1.5
-        before = learner.module(inputs).detach()
+        learner.view.parameters["0.weight"][0, 2] = 0.0  # a constant unit, of utility zero
+        learner.view.parameters["0.bias"][0, 2] = 1.5
+        before = learner.network.module(inputs).detach()
         train(learner, inputs, steps=6)
         assert learner.states[0]["age"].tolist() == [[6, 6, 0, 6]]
-        outputs[transfer] = (learner.module(inputs) - before).detach().abs().max()
+        outputs[transfer] = (learner.network.module(inputs) - before).detach().abs().max()
     assert outputs[True] < 1e-12
     assert outputs[False] > 0.01
 
@@ -324,20 +331,20 @@ def test_transfer_makes_the_replacement_of_a_constant_unit_leave_the_outputs_alo
 def test_replacement_of_a_dead_unit_leaves_the_outputs_alone_without_transfer():
     inputs = torch.randn(16, 4, dtype=torch.float64, generator=rng.derive(0, "x"))
     learner = regression_learner(ContinualBackprop(replacement_rate=0.25, maturity=5))
-    learner.parameters["0.bias"][0, 2] = -100.0
-    before = learner.module(inputs).detach()
+    learner.view.parameters["0.bias"][0, 2] = -100.0
+    before = learner.network.module(inputs).detach()
     train(learner, inputs, steps=6)
     assert learner.states[0]["age"].tolist() == [[6, 6, 0, 6]]
-    assert learner.parameters["0.bias"][0, 2] == 0
-    assert learner.parameters["0.weight"][0, 2].abs().min() > 0
-    torch.testing.assert_close(learner.module(inputs).detach(), before, rtol=0, atol=1e-14)
+    assert learner.view.parameters["0.bias"][0, 2] == 0
+    assert learner.view.parameters["0.weight"][0, 2].abs().min() > 0
+    torch.testing.assert_close(learner.network.module(inputs).detach(), before, rtol=0, atol=1e-14)
 
 
 def test_optimizer_forgets_replaced_units_alone():
     learner = regression_learner(
         ContinualBackprop(replacement_rate=0.25, maturity=5),
         build=single_layer(nn.Tanh),
-        optimizer=adam.Adam(lr=1e-3),
+        optimizer=Adam(lr=1e-3),
     )
     inputs = torch.randn(16, 4, dtype=torch.float64, generator=rng.derive(0, "x"))
     train(learner, inputs, steps=6)
@@ -380,7 +387,7 @@ def test_channels_behind_normalisation_pooling_and_flattening_are_replaced(runne
     assert age.shape == (9,)
     assert (age[:4] == 0).sum() == 0  # 0.8 of a unit is due
     (channel,) = (age[4:] == 0).nonzero().flatten().tolist()
-    columns = trained.learner.parameters["7.weight"][0].view(3, 5, 4).abs().amax(dim=(0, 2))
+    columns = trained.learner.view.parameters["7.weight"][0].view(3, 5, 4).abs().amax(dim=(0, 2))
     assert (columns == 0).nonzero().flatten().tolist() == [channel]
 
 

@@ -1,0 +1,117 @@
+"""How the networks of a stack are run and differentiated: as they are, side by side, or inside a traced function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value
+
+from lopbench.learner.hooks import Hooks
+from lopbench.learner.network import ForwardPass, Tensors
+from lopbench.learner.step import Made, Objective
+from lopbench.learner.view import Named, View
+
+
+class Eager:
+    """Autograd over the leaves, torch's fused update; one network is called as it is, several through `torch.vmap`.
+
+    Args:
+        leaves: The parameters in training, with replica axis if there are several networks.
+        stacked: Whether there are.
+    """
+
+    def __init__(self, leaves: Mapping[str, Tensor], *, stacked: bool) -> None:
+        self._leaves = leaves
+        self._stacked = stacked
+
+    def forward(self, view: View, inputs: Tensor) -> ForwardPass:
+        """Run the networks on ``inputs`` ``(R, N, ...)``; their buffers move."""
+        return view.network.mapped(self._leaves, view.buffers, inputs) if self._stacked else view.network.plain(inputs)
+
+    def differentiate(self, view: View, objective: Objective) -> Made:
+        """Put the gradients of ``objective`` into ``view.gradients``; returns what it made, outside autograd."""
+        with torch.enable_grad():
+            value, made = objective(_Stacked(self._leaves, self._stacked))
+            value.backward()  # type: ignore[no-untyped-call]
+        view.descended(
+            lambda: Named(
+                {name: self._stack(leaf.grad) for name, leaf in self._leaves.items() if leaf.grad is not None}
+            )
+        )
+        return Made(made.losses.detach(), made.forward.detached(), made.targets)
+
+    def descend(self, view: View, hooks: Hooks) -> None:
+        """Take the optimizer's step, as the hooks ``update`` change it."""
+        if hooks.having("update"):
+            _descend_under(view, hooks)
+        else:
+            view.optimizer.step()
+        for leaf in self._leaves.values():
+            leaf.grad = None
+
+    def _stack(self, tensor: Tensor) -> Tensor:
+        return tensor if self._stacked else tensor.unsqueeze(0)
+
+
+class _Stacked(Mapping[str, Tensor]):
+    """The leaves with replica axis, each made when it is asked for."""
+
+    def __init__(self, leaves: Mapping[str, Tensor], stacked: bool) -> None:
+        self._leaves, self._is_stacked = leaves, stacked
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._leaves[name] if self._is_stacked else self._leaves[name].unsqueeze(0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._leaves)
+
+    def __len__(self) -> int:
+        return len(self._leaves)
+
+
+class Traced:
+    """Functions of tensors throughout, so that steps can be traced.
+
+    Args:
+        trained: Names of the parameters that are trained.
+    """
+
+    def __init__(self, trained: tuple[str, ...]) -> None:
+        self._trained = trained
+        self._moved: Tensors = {}
+
+    def forward(self, view: View, inputs: Tensor) -> ForwardPass:
+        """Run the networks on ``inputs`` ``(R, N, ...)``; their buffers move when the gradients are known."""
+        # Copies, since a function that is differentiated must not change what comes from outside of it.
+        self._moved = {name: buffer.clone() for name, buffer in view.buffers.items()}
+        return view.network.mapped({**view.parameters, **view.differentiable}, self._moved, inputs)
+
+    def differentiate(self, view: View, objective: Objective) -> Made:
+        """Put the gradients of ``objective`` into ``view.gradients``; returns what it made, outside autograd."""
+        head = view.network.head
+
+        def function(parameters: dict[str, Tensor]) -> tuple[Tensor, tuple[object, ...]]:
+            value, made = objective(parameters)
+            forward = made.forward
+            parts = (forward.outputs, dict(forward.read), dict(forward.activations))
+            return value, (made.losses, made.targets, self._moved, *parts)
+
+        trained = {name: view.parameters[name] for name in self._trained}
+        gradients, (_, (losses, targets, moved, *parts)) = grad_and_value(function, has_aux=True)(trained)
+        view.descended(lambda: Named(gradients))
+        for name, buffer in view.buffers.items():
+            buffer.copy_(moved[name])
+        return Made(losses, ForwardPass(*parts, head), targets)
+
+    def descend(self, view: View, hooks: Hooks) -> None:
+        """Take the optimizer's step, as the hooks ``update`` change it."""
+        _descend_under(view, hooks)
+
+
+def _descend_under(view: View, hooks: Hooks) -> None:
+    view.updates = Named(view.optimizer.updates(view.gradients))
+    hooks.run("update", view)
+    view.optimizer.apply(view.updates)
+    view.updates = Named()

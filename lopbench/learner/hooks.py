@@ -1,0 +1,169 @@
+"""Calls the hooks of methods: what they return is held against what was asked for, and what they do wrong is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from torch import Tensor
+
+from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.interfaces import Perturbation
+from lopbench.learner.memory import MethodState
+from lopbench.learner.view import View
+
+
+class Acting(NamedTuple):
+    """A method with its memory."""
+
+    method: Perturbation
+    state: MethodState
+
+
+class Hooks:
+    """The hooks of the methods that are on, in order.
+
+    Args:
+        acting: The methods and their memories.
+    """
+
+    def __init__(self, acting: Iterable[Acting]) -> None:
+        self.acting = tuple(acting)
+        #: Whether each of them has changed something; what is built into the network has.
+        self.acted = [each.method.has("configure") for each in self.acting]
+        self._having: dict[str, tuple[Acting, ...]] = {}
+
+    def having(self, hook: str) -> tuple[Acting, ...]:
+        """Return the methods that implement ``hook``."""
+        if hook not in self._having:
+            self._having[hook] = tuple(each for each in self.acting if each.method.has(hook))
+        return self._having[hook]
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether a method takes part in training steps."""
+        return any(map(self.having, ("batch", "loss", "penalty", "after_backward", "update", "after_step")))
+
+    def run(self, hook: str, view: View) -> None:
+        """Call ``hook`` of each method that has it, for what it changes."""
+        for acting in self.having(hook):
+            with self.calling(acting, hook, view):
+                returned = getattr(acting.method, hook)(view, acting.state)
+                if returned is not None:
+                    raise InvalidInputError(f"it changes tensors in place and returns nothing, got {_what(returned)}")
+
+    @contextmanager
+    def calling(self, acting: Acting, hook: str, view: View) -> Iterator[None]:
+        """Name the method in errors for the duration, and note whether it changes a tensor of the network."""
+        place = self._place(acting)
+        with naming(acting.method, hook):
+            if self.acted[place]:
+                yield
+                return
+            before = _changes(view)
+            yield
+            self.acted[place] = _changes(view) != before
+
+    def _place(self, acting: Acting) -> int:
+        return next(place for place, each in enumerate(self.acting) if each.state is acting.state)
+
+    def _note(self, acting: Acting, changed: bool) -> None:
+        if changed:
+            self.acted[self._place(acting)] = True
+
+    def batch(self, view: View, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the batch to train on, given the stream's."""
+        for acting in self.having("batch"):
+            method, state = acting
+            with naming(method, "batch"):
+                size = inputs.shape[1]
+                returned = method.batch(view, state, inputs, targets)
+                if not (isinstance(returned, tuple) and len(returned) == 2 and all(map(_is_tensor, returned))):
+                    raise InvalidInputError(f"it returns inputs and targets, two tensors, got {_what(returned)}")
+                self._note(acting, returned[0] is not inputs or returned[1] is not targets)
+                inputs, targets = returned
+                for what, tensor in (("inputs", inputs), ("targets", targets)):
+                    if tensor.shape[:2] != (view.replicas, inputs.shape[1]):
+                        raise InvalidInputError(
+                            f"{what} must be ({view.replicas}, N, ...), a row for each replica, got "
+                            f"{tuple(tensor.shape)}"
+                        )
+                if inputs.shape[1] > size and not method.uses_replay:
+                    raise UnsupportedError(
+                        f"the batch has grown from {size} to {inputs.shape[1]} samples; a method that trains on "
+                        "samples that it kept declares uses_replay = True"
+                    )
+        return inputs, targets
+
+    def loss(self, view: View, loss: Tensor) -> Tensor:
+        """Return the loss ``(R,)`` to train on, penalties included."""
+        for acting in self.having("loss"):
+            with naming(acting.method, "loss"):
+                before, loss = loss, _per_replica(acting.method.loss(view, acting.state, loss), view.replicas)
+                self._note(acting, loss is not before)
+        for acting in self.having("penalty"):
+            with naming(acting.method, "penalty"):
+                loss = loss + _per_replica(acting.method.penalty(view, acting.state), view.replicas)
+                self._note(acting, changed=True)
+        return loss
+
+    def evaluated(self, view: View) -> dict[str, Tensor]:
+        """Return the parameters and buffers to evaluate where they are not the trained ones, by name."""
+        found: dict[str, Tensor] = {}
+        for acting in self.having("evaluated"):
+            with naming(acting.method, "evaluated"):
+                returned = acting.method.evaluated(view, acting.state)
+                if not isinstance(returned, Mapping):
+                    raise InvalidInputError(f"it returns tensors by name, got {_what(returned)}")
+                for name, value in returned.items():
+                    known = view.parameters.get(name, view.buffers.get(name))
+                    if known is None:
+                        raise InvalidInputError(f"the network has no parameter or buffer {name!r}")
+                    if not isinstance(value, Tensor) or value.shape != known.shape:
+                        raise InvalidInputError(f"{name!r} must be of shape {tuple(known.shape)}, got {_what(value)}")
+                    found[name] = value
+                self._note(acting, bool(returned))
+        return found
+
+    def report(self, view: View) -> Iterator[tuple[str, Tensor]]:
+        """Yield the numbers that methods tell of themselves, ``(R,)`` each, as ``method.name``."""
+        for method, state in self.having("report"):
+            with naming(method, "report"):
+                for name, value in method.report(view, state).items():
+                    yield f"{method.name}.{name}", _per_replica(value, view.replicas)
+
+
+@contextmanager
+def naming(method: Perturbation, hook: str) -> Iterator[None]:
+    """Let an error that a hook's misuse of its interface raises name method and hook."""
+    try:
+        yield
+    except (InvalidInputError, UnsupportedError) as error:
+        start = f"method {method.name!r}"
+        if str(error).startswith((start, f"{method.name}: ")):
+            raise
+        raise type(error)(f"{start}, hook {hook}: {error}") from error
+    except Exception as error:
+        error.add_note(f"in {method.name}, hook {hook}")
+        raise
+
+
+def _changes(view: View) -> int:
+    """Return how often the network's tensors, gradients and updates have been changed in place, as torch counts."""
+    parts = (view.parameters, view.buffers, view.gradients, view.updates)
+    return sum(tensor._version for part in parts for tensor in part.values())
+
+
+def _per_replica(value: object, replicas: int) -> Tensor:
+    if not isinstance(value, Tensor) or value.shape != (replicas,):
+        raise InvalidInputError(f"it returns a number for each replica, shape ({replicas},), got {_what(value)}")
+    return value
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
+
+
+def _what(value: object) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,114 @@
+"""What a method remembers, and where its random numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from lopbench.core import rng
+from lopbench.core.errors import InvalidInputError
+
+#: How the names of numbers on the host begin in a checkpoint.
+_HOST = "host/"
+
+
+class Noise(Protocol):
+    """A source of random numbers of one method."""
+
+    @property
+    def generators(self) -> list[Generator]:
+        """One per replica."""
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return standard normal noise of the shape ``(R, ...)`` of ``like``."""
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Return numbers uniform in [0, 1) of the shape ``(R, ...)`` of ``like``."""
+
+
+class Generators:
+    """Random numbers from one generator for each replica.
+
+    Args:
+        generators: The generators.
+    """
+
+    def __init__(self, generators: list[Generator]) -> None:
+        self.generators = generators
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return standard normal noise of the shape ``(R, ...)`` of ``like``."""
+        return rng.normal(like, self.generators)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Return numbers uniform in [0, 1) of the shape ``(R, ...)`` of ``like``."""
+        numbers = torch.empty_like(like, requires_grad=False)
+        for row, generator in zip(numbers, self.generators, strict=True):
+            row.uniform_(generator=generator)
+        return numbers
+
+
+class MethodState:
+    """A method's own tensors, numbers on the host and random numbers; implements the protocol ``State``.
+
+    Args:
+        noise: Where random numbers come from.
+        tensors: What is remembered so far.
+        host: Numbers on the host.
+    """
+
+    def __init__(
+        self,
+        noise: Noise,
+        tensors: dict[str, Tensor] | None = None,
+        host: MutableMapping[str, int | float] | None = None,
+    ) -> None:
+        self.noise = noise
+        self.tensors: dict[str, Tensor] = {} if tensors is None else tensors
+        self.host: MutableMapping[str, int | float] = {} if host is None else host
+
+    @property
+    def generators(self) -> list[Generator]:
+        """One per replica."""
+        return self.noise.generators
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return standard normal noise of the shape ``(R, ...)`` of ``like``."""
+        return self.noise.normal(like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Return numbers uniform in [0, 1) of the shape ``(R, ...)`` of ``like``."""
+        return self.noise.uniform(like)
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self.tensors[key]
+
+    def __setitem__(self, key: str, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise InvalidInputError(
+                f"state[{key!r}] must be a tensor, got {type(value).__name__}; numbers on the host go into "
+                f"state.host[{key!r}]"
+            )
+        # A tensor that still hangs in the graph of a step would keep all of it in memory.
+        self.tensors[key] = value.detach()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.tensors
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what is remembered as named tensors; numbers on the host have names that begin with ``host/``."""
+        host = {_HOST + key: _as_tensor(value) for key, value in self.host.items()}
+        return {**self.tensors, **host}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        """Restore a copy of what `state_dict` returned."""
+        self.host.clear()
+        self.host.update({k.removeprefix(_HOST): v.item() for k, v in tensors.items() if k.startswith(_HOST)})
+        self.tensors = {k: v.to(device, copy=True) for k, v in tensors.items() if not k.startswith(_HOST)}
+
+
+def _as_tensor(value: int | float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)

@@ -1,0 +1,174 @@
+"""The network of a stack as a function of its tensors, with what is read inside it on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+
+from lopbench.core import rng
+from lopbench.core.errors import UnsupportedError
+
+Tensors = dict[str, Tensor]
+
+#: Layers whose input is kept, for they may read units.
+_READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Return whether ``module`` is an elementwise activation function, torch's own or one of timm's."""
+    return "activation" in type(module).__module__ and not isinstance(module, nn.MultiheadAttention | nn.Softmax)
+
+
+def activation_layers(module: nn.Module) -> list[str]:
+    """Return the names of all activation functions of the network, in order of definition."""
+    return [name for name, child in module.named_modules() if is_activation(child)]
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardPass:
+    """What one forward pass of all replicas made; implements the protocol ``Pass``.
+
+    Args:
+        outputs: Outputs of the network, ``(R, N, ...)``.
+        read: What modules read, ``(R, N, ...)`` by name: the head, and all layers that may read units.
+        activations: Outputs of the probed layers, ``(R, N, ...)``.
+        head: Name of the head.
+    """
+
+    outputs: Tensor
+    read: Mapping[str, Tensor]
+    activations: Mapping[str, Tensor]
+    head: str
+
+    @property
+    def features(self) -> Tensor:
+        """Input of the head, ``(R, N, ...)``."""
+        return self.read[self.head]
+
+    def detached(self) -> ForwardPass:
+        """Return the same outside autograd."""
+        read, activations = ({k: v.detach() for k, v in each.items()} for each in (self.read, self.activations))
+        return ForwardPass(self.outputs.detach(), read, activations, self.head)
+
+
+class Network:
+    """One module that stands for R networks: its tensors are replaced by each replica's when it is called.
+
+    With one replica the module is called as it is.
+
+    Args:
+        module: The module, in training mode.
+        head: Name of the head.
+        layers: Names of the probed layers.
+        stacked: Whether there are several replicas.
+        generator: What dropout inside the network draws from.
+    """
+
+    def __init__(
+        self, module: nn.Module, *, head: str, layers: Sequence[str], stacked: bool, generator: Generator
+    ) -> None:
+        self.module = module
+        self.head = head
+        self.layers = tuple(layers)
+        self.stacked = stacked
+        self.generator = generator
+        dropouts = [m for m in module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+        #: Whether the network draws random numbers.
+        self.stochastic = any(m.p > 0 for m in dropouts) or any(getattr(m, "drop_prob", 0.0) for m in module.modules())
+        if self.stochastic and stacked:
+            raise UnsupportedError("dropout draws from one global stream: its seeds run one after another")
+        self._kept: tuple[Tensors, Tensors] | None = None
+        self._watched = False
+
+    def watch(self) -> None:
+        """Keep from now on what layers read and the probed ones make; it costs microseconds a layer."""
+        if self._watched:
+            return
+        self._watched = True
+        for name, module in self.module.named_modules():
+            if name == self.head or isinstance(module, _READERS):
+                module.register_forward_pre_hook(self._keep_input(name))
+            if name in self.layers:
+                module.register_forward_hook(self._keep_output(name))
+
+    def _keep_input(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if self._kept is not None and inputs:
+                self._kept[0][name] = inputs[0]
+
+        return keep
+
+    def _keep_output(self, name: str) -> Callable[[nn.Module, object, object], None]:
+        def keep(module: nn.Module, inputs: object, output: object) -> None:
+            if self._kept is None:
+                return
+            if not isinstance(output, Tensor):
+                raise UnsupportedError(
+                    f"the probed layer {name!r} returns a {type(output).__name__}, not a tensor; name other layers in "
+                    "the architecture's 'layers'"
+                )
+            self._kept[1][name] = output
+
+        return keep
+
+    @contextmanager
+    def _keeping(self) -> Iterator[tuple[Tensors, Tensors]]:
+        before, self._kept = self._kept, ({}, {})
+        try:
+            yield self._kept
+        finally:
+            self._kept = before
+
+    # -- calling
+
+    def plain(self, inputs: Tensor) -> ForwardPass:
+        """Call the module as it is on ``inputs`` ``(1, N, ...)``; its buffers move, and dropout draws."""
+        with self._keeping() as (read, made), self._layer_randomness():
+            outputs = self.module(inputs[0])
+        return self._pass(
+            outputs.unsqueeze(0), *({k: v.unsqueeze(0) for k, v in each.items()} for each in (read, made))
+        )
+
+    def mapped(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> ForwardPass:
+        """Call the module on each replica's tensors ``(R, ...)`` and inputs ``(R, N, ...)``; ``buffers`` move."""
+
+        def one(parameters: Tensors, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors, Tensors]:
+            with self._keeping() as (read, made):
+                outputs = functional_call(self.module, (parameters, buffers), (x,))
+            return outputs, read, made
+
+        return self._pass(*torch.vmap(one)(dict(parameters), dict(buffers), inputs))
+
+    def aside(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> ForwardPass:
+        """Call the module likewise without side effects: buffers and the stream of dropout stay where they are."""
+        copies = {name: buffer.clone() for name, buffer in buffers.items()}
+        if self.stacked or not self.stochastic:
+            return self.mapped(parameters, copies, inputs)
+        with rng.isolated(self.generator.clone_state()), self._keeping() as (read, made):
+            tensors = ({k: v[0] for k, v in each.items()} for each in (parameters, copies))
+            outputs = functional_call(self.module, tuple(tensors), (inputs[0],))
+        return self._pass(
+            outputs.unsqueeze(0), *({k: v.unsqueeze(0) for k, v in each.items()} for each in (read, made))
+        )
+
+    def _pass(self, outputs: Tensor, read: Tensors, made: Tensors) -> ForwardPass:
+        return ForwardPass(outputs, read, made, self.head)
+
+    @contextmanager
+    def _layer_randomness(self) -> Iterator[None]:
+        with rng.isolated(self.generator) if self.stochastic else nullcontext():
+            yield
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Put the module in evaluation mode for the duration."""
+        self.module.eval()
+        try:
+            yield
+        finally:
+            self.module.train()

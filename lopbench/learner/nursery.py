@@ -1,0 +1,108 @@
+"""Makes networks of a stack's kind: at its start, where something is drawn anew, and where units are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from lopbench.core import rng
+from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.interfaces import Perturbation, State
+from lopbench.learner.discovery import Discovery, discover
+from lopbench.learner.fresh import FreshPool
+from lopbench.learner.groups import UnitGroup
+from lopbench.learner.hooks import naming
+
+Build = Callable[[Generator], nn.Module]
+
+
+class Nursery:
+    """Builds networks as the methods configure them.
+
+    Args:
+        base: Makes one network from a generator.
+        methods: The methods, of which those that are on configure it.
+        seeds: Seed of each replica.
+        example: A batch of the stream's inputs, ``(N, *input_shape)``, on the device, in the type of the run.
+        dtype: Type of parameters.
+        tokens: Whether inputs are whole numbers that are never cast.
+    """
+
+    def __init__(
+        self,
+        base: Build,
+        methods: Sequence[Perturbation],
+        seeds: Sequence[int],
+        *,
+        example: Tensor,
+        dtype: torch.dtype,
+        tokens: bool,
+    ) -> None:
+        self._base = base
+        self._methods = tuple(methods)
+        self._seeds = tuple(seeds)
+        self._example = example
+        self._dtype = dtype
+        self._tokens = tokens
+        self._discovery: Discovery | None = None
+        self._pool: FreshPool | None = None
+
+    def build(self, generator: Generator) -> nn.Module:
+        """Return a new network as the methods configure it; the base network draws first and so is the same in all.
+
+        Raises:
+            UnsupportedError: If a method cannot serve the network, or the network cannot take the stream.
+        """
+        module = self._base(generator).to(dtype=self._dtype)
+        if self._tokens and not any(isinstance(m, nn.Embedding) for m in module.modules()):
+            raise UnsupportedError(
+                f"the stream is of tokens, and {type(module).__name__} has no embedding to take them; choose an "
+                "architecture for tokens"
+            )
+        example = torch.zeros(2, *self._example.shape[1:], dtype=self._example.dtype)
+        for method in self._methods:
+            if method.active and method.has("configure"):
+                with naming(method, "configure"):
+                    configured = method.configure(module, example=example, generator=generator)
+                    if not isinstance(configured, nn.Module):
+                        raise InvalidInputError(f"it returns the network, got {type(configured).__name__}")
+                    module = configured
+        return module.to(device=self._example.device, dtype=self._dtype)
+
+    def fresh(self, state: State) -> Mapping[str, Tensor]:
+        """Return the parameters ``(R, ...)`` of newly initialised networks, drawn from a method's own stream."""
+        networks = []
+        for generator in state.generators:
+            draw = int(torch.randint(2**62, (), generator=generator, device=generator.device).item())
+            networks.append(dict(self.build(torch.Generator().manual_seed(draw)).named_parameters()))
+        return {name: torch.stack([network[name].detach() for network in networks]) for name in networks[0]}
+
+    def groups(self, module: nn.Module) -> tuple[UnitGroup, ...]:
+        """Return where the units of ``module`` are that a method may reset.
+
+        Raises:
+            UnsupportedError: If it has none.
+        """
+        if self._discovery is None:
+            self._discovery = discover(module, self._example)
+        if not self._discovery.groups:
+            raise UnsupportedError(self._discovery.refusal)
+        return self._discovery.groups
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether fresh rows were asked for."""
+        return self._pool is not None
+
+    def rows(self, module: nn.Module) -> FreshPool:
+        """Return where the incoming weights of units that are reset come from."""
+        if self._pool is None:
+            self._pool = FreshPool(
+                build=lambda generator: dict(self.build(generator).named_parameters()),
+                generator_for=lambda replica, k: rng.derive(self._seeds[replica], "reset", k),
+                groups=self.groups(module),
+                replicas=len(self._seeds),
+            )
+        return self._pool

@@ -1,0 +1,78 @@
+"""Everything of a learner that changes in training, as named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lopbench.learner.learner import StackLearner
+
+#: What a recipe must hold in memory.
+_HELD = frozenset({"parameter", "buffer", "optimizer", "method"})
+
+
+def state_dict(learner: StackLearner) -> dict[str, Tensor]:
+    """Return everything that changes in training, as named tensors."""
+    tensors = {f"parameter/{name}": leaf.detach() for name, leaf in learner.leaves.items()}
+    tensors.update({f"buffer/{name}": value for name, value in learner.view.buffers.items()})
+    tensors.update({f"optimizer/{name}": value for name, value in learner.optimizer.state_dict().items()})
+    if learner.profile is not None:  # where a clone started cannot be made again from the seed
+        tensors.update({f"initial/{name}": value for name, value in learner.view.initial.items()})
+    tensors["generator/layers"] = learner.network.generator.get_state()
+    tensors.update({f"previous/{name}": value for name, value in learner.previous.state_dict().items()})
+    tensors["acted"] = torch.tensor(learner.hooks.acted, dtype=torch.bool)
+    tensors["restarted"] = torch.tensor(learner.boundary.restarted)
+    tensors["samples_ahead"] = torch.tensor(learner.boundary.samples_ahead)
+    for index, state in enumerate(learner.states):
+        tensors.update({f"method/{index}/{key}": value for key, value in state.state_dict().items()})
+        for replica, generator in enumerate(state.generators):
+            tensors[f"generator/{index}/{replica}"] = generator.get_state()
+    if learner.nursery.has_rows:
+        tensors.update({f"pool/{key}": value for key, value in learner.boundary.rows.state_dict().items()})
+    return tensors
+
+
+@torch.no_grad()
+def load_state_dict(learner: StackLearner, tensors: Mapping[str, Tensor]) -> None:
+    """Restore a copy of what `state_dict` returned."""
+    part = sections(tensors)
+    for name, leaf in learner.leaves.items():
+        leaf.copy_(part["parameter"][name])
+    for name, buffer in learner.view.buffers.items():
+        buffer.copy_(part["buffer"][name])
+    for name, value in part.get("initial", {}).items():
+        learner.view.initial[name].copy_(value)
+    learner.previous.load_state_dict(part.get("previous", {}), learner.device)
+    learner.boundary.restarted = bool(tensors["restarted"])
+    if learner.boundary.restarted:
+        learner.optimizer.restart(learner.reference_optimizer)
+    learner.optimizer.load_state_dict({n: v.to(learner.device) for n, v in part.get("optimizer", {}).items()})
+    generators = part["generator"]
+    learner.network.generator.set_state(generators["layers"].cpu())
+    learner.hooks.acted = tensors["acted"].tolist()
+    learner.boundary.samples_ahead = int(tensors["samples_ahead"])
+    for index, state in enumerate(learner.states):
+        mine = {key: v for key, v in part.get("method", {}).items() if key.partition("/")[0] == str(index)}
+        state.load_state_dict({key.partition("/")[2]: value for key, value in mine.items()}, learner.device)
+        for replica, generator in enumerate(state.generators):
+            generator.set_state(generators[f"{index}/{replica}"].cpu())
+    if "pool" in part:
+        learner.boundary.rows.load_state_dict(part["pool"])
+
+
+def state_bytes(learner: StackLearner) -> int:
+    """Return the bytes of parameters, buffers, optimizer and methods: what the recipe must hold in memory."""
+    return sum(tensor.nbytes for name, tensor in state_dict(learner).items() if name.split("/")[0] in _HELD)
+
+
+def sections(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return tensors named ``section/name`` by section and name."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        section, _, rest = key.partition("/")
+        found.setdefault(section, {})[rest] = value
+    return found

@@ -1,0 +1,116 @@
+"""One training step of all replicas: the order in which everything happens, for every engine.
+
+batch -> forward pass -> loss -> penalty -> gradients -> after_backward -> update -> after_step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from lopbench.core.interfaces import TrainingMetric
+from lopbench.learner.hooks import Hooks
+from lopbench.learner.network import ForwardPass
+from lopbench.learner.view import View
+
+#: Makes of parameters by name the number to minimise, and what was made on the way.
+Objective = Callable[[Mapping[str, Tensor]], tuple[Tensor, "Made"]]
+
+
+class Made(NamedTuple):
+    """What the objective makes on the way: all that is read after the gradients."""
+
+    losses: Tensor  #: The task's own loss, ``(R,)``.
+    forward: ForwardPass
+    targets: Tensor
+
+
+class Engine(Protocol):
+    """How the networks are run and differentiated."""
+
+    def forward(self, view: View, inputs: Tensor) -> ForwardPass:
+        """Run the networks on ``inputs`` ``(R, N, ...)``; their buffers move."""
+
+    def differentiate(self, view: View, objective: Objective) -> Made:
+        """Put the gradients of ``objective`` into ``view.gradients``; returns what it made, outside autograd."""
+
+    def descend(self, view: View, hooks: Hooks) -> None:
+        """Take the optimizer's step, as the hooks ``update`` change it."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What is known of a step: losses and scores ``(R,)``, and each training metric's value ``(R,)``."""
+
+    losses: Tensor
+    scores: Tensor
+    measured: tuple[Tensor, ...] = ()
+
+
+def take_step(
+    view: View,
+    hooks: Hooks,
+    engine: Engine,
+    batch: tuple[Tensor, Tensor],
+    *,
+    observe: Callable[[Tensor], Tensor | None] | None = None,
+    metrics: Sequence[TrainingMetric] = (),
+) -> Taken:
+    """Train every replica on its batch.
+
+    Args:
+        view: What the methods see; its tensors are changed in place.
+        hooks: The hooks of the methods that are on.
+        engine: How the networks are run and differentiated.
+        batch: Inputs and targets of the stream, ``(R, N, ...)`` each.
+        observe: Is told the outputs ``(R, N, ...)``, and may return other targets.
+        metrics: What to measure of the step.
+
+    Returns:
+        Loss and score of the stream's batch before the update, and what was measured.
+    """
+    view.begin_step(*batch)
+    own: Taken | None = None
+    if hooks.having("batch"):
+        batch, own = _look_first(view, batch, observe)
+        observe = None
+        with torch.no_grad():
+            view.begin_step(*hooks.batch(view, *batch))
+
+    def objective(parameters: Mapping[str, Tensor]) -> tuple[Tensor, Made]:
+        view.inside(parameters)
+        view.made(forward := engine.forward(view, view.inputs))
+        if observe is not None:
+            view.made(forward, observe(forward.outputs.detach()))
+        losses = view.loss(forward.outputs, view.targets)
+        return hooks.loss(view, losses).sum(), Made(losses, forward, view.targets)
+
+    made = engine.differentiate(view, objective)
+    view.inside(None)
+    with torch.no_grad():
+        view.made(made.forward, made.targets)
+        own = own or Taken(made.losses, view.score(made.forward.outputs, made.targets))
+        hooks.run("after_backward", view)
+        engine.descend(view, hooks)
+        hooks.run("after_step", view)
+        if metrics:
+            targets = batch[1] if hooks.having("batch") else made.targets
+            after = view.loss(view.forward(batch[0]).outputs, targets)
+            return Taken(own.losses, own.scores, tuple(metric.compute(own.losses, after) for metric in metrics))
+    return own
+
+
+def _look_first(
+    view: View, batch: tuple[Tensor, Tensor], observe: Callable[[Tensor], Tensor | None] | None
+) -> tuple[tuple[Tensor, Tensor], Taken]:
+    """Return the stream's own batch and its loss and score, which methods that change the batch must not move."""
+    with torch.no_grad():
+        inputs, targets = batch
+        outputs = view.forward(inputs).outputs
+        seen = None if observe is None else observe(outputs)
+        targets = targets if seen is None else seen
+        return (inputs, targets), Taken(view.loss(outputs, targets), view.score(outputs, targets))

@@ -1,0 +1,353 @@
+"""The steps of all replicas as one function of tensors, which can be traced into a graph.
+
+What a step changes comes in and goes out as named tensors. Random numbers and fresh rows for units that are reset come
+in from outside, from the same named streams as ever.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from typing import Literal, NoReturn
+
+import torch
+from torch import Generator, Tensor
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from lopbench.core import fields
+from lopbench.core.errors import UnsupportedError
+from lopbench.core.interfaces import Perturbation, State, Task, TrainingMetric
+from lopbench.learner.engines import Traced
+from lopbench.learner.groups import UnitGroup
+from lopbench.learner.hooks import Acting, Hooks
+from lopbench.learner.learner import StackLearner
+from lopbench.learner.memory import MethodState
+from lopbench.learner.network import Tensors
+from lopbench.learner.optimizers import OptimizerStack
+from lopbench.learner.saving import sections
+from lopbench.learner.step import Taken, take_step
+from lopbench.learner.view import View
+
+#: Index among the active methods, kind, type.
+Request = tuple[int, Literal["normal", "uniform"], torch.dtype]
+
+#: Normal numbers are made sixteen at a time; portions of whole sixteens are the same however many are drawn at once.
+_PORTION = 16
+
+
+class UntraceableError(UnsupportedError):
+    """Steps cannot be made into a program."""
+
+
+def portion(numel: int, unroll: int) -> int:
+    """Return how many numbers are drawn for a call of ``unroll`` steps that uses ``numel`` a step."""
+    return -(-numel * unroll // _PORTION) * _PORTION
+
+
+class Steps:
+    """The steps of one call, as a function of tensors.
+
+    Args:
+        learner: What is trained; later ones of the same make can be trained as well.
+        task: Gives loss and score; those of the tasks to come are the same functions.
+        period: Number of batches after which their sizes repeat.
+        unroll: Steps of a call, whole periods.
+        metrics: What to measure of each step.
+    """
+
+    def __init__(
+        self,
+        learner: StackLearner,
+        task: Task,
+        *,
+        period: int,
+        unroll: int,
+        metrics: Sequence[TrainingMetric] = (),
+    ) -> None:
+        self.learner = learner
+        self.task = task
+        self.period = period
+        self.unroll = unroll
+        self.metrics = tuple(metrics)
+        #: How many random numbers of each kind methods ask for in a step.
+        self.requests: dict[Request, int] = {}
+        self._asked = False
+        #: Shapes that entries of the optimizer grow to in a step, where some are cleared.
+        self._shapes: dict[str, torch.Size] = {}
+        #: Whether a step is taken on real tensors, to see what it does.
+        self._trying = False
+
+    # -- what goes in and comes out
+
+    def state(self, taken: Tensors) -> Tensors:
+        """Return all that a step changes, by name; ``taken`` are the counts of rows used up, by group."""
+        view, optimizer = self.learner.view, self.learner.optimizer
+        tensors = {f"parameter/{name}": value for name, value in view.parameters.items()}
+        tensors.update({f"buffer/{name}": value for name, value in view.buffers.items()})
+        for name, entries in optimizer.stacked_state().items():
+            for key, value in entries.items():
+                full = f"optimizer/{name}/{key}"
+                tensors[full] = value.expand(self._shapes.get(full, value.shape))
+        if optimizer.factor is not None:
+            tensors["scale/"] = optimizer.factor
+        for index, (_, state) in enumerate(self.learner.hooks.acting):
+            tensors.update({f"method/{index}/{key}": value for key, value in sorted(state.tensors.items())})
+        tensors.update({f"taken/{group}": value for group, value in taken.items()})
+        return {name: value.contiguous() for name, value in tensors.items()}
+
+    def constants(self, rows: Mapping[str, Tensors]) -> Tensors:
+        """Return all that a step reads only, by name; ``rows`` are the fresh rows at hand, by group."""
+        learner = self.learner
+        tensors = {"rates/": learner.optimizer.base_rates}
+        tensors.update({f"initial/{name}": value for name, value in learner.view.initial.items()})
+        if learner.view.classes is not None:
+            tensors["classes/"] = learner.view.classes
+        for index, (method, _) in enumerate(learner.hooks.acting):
+            values = {field: getattr(method, field) for field in fields.swept(type(method))}
+            tensors.update(
+                {f"swept/{index}/{f}": v.to(learner.device) for f, v in values.items() if isinstance(v, Tensor)}
+            )
+        for group, parts in rows.items():
+            tensors.update({f"rows/{group}/{key}": value for key, value in parts.items()})
+        return tensors
+
+    def noise(self) -> list[Tensor]:
+        """Return tensors such as hold the random numbers of a call."""
+        learner = self.learner
+        return [
+            torch.zeros(learner.replicas, portion(numel, self.unroll), dtype=dtype, device=learner.device)
+            for (_, _, dtype), numel in self.requests.items()
+        ]
+
+    # -- the function
+
+    def record(self, state: Tensors, constants: Tensors, batches: Sequence[tuple[Tensor, Tensor]]) -> bool:
+        """Take a step on copies, to find out what methods ask for; returns whether they ask for units."""
+        noise = _Noise({}, [])
+        copies = {name: value.clone() for name, value in state.items()}
+        self._trying = True
+        self.step(copies, constants, batches[0], noise, 0)
+        self._trying = False
+        self.requests = noise.requests
+        self._shapes = {name: value.shape for name, value in copies.items() if name.startswith("optimizer/")}
+        return self._asked
+
+    def call(self, names: Sequence[str], constant_names: Sequence[str], *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Take the steps of a call: the new state, losses and scores ``(unroll, R)``, and what was measured.
+
+        Args:
+            names: Names of the state, which comes first among ``tensors``.
+            constant_names: Names of what is only read, which comes next; then noise, then for each batch of a period
+                inputs and targets ``(periods, R, N, ...)``.
+            tensors: All of these.
+        """
+        # Copies, since hooks change tensors in place and a call must not change what it was given.
+        state = {name: value.clone() for name, value in zip(names, tensors, strict=False)}
+        fixed = dict(zip(constant_names, tensors[len(names) :], strict=False))
+        rest = tensors[len(names) + len(constant_names) :]
+        noise, batches = rest[: len(self.requests)], rest[len(self.requests) :]
+        taken = []
+        for step in range(self.unroll):
+            turn, place = divmod(step, self.period)
+            batch = batches[2 * place][turn], batches[2 * place + 1][turn]
+            taken.append(self.step(state, fixed, batch, _Noise(self.requests, noise), step))
+        losses, scores = (torch.stack([getattr(each, part) for each in taken]) for part in ("losses", "scores"))
+        measured = (torch.stack(values) for values in zip(*(each.measured for each in taken), strict=True))
+        # Contiguous, as the next call wants them.
+        return *(value.contiguous() for value in state.values()), losses, scores, *measured
+
+    def step(self, state: Tensors, constants: Tensors, batch: tuple[Tensor, Tensor], noise: _Noise, step: int) -> Taken:
+        """Take one step of all replicas: ``state`` is changed."""
+        learner, parts, fixed = self.learner, sections(state), sections(constants)
+        entries: dict[str, Tensors] = {name: {} for name in parts["parameter"]}
+        for key, value in parts.get("optimizer", {}).items():
+            name, _, entry = key.rpartition("/")
+            entries[name][entry] = value
+        optimizer = OptimizerStack(
+            learner.optimizer.rule,
+            parts["parameter"],
+            entries,
+            fixed["rates"][""],
+            scale=parts["scale"][""] if "scale" in parts else None,
+            held=learner.optimizer.held,
+            hidden=learner.optimizer.hidden,
+        )
+        rows = _RowBuffer(sections(fixed.get("rows", {})), parts.get("taken", {}))
+        view = View(
+            learner.network,
+            parameters=parts["parameter"],
+            buffers=parts.get("buffer", {}),
+            initial=fixed["initial"],
+            optimizer=optimizer,
+            host=_TraceHost(learner, rows),
+        )
+        view.turn_to(self.task, fixed["classes"][""] if "classes" in fixed else None)
+        hooks = self._hooks(parts.get("method", {}), fixed.get("swept", {}), noise, step)
+        trained = tuple(name for name, leaf in learner.leaves.items() if leaf.requires_grad)
+        taken = take_step(view, hooks, Traced(trained), batch, metrics=self.metrics)
+        self._asked = rows.asked
+        for name, each in entries.items():
+            state.update({f"optimizer/{name}/{key}": value for key, value in each.items()})
+        if "scale" in parts:
+            assert optimizer.factor is not None
+            state["scale/"] = optimizer.factor
+        elif optimizer.factor is not None:
+            raise UntraceableError("a method scales the learning rate of which none was scaled in 'begin'")
+        for index, (method, memory) in enumerate(hooks.acting):
+            before = {key.partition("/")[2] for key in parts.get("method", {}) if _of(key, index)}
+            if memory.tensors.keys() != before:
+                new = ", ".join(sorted(memory.tensors.keys() ^ before))
+                raise UntraceableError(f"{method.name} makes {new} anew in a step and not in 'begin'")
+            state.update({f"method/{index}/{key}": value for key, value in memory.tensors.items()})
+        return taken
+
+    def _hooks(self, remembered: Tensors, swept: Tensors, noise: _Noise, step: int) -> Hooks:
+        """Return the hooks over the tensors of a step, with memories of their own."""
+        made = []
+        for index, (method, _) in enumerate(self.learner.hooks.acting):
+            tensors, values = (
+                {key.partition("/")[2]: value for key, value in each.items() if _of(key, index)}
+                for each in (remembered, swept)
+            )
+            memory = MethodState(_TracedNoise(noise, index, step), tensors, _NoHost())
+            made.append(Acting(_with_fields(method, values), memory))
+        hooks = Hooks(made)
+        hooks.acted = self.learner.hooks.acted if self._trying else [True] * len(made)
+        return hooks
+
+    def trace(self, state: Tensors, constants: Tensors, arguments: Sequence[Tensor]) -> torch.fx.GraphModule:
+        """Return the graph of a call, of ``arguments`` such as it takes.
+
+        Raises:
+            UntraceableError: If a step reads a value on the host, or does something else that a graph cannot.
+        """
+        names, constant_names = list(state), list(constants)
+
+        def steps(*tensors: Tensor) -> tuple[Tensor, ...]:
+            return self.call(names, constant_names, *tensors)
+
+        graph = make_fx(functionalize(steps), tracing_mode="fake")(*arguments)
+        for node in graph.graph.nodes:
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+                raise UntraceableError(f"a step draws from torch's global generator ({node.target})")
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        return graph
+
+
+class _Noise:
+    """Hands out the random numbers of a call, or, given none, counts what is asked for in a step.
+
+    Args:
+        requests: How many numbers a step uses, by who asks for what; empty to count.
+        numbers: The numbers of the call, ``(R, portion)`` for each of ``requests``.
+    """
+
+    def __init__(self, requests: Mapping[Request, int], numbers: Sequence[Tensor]) -> None:
+        self.requests = dict.fromkeys(requests, 0)
+        self._numbers = dict(zip(requests, numbers, strict=True))
+        self._per_step = requests
+        self._counting = not requests
+
+    def take(self, index: int, kind: Literal["normal", "uniform"], like: Tensor, step: int) -> Tensor:
+        """Return numbers of the shape of ``like``, ``(R, ...)``, for method ``index`` in step ``step`` of the call."""
+        request = (index, kind, like.dtype)
+        used = self.requests.get(request, 0)
+        self.requests[request] = used + like[0].numel()
+        if self._counting:
+            return torch.zeros_like(like)
+        if request not in self._numbers:
+            raise UntraceableError("a method draws random numbers in some steps only")
+        start = step * self._per_step[request] + used
+        return self._numbers[request][:, start : start + like[0].numel()].reshape(like.shape)
+
+
+class _TracedNoise:
+    """The random numbers of one method inside a traced step."""
+
+    def __init__(self, noise: _Noise, index: int, step: int) -> None:
+        self._noise, self._index, self._step = noise, index, step
+
+    @property
+    def generators(self) -> list[Generator]:
+        raise UntraceableError("it draws from state.generators, not from state.normal and state.uniform")
+
+    def normal(self, like: Tensor) -> Tensor:
+        return self._noise.take(self._index, "normal", like, self._step)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        return self._noise.take(self._index, "uniform", like, self._step)
+
+
+class _NoHost(MutableMapping[str, "int | float"]):
+    """In place of the numbers on the host, which a program cannot read."""
+
+    def _refuse(self, *args: object) -> NoReturn:
+        raise UntraceableError("it counts on the host")
+
+    __getitem__ = __setitem__ = __delitem__ = __iter__ = __len__ = _refuse
+
+
+class _TraceHost:
+    """What methods may ask for outside of a program, refused; and the units."""
+
+    def __init__(self, learner: StackLearner, rows: _RowBuffer) -> None:
+        self._learner = learner
+        self.rows = rows
+
+    @property
+    def groups(self) -> Sequence[UnitGroup]:
+        groups = self._learner.boundary.groups
+        self.rows.asked = True
+        return groups
+
+    def fresh(self, state: State) -> Mapping[str, Tensor]:
+        raise UntraceableError("it builds networks in a step")
+
+    def restart(self) -> None:
+        raise UntraceableError("it builds networks in a step")
+
+    def coming(self, steps: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        raise UntraceableError("it asks for data in a step")
+
+
+class _RowBuffer:
+    """Fresh rows inside a traced step: those at hand, and how many of them were taken, as tensors.
+
+    Args:
+        rows: "weight" ``(R, M, ...)`` and "bias" ``(R, M)`` of the rows at hand, by group.
+        taken: How many were taken, int64 ``(R,)``, by group; changed in place.
+    """
+
+    def __init__(self, rows: Mapping[str, Tensors], taken: Tensors) -> None:
+        self._fresh = rows
+        self._taken = taken
+        self.asked = False
+
+    def is_empty(self, mask: Tensor) -> bool:
+        """Return False: it cannot be read on the host. Without rows at hand nothing is reset: a step is being tried."""
+        return not self._fresh
+
+    def draw(self, group: UnitGroup, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return fresh incoming weights ``(R, D, ...)`` and biases ``(R, D)`` for the units in ``mask``."""
+        rows, taken = self._fresh[group.name], self._taken[group.name]
+        last = rows["weight"].shape[1] - 1  # beyond it the call is done again
+        place = (taken.unsqueeze(1) + mask.cumsum(dim=1) - 1).clamp(0, last)  # (R, D)
+        flat = rows["weight"].flatten(2)
+        weights = flat.gather(1, place.unsqueeze(2).expand(-1, -1, flat.shape[2]))
+        taken.add_(mask.sum(dim=1))
+        biases = rows["bias"].gather(1, place) if "bias" in rows else None
+        return weights.view(*mask.shape, *rows["weight"].shape[2:]), biases
+
+
+def _of(key: str, index: int) -> bool:
+    return key.partition("/")[0] == str(index)
+
+
+def _with_fields(method: Perturbation, values: Tensors) -> Perturbation:
+    """Return ``method`` with the given fields, which it had as tensors already."""
+    made = copy.copy(method)
+    for field, value in values.items():
+        object.__setattr__(made, field, value)
+    return made
