@@ -7,6 +7,7 @@ gate, or that leave the network as outputs have no such weights, and `discover` 
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ def discover(module: nn.Module, batch: Tensor) -> Discovery:
             batch = some_samples(batch)
             network = noisy_copy(module)
             network.eval().requires_grad_(True)
+            untouched = copy.deepcopy(network)  # what is run may keep tensors that cannot be copied
             trace = _trace(network, batch)
         except OUT_OF_MEMORY:
             raise
@@ -125,7 +127,7 @@ def discover(module: nn.Module, batch: Tensor) -> Discovery:
         for name, reads in _mixed(network, batch, list(found.values())).items():
             del found[name]
             left_out[name] = f"'{reads}' does not read the units of '{name}' each in columns of its own"
-        failed = verify(network, batch, list(found.values()))
+        failed = verify(untouched, batch, list(found.values()))
     groups = tuple(group for name, group in found.items() if name not in failed)
     return Discovery(type(module).__name__, groups, failed | left_out)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +40,7 @@ def find_head(module: nn.Module, outputs: int, batch: Tensor, *, named: str | No
             "another kind of head names it ('head')"
         )
     with torch.enable_grad():
-        head = _making_the_output(noisy_copy(module).eval().requires_grad_(True), some_samples(batch), linear)
+        head = _making_the_output(lambda: noisy_copy(module).eval().requires_grad_(True), some_samples(batch), linear)
     if head is None:
         raise UnsupportedError(
             f"no linear layer of {network} with {outputs} outputs makes the network's output (there are "
@@ -47,26 +49,23 @@ def find_head(module: nn.Module, outputs: int, batch: Tensor, *, named: str | No
     return head
 
 
-def _making_the_output(module: nn.Module, batch: Tensor, linear: list[str]) -> str | None:
+def _making_the_output(copied: Callable[[], nn.Module], batch: Tensor, linear: list[str]) -> str | None:
     """Return which of the layers ``linear`` makes the output, the last one called if there are several."""
+    module = copied()
     made: dict[str, Tensor] = {}
 
     def keep(name: str, output: Tensor) -> None:
         made.pop(name, None)  # of a layer that is called again the last call counts
         made[name] = output
 
-    handles = [
+    for name in linear:
         module.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: keep(name, output))
-        for name in linear
-    ]
     result = _run(module, batch)
-    for handle in handles:
-        handle.remove()
     order = list(reversed(made))
     for name in order:
         if made[name] is result:
             return name
-    return next((name for name in order if _is_last(module, batch, name)), None)
+    return next((name for name in order if _is_last(copied(), batch, name)), None)
 
 
 def _is_last(module: nn.Module, batch: Tensor, name: str) -> bool:
@@ -77,9 +76,8 @@ def _is_last(module: nn.Module, batch: Tensor, name: str) -> bool:
         made.append(output.detach().requires_grad_())
         return made[-1].clone()  # what comes next may work in place
 
-    handle = module.get_submodule(name).register_forward_hook(cut)
+    module.get_submodule(name).register_forward_hook(cut)
     result = _run(module, batch)
-    handle.remove()
     if not result.requires_grad:
         return False
     weights = [parameter for parameter in module.parameters() if parameter.ndim > 1]

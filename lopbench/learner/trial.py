@@ -84,7 +84,10 @@ class Trial:
             tensor.data = value
         try:
             with torch.enable_grad(), own_randomness(batch.device):
-                return self.module.train(training)(batch.clone()).detach()  # type: ignore[no-any-return]
+                output = self.module.train(training)(batch.clone())
+                if not isinstance(output, Tensor):
+                    raise TypeError(f"it returns {type(output).__name__} and not one tensor")
+                return output.detach()
         finally:
             for tensor, value in before.items():
                 tensor.data = value

@@ -25,8 +25,8 @@ from lopbench.learner.trial import OUT_OF_MEMORY, Trial, noise, on_input
 _ROUNDING = 1e-9
 #: The same for a network that runs in its own precision only.
 _COARSE_ROUNDING = 1e-4
-#: Groups with fewer units are tested one by one: so few may all be silent, and then let no other group's be seen.
-_FEW = 8
+#: Groups with fewer units are tested in several sets: so few may all be silent, and hide what another group does.
+_FEW, _SETS = 8, 4
 
 #: Masks ``(D,)`` of the units under test, by name of their group.
 _Chosen = Mapping[str, Tensor]
@@ -50,18 +50,17 @@ def verify(module: nn.Module, batch: Tensor, groups: Sequence[UnitGroup]) -> dic
     test = _Test(module, batch)
     few = [group for group in groups if group.size < _FEW]
     many = [group for group in groups if group.size >= _FEW]
-    failed = {group.name for group in (*(g for g in few if test.fails([g])), *_failing(test, many))}
-    return {group.name: test.reasons[group.name] for group in groups if group.name in failed}
+    for some in (many, *(few[start::_SETS] for start in range(_SETS))):
+        _halve(test, some)
+    return {group.name: test.reasons[group.name] for group in groups if group.name in test.reasons}
 
 
-def _failing(test: _Test, groups: Sequence[UnitGroup]) -> list[UnitGroup]:
-    """Return those of ``groups`` that fail."""
-    if not groups or not test.fails(groups):
-        return []
-    if len(groups) == 1:
-        return list(groups)
-    middle = len(groups) // 2
-    return [*_failing(test, groups[:middle]), *_failing(test, groups[middle:])]
+def _halve(test: _Test, groups: Sequence[UnitGroup]) -> None:
+    """Test groups at once, and again by halves where that fails."""
+    if groups and test.fails(groups) and len(groups) > 1:
+        middle = len(groups) // 2
+        _halve(test, groups[:middle])
+        _halve(test, groups[middle:])
 
 
 class _Test:
@@ -207,9 +206,11 @@ def _remade(module: nn.Module, groups: Sequence[UnitGroup], chosen: _Chosen) -> 
             for name in filter(None, (norm.running_mean, norm.running_var)):
                 buffer = module.get_buffer(name)
                 values[buffer] = _redrawn(buffer, units, generator, positive=name == norm.running_var)
+    for group in groups:  # only now: what reads one group may make another
         for consumer in group.consumers:
             parameter = module.get_parameter(consumer.weight)
             values[parameter] = values.get(parameter, parameter.data).clone()
+            units = chosen[group.name]
             torch.unflatten(values[parameter], 1, (group.size, consumer.expansion))[:, units] = 0
     return values
 

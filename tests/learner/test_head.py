@@ -110,6 +110,12 @@ def test_heads_of_timm_are_found(model: str, size: int) -> None:
     assert module.get_submodule(head) is module.get_classifier()
 
 
+def test_two_heads_whose_mean_is_the_output_are_refused() -> None:
+    module = timm.create_model("levit_128s", pretrained=False, num_classes=11)
+    with pytest.raises(UnsupportedError, match=r"there are head.linear, head_dist.linear"):
+        find_head(module, 11, torch.zeros(2, 3, 224, 224))
+
+
 def test_the_head_of_a_token_model_is_found() -> None:
     module = nn.Sequential(nn.Embedding(7, 7), nn.Linear(7, 7), nn.ReLU(), nn.Linear(7, 7))
     assert find_head(module, 7, torch.zeros(2, 5, dtype=torch.int64)) == "3"

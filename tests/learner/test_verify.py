@@ -126,6 +126,21 @@ def test_only_the_group_that_is_read_is_left_out() -> None:
         assert names(Deep(read)) == [name for name in everything if name != f"layers.{read}"]
 
 
+def test_all_groups_are_tested_at_once() -> None:
+    calls: list[bool] = []
+
+    class Counted(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            calls.append(self.training)
+            return super().forward(x)
+
+    widths = [12, *[20] * 8]
+    layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.LayerNorm(b), nn.ReLU())]
+    assert len(names(Counted(*layers, nn.Linear(20, 3)))) == 8
+    assert calls.count(True) == 4  # two networks, two halves of the units
+    assert calls.count(False) <= 4 + 3
+
+
 # --- layers that change their weight inside forward -----------------------------------------------------------------
 
 
@@ -353,6 +368,23 @@ def test_state_that_a_network_keeps_from_pass_to_pass_is_no_reader() -> None:
     assert names(module) == ["a"]
     assert (module.count, module.calls.item(), module.past, hasattr(module, "last")) == (0, 0, [], False)
     assert torch.equal(module.generator.get_state(), state)
+
+
+def test_what_a_network_keeps_of_its_graph_is_no_hindrance() -> None:
+    """As the biases of attention that several networks of timm keep in evaluation mode."""
+
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(12, 6), nn.Linear(6, 3)
+            self.scale = nn.Parameter(torch.ones(3))
+            self.cache: dict[str, Tensor] = {}
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.cache.setdefault("scale", self.scale.exp())
+            return self.b(self.a(x).relu()) * self.cache["scale"]
+
+    assert names(Caching()) == ["a"]
 
 
 @settings(max_examples=30, deadline=None)
