@@ -64,17 +64,24 @@ def network(**changes):
     }
     parts.update(changes)
     clones = Partition.clones(2, 2)
-    rows = torch.randn(6, 3, generator=generator)
+    inputs = torch.randn(6, 3, generator=generator)
 
-    def units(parameters):
-        return rows.to(parameters["w"]) @ parameters["w"].T + parameters["b"]
+    def units(parameters, inputs=inputs):
+        return inputs.to(parameters["w"]) @ parameters["w"].T + parameters["b"]
+
+    def loss(parameters, rows=None):
+        return (units(parameters, inputs if rows is None else inputs[rows]) ** 4).mean()
 
     h = units(parts["parameters"])
     return NetworkProbe(
         **parts,
         layers=(LayerProbe(h, h**3, "unit", clones),),
         profile=Profile({}, {"": clones, "unit": clones}, {"w": (clones, None), "b": (clones,)}),
-        loss=lambda parameters: (units(parameters) ** 4).mean(),
+        inputs=inputs,
+        outputs=h,
+        loss=loss,
+        forward=units,
+        recall=lambda: parts["initial"],
         modules=lambda names: (LayerProbe(h, h**3, "unit", clones),),
     )
 
