@@ -200,7 +200,7 @@ def _diverged_layer(bad: float) -> LayerProbe:
 def _diverged_network(bad: float) -> NetworkProbe:
     bench = Bench(None, network=NETWORKS["convolutional"], dtype=torch.float64).run(5)
     _ = bench.learner.probe(0, bench.problems[0]).previous
-    for parameter in bench.learner.parameters.values():
+    for parameter in bench.learner.view.parameters.values():
         parameter.fill_(bad)
     return bench.learner.probe(0, bench.problems[0])
 
@@ -277,7 +277,7 @@ def _probes_change_nothing(metric: LayerMetric | NetworkMetric) -> None:
         raise Mismatch("the network left as it is", f"{listed(wrong) or 'a gradient'} changed")
     if any(not same(value, copy) for value, copy in copies):
         raise Mismatch("the probe left as it is, for the metrics that come after", "one of its tensors changed")
-    if not bench.learner.module.training:
+    if not bench.learner.network.module.training:
         raise Mismatch("a network in training mode", "evaluation mode")
     if not torch.equal(torch.get_rng_state(), state):
         raise Mismatch("torch's global generator left alone", "it has advanced")

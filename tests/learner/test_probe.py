@@ -40,7 +40,7 @@ def make(architecture: Any = None, seeds: tuple[int, ...] = (0,), profile: Profi
         build=lambda generator: architecture.build(SHAPE, 4, generator=generator),
         seeds=seeds,
         optimizer=sgd.SGD(lr=0.1),
-        input_shape=SHAPE,
+        example=torch.zeros(2, *SHAPE),
         outputs=4,
         layers=architecture.layers,
     )
@@ -49,7 +49,7 @@ def make(architecture: Any = None, seeds: tuple[int, ...] = (0,), profile: Profi
 
 
 def state(learner: StackLearner) -> Mapping[str, Tensor]:
-    return {n: v.clone() for n, v in (*learner.parameters.items(), *learner.buffers.items())}
+    return {n: v.clone() for n, v in (*learner.view.parameters.items(), *learner.view.buffers.items())}
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["alone", "stacked"])
@@ -66,7 +66,7 @@ def test_loss_is_that_of_the_probe_as_a_function_of_the_parameters(seeds):
     ):
         torch.testing.assert_close(gradient, value, msg=name)
     assert probe.loss({name: value * 0 for name, value in at.items()}).item() == pytest.approx(torch.tensor(4.0).log())
-    assert learner.module.training
+    assert learner.network.module.training
     assert all(torch.equal(value, before[name]) for name, value in state(learner).items())
 
 
@@ -91,9 +91,9 @@ def test_any_module_can_be_probed():
     names = ["flatten", "layers.0.linear", "layers.0.norm", "layers.0.activation", "layers.1", "out"]
     flatten, linear, norm, activation, block, out = probe.modules(names)
     assert [layer.name for layer in (flatten, linear, norm, activation, block, out)] == names
-    with learner.evaluating(), torch.no_grad():
+    with probing.evaluating(learner.network.module), torch.no_grad():
         inputs = ToyTask().probe()[0].flatten(1)
-        first = learner.module.get_submodule("layers.0")
+        first = learner.network.module.get_submodule("layers.0")
         torch.testing.assert_close(linear.activation, first.linear(inputs))
         torch.testing.assert_close(norm.activation, first.norm(first.linear(inputs)))
     assert torch.equal(flatten.activation, inputs)
@@ -120,7 +120,7 @@ def test_a_module_that_works_in_place_changes_no_probe_before_it():
         build=InPlace,
         seeds=(0,),
         optimizer=sgd.SGD(lr=0.1),
-        input_shape=SHAPE,
+        example=torch.zeros(2, *SHAPE),
         outputs=4,
     )
     linear, relu = learner.probe(0, ToyTask()).modules(["1", "2"])
@@ -137,7 +137,7 @@ def test_a_module_without_a_tensor_is_left_out():
         build=lambda generator: network,
         seeds=(0,),
         optimizer=sgd.SGD(lr=0.1),
-        input_shape=SHAPE,
+        example=torch.zeros(2, *SHAPE),
         outputs=4,
     )
     assert [layer.name for layer in learner.probe(0, ToyTask()).modules(["1.self_attn", "1.norm1", "nowhere"])] == [
@@ -169,7 +169,7 @@ def test_outputs_are_a_function_of_parameters_and_inputs() -> None:
     outputs = probe.forward(wide, probe.inputs[2:5])
     assert outputs.dtype == torch.float64
     torch.testing.assert_close(outputs.float(), probe.outputs[2:5])
-    assert learner.module.training
+    assert learner.network.module.training
     assert all(torch.equal(value, before[name]) for name, value in state(learner).items())
 
 
@@ -223,7 +223,7 @@ def test_the_network_at_the_previous_probe_is_kept_once_a_metric_reads_it() -> N
     assert first.previous is None
     assert first.previous is None
     then = state(learner)
-    for value in (*learner.parameters.values(), *learner.buffers.values()):
+    for value in (*learner.view.parameters.values(), *learner.view.buffers.values()):
         value.add_(1)
     learner.probe(0, task)  # moves nothing on
     second = learner.probe(0, task)
@@ -280,7 +280,7 @@ def test_a_zero_head_blocks_the_layers_before_it() -> None:
     probe = learner.probe(0, task)
     assert not probe.blocked
     assert not any(layer.blocked for layer in probe.layers)
-    learner.parameters["out.weight"].zero_()
+    learner.view.parameters["out.weight"].zero_()
     probe = learner.probe(0, task)
     assert probe.blocked
     assert all(layer.blocked for layer in (*probe.layers, *probe.modules(["layers.0.linear"])))
@@ -289,7 +289,7 @@ def test_a_zero_head_blocks_the_layers_before_it() -> None:
 
 def test_dead_layers_are_no_zero_head() -> None:
     learner = make(MLP(width=6, depth=2))
-    learner.parameters["layers.1.linear.bias"].fill_(-1e6)
+    learner.view.parameters["layers.1.linear.bias"].fill_(-1e6)
     probe = learner.probe(0, ToyTask())
     assert not any(layer.gradient.any() for layer in probe.layers[:1] if layer.gradient is not None)
     assert not any(layer.blocked for layer in probe.layers)

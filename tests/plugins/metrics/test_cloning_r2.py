@@ -63,14 +63,15 @@ def cloned(architecture, cloner=None, factor=2, shape=(3, 8, 8), steps=0):
         build=lambda generator: wide,
         seeds=(0,),
         optimizer=sgd.SGD(lr=0.05, momentum=0.9),
-        input_shape=shape,
+        example=example,
         outputs=4,
         layers=architecture.layers,
     )
     learner.profile = profile
     task = ToyTask(shape)
+    learner.begin_task(0, [task], first=True, reset_optimizer=False, zero_head=False)
     for step in range(steps):
-        learner.step([task.batch(step)], [task])
+        learner.step([task.batch(step)])
     return learner.probe(0, task)
 
 
