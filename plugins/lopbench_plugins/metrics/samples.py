@@ -66,7 +66,7 @@ def gradient_products(function: Callable[[Parameters, Tensor], Tensor], probe: N
 
     def of(piece: Tensor) -> list[Tensor]:
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention are not all made to be mapped
-            return [value.flatten(1) for value in gradients(parameters, piece).values()]
+            return [value.reshape(len(piece), -1) for value in gradients(parameters, piece).values()]
 
     products = torch.empty(len(rows), len(rows), dtype=torch.float64, device=rows.device)
     count = max(1, _HELD // (size * len(pieces[0])))

@@ -254,3 +254,21 @@ def test_a_probe_without_its_network_is_refused(metric):
 def test_too_few_samples_are_refused(metric):
     with pytest.raises(InvalidInputError, match="samples must be at least 2"):
         replace(metric, samples=1)
+
+
+class Scaled(nn.Module):
+    """A parameter that is one number."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return self.scale * x
+
+
+def test_parameters_of_one_number_count():
+    inputs = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double()  # the gradients are 3 and 7
+    probe = probe_of(Scaled(), inputs)
+    found = samples.gradient_products(summed(probe), probe, torch.arange(2))
+    assert found.tolist() == [[9.0, 21.0], [21.0, 49.0]]
