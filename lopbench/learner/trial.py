@@ -55,7 +55,10 @@ def noisy_copy(module: nn.Module) -> nn.Module:
             if parameter.is_floating_point():
                 drawn = noise(parameter, generator).mul_(0.1)
                 fan_in = parameter[0].numel() if parameter.ndim > 1 and len(parameter) else 1
-                parameter.copy_(torch.where(parameter == 0, drawn / fan_in**0.5, parameter * (1 + drawn)))
+                zero = parameter == 0
+                parameter.addcmul_(parameter, drawn)
+                if zero.any():
+                    parameter.copy_(torch.where(zero, drawn / fan_in**0.5, parameter))
     return module
 
 
@@ -63,7 +66,7 @@ class Trial:
     """A network that runs any number of times, each time from the same state.
 
     Args:
-        module: Has not run yet. Its parameters, buffers and attributes are put back after each run.
+        module: Has not run yet. Its buffers and attributes, and what was replaced, are put back after each run.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -77,7 +80,8 @@ class Trial:
 
         With gradients, as in training: a network may ask whether they are on.
         """
-        values = {buffer: buffer.clone() for buffer in self.module.buffers()} | dict(replaced or {})
+        values = dict(replaced or {})
+        values |= {buffer: values.get(buffer, buffer).clone() for buffer in self.module.buffers()}  # these may move
         before = {tensor: tensor.data for tensor in values}
         buffers = [dict(m._buffers) for m in self._modules]
         for tensor, value in values.items():

@@ -75,8 +75,8 @@ class _Test:
 
     def fails(self, groups: Sequence[UnitGroup]) -> bool:
         """Return whether something else reads units of any of ``groups``."""
-        for training in (True, False):
-            for chosen in _choices(groups, self._pairs.batch.device):
+        for chosen in _choices(groups, self._pairs.batch.device):
+            for training in (True, False):
                 if self._differ(groups, chosen, training):
                     if len(groups) == 1:
                         self.reasons[groups[0].name] = self._pairs.explain(groups[0], chosen, training)
@@ -105,6 +105,8 @@ class _Pairs:
         self.batch = batch
         self._module = module
         self._trial = Trial(module)
+        #: The last values of `_remade`, which serve both modes, and what they were made for.
+        self._remade: tuple[_Chosen, dict[Tensor, Tensor]] | None = None
 
     def distance(self, groups: Sequence[UnitGroup], chosen: _Chosen, training: bool) -> float:
         """Return how far the outputs of the two networks are apart, relative to the largest entry.
@@ -167,7 +169,9 @@ class _Pairs:
             for each in hidden:
                 if each.calls != 1:
                     raise _OtherCallsError(each.name)
-            yield self._trial.run(self.batch, training=training, replaced=_remade(self._module, groups, chosen))
+            if self._remade is None or self._remade[0] is not chosen:
+                self._remade = (chosen, _remade(self._module, groups, chosen))
+            yield self._trial.run(self.batch, training=training, replaced=self._remade[1])
 
 
 class _OtherCallsError(Exception):
@@ -209,7 +213,8 @@ def _remade(module: nn.Module, groups: Sequence[UnitGroup], chosen: _Chosen) -> 
     for group in groups:  # only now: what reads one group may make another
         for consumer in group.consumers:
             parameter = module.get_parameter(consumer.weight)
-            values[parameter] = values.get(parameter, parameter.data).clone()
+            if parameter not in values:
+                values[parameter] = parameter.detach().clone()
             units = chosen[group.name]
             torch.unflatten(values[parameter], 1, (group.size, consumer.expansion))[:, units] = 0
     return values
@@ -218,9 +223,10 @@ def _remade(module: nn.Module, groups: Sequence[UnitGroup], chosen: _Chosen) -> 
 def _redrawn(tensor: Tensor, units: Tensor, generator: torch.Generator, positive: bool = False) -> Tensor:
     """Return ``tensor`` with other values, of three times the size, in the rows ``units``."""
     size = 3 * tensor.square().mean().sqrt() if tensor.ndim > 1 else 1 + tensor.abs().mean()
-    fresh = noise(tensor, generator).mul_(size)
-    fresh = fresh.abs() + 0.1 if positive else fresh
-    return torch.where(units.view(-1, *[1] * (tensor.ndim - 1)), fresh, tensor)
+    values = tensor.clone()
+    fresh = noise(values[units], generator).mul_(size)
+    values[units] = fresh.abs() + 0.1 if positive else fresh
+    return values
 
 
 def _choices(groups: Sequence[UnitGroup], device: torch.device) -> Iterator[_Chosen]:
