@@ -92,6 +92,11 @@ class Nursery:
         return self._discovery.groups
 
     @property
+    def has_groups(self) -> bool:
+        """Whether units were asked for."""
+        return self._discovery is not None
+
+    @property
     def has_rows(self) -> bool:
         """Whether fresh rows were asked for."""
         return self._pool is not None

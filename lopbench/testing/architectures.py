@@ -13,7 +13,7 @@ from lopbench.core.errors import InvalidInputError, LopbenchError, UnsupportedEr
 from lopbench.core.interfaces import Architecture, Component
 from lopbench.learner.discovery import discover
 from lopbench.learner.head import find_head
-from lopbench.learner.learner import activation_layers
+from lopbench.learner.network import activation_layers
 from lopbench.testing.bench import listed, same
 from lopbench.testing.check import Check, Mismatch, check
 from lopbench.testing.shared import SHARED, alternatives

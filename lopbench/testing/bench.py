@@ -1,8 +1,9 @@
-"""What the checks of methods train: small networks of every kind, small problems, and learners that are watched."""
+"""What the checks of methods train: small networks of every kind, small problems, and methods that are watched."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,11 +14,11 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from lopbench.core import rng
+from lopbench.core import fields, rng
 from lopbench.core.interfaces import Batches, Learner, Perturbation, State, Task
 from lopbench.core.spec import ComponentSpec, build_optimizer
+from lopbench.learner import evaluation
 from lopbench.learner.learner import StackLearner
-from lopbench.learner.units import StackUnits
 
 SHAPE = (2, 4, 4)
 CLASSES = 3
@@ -178,6 +179,7 @@ class Problem(Task):
     """
 
     chance = 1 / CLASSES
+    epoch = 3
 
     def __init__(
         self, seed: int, dtype: torch.dtype, *, size: int = 6, constant: bool = False, shift_at: int | None = None
@@ -195,8 +197,8 @@ class Problem(Task):
         return images.to(self.dtype, copy=True), labels
 
     def batches(self) -> Batches:
-        """Not asked for: a bench takes batches by their step."""
-        raise NotImplementedError
+        """Return the training stream from its start."""
+        return _Stream(self)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy."""
@@ -215,23 +217,32 @@ class Problem(Task):
         return self.batch(10**6 + 1)
 
 
-class Spied(StackLearner):
-    """A learner that knows whether its methods have asked for units."""
+class _Stream(Batches):
+    """The batches of a problem, one after another."""
 
-    asked_for_units = False
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._step = 0
 
-    @property
-    def units(self) -> Sequence[StackUnits]:
-        """The groups of units that a method may reset."""
-        self.asked_for_units = True
-        return super().units
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch."""
+        self._step += 1
+        return self._problem.batch(self._step - 1)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the number of batches taken."""
+        return {"step": torch.tensor(self._step)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``state``."""
+        self._step = int(state["step"])
 
 
 class Bench:
-    """A learner with a method on a problem.
+    """A learner with methods on a problem.
 
     Args:
-        method: The method, None for none; a copy of it is trained, so that nothing it keeps on itself is shared.
+        methods: The methods, None for none; copies of them act, so that nothing they keep on themselves is shared.
         network: Makes the network from torch's global generator.
         optimizer: The optimizer.
         seeds: Seed of each replica.
@@ -240,14 +251,12 @@ class Bench:
         size: Images of a batch.
         constant: Whether all images are one and the same.
         shift_at: Step from which the problem is another.
-        stacked: A method of which the replicas' fields differ, in place of ``method``; it is trained itself.
         options: What `StackLearner` takes besides.
     """
 
     def __init__(
         self,
-        method: Perturbation | None,
-        *,
+        *methods: Perturbation | None,
         network: Network = _plain,
         optimizer: str = OPTIMIZERS["adam"],
         seeds: Sequence[int] = (0,),
@@ -256,7 +265,6 @@ class Bench:
         size: int = 6,
         constant: bool = False,
         shift_at: int | None = None,
-        stacked: Perturbation | None = None,
         **options: Any,
     ) -> None:
         def build(generator: Generator) -> nn.Module:
@@ -264,52 +272,82 @@ class Bench:
                 return network()
 
         self.problems = [Problem(seed, dtype, size=size, constant=constant, shift_at=shift_at) for seed in seeds]
-        self.learner = Spied(
+        self.learner = StackLearner(
             build=build,
             seeds=seeds,
-            methods=[anew(m) for m in (method,) if m is not None] + [m for m in (stacked,) if m is not None],
+            methods=[anew(method) for method in methods if method is not None],
             optimizer=build_optimizer(ComponentSpec.parse("optimizers", optimizer)),
-            input_shape=SHAPE,
+            example=torch.zeros(2, *SHAPE),
             outputs=CLASSES,
             dtype=dtype,
             **options,
         )
         self.step = 0
         if dead:
-            for name, parameter in self.learner.parameters.items():
-                if name.endswith("bias") and name not in self.learner.head and parameter.ndim == 2:
+            for name, parameter in self.learner.view.parameters.items():
+                if name.endswith("bias") and name not in self.learner.view.head and parameter.ndim == 2:
                     parameter[:, 0] = -100.0
-        self.learner.begin_task(0, first=True, reset_optimizer=False, zero_head=False)
+        self.begin_task(0)
+
+    def begin_task(self, index: int, *, reset_optimizer: bool = False, zero_head: bool = False) -> None:
+        """Cross the boundary to task ``index``."""
+        self.learner.begin_task(
+            index, self.problems, first=index == 0, reset_optimizer=reset_optimizer, zero_head=zero_head
+        )
 
     def run(self, steps: int, *, boundary_every: int = 0) -> Bench:
         """Train for ``steps`` more; a task begins at each step that ``boundary_every`` divides, but the first."""
         for _ in range(steps):
             if boundary_every and self.step and self.step % boundary_every == 0:
-                index = self.step // boundary_every
-                self.learner.begin_task(index, first=False, reset_optimizer=False, zero_head=False)
-            self.learner.step([problem.batch(self.step) for problem in self.problems], self.problems)
+                self.begin_task(self.step // boundary_every)
+            self.learner.step([problem.batch(self.step) for problem in self.problems])
             self.step += 1
         return self
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Return a copy of all that a checkpoint holds, and of the parameters that are evaluated."""
+        """Return a copy of all that a checkpoint holds, and of the parameters and buffers that are evaluated."""
         tensors = {name: tensor.clone() for name, tensor in self.learner.state_dict().items()}
         for replica in range(self.learner.replicas):
-            parameters, _ = self.learner.replica(replica)
-            tensors.update({f"evaluated/{replica}/{name}": value.clone() for name, value in parameters.items()})
+            for part in evaluation.replica(self.learner, replica):
+                tensors.update({f"evaluated/{replica}/{name}": value.clone() for name, value in part.items()})
         return tensors
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch, ``(R, N, ...)`` each, without counting a step."""
+        inputs, targets = zip(*(problem.batch(self.step) for problem in self.problems), strict=True)
+        return torch.stack(inputs), torch.stack(targets)
 
     def block(self, steps: int) -> tuple[Tensor, Tensor]:
         """Return the batches of the next ``steps``, ``(steps, R, N, ...)`` each, and count the steps as taken."""
-        batches = [[p.batch(self.step + i) for p in self.problems] for i in range(steps)]
-        self.step += steps
-        inputs, targets = (torch.stack([torch.stack([b[k] for b in row]) for row in batches]) for k in (0, 1))
-        return inputs, targets
+        batches = []
+        for _ in range(steps):
+            batches.append(self.batch())
+            self.step += 1
+        inputs, targets = zip(*batches, strict=True)
+        return torch.stack(inputs), torch.stack(targets)
 
 
 def anew(method: Perturbation) -> Perturbation:
     """Return another object of the same fields, without anything else that the method may keep on itself."""
+    if any(isinstance(getattr(method, field), Tensor) for field in fields.swept(type(method))):
+        return copy.copy(method)  # not `replace`, whose checks are for numbers
     return replace(method)
+
+
+def replaced(method: Perturbation, **functions: Callable[..., object]) -> Perturbation:
+    """Return the method with other functions for hooks, which are given the method's own hook, then its arguments."""
+
+    def hook(function: Callable[..., object], original: Callable[..., object]) -> Callable[..., object]:
+        def called(self: Perturbation, *arguments: object) -> object:
+            return function(functools.partial(original, self), *arguments)
+
+        return called
+
+    cls = type(method)
+    body = {name: hook(function, getattr(cls, name)) for name, function in functions.items()}
+    made = copy.copy(method)
+    object.__setattr__(made, "__class__", types.new_class(cls.__name__, (cls,), {}, lambda names: names.update(body)))
+    return made
 
 
 Around = Callable[[Learner], AbstractContextManager[None]]
@@ -318,26 +356,12 @@ Hook = Literal["begin", "on_task_start", "after_backward", "after_step"]
 
 def watched(method: Perturbation, hooks: Sequence[Hook], around: Around) -> Perturbation:
     """Return the method with ``around(learner)`` entered around each call of those of ``hooks`` that it has."""
-    cls = type(method)
 
-    def wrap(hook: Hook) -> Callable[[Perturbation, Learner, State], None]:
-        original = getattr(cls, hook)
+    def watch(original: Callable[..., object], learner: Learner, state: State) -> None:
+        with around(learner):
+            original(learner, state)
 
-        def called(self: Perturbation, learner: Learner, state: State) -> None:
-            with around(learner):
-                original(self, learner, state)
-
-        return called
-
-    body: dict[str, object] = {hook: wrap(hook) for hook in hooks if overrides(method, hook)}
-    made = copy.copy(method)
-    object.__setattr__(made, "__class__", types.new_class(cls.__name__, (cls,), {}, lambda names: names.update(body)))
-    return made
-
-
-def overrides(method: Perturbation, hook: str) -> bool:
-    """Return whether the method has a hook of its own."""
-    return getattr(type(method), hook) is not getattr(Perturbation, hook)
+    return replaced(method, **{hook: watch for hook in hooks if method.has(hook)})
 
 
 def differing(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], *sections: str) -> list[str]:

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from lopbench.core import fields
 from lopbench.core.errors import UnsupportedError
-from lopbench.core.interfaces import Component, Learner, Perturbation
-from lopbench.learner.learner import MethodState, StackLearner, stacked_method
-from lopbench.learner.program import Program
+from lopbench.core.interfaces import Component, Learner, Perturbation, State
+from lopbench.learner import evaluation
+from lopbench.learner.learner import StackLearner, stacked_method
+from lopbench.learner.memory import Generators
+from lopbench.learner.program import Program, why_not
 from lopbench.testing.bench import (
     NETWORKS,
     OPTIMIZERS,
@@ -29,14 +31,14 @@ from lopbench.testing.bench import (
     Bench,
     differing,
     listed,
-    overrides,
+    replaced,
     same,
     small,
     watched,
     with_dropout,
 )
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
-from lopbench.testing.resets import STEPS, Event, Sighting, audit, follow, touched, transferred
+from lopbench.testing.resets import STEPS, Event, Sighting, audit, follow, starts, touched, transferred
 from lopbench.testing.shared import SHARED, alternatives
 
 #: Steps of an ordinary check, and between the boundaries in it.
@@ -51,14 +53,14 @@ def _method(component: Component) -> Perturbation:
 
 
 def _every(method: Perturbation) -> int:
-    """Return the steps between boundaries: methods that use none get none."""
-    return BOUNDARY if method.uses_boundaries else 0
+    """Return the steps between boundaries: methods without the hook get none."""
+    return BOUNDARY if method.has("on_task_start") else 0
 
 
 @lru_cache(maxsize=8)
 def _asks_for_units(method: Perturbation) -> bool:
     """Return whether the method asks the learner for units in an ordinary run."""
-    return Bench(method).run(RUN, boundary_every=_every(method)).learner.asked_for_units
+    return Bench(method).run(RUN, boundary_every=_every(method)).learner.nursery.has_groups
 
 
 @check(
@@ -172,9 +174,9 @@ def private_randomness(component: Component) -> None:
 def moves_no_other_stream(component: Component) -> None:
     """Compare what is drawn beside the method with and without it."""
     method = _method(component)
-    ours, theirs = Bench(method).learner, Bench(None).learner
-    shared = [n for n in theirs.initial if n in ours.initial and ours.initial[n].shape == theirs.initial[n].shape]
-    wrong = [name for name in shared if not same(ours.initial[name], theirs.initial[name])]
+    ours, theirs = (Bench(m).learner.view.initial for m in (method, None))
+    shared = [name for name in theirs if name in ours and ours[name].shape == theirs[name].shape]
+    wrong = [name for name in shared if not same(ours[name], theirs[name])]
     if wrong:
         raise Mismatch("the initial weights of the plain network", f"others in {listed(wrong)}")
     try:
@@ -193,24 +195,24 @@ def moves_no_other_stream(component: Component) -> None:
 def replicas_are_independent(component: Component) -> None:
     """Compare three replicas together with each alone, in float64."""
     method = _method(component)
-    if not method.replica_aware:
-        raise NotApplicable("it declares replica_aware = False: seeds run one after another")
     every = _every(method)
+    refusal: UnsupportedError | None = None
     compared = 0
     for network in ("plain", "normalised"):
         options: dict[str, Any] = {"network": NETWORKS[network], "dtype": torch.float64, "dead": True}
         try:
             together = Bench(method, seeds=(3, 4, 5), **options).run(RUN, boundary_every=every).learner
-        except UnsupportedError:
+        except UnsupportedError as error:
+            refusal = error
             continue
+        stack = {**together.view.parameters, **together.view.buffers}
         for replica, seed in enumerate((3, 4, 5)):
-            alone = Bench(method, seeds=(seed,), **options).run(RUN, boundary_every=every).learner
+            alone = Bench(method, seeds=(seed,), **options).run(RUN, boundary_every=every).learner.view
             for name, value in {**alone.parameters, **alone.buffers}.items():
-                stack = {**together.parameters, **together.buffers}[name]
-                _close(stack[replica], value[0], 1e-8, f"{network} network, seed {seed}: {name} alone")
+                _close(stack[name][replica], value[0], 1e-8, f"{network} network, seed {seed}: {name} alone")
         compared += 1
     if not compared:
-        raise Mismatch("several replicas in one stack, or replica_aware = False", "it refuses them on every network")
+        raise NotApplicable(f"its seeds run one after another: {refusal}")
 
 
 def _close(found: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
@@ -219,8 +221,8 @@ def _close(found: Tensor, expected: Tensor, tolerance: float, what: str) -> None
         raise Mismatch(f"{what}, to {tolerance:g}", f"a difference of {difference:.2g}")
 
 
-class _Steady(MethodState):
-    """A memory whose random numbers are all one half, so that two ways to take a step can be compared."""
+class _Steady(Generators):
+    """Random numbers that are all one half, so that two ways to take a step can be compared."""
 
     def normal(self, like: Tensor) -> Tensor:
         return torch.full_like(like, 0.5)
@@ -240,53 +242,34 @@ class _SteadyProgram(Program):
 def traced_equals_steps(component: Component) -> None:
     """Compare the graph of a program with steps in float64, three replicas with one, and a sweep with its values."""
     method = _method(component)
-    if not method.traceable:
-        raise NotApplicable("it does not declare traceable = True")
     options: dict[str, Any] = {"network": small, "dtype": torch.float64, "dead": True}
-    stepped = Bench(method, **options)
-    draws_itself = _make_steady(stepped.learner)
+    stepped, traced = Bench(method, **options), Bench(method, **options)
+    reason = why_not(traced.learner, traced.problems[0], [traced.batch()])
+    if reason is not None:
+        raise NotApplicable(reason)
+    for bench in (stepped, traced):
+        for state in bench.learner.states:
+            state.noise = _Steady(state.generators)
     stepped.run(RUN)
-    if not draws_itself():  # otherwise its numbers come in another order in a program
-        traced = Bench(method, traced=True, **options)
-        _make_steady(traced.learner)
-        learner = _program(traced, RUN, _SteadyProgram)
-        for name, value in stepped.learner.parameters.items():
-            _close(learner.parameters[name], value, 1e-8, f"{name} as step by step")
+    learner = _program(traced, RUN, _SteadyProgram)
+    for name, value in stepped.learner.view.parameters.items():
+        _close(learner.view.parameters[name], value, 1e-8, f"{name} as step by step")
     names = fields.swept(type(method))
     changed = replace(method, **{f: getattr(next(alternatives(method, f), method), f) for f in names})
-    alone = _program(Bench(changed, seeds=(4,), traced=True, **options), RUN)
+    alone = _program(Bench(changed, seeds=(4,), **options), RUN)
     swept = stacked_method([method, changed, method])
-    together = _program(Bench(None, stacked=swept, seeds=(3, 4, 5), traced=True, **options), RUN)
-    for name, value in alone.parameters.items():
-        what = f"{name} in a program of three as alone"
+    together = _program(Bench(swept, seeds=(3, 4, 5), **options), RUN)
+    for name, value in alone.view.parameters.items():
         values = ", ".join(f"{field}={getattr(changed, field)}" for field in names)
-        _close(together.parameters[name][1], value[0], 1e-8, what + (f", with {values} in a sweep" if values else ""))
+        what = f"{name} in a program of three as alone" + (f", with {values} in a sweep" if values else "")
+        _close(together.view.parameters[name][1], value[0], 1e-8, what)
 
 
 def _program(bench: Bench, steps: int, make: type[Program] = Program) -> StackLearner:
     """Train the bench's learner by a program, on its next batches."""
-    inputs, targets = bench.block(steps)
-    try:
-        program = make(bench.learner, bench.problems[0], (inputs[0], targets[0]), unroll=2, compiled=False)
-    except UnsupportedError as error:
-        raise Mismatch("steps that can be traced, or traceable = False", str(error)) from error
-    program.advance(bench.learner, inputs, targets)
+    program = make(bench.learner, bench.problems[0], [bench.batch()], unroll=2, compiled=False)
+    program.advance(bench.learner, [bench.block(steps)])
     return bench.learner
-
-
-def _make_steady(learner: StackLearner) -> Any:
-    """Make all random numbers one half; returns a function that tells whether generators were asked for directly."""
-    asked = []
-    for state in learner.states:
-        generators = state.generators
-
-        def give(self: MethodState, generators: list[torch.Generator] = generators) -> list[torch.Generator]:
-            asked.append(True)
-            return generators
-
-        state.__class__ = type("Steady", (_Steady,), {"generators": property(give)})
-    asked.clear()
-    return lambda: bool(asked)
 
 
 @check(
@@ -301,7 +284,7 @@ def parameters_stay_the_same_objects(component: Component) -> None:
     leaves = dict(learner.leaves)
     places = {name: leaf.data_ptr() for name, leaf in leaves.items()}
     bench.run(RUN, boundary_every=_every(method))
-    registered = dict(learner.module.named_parameters())
+    registered = dict(learner.network.module.named_parameters())
     for name, leaf in leaves.items():
         for where, found in (
             ("the network", registered.get(name)),
@@ -310,7 +293,7 @@ def parameters_stay_the_same_objects(component: Component) -> None:
         ):
             if found is not leaf:
                 raise Mismatch(f"{name} to be one object from beginning to end", f"another one in {where}")
-        if leaf.data_ptr() != places[name] or learner.parameters[name].data_ptr() != places[name]:
+        if leaf.data_ptr() != places[name] or learner.view.parameters[name].data_ptr() != places[name]:
             raise Mismatch(f"{name} to be changed in place", "its storage is another; use copy_ and the like")
 
 
@@ -327,9 +310,9 @@ def copies_share_no_memory(component: Component) -> None:
         learner = bench.learner
         owners: dict[int, str] = {}
         sections: dict[str, Mapping[str, Tensor]] = {
-            "parameter": learner.parameters,
-            "initial weights": learner.initial,
-            "buffer": learner.buffers,
+            "parameter": learner.view.parameters,
+            "initial weights": learner.view.initial,
+            "buffer": learner.view.buffers,
             "optimizer's": learner.optimizer.state_dict(),
             **{f"state[{key!r}]": {"": value} for state in learner.states for key, value in state.tensors.items()},
         }
@@ -351,22 +334,21 @@ def copies_share_no_memory(component: Component) -> None:
 def initial_weights_are_captured_first(component: Component) -> None:
     """Look in the state for the weights as they were after a step."""
     method = _method(component)
-    bench = Bench(method, optimizer=OPTIMIZERS["sgd"])
-    learner = bench.learner
-    built = {name: value.clone() for name, value in learner.parameters.items()}
-    known = {key for state in learner.states for key in state.tensors}
     moments = []
 
     @contextmanager
-    def around(_: Learner) -> Iterator[None]:
+    def around(learner: Learner) -> Iterator[None]:
         moments.append({name: value.clone() for name, value in learner.parameters.items()})
         yield
         moments.append({name: value.clone() for name, value in learner.parameters.items()})
 
-    learner._after = [(watched(m, ("after_step",), around), s) for m, s in learner._after]
+    bench = Bench(watched(method, ("after_step",), around), optimizer=OPTIMIZERS["sgd"])
+    learner = bench.learner
+    built = {name: value.clone() for name, value in learner.view.parameters.items()}
+    known = {key for state in learner.states for key in state.tensors}
     for _ in range(3):
         bench.run(1)
-        moments.append({name: value.clone() for name, value in learner.parameters.items()})
+        moments.append({name: value.clone() for name, value in learner.view.parameters.items()})
         for state in learner.states:
             for key in state.tensors.keys() - known:
                 for moment in moments:
@@ -377,7 +359,7 @@ def initial_weights_are_captured_first(component: Component) -> None:
                                 f"state[{key!r}] is {name} as it was after a step; fill it in `begin`, or read "
                                 "`learner.initial`",
                             )
-    wrong = [name for name, value in built.items() if not same(learner.initial[name], value)]
+    wrong = [name for name, value in built.items() if not same(learner.view.initial[name], value)]
     if wrong:
         raise Mismatch("learner.initial to stay as built", f"{listed(wrong)} was changed")
 
@@ -386,7 +368,7 @@ def initial_weights_are_captured_first(component: Component) -> None:
 def begin_changes_nothing(component: Component) -> None:
     """Turn the method on after some steps."""
     method = _method(component)
-    if overrides(method, "configure"):
+    if method.has("configure"):
         raise NotApplicable("it is built into the network")
     bench = Bench(method, waiting=True).run(5)
     before = bench.snapshot()
@@ -411,11 +393,6 @@ def evaluation_is_free(component: Component) -> None:
     wrong = differing(bench.snapshot(), theirs)
     if wrong:
         raise Mismatch("the same bits with and without evaluations in between", f"{listed(wrong)} differ")
-    if overrides(method, "evaluated"):
-        parameters, _ = bench.learner.replica(0)
-        shapes = {name: value.shape[1:] for name, value in bench.learner.parameters.items()}
-        if {name: value.shape for name, value in parameters.items()} != shapes:
-            raise Mismatch("`evaluated` to return parameters (R, ...) by name", "other names or shapes")
 
 
 @check(
@@ -425,18 +402,22 @@ def evaluation_is_free(component: Component) -> None:
 def penalty_is_per_replica(component: Component) -> None:
     """Look at its shape and its gradient."""
     method = _method(component)
-    if not overrides(method, "penalty"):
+    if not method.has("penalty"):
         raise NotApplicable("it adds no penalty")
-    learner = Bench(method, seeds=(0, 1)).run(3).learner
-    for active, state in learner.active:
-        value = active.penalty(learner, state)
+
+    def penalty(original: Any, learner: Learner, state: State) -> Tensor:
+        value: Tensor = original(learner, state)
         if value.shape != (2,):
             raise Mismatch("shape (R,)", f"shape {tuple(value.shape)} with two replicas")
         if not value.requires_grad:
             raise Mismatch("a penalty that has a gradient", "one without; compute it from learner.differentiable")
-        grads = torch.autograd.grad(value[0], list(learner.leaves.values()), allow_unused=True)
+        parameters = [p for p in learner.differentiable.values() if p.requires_grad]
+        grads = torch.autograd.grad(value[0], parameters, allow_unused=True, retain_graph=True)
         if any(g is not None and bool(g[1].any()) for g in grads):
             raise Mismatch("the first replica's penalty to depend on its own weights", "it depends on the other's too")
+        return value
+
+    Bench(replaced(method, penalty=penalty), seeds=(0, 1)).run(3)
 
 
 # -- units
@@ -539,11 +520,10 @@ def resets_clear_the_optimizer(component: Component) -> None:
         for name, entries in event.after.entries.items():
             mask = allowed[name]
             for key, value in entries.items():
-                start = 1.0 if key.startswith("decay") else 0.0
-                stale = (value != start) & mask
+                stale = (value != event.after.starts[name][key]) & mask
                 if bool(stale.any()):
                     raise Mismatch(
-                        f"{key} of {start:g} for what was reset",
+                        f"{key} as at the start for what was reset",
                         f"{event.where}, step {event.step}: {int(stale.sum())} of {int(mask.sum())} entries of {name} "
                         "are stale",
                     )
@@ -591,9 +571,9 @@ def resets_follow_the_law_of_construction(component: Component) -> None:
             seen = follow(method, NETWORKS[network], STILL, network, 5 * STEPS)
         except UnsupportedError:
             continue
-        learner = seen.learner
-        fresh = [dict(learner._build(torch.Generator().manual_seed(s)).named_parameters()) for s in range(100, 200)]
-        for group in learner.groups:
+        build = seen.learner.nursery.build
+        fresh = [dict(build(torch.Generator().manual_seed(s)).named_parameters()) for s in range(100, 200)]
+        for group in seen.learner.boundary.groups:
             for name, biased in ((group.weight, False), (group.bias, True)):
                 if name is None:
                     continue
@@ -644,7 +624,7 @@ def replacement_rate_is_kept(component: Component) -> None:
     if not isinstance(rate, float) or not isinstance(maturity, int):
         raise NotApplicable("it has no fields `replacement_rate` and `maturity`")
     for seen in _sightings(component):
-        for group in seen.learner.groups:
+        for group in seen.learner.boundary.groups:
             counts = seen.counts[group.name]
             expected = 0.0
             for step in range(maturity + 1, len(counts) + 1):
@@ -715,14 +695,14 @@ def networks_without_units_are_refused(component: Component) -> None:
 def layers_are_served_or_refused(component: Component) -> None:
     """Train every network; where all linear layers are acted on, all others must be."""
     method = _method(component)
-    every = 2 if method.uses_boundaries else 0
+    every = 2 if method.has("on_task_start") else 0
     units = _asks_for_units(method)
     everywhere = None
     for name, network in {**NETWORKS, **({} if units else WITHOUT_UNITS)}.items():
         theirs = Bench(None, network=network, optimizer=OPTIMIZERS["sgd"])
         try:
             ours = Bench(method, network=network, optimizer=OPTIMIZERS["sgd"])
-            if units or ours.learner.parameters.keys() != theirs.learner.parameters.keys():
+            if units or ours.learner.view.parameters.keys() != theirs.learner.view.parameters.keys():
                 ours.run(RUN, boundary_every=every)
                 continue
             acted = _first_acted_on(ours, theirs, every)
@@ -730,9 +710,9 @@ def layers_are_served_or_refused(component: Component) -> None:
             continue
         layers = {
             f"{module}.weight"
-            for module, layer in ours.learner.module.named_modules()
+            for module, layer in ours.learner.network.module.named_modules()
             if isinstance(layer, nn.Linear | nn.Conv2d)
-        } - set(ours.learner.head)
+        } - set(ours.learner.view.head)
         if everywhere is None:  # the plain network comes first
             everywhere = layers <= acted
         elif everywhere and not layers <= acted:
@@ -745,7 +725,7 @@ def layers_are_served_or_refused(component: Component) -> None:
 def _first_acted_on(ours: Bench, theirs: Bench, every: int) -> set[str]:
     """Return the parameters that differ at the first step at which any does."""
     for _ in range(RUN):
-        mine, other = (b.run(1, boundary_every=every).learner.parameters for b in (ours, theirs))
+        mine, other = (b.run(1, boundary_every=every).learner.view.parameters for b in (ours, theirs))
         found = {name for name, value in mine.items() if not same(value, other[name])}
         if found:
             return found
@@ -755,30 +735,24 @@ def _first_acted_on(ours: Bench, theirs: Bench, every: int) -> set[str]:
 # -- boundaries
 
 
-@check("A method has `on_task_start` if and only if it declares `uses_boundaries`, and its track follows from it.")
-def boundaries_are_declared(component: Component) -> None:
+@check("The track follows from what the method does: replay, acting at boundaries, or neither.")
+def track_follows_from_the_hooks(component: Component) -> None:
     """Look at the class."""
     method = _method(component)
-    acting = overrides(method, "on_task_start")
-    if acting != method.uses_boundaries:
-        raise Mismatch(
-            f"uses_boundaries = {acting}",
-            f"{method.uses_boundaries}, and on_task_start {'is' if acting else 'is not'} defined",
-        )
-    track = "replay" if method.uses_replay else "boundary-aware" if acting else "boundary-free"
+    track = "replay" if method.uses_replay else "boundary-aware" if method.has("on_task_start") else "boundary-free"
     if method.track != track:
         raise Mismatch(f"track {track}", method.track)
 
 
 @check(
-    "A method that declares no boundaries behaves the same whether there are any, and does not wait for them.",
+    "A method without `on_task_start` behaves the same whether there are boundaries, and does not wait for them.",
     lesson="METHODS 0.6, E6, E14: hidden resets at boundaries are boundary information, whatever they are called",
 )
 def boundaries_stay_unknown(component: Component) -> None:
     """Compare a run with boundaries to one without, and how much the hooks move when the problem changes."""
     method = _method(component)
-    if method.uses_boundaries:
-        raise NotApplicable("it declares boundaries")
+    if method.has("on_task_start"):
+        raise NotApplicable("it acts at boundaries")
     ours, theirs = Bench(method), Bench(method)
     wrong = differing(ours.run(RUN, boundary_every=BOUNDARY).snapshot(), theirs.run(RUN).snapshot())
     if wrong:
@@ -796,7 +770,7 @@ def boundaries_stay_unknown(component: Component) -> None:
     bench = Bench(watched(method, ("after_step",), around), shift_at=shift, size=16)
     bench.run(shift)
     # What protocols do at a boundary, of which a method could tell that there is one.
-    bench.learner.begin_task(1, first=False, reset_optimizer=True, zero_head=True)
+    bench.begin_task(1, reset_optimizer=True, zero_head=True)
     bench.run(shift // 3)
     if not sizes:
         return  # it has no hook after the step
@@ -816,30 +790,28 @@ def boundaries_stay_unknown(component: Component) -> None:
 def boundary_resets_clear_the_optimizer(component: Component) -> None:
     """Look at the optimizer's entries of tensors that became others at a boundary."""
     method = _method(component)
-    if not method.uses_boundaries:
-        raise NotApplicable("it declares no boundaries")
+    if not method.has("on_task_start"):
+        raise NotApplicable("it does not act at boundaries")
 
     @contextmanager
     def around(learner: Learner) -> Iterator[None]:
-        assert isinstance(learner, StackLearner)
         before = {name: value.clone() for name, value in learner.parameters.items()}
         yield
-        state = learner.optimizer.stacked_state()
+        state = bench.learner.optimizer.stacked_state()
         for name, value in learner.parameters.items():
             change = torch.linalg.vector_norm(value - before[name]) / torch.linalg.vector_norm(before[name])
             if bool((value == before[name]).any()) or change < 0.25:
                 continue
-            for key, entry in state[name].items():
-                stale = entry != (1.0 if key.startswith("decay") else 0.0)
+            for key, start in starts(bench.learner.optimizer, name).items():
+                stale = state[name].get(key, start) != start
                 if bool(stale.any()):
                     raise Mismatch(
                         f"{key} of {name} cleared with the parameter", f"{int(stale.sum())} entries of it are stale"
                     )
 
     for optimizer in ("momentum", "adam"):
-        Bench(watched(method, ("on_task_start",), around), optimizer=OPTIMIZERS[optimizer]).run(
-            RUN, boundary_every=BOUNDARY
-        )
+        bench = Bench(watched(method, ("on_task_start",), around), optimizer=OPTIMIZERS[optimizer])
+        bench.run(RUN, boundary_every=BOUNDARY)
 
 
 # -- numerics
@@ -856,14 +828,13 @@ def device_and_dtype_are_kept(component: Component) -> None:
             for problem in bench.problems:
                 problem.batch = _moved(problem.batch, device)  # type: ignore[method-assign]
             learner = bench.run(RUN, boundary_every=_every(method)).learner
-            for name, value in {**learner.parameters, **learner.replica(0)[0]}.items():
+            for name, value in {**learner.view.parameters, **evaluation.replica(learner, 0)[0]}.items():
                 if value.dtype != dtype or value.device.type != device:
                     raise Mismatch(f"{name} in {dtype} on {device}", f"{value.dtype} on {value.device.type}")
             for state in learner.states:
                 for key, value in state.tensors.items():
-                    home = "cpu" if key.startswith("host_") else device
-                    if value.device.type != home:
-                        raise Mismatch(f"state[{key!r}] on {home}", value.device.type)
+                    if value.device.type != device:
+                        raise Mismatch(f"state[{key!r}] on {device}", value.device.type)
 
 
 def _moved(batch: Any, device: str) -> Any:
@@ -885,8 +856,8 @@ def hard_inputs_stay_finite(component: Component) -> None:
     for name, options in cases.items():
         kill = options.pop("kill", False)
         bench = Bench(method, **options)
-        for key, value in bench.learner.parameters.items():
-            if kill and key not in bench.learner.head and value.ndim == 2:
+        for key, value in bench.learner.view.parameters.items():
+            if kill and key not in bench.learner.view.head and value.ndim == 2:
                 value.fill_(-100.0)  # silences ReLU; tanh saturates
         bench.run(RUN, boundary_every=_every(method))
         wrong = [key for key, value in bench.snapshot().items() if value.is_floating_point() and _infinite(key, value)]
@@ -916,10 +887,10 @@ def overhead(component: Component) -> str:
         for bench, taken in zip(benches, times, strict=True):
             batches = [bench.problems[0].batch(step) for step in range(10)]
             if every:
-                bench.learner.begin_task(1, first=False, reset_optimizer=False, zero_head=False)
+                bench.begin_task(1)
             began = time.perf_counter()
             for batch in batches:
-                bench.learner.step([batch], bench.problems)
+                bench.learner.step([batch])
             taken.append((time.perf_counter() - began) / len(batches))
     memory = [bench.learner.state_bytes() for bench in benches]
     return f"{min(times[0]) / min(times[1]):.2f}x time, {memory[0] / memory[1]:.2f}x memory"
@@ -989,7 +960,7 @@ CHECKS: tuple[Check, ...] = (
     transferred_means_arrive,
     networks_without_units_are_refused,
     layers_are_served_or_refused,
-    boundaries_are_declared,
+    track_follows_from_the_hooks,
     boundaries_stay_unknown,
     boundary_resets_clear_the_optimizer,
     device_and_dtype_are_kept,

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Learner, Perturbation
-from lopbench.learner.learner import StackLearner
 from lopbench.learner.groups import UnitGroup
+from lopbench.learner.learner import StackLearner
+from lopbench.learner.optimizers import OptimizerStack
 from lopbench.testing.bench import NETWORKS, OPTIMIZERS, Bench, Network, watched
 
 #: Relative change of incoming weights from which on they count as new, far beyond what a step or noise does.
@@ -25,17 +26,30 @@ STEPS = 40
 
 @dataclass(frozen=True)
 class Picture:
-    """All tensors of a learner at one moment: parameters and buffers, and the optimizer's entries by parameter."""
+    """All tensors of a learner at one moment.
+
+    Args:
+        tensors: Parameters and buffers.
+        entries: What the optimizer remembers, by parameter.
+        starts: What it remembers of a new parameter, likewise.
+    """
 
     tensors: Mapping[str, Tensor]
     entries: Mapping[str, Mapping[str, Tensor]]
+    starts: Mapping[str, Mapping[str, Tensor]]
 
     @classmethod
     def of(cls, learner: StackLearner) -> Picture:
         """Return copies of what is there now."""
-        tensors = {name: value.clone() for name, value in {**learner.parameters, **learner.buffers}.items()}
+        tensors = {name: value.clone() for name, value in {**learner.view.parameters, **learner.view.buffers}.items()}
         state = learner.optimizer.stacked_state()
-        return cls(tensors, {name: {key: v.clone() for key, v in state[name].items()} for name in state})
+        entries = {name: {key: v.clone() for key, v in state[name].items()} for name in state}
+        return cls(tensors, entries, {name: starts(learner.optimizer, name) for name in state})
+
+
+def starts(optimizer: OptimizerStack, name: str) -> dict[str, Tensor]:
+    """Return what the optimizer remembers of parameter ``name`` before its first step."""
+    return optimizer.rule.init(optimizer.parameters[name], hidden=name in optimizer.hidden)
 
 
 @dataclass
@@ -115,19 +129,18 @@ def follow(method: Perturbation, network: Network, optimizer: str, where: str, s
     ages: dict[str, Tensor] = {}
 
     @contextmanager
-    def around(learner: Learner) -> Iterator[None]:
-        assert isinstance(learner, StackLearner)
-        before = Picture.of(learner)
+    def around(view: Learner) -> Iterator[None]:
+        before = Picture.of(bench.learner)
         yield
-        after = Picture.of(learner)
-        masks = {group.name: reset_mask(group, before, after) for group in learner.groups}
+        after, groups = Picture.of(bench.learner), bench.learner.boundary.groups
+        masks = {group.name: reset_mask(group, before, after) for group in groups}
         for name, mask in masks.items():
             age = ages.setdefault(name, torch.zeros_like(mask, dtype=torch.int64)).add_(1)
             seen.ages[name] += age[mask].tolist()
             seen.counts[name].append(int(mask.sum()))
             age[mask] = 0
         if any(mask.any() for mask in masks.values()):
-            seen.events.append(Event(where, bench.step + 1, before, after, learner.groups, masks))
+            seen.events.append(Event(where, bench.step + 1, before, after, groups, masks))
 
     bench = Bench(watched(method, ("after_step",), around), network=network, optimizer=optimizer, dead=True)
     seen = Sighting(where, bench.learner)

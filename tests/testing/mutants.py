@@ -24,10 +24,8 @@ from lopbench_plugins.perturbations.shrink_and_perturb_step import ShrinkAndPert
 CBP = {"replacement_rate": 0.05, "maturity": 5}
 
 
-class Eager(ContinualBackprop):
-    """Continual backprop that is not traced: the mutants below live in steps taken one by one."""
-
-    traceable: ClassVar[bool] = False
+class Replacing(ContinualBackprop):
+    """Continual backprop that says what it replaced."""
 
     def replaced(self, learner, state):
         """Yield each group with the mask of the units that the last step replaced."""
@@ -35,7 +33,7 @@ class Eager(ContinualBackprop):
         yield from zip(learner.units, masks, strict=True)
 
 
-class StaleMoments(Eager):
+class StaleMoments(Replacing):
     """Units are replaced and the optimizer remembers the old ones (METHODS F8)."""
 
     def after_step(self, learner, state):
@@ -44,7 +42,7 @@ class StaleMoments(Eager):
         learner.optimizer.load_state_dict(before)
 
 
-class ForgetsTooMuch(Eager):
+class ForgetsTooMuch(Replacing):
     """The whole optimizer starts afresh whenever a unit is replaced."""
 
     def after_step(self, learner, state):
@@ -53,23 +51,22 @@ class ForgetsTooMuch(Eager):
             learner.optimizer.clear()
 
 
-class InertTransfer(Eager):
+class InertTransfer(Replacing):
     """The running mean is set to zero before it is moved into the bias (finding 7)."""
 
-    def _ranking(self, state):
-        utility, means = super()._ranking(state)
-        return utility, torch.zeros_like(means)
+    def _measure(self, groups, state):
+        super()._measure(groups, state)
+        state["mean_activation"].zero_()
 
 
-class UncorrectedMean(Eager):
+class UncorrectedMean(Replacing):
     """The running mean that is moved into the bias is not corrected for its start at zero (METHODS F5)."""
 
-    def _ranking(self, state):
-        utility, means = super()._ranking(state)
-        return utility, means * self._correction(state)
+    def _correction(self, state):
+        return torch.ones_like(state["utility"])
 
 
-class WrongLaw(Eager):
+class WrongLaw(Replacing):
     """Rows are redrawn with Kaiming's gain, whatever the layer was made with (METHODS F6)."""
 
     def after_step(self, learner, state):
@@ -78,7 +75,7 @@ class WrongLaw(Eager):
             learner.parameters[f"{group.name}.weight"][mask] *= 6**0.5
 
 
-class NormalLaw(Eager):
+class NormalLaw(Replacing):
     """Rows are redrawn from a normal law of the right variance, where the layer's is uniform."""
 
     def after_step(self, learner, state):
@@ -89,7 +86,7 @@ class NormalLaw(Eager):
             weight[mask] = (state.normal(weight) * std)[mask]
 
 
-class DrawsIntoACopy(Eager):
+class DrawsIntoACopy(Replacing):
     """Advanced indexing gives a copy, and the initialiser fills that (finding 6)."""
 
     def after_step(self, learner, state):
@@ -100,7 +97,7 @@ class DrawsIntoACopy(Eager):
             learner.parameters[name][mask] = before[name][mask]
 
 
-class ZeroesAllBiases(Eager):
+class ZeroesAllBiases(Replacing):
     """Replacing one unit zeroes the biases of the whole layer (finding 6)."""
 
     def after_step(self, learner, state):
@@ -111,14 +108,16 @@ class ZeroesAllBiases(Eager):
                 learner.parameters[name].zero_()
 
 
-class AtLeastOne(Eager):
+class AtLeastOne(Replacing):
     """At least one unit goes in every step in which some are mature, whatever the rate (finding 6)."""
 
-    def count(self, state):
-        return [[max(1, count) for count in row] for row in super().count(state)]
+    def _count(self, state, sizes):
+        ages = state["age"].split(list(sizes), dim=1)
+        mature = torch.stack([(age > self.maturity).any(dim=1) for age in ages], dim=1)
+        return torch.where(mature, super()._count(state, sizes).clamp(min=1), 0)
 
 
-class OffByOneMaturity(Eager):
+class OffByOneMaturity(Replacing):
     """Units are replaced at the age of maturity, not beyond it."""
 
     def _early(self):
@@ -133,7 +132,7 @@ class OffByOneMaturity(Eager):
         ContinualBackprop.after_step(self._early(), learner, state)
 
 
-class IgnoredMaturity(Eager):
+class IgnoredMaturity(Replacing):
     """The configured maturity is never read; it is 3 (finding 8, METHODS F7)."""
 
     def begin(self, learner, state):
@@ -148,7 +147,7 @@ class IgnoredMaturity(Eager):
         return made
 
 
-class KeepsOutgoing(Eager):
+class KeepsOutgoing(Replacing):
     """Replaced units keep their outgoing weights."""
 
     def after_step(self, learner, state):
@@ -156,8 +155,6 @@ class KeepsOutgoing(Eager):
         super().after_step(learner, state)
         for group, mask in self.replaced(learner, state):
             for consumer in group.group.consumers:
-                for tensors in (before, learner.parameters):
-                    tensors[consumer.weight] = tensors[consumer.weight]
                 new, old = (
                     torch.unflatten(tensors[consumer.weight], 2, (group.size, consumer.expansion)).movedim(2, 1)
                     for tensors in (learner.parameters, before)
@@ -165,7 +162,7 @@ class KeepsOutgoing(Eager):
                 new[mask] = old[mask]
 
 
-class WrongColumn(Eager):
+class WrongColumn(Replacing):
     """Behind a flattened feature map column c is erased for channel c, not its H*W columns (METHODS 0.4)."""
 
     def after_step(self, learner, state):
@@ -179,7 +176,7 @@ class WrongColumn(Eager):
                     weight[:, :, : group.size].masked_fill_(mask.unsqueeze(1), 0.0)
 
 
-class OneConsumer(Eager):
+class OneConsumer(Replacing):
     """Only the first layer that reads a unit forgets it."""
 
     def after_step(self, learner, state):
@@ -190,7 +187,7 @@ class OneConsumer(Eager):
                 learner.parameters[consumer.weight].copy_(before[consumer.weight])
 
 
-class ForgottenStatistics(Eager):
+class ForgottenStatistics(Replacing):
     """Batch normalisation keeps the running statistics of the old channel (METHODS 0.4)."""
 
     def after_step(self, learner, state):
@@ -203,8 +200,6 @@ class ForgottenStatistics(Eager):
 class SilentWithoutUnits(L2):
     """A network without units is trained as if there were no method."""
 
-    traceable: ClassVar[bool] = False
-
     def after_step(self, learner, state):
         try:
             units = learner.units
@@ -214,25 +209,26 @@ class SilentWithoutUnits(L2):
             group.reset(learner.parameters[f"{group.name}.weight"].flatten(2).norm(dim=2) < self.strength)
 
 
-class TracedDoesNothing(ContinualBackprop):
-    """Steps that are traced into a program replace nothing."""
-
-    def _replace_traced(self, groups, state):
-        pass
-
-
-class ReadsOnTheHost(L2):
-    """The claim that it can be traced is false: it reads a number on the host."""
+class FrozenInPrograms(L2):
+    """Counts steps on the host, in an attribute: a program that is traced holds the number of that moment for ever."""
 
     def after_backward(self, learner, state):
+        step = self.__dict__.get("step", 0)
+        object.__setattr__(self, "step", step + 1)
         for name, gradient in learner.gradients.items():
-            gradient.add_(learner.parameters[name] * (float(gradient.abs().max()) > 0) * self.strength)
+            gradient.add_(learner.parameters[name], alpha=self.strength * 0.9**step)
+
+
+class DoesNothingInPrograms(ContinualBackprop):
+    """Looks whether the steps are traced, and replaces nothing there."""
+
+    def after_step(self, learner, state):
+        if type(state.noise).__name__ != "_TracedNoise":
+            super().after_step(learner, state)
 
 
 class GlobalRandomness(NoisySGD):
     """Draws from the global generator."""
-
-    traceable: ClassVar[bool] = False
 
     def after_backward(self, learner, state):
         for gradient in learner.gradients.values():
@@ -241,8 +237,6 @@ class GlobalRandomness(NoisySGD):
 
 class NumpyRandomness(NoisySGD):
     """Draws from NumPy's global generator."""
-
-    traceable: ClassVar[bool] = False
 
     def after_backward(self, learner, state):
         import numpy
@@ -254,8 +248,6 @@ class NumpyRandomness(NoisySGD):
 class FixedSeed(NoisySGD):
     """Seeds the global generator at each step, so that it is private in nobody's sense."""
 
-    traceable: ClassVar[bool] = False
-
     def after_backward(self, learner, state):
         torch.manual_seed(0)
         for gradient in learner.gradients.values():
@@ -265,8 +257,6 @@ class FixedSeed(NoisySGD):
 class NormOfTheStack(NoisySGD):
     """The norm that scales the noise is that of all replicas together."""
 
-    traceable: ClassVar[bool] = False
-
     def after_backward(self, learner, state):
         for gradient in learner.gradients.values():
             gradient.add_(self.scale * torch.linalg.vector_norm(gradient) * state.normal(gradient))
@@ -275,8 +265,6 @@ class NormOfTheStack(NoisySGD):
 class SharedNoise(NoisySGD):
     """All replicas get the noise of the first."""
 
-    traceable: ClassVar[bool] = False
-
     def after_backward(self, learner, state):
         for gradient in learner.gradients.values():
             gradient.add_(self.scale * state.normal(gradient)[:1])
@@ -284,8 +272,6 @@ class SharedNoise(NoisySGD):
 
 class RemembersOnItself(NoisySGD):
     """Counts steps in an attribute, which no checkpoint holds."""
-
-    traceable: ClassVar[bool] = False
 
     def after_backward(self, learner, state):
         step = self.__dict__.get("step", 0)
@@ -297,7 +283,6 @@ class RemembersOnItself(NoisySGD):
 class NeverQuiteZero(ShrinkAndPerturbStep):
     """A guard against division leaves a little noise at strength zero."""
 
-    traceable: ClassVar[bool] = False
     active: ClassVar[bool] = True
 
     def after_step(self, learner, state):
@@ -308,10 +293,8 @@ class NeverQuiteZero(ShrinkAndPerturbStep):
 class ReplacesParameters(ShrinkAndPerturbStep):
     """Assigns to ``.data``: the optimizer goes on with other memory than the method reads."""
 
-    traceable: ClassVar[bool] = False
-
     def after_step(self, learner, state):
-        for leaf in learner.leaves.values():
+        for leaf in learner.module.parameters():
             leaf.data = leaf.data + self.std
 
 
@@ -326,8 +309,6 @@ class ReplacesModules(ShrinkAndPerturb):
 class AliasedCopy(L2):
     """Pulls towards a copy of the initial weights that is none (METHODS F1)."""
 
-    traceable: ClassVar[bool] = False
-
     def begin(self, learner, state):
         for name, parameter in learner.parameters.items():
             state[name] = parameter
@@ -340,8 +321,6 @@ class AliasedCopy(L2):
 class LateCapture(L2):
     """Pulls towards the initial weights as they are after the first step (METHODS F2)."""
 
-    traceable: ClassVar[bool] = False
-
     def after_step(self, learner, state):
         for name, parameter in learner.parameters.items():
             if name not in state:
@@ -352,8 +331,6 @@ class LateCapture(L2):
 class OverwritesInitial(L2):
     """Forgets where it started: the initial weights follow the weights."""
 
-    traceable: ClassVar[bool] = False
-
     def after_step(self, learner, state):
         for name, initial in learner.initial.items():
             initial.copy_(learner.parameters[name])
@@ -362,8 +339,6 @@ class OverwritesInitial(L2):
 class PenaltyOfTheStack(L2):
     """Adds the penalties of all replicas up."""
 
-    traceable: ClassVar[bool] = False
-
     def penalty(self, learner, state):
         return self.strength * sum(value.square().sum() for value in learner.differentiable.values())
 
@@ -371,17 +346,13 @@ class PenaltyOfTheStack(L2):
 class PeeksAtBoundaries(L2):
     """Looks up the index of the task, of which it was never told."""
 
-    traceable: ClassVar[bool] = False
-
     def after_backward(self, learner, state):
         for name, gradient in learner.gradients.items():
-            gradient.add_(learner.parameters[name], alpha=self.strength * (1 + learner._task_index))
+            gradient.add_(learner.parameters[name], alpha=self.strength * (1 + learner._host.task_index))
 
 
 class InfersBoundaries(ShrinkAndPerturbStep):
     """Resets everything when the optimizer has just been cleared, which protocols do at boundaries."""
-
-    traceable: ClassVar[bool] = False
 
     def begin(self, learner, state):
         state["steps"] = torch.zeros((), dtype=torch.int64)
@@ -395,9 +366,9 @@ class InfersBoundaries(ShrinkAndPerturbStep):
 
 
 class UndeclaredBoundaries(HeadReset):
-    """Acts at boundaries without saying so."""
+    """Acts at boundaries, and says that it does not."""
 
-    uses_boundaries: ClassVar[bool] = False
+    track: ClassVar[str] = "boundary-free"
 
 
 class StaleHead(HeadReset):
@@ -412,8 +383,6 @@ class StaleHead(HeadReset):
 class SkipsConvolutions(L2):
     """Acts on linear layers and passes over all others in silence (METHODS F10)."""
 
-    traceable: ClassVar[bool] = False
-
     def after_backward(self, learner, state):
         for name, gradient in learner.gradients.items():
             if gradient.ndim < 4:
@@ -422,8 +391,6 @@ class SkipsConvolutions(L2):
 
 class DividesByZero(L2):
     """Scales by what may be zero (METHODS F12)."""
-
-    traceable: ClassVar[bool] = False
 
     def after_backward(self, learner, state):
         for name, gradient in learner.gradients.items():
@@ -434,8 +401,6 @@ class DividesByZero(L2):
 class ChangesWhileEvaluating(ShrinkAndPerturbStep):
     """Evaluates smoothed weights, and trains on from them."""
 
-    traceable: ClassVar[bool] = False
-
     def evaluated(self, learner, state):
         for parameter in learner.parameters.values():
             parameter.mul_(0.9)
@@ -444,8 +409,6 @@ class ChangesWhileEvaluating(ShrinkAndPerturbStep):
 
 class SinglePrecision(L2):
     """What it remembers lies on another device."""
-
-    traceable: ClassVar[bool] = False
 
     def evaluated(self, learner, state):
         return {name: value.float() for name, value in learner.parameters.items()}
@@ -471,10 +434,11 @@ class BeginsWithANudge(ShrinkAndPerturbStep):
 
 
 class DoesNothing(L2):
-    """Returns new gradients instead of changing those there are."""
+    """Makes new gradients instead of changing those there are."""
 
     def after_backward(self, learner, state):
-        return {n: g + self.strength * learner.parameters[n] for n, g in learner.gradients.items()}
+        for name, gradient in learner.gradients.items():
+            gradient = gradient + self.strength * learner.parameters[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -500,11 +464,9 @@ class Undocumented(Dropout):
 class MovesDropout(L2):
     """Draws from the stream of the network's dropout."""
 
-    traceable: ClassVar[bool] = False
-
     def after_backward(self, learner, state):
         super().after_backward(learner, state)
-        torch.rand(1, generator=learner._layer_generator)
+        torch.rand(1, generator=learner.network.generator)
 
 
 def made(cls: type[Perturbation], **fields) -> Perturbation:
@@ -534,8 +496,8 @@ MUTANTS: list[tuple[Perturbation, str]] = [
     (made(OneConsumer, **CBP), "resets-erase-outgoing-weights"),
     (made(ForgottenStatistics, **CBP), "resets-renew-normalisations"),
     (made(SilentWithoutUnits, **DECAY), "networks-without-units-are-refused"),
-    (made(TracedDoesNothing, **CBP), "traced-equals-steps"),
-    (made(ReadsOnTheHost, **DECAY), "traced-equals-steps"),
+    (made(DoesNothingInPrograms, **CBP), "traced-equals-steps"),
+    (made(FrozenInPrograms, **DECAY), "traced-equals-steps"),
     (made(GlobalRandomness, **NOISE), "private-randomness"),
     (made(NumpyRandomness, **NOISE), "private-randomness"),
     (made(FixedSeed, **NOISE), "private-randomness"),
@@ -551,7 +513,7 @@ MUTANTS: list[tuple[Perturbation, str]] = [
     (made(PenaltyOfTheStack, **DECAY), "penalty-is-per-replica"),
     (made(PeeksAtBoundaries, **DECAY), "boundaries-stay-unknown"),
     (made(InfersBoundaries, **STEP), "boundaries-stay-unknown"),
-    (made(UndeclaredBoundaries), "boundaries-are-declared"),
+    (made(UndeclaredBoundaries), "track-follows-from-the-hooks"),
     (made(StaleHead), "boundary-resets-clear-the-optimizer"),
     (made(SkipsConvolutions, **DECAY), "layers-are-served-or-refused"),
     (made(DividesByZero, **DECAY), "hard-inputs-stay-finite"),
