@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lopbench.api import compare, find_records, leaderboard, reproduce, run, status
+    from lopbench.cloning.stability import normal_curvature
+    from lopbench.cloning.widen import Heads, widen_network
     from lopbench.core import errors, rng
-    from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, UnsupportedError
+    from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, UnsupportedError, UsageError
     from lopbench.core.fields import later, number, numbers, whole
     from lopbench.core.hookspecs import Register, hookimpl
     from lopbench.core.interfaces import (
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
         Units,
     )
     from lopbench.core.metric import Invariance, Known
-    from lopbench.core.probe import LayerProbe, NetworkProbe
+    from lopbench.core.probe import LayerProbe, NetworkProbe, row_chunks
+    from lopbench.core.profile import Partition, Profile
     from lopbench.core.replicas import add_scaled, per_replica
     from lopbench.data.archive import ZipMembers, open_zip, read_tar
     from lopbench.data.arrays import ArraySet
@@ -56,6 +59,7 @@ __all__ = [
     "DataError",
     "DataSet",
     "Growth",
+    "Heads",
     "ImagePlan",
     "ImageSet",
     "InvalidInputError",
@@ -70,8 +74,10 @@ __all__ = [
     "NetworkProbe",
     "Optimizer",
     "OptimizerState",
+    "Partition",
     "Pass",
     "Perturbation",
+    "Profile",
     "Recipe",
     "Register",
     "RemoteFile",
@@ -83,6 +89,7 @@ __all__ = [
     "TrainingMetric",
     "Units",
     "UnsupportedError",
+    "UsageError",
     "ZipMembers",
     "__version__",
     "activation_layers",
@@ -93,6 +100,7 @@ __all__ = [
     "hookimpl",
     "later",
     "leaderboard",
+    "normal_curvature",
     "number",
     "numbers",
     "open_zip",
@@ -100,9 +108,11 @@ __all__ = [
     "read_tar",
     "reproduce",
     "rng",
+    "row_chunks",
     "run",
     "status",
     "whole",
+    "widen_network",
 ]
 
 _MODULES = {
@@ -114,11 +124,17 @@ _MODULES = {
         "run",
         "status",
     ),
+    "lopbench.cloning.stability": ("normal_curvature",),
+    "lopbench.cloning.widen": (
+        "Heads",
+        "widen_network",
+    ),
     "lopbench.core.errors": (
         "DataError",
         "InvalidInputError",
         "LopbenchError",
         "UnsupportedError",
+        "UsageError",
     ),
     "lopbench.core.fields": (
         "later",
@@ -162,6 +178,11 @@ _MODULES = {
     "lopbench.core.probe": (
         "LayerProbe",
         "NetworkProbe",
+        "row_chunks",
+    ),
+    "lopbench.core.profile": (
+        "Partition",
+        "Profile",
     ),
     "lopbench.core.replicas": (
         "add_scaled",

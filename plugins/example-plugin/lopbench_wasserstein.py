@@ -16,8 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, Register, State, hookimpl, number
-from lopbench.core.replicas import add_scaled
+from lopbench import Learner, Perturbation, Register, State, add_scaled, hookimpl, number
 
 
 @dataclass(frozen=True, kw_only=True)

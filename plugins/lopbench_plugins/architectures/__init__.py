@@ -1,6 +1,6 @@
 """Architectures: the networks of the published experiments, and any model of timm."""
 
-from lopbench.core.hookspecs import Register, hookimpl
+from lopbench import Register, hookimpl
 
 
 @hookimpl

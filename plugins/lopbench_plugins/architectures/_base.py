@@ -9,10 +9,7 @@ from typing import Literal
 
 from torch import Generator, Tensor, nn
 
-from lopbench.core import rng
-from lopbench.core.errors import InvalidInputError, UnsupportedError
-from lopbench.core.fields import number
-from lopbench.core.interfaces import Architecture
+from lopbench import Architecture, InvalidInputError, UnsupportedError, number, rng
 
 Normalization = Literal["none", "batch", "layer", "group"]
 Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "gelu", "elu", "selu"]

@@ -11,8 +11,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from lopbench.core.errors import UnsupportedError
-from lopbench.core.fields import numbers, whole
+from lopbench import UnsupportedError, numbers, whole
 from lopbench_plugins.architectures._base import PaperArchitecture, activation_names, image_shape, named
 
 

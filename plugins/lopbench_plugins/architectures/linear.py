@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Generator, nn
 
-from lopbench.core.interfaces import Architecture
+from lopbench import Architecture
 from lopbench_plugins.architectures._base import check_request, named
 from lopbench_plugins.architectures.online_mlp import kaiming_linear
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from lopbench.core.fields import whole
+from lopbench import whole
 from lopbench_plugins.architectures._base import PaperArchitecture, activation_names, named
 
 

@@ -12,9 +12,7 @@ from typing import ClassVar, Literal
 
 from torch import Generator, nn
 
-from lopbench.core import rng
-from lopbench.core.fields import whole
-from lopbench.core.interfaces import Architecture
+from lopbench import Architecture, rng, whole
 from lopbench_plugins.architectures._base import check_request, named
 
 OnlineActivation = Literal["relu", "tanh", "sigmoid", "elu", "leaky_relu", "swish", "gelu"]

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lopbench.core.fields import whole
+from lopbench import whole
 from lopbench_plugins.architectures._base import PaperArchitecture, image_shape, named
 
 

@@ -9,10 +9,7 @@ import timm
 import torch
 from torch import Generator, Tensor, nn
 
-from lopbench.core import rng
-from lopbench.core.errors import UnsupportedError, UsageError
-from lopbench.core.fields import number
-from lopbench.core.interfaces import Architecture
+from lopbench import Architecture, UnsupportedError, UsageError, number, rng
 from lopbench_plugins.architectures._base import check_request, drop_idle_dropout, image_shape
 
 

@@ -11,8 +11,7 @@ from typing import ClassVar
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
-from lopbench.core.errors import InvalidInputError, UnsupportedError
-from lopbench.core.fields import whole
+from lopbench import InvalidInputError, UnsupportedError, whole
 from lopbench_plugins.architectures._base import (
     Activation,
     Normalization,

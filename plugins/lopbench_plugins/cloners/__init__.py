@@ -1,6 +1,6 @@
 """Cloners: widening a trained network without changing its function."""
 
-from lopbench.core.hookspecs import Register, hookimpl
+from lopbench import Register, hookimpl
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor, nn
 
-from lopbench.core.profile import Partition, Profile
+from lopbench import Partition, Profile
 
 
 def cloned_parameters(

@@ -10,10 +10,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor, nn
 
-from lopbench.cloning.widen import Heads, widen_network
-from lopbench.core.fields import number
-from lopbench.core.interfaces import Cloner
-from lopbench.core.profile import Profile
+from lopbench import Cloner, Heads, Profile, number, widen_network
 from lopbench_plugins.cloners._base import cloned_parameters, rms
 
 

@@ -9,9 +9,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor, nn
 
-from lopbench.cloning.widen import Heads, widen_network
-from lopbench.core.interfaces import Cloner
-from lopbench.core.profile import Profile
+from lopbench import Cloner, Heads, Profile, widen_network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,7 @@ from math import nan
 import torch
 from torch import Tensor
 
-from lopbench import NetworkProbe, UnsupportedError
-from lopbench.core.profile import Profile
+from lopbench import NetworkProbe, Profile, UnsupportedError
 
 
 def profile_of(name: str, probe: NetworkProbe) -> Profile:

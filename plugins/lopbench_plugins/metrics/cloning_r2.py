@@ -15,9 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import InvalidInputError, LayerMetric, LayerProbe, UnsupportedError
-from lopbench.core.probe import row_chunks
-from lopbench.core.profile import Partition
+from lopbench import InvalidInputError, LayerMetric, LayerProbe, Partition, UnsupportedError, row_chunks
 
 #: Relative differences, in roundings of the activations, that clones have because they were summed in other orders.
 _ROUNDINGS = 8

@@ -11,9 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lopbench import NetworkMetric, NetworkProbe, UnsupportedError
-from lopbench.core.probe import row_chunks
-from lopbench.core.profile import Partition
+from lopbench import NetworkMetric, NetworkProbe, Partition, UnsupportedError, row_chunks
 from lopbench_plugins.metrics.base import profile_of
 
 _EPSILON = 1e-10  # of the authors' code, in units of the activation

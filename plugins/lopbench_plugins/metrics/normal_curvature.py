@@ -11,8 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import NetworkMetric, NetworkProbe, number, whole
-from lopbench.cloning.stability import normal_curvature
+from lopbench import NetworkMetric, NetworkProbe, normal_curvature, number, whole
 from lopbench_plugins.metrics.base import profile_of
 
 

@@ -1,6 +1,6 @@
 """The built-in methods, one published idea a file. Registered by path, so that listing them imports no torch."""
 
-from lopbench.core.hookspecs import Register, hookimpl
+from lopbench import Register, hookimpl
 
 _PACKAGE = "lopbench_plugins.perturbations"
 

@@ -10,10 +10,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor, nn
 
-from lopbench import activation_layers
-from lopbench.core.errors import UnsupportedError
-from lopbench.core.fields import number
-from lopbench.core.interfaces import Perturbation
+from lopbench import Perturbation, UnsupportedError, activation_layers, number
 from lopbench_plugins.perturbations._layers import replace
 
 

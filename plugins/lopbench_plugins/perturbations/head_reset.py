@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.errors import UnsupportedError
-from lopbench.core.fields import whole
-from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench import Learner, Perturbation, State, UnsupportedError, whole
 
 
 @dataclass(frozen=True, kw_only=True)

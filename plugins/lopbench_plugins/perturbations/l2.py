@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.fields import number
-from lopbench.core.interfaces import Learner, Perturbation, State
-from lopbench.core.replicas import add_scaled
+from lopbench import Learner, Perturbation, State, add_scaled, number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from lopbench import activation_layers
-from lopbench.core.errors import UnsupportedError
-from lopbench.core.interfaces import Perturbation
+from lopbench import Perturbation, UnsupportedError, activation_layers
 from lopbench_plugins.perturbations._layers import is_norm, replace
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -10,9 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from lopbench.core.fields import number
-from lopbench.core.interfaces import Learner, Perturbation, State
-from lopbench.core.replicas import add_scaled
+from lopbench import Learner, Perturbation, State, add_scaled, number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench import Learner, Perturbation, State
 
 
 @dataclass(frozen=True, kw_only=True)

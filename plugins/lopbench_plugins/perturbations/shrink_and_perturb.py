@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench.core.fields import number
-from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench import Learner, Perturbation, State, number
 from lopbench_plugins.perturbations._layers import is_norm
 
 

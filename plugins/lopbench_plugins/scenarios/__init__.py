@@ -1,6 +1,6 @@
 """The built-in scenarios."""
 
-from lopbench.core.hookspecs import Register, hookimpl
+from lopbench import Register, hookimpl
 
 
 @hookimpl

@@ -19,10 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lopbench.core import rng
-from lopbench.core.errors import InvalidInputError
-from lopbench.core.fields import number, whole
-from lopbench.core.interfaces import ChunkedBatches, Recipe, Scenario, Stream, Task
+from lopbench import ChunkedBatches, InvalidInputError, Recipe, Scenario, Stream, Task, number, rng, whole
 from lopbench_plugins.scenarios.ltu import CONVENTIONS, LtuTarget, TargetName
 
 Flip = Literal["one", "all"]

@@ -21,11 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lopbench import ImageSet
-from lopbench.core import rng
-from lopbench.core.errors import DataError, InvalidInputError
-from lopbench.core.fields import whole
-from lopbench.core.interfaces import Batches, Growth, Recipe, Scenario, Stream, Task
+from lopbench import Batches, DataError, Growth, ImageSet, InvalidInputError, Recipe, Scenario, Stream, Task, rng, whole
 from lopbench_plugins.scenarios.augmentation import MEAN, STD
 
 #: Images in the probe batch: as many of each class, at least one.

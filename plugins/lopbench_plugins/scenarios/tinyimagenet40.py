@@ -18,11 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lopbench import ImageSet
-from lopbench.core import rng
-from lopbench.core.errors import DataError
-from lopbench.core.fields import whole
-from lopbench.core.interfaces import Recipe, Scenario, Stream, Task
+from lopbench import DataError, ImageSet, Recipe, Scenario, Stream, Task, rng, whole
 from lopbench_plugins.scenarios.augmentation import ImageBatches, normalize
 
 #: Images of each class in the probe batch, if the task has as many.
