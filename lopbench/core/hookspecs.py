@@ -6,8 +6,8 @@ import pluggy
 
 from lopbench.core.interfaces import Component
 
-#: Version of the plugin interface. A plugin module may ask for one with ``lopbench_api = 1``.
-API_VERSION = 1
+#: Version of the plugin interface. A plugin module says with ``lopbench_api = 2`` for which one it was written.
+API_VERSION = 2
 
 Register = Callable[[str, str | type[Component], str], None]
 

@@ -58,7 +58,7 @@ class Plugins:
         """Register one plugin, wholly or not at all.
 
         Raises:
-            PluginError: If it asks for a newer API, implements an unknown hook, or registers something unusable.
+            PluginError: If it is written for another API, implements an unknown hook, or registers something unusable.
         """
         wanted = getattr(plugin, "lopbench_api", hookspecs.API_VERSION)
         if not isinstance(wanted, int):
@@ -70,6 +70,12 @@ class Plugins:
             raise PluginError(
                 f"plugin {name!r} of {distribution.name} needs plugin API {wanted}, this lopbench has "
                 f"{hookspecs.API_VERSION}; upgrade lopbench"
+            )
+        if wanted < hookspecs.API_VERSION:
+            raise PluginError(
+                f"plugin {name!r} of {distribution.name} is written for plugin API {wanted}: since version 2 fields "
+                "say their own bounds, methods declare nothing of how they are run, and learner and scenarios have "
+                f"other members; plugins/README.md says how to move to version {hookspecs.API_VERSION}"
             )
         others = self.manager.get_plugins()
         try:

@@ -34,6 +34,16 @@ HOOKS = (
 
 Track = Literal["boundary-free", "boundary-aware", "replay"]
 
+#: What methods declared for plugin API 1, and where it stands now.
+_OF_API_1: Mapping[str, str] = {
+    "uses_boundaries": "a method that has the hook on_task_start uses boundaries",
+    "uses_activations": "activations are there in every step",
+    "replica_aware": "every tensor leads with the axis of replicas",
+    "traceable": "whether steps can be a program is found out by trying",
+    "swept": "a field says it itself, as in number(0.1, swept=True)",
+    "zero": "a field says it itself, as in number(0.1, zero=0)",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation(Component, ABC):
@@ -51,13 +61,18 @@ class Perturbation(Component, ABC):
     as_program: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: object) -> None:
-        """Refuse a function that is all but named as a hook: it would never be called.
+        """Refuse what would never be read: a function that is all but named as a hook, a declaration of plugin API 1.
 
         Raises:
             PluginError: If there is one.
         """
         super().__init_subclass__(**kwargs)
         for name, value in vars(cls).items():
+            if name in _OF_API_1:
+                raise PluginError(
+                    f"{cls.__name__} declares {name!r}, which belongs to plugin API 1 and is not read any more: "
+                    f"{_OF_API_1[name]}. plugins/README.md has all that changed."
+                )
             near = [] if name.startswith("_") or hasattr(Perturbation, name) else _near(name)
             if near and callable(value):
                 raise PluginError(

@@ -173,6 +173,8 @@ def test_processes_that_are_started_load_the_file_too(toy, lopbench):
         ("import lopbench", "registers nothing"),
         (FILE.replace("toy_shrink", "l2"), "registered by lopbench"),
         (FILE + "\nlopbench_api = 99", "needs plugin API 99"),
+        (FILE + "\nlopbench_api = 1", "is written for plugin API 1"),
+        (FILE.replace('"toy_shrink"\n', '"toy_shrink"\n    traceable = True\n', 1), "belongs to plugin API 1"),
         (None, "is no Python file"),
     ],
 )

@@ -80,6 +80,26 @@ def test_a_plugin_that_wants_a_newer_api_is_refused():
     assert made.registry.names("metrics") == []
 
 
+def test_a_plugin_written_for_an_older_api_is_refused_with_what_changed_and_where_to_read():
+    made = build_manager(load_entry_points=False)
+    plugin = Plugin("a")
+    plugin.lopbench_api = 1
+    with pytest.raises(PluginError, match=r"written for plugin API 1: .*since version 2 .*plugins/README.md") as error:
+        made.register(plugin, name="p", distribution=HERE)
+    assert str(error.value).count(". ") == 0, "one sentence"
+    assert made.registry.names("metrics") == []
+
+
+@pytest.mark.parametrize("wanted", [None, API_VERSION])
+def test_a_plugin_of_this_api_is_taken_whether_it_says_so(wanted):
+    made = build_manager(load_entry_points=False)
+    plugin = Plugin("a")
+    if wanted is not None:
+        plugin.lopbench_api = wanted
+    made.register(plugin, name="p", distribution=HERE)
+    assert made.registry.names("metrics") == ["a"]
+
+
 class UnknownHook(Plugin):
     @hookimpl
     def lopbench_metric(self, register): ...

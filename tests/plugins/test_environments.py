@@ -109,6 +109,7 @@ BROKEN = {
     "lopbench-exits": ("import sys; sys.exit(3)", "SystemExit: 3"),
     "lopbench-twice": (GOOD.format(name="t") + "    register('t', 'x:Y', '')\n", "'t' in metrics is registered by"),
     "lopbench-newer": ("lopbench_api = 99\n" + GOOD.format(name="n"), "needs plugin API 99"),
+    "lopbench-older": ("lopbench_api = 1\n" + GOOD.format(name="o"), "is written for plugin API 1"),
     "lopbench-oddapi": ("lopbench_api = 'two'\n" + GOOD.format(name="o"), "lopbench_api"),
     "lopbench-garbage": (GOOD.format(name="g").replace('"somewhere:Thing"', "42"), "registers 'g' as 42"),
     "lopbench-first": (GOOD.format(name="same"), None),
