@@ -160,7 +160,7 @@ class Learner(Protocol):
 
     @property
     def inputs(self) -> Tensor:
-        """The batch that is trained on, ``(R, N, ...)``."""
+        """The batch that is trained on, ``(R, N, ...)``; in `Perturbation.begin` zeros of its shape."""
 
     @property
     def targets(self) -> Tensor:

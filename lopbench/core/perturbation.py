@@ -114,6 +114,8 @@ class Perturbation(Component, ABC):
     def begin(self, learner: Learner, state: State) -> None:
         """Put what the method remembers into ``state``, once, before the first step in which it acts.
 
+        ``learner.inputs`` and ``learner.targets`` are zeros of the shapes and types of the stream's batches.
+
         Raises:
             UnsupportedError: If the method cannot serve this network.
         """

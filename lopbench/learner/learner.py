@@ -56,6 +56,7 @@ class StackLearner:
         rates: Learning rate of each replica where they differ.
         reference_optimizer: The optimizer of the protocol's fresh reference, for `restart`.
         example: A batch of the stream's inputs, ``(N, *input_shape)``; zeros where only the shape is known.
+        targets: Targets of such a batch, ``(N, ...)``; None where no method asks for their shape.
         tokens: Whether inputs are whole numbers that are never cast.
         outputs: Number of outputs of the head.
         head: Name of the head; None finds it.
@@ -82,6 +83,7 @@ class StackLearner:
         rates: Sequence[float] | None = None,
         reference_optimizer: Optimizer | None = None,
         example: Tensor,
+        targets: Tensor | None = None,
         tokens: bool = False,
         outputs: int,
         head: Callable[[nn.Module], str | None] = lambda module: None,
@@ -100,6 +102,7 @@ class StackLearner:
         self.stacked = self.replicas > 1
         self.tokens = tokens
         example = self.cast(example).to(self.device)
+        self._example = self._blank(example), None if targets is None else self._blank(targets)
         self.nursery = Nursery(build, methods, self.seeds, example=example, dtype=dtype, tokens=tokens)
         self.reference_optimizer = reference_optimizer or optimizer
         self.states = [
@@ -173,8 +176,12 @@ class StackLearner:
         self.hooks = Hooks([Acting(m, s) for m, s in pairs if m.active])
         if self.hooks.in_steps:
             self.network.watch()
-        with torch.no_grad():
+        with torch.no_grad(), self.view.showing(*self._example):
             self.hooks.run("begin", self.view)
+
+    def _blank(self, example: Tensor) -> Tensor:
+        """Return zeros ``(R, N, ...)``: the values are of one replica's stream, and no other may depend on them."""
+        return example.new_zeros((), device=self.device).expand(self.replicas, *example.shape)
 
     def _stack(self, tensor: Tensor) -> Tensor:
         return tensor if self.stacked else tensor.unsqueeze(0)

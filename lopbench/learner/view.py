@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 import torch
@@ -88,7 +89,7 @@ class View:
         self._host = host
         self._task: Task | None = None
         self._units: tuple[StackUnits, ...] = ()
-        self._batch: tuple[Tensor, Tensor] | None = None
+        self._batch: tuple[Tensor, Tensor | None] | None = None
         self._pass: ForwardPass | None = None
         self._differentiable: Mapping[str, Tensor] | None = None
 
@@ -135,6 +136,16 @@ class View:
         """Take up a batch ``(R, N, ...)``, and let go of what the last step left."""
         self._batch, self._pass = (inputs, targets), None
 
+    @contextmanager
+    def showing(self, inputs: Tensor, targets: Tensor | None) -> Iterator[None]:
+        """Show a batch ``(R, N, ...)`` for the duration, which is not of a step."""
+        before = self._batch, self._pass
+        self._batch, self._pass = (inputs, targets), None
+        try:
+            yield
+        finally:
+            self._batch, self._pass = before
+
     def made(self, forward: ForwardPass, targets: Tensor | None = None) -> None:
         """Take note of what the network made of the batch, and of targets that came after it."""
         self._pass = forward
@@ -171,7 +182,7 @@ class View:
     @property
     def targets(self) -> Tensor:
         """Its targets, ``(R, N, ...)``."""
-        return self._of_step(self._batch)[1]
+        return self._of_step(self._of_step(self._batch)[1])
 
     @property
     def outputs(self) -> Tensor:
