@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from lopbench.data.archive import ZipMembers, open_zip, read_tar
     from lopbench.data.arrays import ArraySet
     from lopbench.data.images import ImagePlan, ImageSet
+    from lopbench.learner.head import head_of
     from lopbench.learner.network import activation_layers
 
     __version__: str
@@ -97,6 +98,7 @@ __all__ = [
     "compare",
     "errors",
     "find_records",
+    "head_of",
     "hookimpl",
     "later",
     "leaderboard",
@@ -198,6 +200,7 @@ _MODULES = {
         "ImagePlan",
         "ImageSet",
     ),
+    "lopbench.learner.head": ("head_of",),
     "lopbench.learner.network": ("activation_layers",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

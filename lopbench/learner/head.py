@@ -49,6 +49,21 @@ def find_head(module: nn.Module, outputs: int, batch: Tensor, *, named: str | No
     return head
 
 
+def head_of(module: nn.Module, example: Tensor) -> str:
+    """Return the name of the layer that makes the outputs of a network, for `Perturbation.configure`.
+
+    Args:
+        module: The network; left as it is.
+        example: A batch such as the network takes, ``(N, *input_shape)``.
+
+    Raises:
+        UnsupportedError: If no linear layer does.
+    """
+    with torch.no_grad():
+        outputs = _run(noisy_copy(module).eval(), example)
+    return find_head(module, outputs.shape[-1], example)
+
+
 def _making_the_output(copied: Callable[[], nn.Module], batch: Tensor, linear: list[str]) -> str | None:
     """Return which of the layers ``linear`` makes the output, the last one called if there are several."""
     module = copied()

@@ -20,8 +20,9 @@ _READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Return whether ``module`` is an elementwise activation function, torch's own or one of timm's."""
-    return "activation" in type(module).__module__ and not isinstance(module, nn.MultiheadAttention | nn.Softmax)
+    """Return whether ``module`` is an activation function: torch's own, one of timm's, or derived from such."""
+    is_one = any("activation" in base.__module__ for base in type(module).__mro__)
+    return is_one and not isinstance(module, nn.MultiheadAttention | nn.Softmax)
 
 
 def activation_layers(module: nn.Module) -> list[str]:
