@@ -65,10 +65,15 @@ class Program:
         self.unroll = unroll
         self._shapes = [(tuple(x.shape), tuple(y.shape)) for x, y in batches]
         self._steps = Steps(learner, task, period=len(batches), unroll=unroll, metrics=metrics)
+        self._compiles, self._announce = compiled, announce
+        self._prepare(learner, batches)
+
+    def _prepare(self, learner: StackLearner, batches: Periods) -> None:
+        """Trace and compile the steps of ``learner`` as they are now."""
+        self._steps.learner = learner
         self._rows: dict[str, Tensors] = {}
         self._rows_from: dict[str, list[int]] = {}
         self._asked = False
-        self._make: object = None
         # Calls in a row for which the rows at hand have sufficed.
         self._trusted = sys.maxsize
         with torch.no_grad(), reason_of(learner):
@@ -78,10 +83,17 @@ class Program:
                 self._rows = self._all_rows()
                 self._steps.record(self._state(), self._constants(), cast)
             self._bind(learner)
+            self._made_for = self._make()
             graph = self._steps.trace(self._state(), self._constants(), self._arguments(cast))
         self._compiled = Compiled(graph)
-        if compiled:
-            self._compiled = compile_graph(graph, self._arguments(cast), learner.device, announce)
+        if self._compiles:
+            self._compiled = compile_graph(graph, self._arguments(cast), learner.device, self._announce)
+
+    def _make(self) -> object:
+        """Return what a graph is made for: hooks at a boundary may have held parameters, or remembered new tensors."""
+        tensors = {**self._state(), **self._constants()}
+        held = self._steps.learner.optimizer.held
+        return held, [(name, value.shape, value.dtype) for name, value in tensors.items()]
 
     @property
     def compile_s(self) -> float | None:
@@ -97,7 +109,7 @@ class Program:
 
     @torch.no_grad()
     def advance(self, learner: StackLearner, batches: Periods) -> Taken:
-        """Train ``learner`` on the batches of some periods, whole calls.
+        """Train ``learner`` on the batches of some periods, whole calls; the steps are traced anew if they are others.
 
         Args:
             learner: The stack to train; its tensors are changed in place.
@@ -110,6 +122,8 @@ class Program:
             self._bind(learner)
         shapes = [(tuple(x.shape[1:]), tuple(y.shape[1:])) for x, y in batches]
         assert shapes == self._shapes, f"a program for batches of {self._shapes} was given {shapes}"
+        if self._make() != self._made_for:
+            self._prepare(learner, [(x[0], y[0]) for x, y in batches])
         periods = self.unroll // len(batches)
         # Contiguous, as everything that was compiled for.
         parts = [part.contiguous().unflatten(0, (-1, periods)) for x, y in batches for part in (learner.cast(x), y)]
@@ -223,9 +237,6 @@ class Program:
         self._steps.learner = learner
         self._rows = self._all_rows()
         self._rows_from = self._pool_counts()
-        make = sorted((name, value.shape, value.dtype) for name, value in self._state().items())
-        assert self._make in (None, make), "a program advances learners of one make"
-        self._make = make
 
     def _all_rows(self) -> dict[str, Tensors]:
         return {group.name: self._rows_at_hand(group, self._row_count(group)) for group in self._groups()}

@@ -86,9 +86,9 @@ class Steps:
         tensors = {f"parameter/{name}": value for name, value in view.parameters.items()}
         tensors.update({f"buffer/{name}": value for name, value in view.buffers.items()})
         for name, entries in optimizer.stacked_state().items():
-            for key, value in entries.items():
+            for key, value in sorted(entries.items()):
                 full = f"optimizer/{name}/{key}"
-                tensors[full] = value.expand(self._shapes.get(full, value.shape))
+                tensors[full] = value.expand(tuple(map(max, value.shape, self._shapes.get(full, value.shape))))
         if optimizer.factor is not None:
             tensors["scale/"] = optimizer.factor
         for index, (_, state) in enumerate(self.learner.hooks.acting):
