@@ -100,7 +100,8 @@ class Traced:
 
         trained = {name: view.parameters[name] for name in self._trained}
         gradients, (_, (losses, targets, moved, *parts)) = grad_and_value(function, has_aux=True)(trained)
-        view.descended(lambda: Named(gradients))
+        # Copies, since parameters that are added up get one gradient, which hooks change for each in place.
+        view.descended(lambda: Named({name: gradient.clone() for name, gradient in gradients.items()}))
         for name, buffer in view.buffers.items():
             buffer.copy_(moved[name])
         return Made(losses, ForwardPass(*parts, head), targets)
