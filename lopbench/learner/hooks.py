@@ -55,7 +55,7 @@ class Hooks:
 
     @contextmanager
     def calling(self, acting: Acting, hook: str, view: View) -> Iterator[None]:
-        """Name the method in errors for the duration, and note whether it changes a tensor of the network."""
+        """Name the method in errors for the duration, and note whether it changes something."""
         place = self._place(acting)
         with naming(acting.method, hook):
             if self.acted[place]:
@@ -150,9 +150,9 @@ def naming(method: Perturbation, hook: str) -> Iterator[None]:
 
 
 def _changes(view: View) -> int:
-    """Return how often the network's tensors, gradients and updates have been changed in place, as torch counts."""
+    """Return how often the optimizer was told something, or a tensor was changed in place, as torch counts."""
     parts = (view.parameters, view.buffers, view.gradients, view.updates)
-    return sum(tensor._version for part in parts for tensor in part.values())
+    return view.optimizer.touched + sum(tensor._version for part in parts for tensor in part.values())
 
 
 def _per_replica(value: object, replicas: int) -> Tensor:

@@ -67,6 +67,8 @@ class OptimizerStack:
         self.factor = scale
         self.held = held
         self.hidden = hidden
+        #: How often somebody has scaled, held, released or cleared something.
+        self.touched = 0
 
     @property
     def base_rates(self) -> Tensor:
@@ -85,16 +87,19 @@ class OptimizerStack:
         A later call replaces an earlier one.
         """
         self.factor = self._each(factor)
+        self.touched += 1
 
     def hold(self, *names: str) -> None:
         """Leave these parameters out of the steps to come; their state is kept."""
         self._check(names)
         self.held |= set(names)
+        self.touched += 1
 
     def release(self, *names: str) -> None:
         """Move these parameters again."""
         self._check(names)
         self.held -= set(names)
+        self.touched += 1
 
     @torch.no_grad()
     def clear(self, name: str | None = None, mask: Tensor | None = None) -> None:
@@ -105,6 +110,7 @@ class OptimizerStack:
             mask: Boolean, broadcasts to ``(R, ...)``; None for every entry. Cleared entries restart their step count.
         """
         self._check_clear(name, mask)
+        self.touched += 1
         for each in self.parameters if name is None else (name,):
             self._forget(each, self.entries[each], mask)
 
@@ -249,6 +255,7 @@ class StackOptimizer(OptimizerStack):
     def clear(self, name: str | None = None, mask: Tensor | None = None) -> None:
         """Forget as `OptimizerStack.clear`; what the fused optimizer cannot forget by entry leaves it."""
         self._check_clear(name, mask)
+        self.touched += 1
         if name is None:
             self._begin(name for name in self.leaves if name not in self.held)
             return
