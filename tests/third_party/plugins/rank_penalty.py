@@ -1,0 +1,49 @@
+"""Effective-rank regularisation: "Spectral Collapse Drives Loss of Plasticity" 2025, arXiv:2509.22335.
+
+The part of their L2-ER that is not L2 (compose it with ``l2``). Deviations: the rank is that of the features before
+the head, where theirs is of every layer, and it is raised in each step by the optimizer of the run, where theirs has
+one of its own that acts every 100 steps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lopbench import Learner, Perturbation, Register, State, hookimpl, number, per_replica
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankPenalty(Perturbation):
+    """Rewards features of a high effective rank (Roy and Vetterli 2007) over the batch.
+
+    Args:
+        strength: Coefficient of the rank, at least 0.
+    """
+
+    name: ClassVar[str] = "rank_penalty"
+    equation: ClassVar[str] = "loss - strength * exp(-sum p log p), p = s / sum s, s singular values of the features"
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
+    strength: float = number(0.01, least=0, zero=0, swept=True)
+
+    def penalty(self, learner: Learner, state: State) -> Tensor:
+        """Return the term, ``(R,)``."""
+        rank = effective_rank(learner.features.flatten(1, -2))
+        return rank * per_replica(-self.strength, rank)
+
+
+def effective_rank(features: Tensor) -> Tensor:
+    """Return the effective rank, ``(R,)``, of features ``(R, N, D)``; of features that are all zero it is the least."""
+    values = torch.linalg.svdvals(features)
+    tiny = torch.finfo(values.dtype).eps
+    shares = values / values.sum(dim=1, keepdim=True).clamp(min=tiny)
+    # The slope of p log p at zero is infinite.
+    return torch.exp(-(shares * shares.clamp(min=tiny).log()).sum(dim=1))
+
+
+@hookimpl
+def lopbench_methods(register: Register) -> None:
+    """Make the method known."""
+    register("rank_penalty", RankPenalty, "rewards features of high effective rank")
