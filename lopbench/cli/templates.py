@@ -86,6 +86,8 @@ from typing import ClassVar
 
 from lopbench import Learner, Perturbation, Register, State, hookimpl, number
 
+lopbench_api = 2  # the plugin API that this is written for
+
 
 @dataclass(frozen=True, kw_only=True)
 class $class_name(Perturbation):
@@ -141,6 +143,8 @@ from typing import ClassVar
 
 from lopbench import Invariance, Known, LayerMetric, LayerProbe, Register, hookimpl, number
 
+lopbench_api = 2  # the plugin API that this is written for
+
 
 @dataclass(frozen=True, kw_only=True)
 class $class_name(LayerMetric):
@@ -178,6 +182,8 @@ from typing import ClassVar
 from torch import Generator, nn
 
 from lopbench import Architecture, InvalidInputError, Register, hookimpl, rng, whole
+
+lopbench_api = 2  # the plugin API that this is written for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +234,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lopbench import Batches, Recipe, Register, Scenario, Stream, Task, hookimpl, rng, whole
+
+lopbench_api = 2  # the plugin API that this is written for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,9 +375,9 @@ from typing import ClassVar
 
 from torch import Generator, Tensor, nn
 
-from lopbench import Cloner, Register, hookimpl
-from lopbench.cloning.widen import widen_network
-from lopbench.core.profile import Profile
+from lopbench import Cloner, Profile, Register, hookimpl, widen_network
+
+lopbench_api = 2  # the plugin API that this is written for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -405,6 +413,8 @@ from typing import ClassVar
 import numpy as np
 
 from lopbench import DataSet, Register, RemoteFile, hookimpl
+
+lopbench_api = 2  # the plugin API that this is written for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -451,6 +461,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from lopbench import Optimizer, Register, hookimpl, number, per_replica
+
+lopbench_api = 2  # the plugin API that this is written for
 
 
 @dataclass(frozen=True, kw_only=True)

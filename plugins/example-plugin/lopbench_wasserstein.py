@@ -18,6 +18,8 @@ from torch import Tensor
 
 from lopbench import Learner, Perturbation, Register, State, add_scaled, hookimpl, number
 
+lopbench_api = 2  # the plugin API that this is written for
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wasserstein(Perturbation):

@@ -1,3 +1,4 @@
+import ast
 import importlib.util
 import json
 import sys
@@ -6,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lopbench import __all__ as public
 from lopbench.cli import templates
 from lopbench.cli.plugins import _KINDS
 from lopbench.core.errors import PluginError
+from lopbench.core.hookspecs import API_VERSION
 from lopbench.core.interfaces import KINDS
 from lopbench.core.manager import Skipped, build_manager, plugins
 from lopbench.core.registry import Distribution
@@ -248,6 +251,17 @@ def test_nothing_is_overwritten(lopbench, tmp_path):
     code.write_text("# work of days")
     assert "exists" in lopbench("plugins", "new", "mine").stderr
     assert code.read_text() == "# work of days"
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_what_is_written_states_its_api_and_imports_public_names_alone(kind, lopbench, tmp_path):
+    assert lopbench("plugins", "new", "my-thing", "--kind", kind).exit_code == 0
+    tree = ast.parse((tmp_path / "lopbench-my-thing" / "lopbench_my_thing.py").read_text())
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and "lopbench" in node.module]
+    assert [node.module for node in imported] == ["lopbench"]
+    assert {alias.name for alias in imported[0].names} <= set(public)
+    assigned = {t.id: node.value for node in tree.body if isinstance(node, ast.Assign) for t in node.targets}
+    assert ast.literal_eval(assigned["lopbench_api"]) == API_VERSION
 
 
 def test_every_kind_has_a_template():
