@@ -12,7 +12,9 @@ from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.fields import swept
 from lopbench.core.spec import RunSpec, canonical_json
 from lopbench.runner.report import Quiet, Reporter, group_label
-from lopbench.runner.run import Run, methods_of
+from lopbench.runner.run import Run
+from lopbench.runner.setting import methods_of
+from lopbench.runner.timing import throwaway
 from lopbench.runner.unfinished import claimed, resumable
 
 #: Most replicas of a group: more gain nothing, while each holds a file open and takes its share of the memory.
@@ -98,12 +100,8 @@ def _shape(spec: RunSpec) -> str:
 
 def _can_be_traced(spec: RunSpec, *, data: object, device: torch.device) -> bool:
     try:
-        run = Run([spec], results=Path(), data=data, device=device)
-        if not run.is_chunked:
-            return False
-        run.learner = run.new_learner()
-        run.turn_to_first()
-        return run.why_no_program() is None
+        training = throwaway([spec], data=data, device=device)
+        return training.programs.why_not(training.learner, training.feed) is None
     except Exception:  # what is wrong with a spec is told when its turn comes
         return False
 

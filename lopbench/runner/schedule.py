@@ -1,8 +1,12 @@
-"""Which tasks a run trains on, which of them it measures, and when its methods turn on."""
+"""Which networks a run trains, on which tasks, when it looks at them, and when its methods turn on."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import cached_property
+from itertools import accumulate, pairwise
 
 from lopbench.core.interfaces import Scenario
 from lopbench.core.spec import RunSpec
@@ -12,7 +16,7 @@ from lopbench.core.windows import scored_tasks
 MAX_UNROLL = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """One task in the order in which a run comes to it.
 
@@ -20,17 +24,23 @@ class Place:
         task: Index of the task.
         first: The step of the stream with which it begins.
         steps: Number of its steps, at least 1.
+        origin: The task at which the learner's life is scored: it starts from the stream ``("init", origin)``.
         new: Whether the learner is built anew before it.
-        origin: The task at which that learner's life is scored: it starts from the stream ``("init", origin)``.
+        last: Whether it is the last task of the learner's life.
+        cloned: Whether the learner is the clone of a base that is trained beside it.
+        cloning: Whether it becomes that before this task.
         measured: Whether the task is measured; otherwise it only leads a fresh learner in.
     """
 
     task: int
     first: int
     steps: int
-    new: bool
     origin: int
-    measured: bool
+    new: bool
+    last: bool
+    cloned: bool = False
+    cloning: bool = False
+    measured: bool = True
 
     @property
     def end(self) -> int:
@@ -38,32 +48,96 @@ class Place:
         return self.first + self.steps
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """What a run does, step by step; it trains nothing.
+
+    Args:
+        places: The tasks in order.
+        edges: The steps of the stream with which its tasks begin, and its length, ``(T + 1,)``.
+        switch: The step of the stream from which the methods act.
+        switches: Whether they turn on in the middle of the learner's life; otherwise a learner is built with them on
+            or off.
+        probe_every: Steps between diagnostics inside a task; 0 for none.
+        one_problem: Whether all tasks are of one problem, so that a network is at a task's start what it was at the
+            end of the last one.
+    """
+
+    places: tuple[Place, ...]
+    edges: tuple[int, ...]
+    switch: int
+    switches: bool
+    probe_every: int
+    one_problem: bool
+
+    @classmethod
+    def of(cls, scenario: Scenario, spec: RunSpec) -> Schedule:
+        """Return the schedule of a run: all tasks of a continual one, the scored ones with their leads of a fresh one.
+
+        Where the learner is cloned, a fresh network is born at the cloning and lives to the end.
+        """
+        switch = switch_step(scenario, spec)
+        return cls(
+            places=tuple(_places(scenario, spec)),
+            edges=tuple(edges(scenario)),
+            switch=switch,
+            switches=spec.kind == "continual" and switch > 0,
+            probe_every=scenario.probe_every,
+            one_problem=scenario.growth is not None,
+        )
+
+    @cached_property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.steps_before(len(self.places))
+
+    def steps_before(self, index: int) -> int:
+        """Return the steps that are taken before the place of this index."""
+        return sum(place.steps for place in self.places[:index])
+
+    def waits(self, place: Place) -> bool:
+        """Return whether the methods of a learner that is built before ``place`` wait at first."""
+        return self.edges[place.origin] < self.switch
+
+    def turns_on(self, place: Place, step: int) -> bool:
+        """Return whether the methods turn on after ``step`` steps of a task, before the next one of it."""
+        return self.switches and place.first + step == self.switch and step < place.steps
+
+    def is_on(self, place: Place, step: int) -> bool:
+        """Return whether the methods have turned on by then."""
+        passed = place.first + step
+        return self.switches and (passed > self.switch or self.turns_on(place, step))
+
+    def stretch(self, place: Place, step: int) -> int:
+        """Return the steps of a task from ``step`` on to the next at which something is done but training."""
+        every = self.probe_every
+        stops = [place.steps, *([step + every - step % every] if every else []), self.switch - place.first]
+        return min(stop for stop in stops if stop > step) - step
+
+    def probed(self, place: Place, step: int) -> bool:
+        """Return whether the networks are diagnosed after ``step`` steps of a task."""
+        if not place.measured:
+            return False
+        if step == 0:
+            return place.new or place.cloning or not self.one_problem
+        return step == place.steps or bool(self.probe_every and step % self.probe_every == 0)
+
+    def unroll(self, period: int = 1) -> int:
+        """Return the most steps of a call of a program, up to `MAX_UNROLL`, of which every stretch is a multiple.
+
+        Args:
+            period: Batches of a period of the stream, of which it is a multiple in any case.
+        """
+        # A switch inside a task cuts it in two.
+        switched = [self.switch - edge for edge in self.edges if edge <= self.switch][-1]
+        common = math.gcd(*(stop - start for start, stop in pairwise(self.edges)), self.probe_every, switched)
+        fitting = [count for count in range(period, MAX_UNROLL + 1, period) if common % count == 0]
+        return max(fitting, default=period)
+
+
 def edges(scenario: Scenario) -> list[int]:
     """Return the steps of the stream with which its tasks begin, and its length, ``(T + 1,)``."""
     return list(accumulate(map(scenario.steps, range(scenario.tasks)), initial=0))
-
-
-def places(scenario: Scenario, spec: RunSpec) -> list[Place]:
-    """Return the tasks of a run in order: all of a continual one, the scored ones with their leads of a fresh one.
-
-    Where the learner is cloned, a fresh network is born at the cloning and lives to the end.
-    """
-    growth, begins, found = scenario.growth, edges(scenario), []
-
-    def live(first: int, origin: int, stop: int, *, lead: bool) -> None:
-        """Add a learner that is built before task ``first`` and measured from there on, or after a lead."""
-        for task in range(first, stop):
-            steps = begins[task + 1] - begins[task]
-            found.append(Place(task, begins[task], steps, task == first, origin, not lead or task == origin))
-
-    if spec.kind == "continual":
-        live(0, 0, scenario.tasks, lead=False)
-    elif growth is not None:
-        live(growth.task, growth.task, scenario.tasks, lead=False)
-    else:
-        for origin in scored_tasks(scenario.tasks, spec.start):
-            live(max(0, origin - scenario.reference_lead), origin, origin + 1, lead=True)
-    return found
 
 
 def switch_step(scenario: Scenario, spec: RunSpec) -> int:
@@ -83,10 +157,31 @@ def switch_step(scenario: Scenario, spec: RunSpec) -> int:
     return begins[task] + max(0, within)
 
 
-def unroll(scenario: Scenario, spec: RunSpec) -> int:
-    """Return the most steps, up to `MAX_UNROLL`, of which every stretch between two measurements is a multiple."""
-    switch = switch_step(scenario, spec)
-    # A switch inside a task cuts it in two.
-    switched = [switch - begin for begin in edges(scenario) if begin <= switch][-1]
-    common = math.gcd(*map(scenario.steps, range(scenario.tasks)), scenario.probe_every, switched)
-    return max(count for count in range(1, MAX_UNROLL + 1) if common % count == 0)
+def _places(scenario: Scenario, spec: RunSpec) -> Iterator[Place]:
+    growth = scenario.growth
+    if spec.kind == "continual":
+        yield from _life(scenario, 0, scenario.tasks, grows_at=None if growth is None else growth.task)
+    elif growth is not None:
+        yield from _life(scenario, growth.task, scenario.tasks)
+    else:
+        for origin in scored_tasks(scenario.tasks, spec.start):
+            yield from _life(scenario, max(0, origin - scenario.reference_lead), origin + 1, origin=origin)
+
+
+def _life(
+    scenario: Scenario, born: int, stop: int, *, origin: int | None = None, grows_at: int | None = None
+) -> Iterator[Place]:
+    """Yield the tasks of a learner from ``born`` to before ``stop``: all measured, or ``origin`` alone."""
+    begins = edges(scenario)
+    for task in range(born, stop):
+        yield Place(
+            task=task,
+            first=begins[task],
+            steps=begins[task + 1] - begins[task],
+            origin=born if origin is None else origin,
+            new=task == born,
+            last=task == stop - 1,
+            cloned=grows_at is not None and task >= grows_at,
+            cloning=task == grows_at,
+            measured=origin is None or task == origin,
+        )

@@ -15,7 +15,7 @@ from lopbench.core.spec import RunSpec
 from lopbench.results.record import Record, scan_records
 from lopbench.results.schema import problem
 from lopbench.runner.report import label
-from lopbench.runner.unfinished import CHECKPOINT, LOG, MEMBERS, PARTIAL
+from lopbench.runner.unfinished import LOG, MEMBERS, PARTIAL, checkpoints
 
 State = Literal["completed", "running", "stale", "diverged", "failed", "damaged"]
 STATES: tuple[State, ...] = ("completed", "running", "stale", "diverged", "failed", "damaged")
@@ -83,7 +83,7 @@ def _unfinished(folder: Path, recorded: set[str]) -> Iterator[RunStatus]:
             state: State = "running" if spec.run_id in held else "stale"
             reason = _progress(place.parent)
             if state == "stale":
-                kept = "resumes" if (place.parent / CHECKPOINT).exists() else "begins"
+                kept = "resumes" if checkpoints(place.parent) else "begins"
                 reason += f"; nobody is at it, and 'lopbench run' {kept} it"
             yield RunStatus(state, label(spec), reason, spec.run_id, spec.protocol_id, str(place.parent))
     for run_id in sorted(held - told - recorded):

@@ -25,7 +25,7 @@ from lopbench.core.spec import (
 from lopbench.data import Progress, load_data
 from lopbench.results.record import record_path
 from lopbench.runner.report import Reporter
-from lopbench.runner.schedule import places
+from lopbench.runner.schedule import Schedule
 from lopbench.runner.sweep import crossed
 
 T = TypeVar("T")
@@ -160,7 +160,7 @@ def plan(
         results=results,
         specs=specs,
         pending=pending,
-        steps=tuple(sum(place.steps for place in places(built, spec)) for spec in pending),
+        steps=tuple(Schedule.of(built, spec).steps for spec in pending),
         finished=len(wanted) - len(pending),
         images=images,
         device=device,
@@ -220,7 +220,7 @@ def forecast(study: Study, *, limit_s: float = 1.5) -> Forecast | None:
     import torch
 
     from lopbench.runner.groups import groups
-    from lopbench.runner.run import seconds_per_step
+    from lopbench.runner.timing import seconds_per_step
 
     device = torch.device(study.device)
     recorded = _recorded_seconds(study)

@@ -1,8 +1,8 @@
 """Runs that have no record yet: who is at them, and what they left behind when they were stopped.
 
-Below the results folder, ``.partial/<id>/`` holds checkpoint and log of one run, or of several that are replicas of one
-program, and ``members.json`` with their specs in the order of the replicas. Beside it, ``.partial/<run id>.lock`` is
-held by the process that does this run.
+Below the results folder, ``.partial/<id>/`` holds checkpoints and log of one run, or of several that are replicas of
+one program, and ``members.json`` with their specs in the order of the replicas. Beside it, ``.partial/<run id>.lock``
+is held by the process that does this run.
 """
 
 import json
@@ -19,7 +19,7 @@ from lopbench.results.record import record_path
 from lopbench.runner.report import Reporter, label
 
 #: Names of the files in a folder.
-CHECKPOINT, LOG, MEMBERS = "checkpoint.safetensors", "log.txt", "members.json"
+LOG, MEMBERS = "log.txt", "members.json"
 
 #: Name of the folder that holds them.
 PARTIAL = ".partial"
@@ -49,6 +49,16 @@ def make_folder(results: Path, specs: Sequence[RunSpec]) -> Path:
     return folder
 
 
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, of all sessions, in the order of their names."""
+    return sorted(folder.glob(checkpoint_name("*")))
+
+
+def checkpoint_name(session: str) -> str:
+    """Return the name of the checkpoint of a session."""
+    return f"checkpoint-{session}.safetensors"
+
+
 def resumable(results: Path, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
     """Return the groups that were stopped and whose unfinished members are all among ``specs``.
 
@@ -61,7 +71,7 @@ def resumable(results: Path, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
         unfinished = {spec.run_id for spec in members if not record_path(results, spec).exists()}
         if not unfinished or not unfinished <= free.keys():
             continue
-        if not (folder / CHECKPOINT).exists():
+        if not checkpoints(folder):
             shutil.rmtree(folder, ignore_errors=True)
             continue
         found.append([free.get(spec.run_id, spec) for spec in members])

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from lopbench.data.images import ImageSet, content_hash
-from lopbench.runner import groups, report, run, study
+from lopbench.runner import groups, programs, report, session, study, timing
 
 CLASSES, TRAIN, TEST = 12, 24, 6
 SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=20,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
@@ -100,8 +100,8 @@ def die_at_rename(after, count):
 def do(request):
     """Do what one request asks for."""
     pulse = Pulse(request["pulse"])
-    run.LOOK_S = request.get("look_s", run.LOOK_S)
-    run.COMPILE_STEPS = request.get("compile_steps", run.COMPILE_STEPS)
+    session.LOOK_S = request.get("look_s", session.LOOK_S)
+    programs.COMPILE_STEPS = request.get("compile_steps", programs.COMPILE_STEPS)
     if "die_at_flush" in request:
         die_at_flush(request["die_at_flush"])
     if "die_at_rename" in request:
@@ -148,7 +148,7 @@ if __name__ == "__main__":
     bits = make_study("nowhere", scenario="bitflip", architecture=None, methods=["none", "cbp", "noisy_sgd"])
     groups.groups(bits.pending, data=None, device=torch.device("cpu"))
     for spec in warm.pending:
-        run.Run([spec], results=warm.results, data=warm.images, device=torch.device("cpu")).new_learner().units  # noqa: B018
+        timing.throwaway([spec], data=warm.images, device=torch.device("cpu")).learner.learner.view.units  # noqa: B018
     import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 

@@ -13,13 +13,14 @@ from lopbench.core.errors import UnsupportedError, UsageError
 from lopbench.core.interfaces import Architecture, Cloner
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
-from lopbench.core.spec import ComponentSpec
+from lopbench.core.spec import ComponentSpec, build_optimizer
 from lopbench.data import ImageSet
 from lopbench.learner.learner import StackLearner
+from lopbench.learner.step import Taken
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import read_record, record_path
-from lopbench.runner import run, study
-from lopbench.runner.base import Base
+from lopbench.runner import report, session, study
+from lopbench.runner.scored import BASE, ScoredLearner
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.cloners.interleave import Interleave
 
@@ -99,8 +100,8 @@ def test_clone_and_base_train_as_they_would_by_themselves(make_study):
     architecture = MLP(width=12, depth=2, normalization="batch")
     shared = {
         "seeds": [0],
-        "optimizer": ComponentSpec.parse("optimizers", optimizer),
-        "input_shape": (3, 32, 32),
+        "optimizer": build_optimizer(ComponentSpec.parse("optimizers", optimizer)),
+        "example": torch.zeros(2, 3, 32, 32),
         "outputs": CLASSES,
     }
     base = StackLearner(build=lambda g: architecture.build((3, 32, 32), CLASSES, generator=g), **shared)
@@ -109,15 +110,19 @@ def test_clone_and_base_train_as_they_would_by_themselves(make_study):
     for epoch in range(scenario.tasks):
         task = stream.task(epoch)
         if epoch == scenario.growth.task:
-            wide = Interleave().clone(base.module, 2, example=torch.zeros(2, 3, 32, 32), generator=rng.derive(0, "x"))
+            wide = Interleave().clone(
+                base.network.module, 2, example=torch.zeros(2, 3, 32, 32), generator=rng.derive(0, "x")
+            )
             clone = StackLearner(build=None, clones=([wide[0]], wide[1]), **shared)  # with a new optimizer
+        for learner in filter(None, (base, clone)):
+            learner.turn_to(epoch, [task])
         batches = task.batches()
         sums = torch.zeros(2, scenario.steps_per_task, dtype=torch.float64)
         for step in range(scenario.steps_per_task):
             batch = next(batches)  # the same for both
-            sums[0, step] = base.step([batch], [task])[0].item()
+            sums[0, step] = base.step([batch]).losses.item()
             if clone:
-                sums[1, step] = clone.step([batch], [task])[0].item()
+                sums[1, step] = clone.step([batch]).losses.item()
         base_losses.append(sums[0].mean().item())
         clone_losses.append(sums[1].mean().item())
     measured = values(record, "online_loss")
@@ -213,18 +218,22 @@ def test_fresh_reference_is_one_network_born_at_the_cloning(make_study):
 def test_base_that_diverged_is_measured_no_more():
     class Learner:
         device = torch.device("cpu")
+        replicas = 1
 
-    base = Base(Learner())
+        def step(self, batches, **options):
+            return Taken(torch.tensor([torch.nan]), torch.tensor([0.0]))
+
+    base = ScoredLearner(Learner(), metrics=(), score="accuracy", prefix=BASE)
     base.start_counting(3)
-    base.losses[1] = torch.nan
-    assert list(base.task_scores(None, "accuracy")) == []
-    assert list(base.diagnostics(2, None, ())) == []
+    base.step([])
+    assert list(base.task_scores(0, None)) == []
+    assert list(base.diagnostics(0, None)) == []
 
 
 # -- resuming
 
 
-class Stopping(run.Quiet):
+class Stopping(report.Quiet):
     """Interrupts after a number of looks."""
 
     def __init__(self, looks):
@@ -243,7 +252,7 @@ def test_run_stopped_anywhere_ends_bit_for_bit_as_one_left_alone(
 ):
     request = {"methods": [method], "architecture": architecture, "optimizers": ["sgd:lr=0.05,momentum=0.9"]}
     (whole,) = done(make_study(tmp_path / "whole", **request))
-    monkeypatch.setattr(run, "LOOK_S", 0.0)
+    monkeypatch.setattr(session, "LOOK_S", 0.0)
     planned = learners(make_study(**request))
     # In the base's time; before, at and after the end of its last epoch; in the clone's first and a later one.
     for looks in (2, CLONED - 3, 1, 1, 1, 6):
@@ -328,7 +337,7 @@ def test_what_cannot_be_cloned_is_refused_before_the_base_is_trained(
         raise AssertionError("a step was taken")
 
     planned = learners(make_study(**request_))
-    monkeypatch.setattr(run.StackLearner, "step", untrained)
+    monkeypatch.setattr(StackLearner, "step", untrained)
     ((_, reason),) = study.execute(planned)
     assert message in reason
     assert not (planned.results / ".partial").exists()

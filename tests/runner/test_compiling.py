@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch._inductor
 
-from lopbench.learner import program
+from lopbench.learner import compiling
 from lopbench.results.record import find_records
-from lopbench.runner import report, run, study
+from lopbench.runner import programs, report, study
 
 BITS = {
     "scenario": "bitflip:samples=60,m=8,f=5,T=10,steps_per_task=30,probe_every=3",
@@ -43,8 +43,8 @@ def compiler(monkeypatch, tmp_path):
         return graph
 
     monkeypatch.setattr(torch._inductor, "compile", compile_)
-    monkeypatch.setattr(program, "_compiled", {})
-    monkeypatch.setattr(run, "COMPILE_STEPS", 60)
+    monkeypatch.setattr(compiling, "_compiled", {})
+    monkeypatch.setattr(programs, "COMPILE_STEPS", 60)
     monkeypatch.setenv("LOPBENCH_CACHE", str(tmp_path / "cache"))
     # As torch leaves it when it is imported.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", default_cache_dir())
@@ -94,7 +94,7 @@ def test_program_of_methods_that_turn_on_later_is_compiled_then(make_study, comp
 
 
 def test_runs_too_short_to_earn_it_are_not_compiled(make_study, compiler, monkeypatch):
-    monkeypatch.setattr(run, "COMPILE_STEPS", 61)
+    monkeypatch.setattr(programs, "COMPILE_STEPS", 61)
     reporter = Notes()
     planned = make_study(**BITS)
     study.execute(planned, reporter)
@@ -109,7 +109,7 @@ def test_steps_run_as_they_are_where_there_is_no_compiler_and_it_is_said(make_st
     whole = make_study(tmp_path / "whole", **BITS)
     study.execute(replace(whole, pending=whole.specs))
     monkeypatch.setattr(torch._inductor, "compile", broken)
-    monkeypatch.setattr(program, "_compiled", {})
+    monkeypatch.setattr(compiling, "_compiled", {})
     reporter = Notes()
     planned = make_study(**BITS)
     assert study.execute(replace(planned, pending=planned.specs), reporter) == []

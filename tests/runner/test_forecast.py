@@ -6,7 +6,7 @@ import pytest
 
 from lopbench.core.errors import UnsupportedError
 from lopbench.results.record import find_records
-from lopbench.runner import run, study
+from lopbench.runner import programs, study, timing
 from lopbench.runner.study import Forecast, forecast
 
 #: 6 bins of 10 samples.
@@ -22,7 +22,7 @@ def timed(monkeypatch):
         groups.append(specs)
         return float(len(specs)), False
 
-    monkeypatch.setattr(run, "seconds_per_step", take)
+    monkeypatch.setattr(timing, "seconds_per_step", take)
     return groups
 
 
@@ -47,7 +47,7 @@ def test_runs_of_images_take_their_time_one_after_the_other(make_study, timed):
 def test_steps_that_will_be_compiled_make_it_an_upper_bound(make_study, monkeypatch):
     planned = make_study(**BITS)
     assert forecast(planned).most is False
-    monkeypatch.setattr(run, "COMPILE_STEPS", 60)
+    monkeypatch.setattr(programs, "COMPILE_STEPS", 60)
     assert forecast(planned).most is True
     images = make_study()
     assert forecast(images).most is False  # are never compiled
@@ -66,12 +66,12 @@ def test_group_that_cannot_start_takes_no_time(make_study, monkeypatch):
             raise UnsupportedError("no luck")
         return 1.0, False
 
-    monkeypatch.setattr(run, "seconds_per_step", take)
+    monkeypatch.setattr(timing, "seconds_per_step", take)
     planned = make_study(**BITS, methods=["none", "cbp"])
     plain = make_study(**BITS)
     assert forecast(planned, limit_s=100) == forecast(plain, limit_s=100)
     assert forecast(make_study(**BITS, methods=["cbp"]), limit_s=100).seconds == plain.steps[1]  # the reference alone
-    monkeypatch.setattr(run, "seconds_per_step", lambda specs, **_: 1 / 0)
+    monkeypatch.setattr(timing, "seconds_per_step", lambda specs, **_: 1 / 0)
     assert forecast(planned) is None
 
 

@@ -10,10 +10,12 @@ import torch
 from lopbench.core.interfaces import NetworkMetric
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
+from lopbench.learner import program
+from lopbench.learner.compiling import Compiled
 from lopbench.learner.program import Program
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records
-from lopbench.runner import groups, report, run, study
+from lopbench.runner import groups, programs, report, run, study
 
 #: A stream of 8 bins of 12 samples each.
 BITS = "bitflip:samples=96,m=8,f=5,T=12,steps_per_task=12"
@@ -120,7 +122,7 @@ def test_rates_of_one_seed_share_its_stream(make_bits, made, monkeypatch):
     study.execute(planned)
     (one,) = made
     assert len(one.specs) == 6
-    assert list(one.streams) == [4, 7]
+    assert list(one.setting.streams) == [4, 7]
     frames = [record.measurements for record in find_records(planned.results)]
     chances = {tuple(frame[frame["metric"] == "chance"]["value"]) for frame in frames}
     assert len(chances) == 2
@@ -137,8 +139,8 @@ def test_groups_hold_what_one_program_can_train(make_bits):
     assert sorted(spec.run_id for group in found for spec in group) == sorted(s.run_id for s in planned.pending)
     for group in found:
         # Strength zero takes other steps than a method that acts, and a reference is not diagnosed.
-        assert len({(s.kind, s.optimizer.kind, s.method_label) for s in group}) == 1
-        assert len(group) == (2 if group[0].optimizer.kind == "adam" else 4)
+        assert len({(s.kind, s.optimizer.name, s.method_label) for s in group}) == 1
+        assert len(group) == (2 if group[0].optimizer.name == "adam" else 4)
     # The reference of all is that of "none" at the reference's rate.
     assert len(found) == 4 * 2 * 2
 
@@ -162,13 +164,13 @@ def test_images_are_trained_one_run_at_a_time(make_study):
 
 
 def test_blocks_are_whole_calls_however_many_steps_a_call_takes(make_bits, made, monkeypatch):
-    monkeypatch.setattr(run, "COMPILE_STEPS", 0)
-    monkeypatch.setattr(run, "BLOCK_STEPS", 10)
-    monkeypatch.setattr(Program, "_compile", lambda self, *_: None)
+    monkeypatch.setattr(programs, "COMPILE_STEPS", 0)
+    monkeypatch.setattr(programs, "BLOCK_STEPS", 10)
+    monkeypatch.setattr(program, "compile_graph", lambda graph, *_: Compiled(graph))
     taken = []
     advance = Program.advance
     monkeypatch.setattr(
-        Program, "advance", lambda self, *a: taken.append((self.unroll, len(a[1]))) or advance(self, *a)
+        Program, "advance", lambda self, *a: taken.append((self.unroll, len(a[1][0][0]))) or advance(self, *a)
     )
     planned = make_bits(scenario="bitflip:samples=84,m=8,f=5,T=20,steps_per_task=42,probe_every=21")
     assert study.execute(planned) == []
@@ -243,7 +245,7 @@ def test_fault_in_measuring_one_replica_is_its_own(make_bits, record_of, monkeyp
     assert study.execute(planned) == []
     records = [record_of(planned, spec) for spec in planned.specs]
     assert [record.outcome for record in records] == ["completed", "failed", "completed"]
-    assert records[1].status["error"] == "ZeroDivisionError: in a metric"
+    assert records[1].status["error"].endswith("ZeroDivisionError: in a metric")
     assert list(records[1].per_task("online_error")) == [0, 1, 2]
     assert "seed 1: Traceback" in (records[1].path / "log.txt").read_text()
     for index in (0, 2):

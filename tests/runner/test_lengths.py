@@ -9,7 +9,7 @@ from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.tasks import task_edges
-from lopbench.runner import run, study
+from lopbench.runner import report, session, study
 from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40
 
 LENGTHS = [4, 7, 3, 9, 5, 6]
@@ -48,11 +48,11 @@ def test_each_task_is_trained_for_its_own_length(planned, record_of):
 
 
 def test_tasks_of_several_lengths_resume_bit_for_bit(planned, record_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "LOOK_S", 0.0)
+    monkeypatch.setattr(session, "LOOK_S", 0.0)
     whole = planned(results=tmp_path / "whole", start=0.4)
     assert study.execute(whole) == []
 
-    class Stopping(run.Quiet):
+    class Stopping(report.Quiet):
         left = 0
 
         def advanced(self, steps, task, tasks, score):

@@ -102,9 +102,7 @@ def test_no_probe_is_taken_for_metrics_of_steps() -> None:
 
 
 def test_a_metric_that_fails_is_named_with_its_layer() -> None:
-    with pytest.raises(
-        MetricFailure, match=r"broken of tests, at layer 'of 2', raised IndexError: out of range"
-    ):
+    with pytest.raises(MetricFailure, match=r"broken of tests, at layer 'of 2', raised IndexError: out of range"):
         rows(("b", Broken()))
 
 

@@ -1,10 +1,12 @@
 """One run: what it records however it ends, and what it leaves behind."""
 
 import errno
+import inspect
 import itertools
 import os
 import re
 import signal
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +19,20 @@ from lopbench.core.errors import ResultsError, UnsupportedError
 from lopbench.core.interfaces import Perturbation
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
+from lopbench.learner.learner import StackLearner
 from lopbench.results.leaderboard import leaderboard
-from lopbench.runner import groups, report, run, study
+from lopbench.results.record import record_path
+from lopbench.runner import groups, members, report, session, setting, study
 
 TINY = "tinyimagenet40:tasks=6,steps_per_task={},classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
 FEW_STEPS = TINY.format(4)
+
+
+class UnprintableError(Exception):
+    """Has no text."""
+
+    def __str__(self):
+        raise ValueError("no text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +46,13 @@ class Trouble(Perturbation):
 
     def _raise(self):
         raise {
+            "exit": SystemExit(0),
+            "unprintable": UnprintableError(),
+            "surrogate": RuntimeError("\udcff"),
+            "long": RuntimeError("x" * 10**7),
+            "assertion": AssertionError("theirs"),
+            "allocator": RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+            "disk": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
             "runtime": RuntimeError("no luck"),
             "memory": MemoryError("no room"),
             "unsupported": UnsupportedError("trouble cannot serve this network"),
@@ -80,11 +98,11 @@ class Clock:
 
 def test_checkpoints_are_taken_though_every_task_is_shorter_than_their_interval(make_study, monkeypatch):
     saved = []
-    monkeypatch.setattr(run, "save_checkpoint", lambda path, tensors, header: saved.append(dict(header["progress"])))
-    monkeypatch.setattr(run, "time", Clock())
+    monkeypatch.setattr(session, "save_checkpoint", lambda *arguments: saved.append(arguments[-1]))
+    monkeypatch.setattr(session, "time", Clock())
     planned = make_study(scenario=TINY.format(2))
     study.execute(planned, checkpoint_s=15)
-    assert len({progress["place"] for progress in saved}) > 1
+    assert len({header["place"] for header in saved}) > 1
 
 
 # -- running again
@@ -113,7 +131,7 @@ def test_running_again_changes_no_file_and_trains_nothing(make_study, monkeypatc
 
 
 def test_lock_stays_while_there_is_something_to_resume(make_study, trouble, monkeypatch):
-    monkeypatch.setattr(run, "LOOK_S", 0.0)
+    monkeypatch.setattr(session, "LOOK_S", 0.0)
     planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=interrupt,at=5"])
     with pytest.raises(KeyboardInterrupt):
         study.execute(planned, checkpoint_s=0.0)
@@ -145,16 +163,16 @@ def test_completed_run_records_its_times_steps_and_log(make_study, record_of):
 
 @pytest.mark.parametrize("look_s", [0.0, 0.25])
 def test_diverged_run_names_its_first_step_without_a_finite_loss(make_study, record_of, monkeypatch, look_s):
-    monkeypatch.setattr(run, "LOOK_S", look_s)
+    monkeypatch.setattr(session, "LOOK_S", look_s)
     losses = []
-    step = run.StackLearner.step
+    step = StackLearner.step
 
-    def watched(self, *arguments):
-        out = step(self, *arguments)
-        losses.append(float(out[0]))
+    def watched(self, *arguments, **options):
+        out = step(self, *arguments, **options)
+        losses.append(float(out.losses))
         return out
 
-    monkeypatch.setattr(run.StackLearner, "step", watched)
+    monkeypatch.setattr(StackLearner, "step", watched)
     planned = make_study(scenario=FEW_STEPS, optimizers=["sgd:lr=1e30"])
     (spec,) = planned.specs
     study.execute(replace(planned, pending=(spec,)))
@@ -211,7 +229,7 @@ def test_refused_run_leaves_no_record_and_the_others_go_on(make_study, record_of
     assert [spec for spec, _ in refused] == [planned.specs[0]]
     expected = {"unsupported": "trouble cannot serve this network", "memory": "does not fit into the memory of cpu"}
     assert all(expected[error] in reason for _, reason in refused)
-    assert not run.record_path(planned.results, planned.specs[0]).exists()
+    assert not record_path(planned.results, planned.specs[0]).exists()
     assert record_of(planned, planned.specs[1]).outcome == "completed"
     assert record_of(planned, planned.specs[1].reference()).outcome == "completed"
     assert not (planned.results / ".partial").exists()
@@ -220,7 +238,72 @@ def test_refused_run_leaves_no_record_and_the_others_go_on(make_study, record_of
 def test_references_of_refused_runs_alone_are_not_trained(make_study, trouble):
     planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=unsupported,hook=configure"])
     assert len(study.execute(planned)) == 1
-    assert not any(run.record_path(planned.results, spec).exists() for spec in planned.pending)
+    assert not any(record_path(planned.results, spec).exists() for spec in planned.pending)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        ("exit", "SystemExit: 0"),
+        ("unprintable", "UnprintableError: (an error that cannot be told)"),
+        ("surrogate", r"RuntimeError: \udcff"),
+        ("long", "RuntimeError: xxx"),
+        ("assertion", "AssertionError: theirs"),
+    ],
+)
+def test_whatever_a_method_raises_ends_its_own_run_at_most(make_study, record_of, trouble, error, text):
+    planned = make_study(scenario=FEW_STEPS, methods=[f"trouble:error={error},at=5", "none"])
+    assert study.execute(replace(planned, pending=planned.specs)) == []
+    failed, other = (record_of(planned, spec) for spec in planned.specs)
+    assert (failed.outcome, other.outcome) == ("failed", "completed")
+    assert failed.status["error"].startswith(text)
+    assert len(failed.status["error"]) <= 2_000
+    assert len(log_of(failed)) < 30_000
+
+
+@pytest.mark.parametrize("error", ["memory", "allocator", "disk"])
+def test_what_ran_out_leaves_no_record_and_the_rest_goes_on(make_study, trouble, error):
+    planned = make_study(scenario=FEW_STEPS, methods=[f"trouble:error={error},at=5", "none"])
+    ((spec, reason),) = study.execute(replace(planned, pending=planned.specs))
+    assert spec == planned.specs[0]
+    assert "does not fit into the memory of cpu, or into another limit of this machine" in reason
+    assert [record_path(planned.results, each).exists() for each in planned.specs] == [False, True]
+
+
+def test_assertion_of_ours_is_told_and_never_recorded(make_study, monkeypatch):
+    def broken(self, *arguments):
+        assert self is None, "cannot be"
+
+    planned = make_study(scenario=FEW_STEPS, methods=["none", "l2"])
+    code = compile(textwrap.dedent(inspect.getsource(broken)), setting.__file__, "exec")
+    names = {}
+    exec(code, names)
+    monkeypatch.setattr(setting.Setting, "new_learner", names["broken"])
+    refused = study.execute(replace(planned, pending=planned.specs))
+    assert [spec for spec, _ in refused] == list(planned.specs)
+    assert all("a fault of lopbench (AssertionError: cannot be); please report it" in reason for _, reason in refused)
+    assert not (planned.results / "runs").exists()
+
+
+def test_weights_broken_by_the_very_last_step_are_a_divergence(make_study, record_of, trouble):
+    planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=nan,at=23", "trouble:error=nan,at=22"])
+    assert study.execute(planned) == []
+    last, before = (record_of(planned, spec) for spec in planned.specs)
+    assert (last.outcome, last.status["diverged_at"]) == ("diverged", 24)
+    assert last.status["error"] == "the weights were not finite after step 24"
+    assert (before.outcome, before.status["diverged_at"]) == ("diverged", 23)
+    assert before.status["error"] == "the loss was not finite at step 23"
+    for record in (last, before):  # what was finished counts
+        assert set(record.per_task("online_accuracy")) == set(record.per_task("heldout_accuracy")) == set(range(5))
+    # A fresh network lives for one task, here of four steps: both methods' never come to break theirs.
+    assert record_of(planned, planned.specs[0].own_reference()).outcome == "completed"
+
+
+def test_weights_broken_by_the_last_step_of_a_fresh_network_are_a_divergence(make_study, record_of, trouble):
+    planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=nan,at=3"])
+    study.execute(planned)
+    record = record_of(planned, planned.specs[0].own_reference())
+    assert (record.outcome, record.status["diverged_at"]) == ("diverged", 8)  # that of the first late task, of index 1
 
 
 def test_refusal_is_told_to_the_reporter(make_study, trouble):
@@ -232,33 +315,35 @@ def test_refusal_is_told_to_the_reporter(make_study, trouble):
 
     planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=unsupported"])
     study.execute(replace(planned, pending=planned.specs), Notes())
-    assert notes == ["trouble:error=unsupported, mlp:depth=2,width=16, seed 0: trouble cannot serve this network"]
+    (note,) = notes
+    assert note.startswith("trouble:error=unsupported, mlp:depth=2,width=16, seed 0: ")
+    assert note.endswith("trouble cannot serve this network")
 
 
 # -- interrupts
 
 
 def test_interrupt_after_the_last_step_publishes_the_run_and_stops_the_study(make_study, monkeypatch):
-    monkeypatch.setattr(run, "write_record", interrupted(run.write_record))
+    monkeypatch.setattr(members, "write_record", interrupted(members.write_record))
     planned = make_study(scenario=FEW_STEPS)
     with pytest.raises(KeyboardInterrupt):
         study.execute(planned)
-    assert [run.record_path(planned.results, spec).exists() for spec in planned.pending] == [True, False, False]
+    assert [record_path(planned.results, spec).exists() for spec in planned.pending] == [True, False, False]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_second_interrupt_is_not_put_off(make_study, monkeypatch):
     planned = make_study(scenario=FEW_STEPS)
-    monkeypatch.setattr(run, "write_record", interrupted(interrupted(run.write_record)))
+    monkeypatch.setattr(members, "write_record", interrupted(interrupted(members.write_record)))
     with pytest.raises(KeyboardInterrupt):
         study.execute(planned)
-    assert not run.record_path(planned.results, planned.specs[0]).exists()
+    assert not record_path(planned.results, planned.specs[0]).exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_handler_of_the_program_around_it_is_left_alone(make_study, monkeypatch):
     seen = []
-    monkeypatch.setattr(run, "write_record", interrupted(run.write_record))
+    monkeypatch.setattr(members, "write_record", interrupted(members.write_record))
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
     try:
         planned = make_study(scenario=FEW_STEPS)
@@ -326,29 +411,15 @@ def test_full_disk_is_one_sentence_and_a_rerun_finishes(make_study, record_of, m
     study.execute(replace(whole, pending=whole.specs))
     planned = make_study(scenario=FEW_STEPS)
     planned = replace(planned, pending=planned.specs)
-    monkeypatch.setattr(run, "LOOK_S", 0.0)
+    monkeypatch.setattr(session, "LOOK_S", 0.0)
     with monkeypatch.context() as patch:
         Full(patch, left)
         with pytest.raises(ResultsError, match="No space left on device"):
             study.execute(planned, checkpoint_s=0.0)
-    assert not run.record_path(planned.results, planned.specs[0]).exists()
-    kept = list(planned.results.rglob("checkpoint.*"))
-    assert [path.name for path in kept] == ["checkpoint.safetensors"] * (left >= 3)
+    assert not record_path(planned.results, planned.specs[0]).exists()
+    kept = list(planned.results.rglob("checkpoint-*"))
+    assert [path.suffix for path in kept] == [".safetensors"] * (left >= 3)
     study.execute(planned)
     record = record_of(planned, planned.specs[0])
     assert record.measurements_digest == record_of(whole, whole.specs[0]).measurements_digest
     assert record.status["sessions"] == 1 + (left >= 3)
-
-
-def test_checkpoint_of_other_code_is_refused_with_its_path(make_study, trouble, monkeypatch):
-    monkeypatch.setattr(run, "LOOK_S", 0.0)
-    planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=interrupt,at=5"])
-    with pytest.raises(KeyboardInterrupt):
-        study.execute(planned, checkpoint_s=0.0)
-    (path,) = planned.results.rglob("checkpoint.safetensors")
-    tensors, header = run.load_checkpoint(path)
-    del tensors["learner/parameter/out.weight"]
-    run.save_checkpoint(path, tensors, header)
-    with pytest.raises(ResultsError, match=r"checkpoint.safetensors is of other code than this \(KeyError"):
-        study.execute(planned)
-    assert path.exists()

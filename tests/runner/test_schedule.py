@@ -8,15 +8,14 @@ from hypothesis import strategies as st
 
 from lopbench.core.spec import parse_scenario
 from lopbench.core.windows import scored_tasks
-from lopbench.runner.schedule import MAX_UNROLL, edges, places, switch_step, unroll
+from lopbench.runner.schedule import MAX_UNROLL, Schedule, edges, switch_step
+from lopbench.runner.study import plan
 from lopbench_plugins.scenarios.bitflip import BitFlip
 
 
 @pytest.fixture(scope="module")
 def spec_of():
     """Return a function that gives a run of bit flipping, and its scenario."""
-    from lopbench.runner.study import plan
-
     (spec,) = plan(scenario="bitflip", methods=["cbp"], device="cpu").specs
 
     def make(bins, size, start=0.0, kind="continual", probe_every=0):
@@ -27,11 +26,20 @@ def spec_of():
     return make
 
 
+def places(scenario, spec):
+    return Schedule.of(scenario, spec).places
+
+
+def unroll(scenario, spec):
+    return Schedule.of(scenario, spec).unroll()
+
+
 def test_continual_run_comes_to_all_tasks(spec_of):
     found = places(*spec_of(7, 10))
     assert [place.task for place in found] == list(range(7))
     assert [place.new for place in found] == [True] + [False] * 6
     assert all(place.measured for place in found)
+    assert [place.last for place in found] == [False] * 6 + [True]
     assert {place.origin for place in found} == {0}
 
 
@@ -46,6 +54,7 @@ def test_fresh_networks_are_led_in_and_measured_once_each(spec_of, start):
     for origin, life in lives.items():
         assert [place.task for place in life] == list(range(max(0, origin - 4), origin + 1))
         assert [place.new for place in life] == [True] + [False] * (len(life) - 1)
+        assert [place.measured for place in life] == [place.last for place in life]
         assert [place.measured for place in life] == [False] * (len(life) - 1) + [True]
 
 
@@ -69,6 +78,63 @@ def test_calls_fit_between_all_stops(spec_of, bins, size, start, probes):
         stops |= {first + at for first in range(0, bins * size, size) for at in range(0, size, probes)}
     assert all(stop % size % count == 0 for stop in stops)
     assert size % count == 0
+
+
+@given(
+    bins=st.integers(5, 9),
+    size=st.integers(1, 40),
+    start=st.floats(0, 1),
+    probes=st.integers(0, 50),
+    kind=st.sampled_from(["continual", "fresh"]),
+)
+def test_stretches_end_at_all_stops_and_nowhere_else(spec_of, bins, size, start, probes, kind):
+    schedule = Schedule.of(*spec_of(bins, size, start, kind, probe_every=probes))
+    for place in schedule.places:
+        ends, step = [], 0
+        while step < place.steps:
+            step += schedule.stretch(place, step)
+            ends.append(step)
+        expected = {place.steps, *range(0, place.steps, probes or place.steps)} - {0}
+        expected |= {schedule.switch - place.first} & set(range(1, place.steps))
+        assert ends == sorted(expected)
+
+
+@given(bins=st.integers(5, 9), size=st.integers(1, 40), start=st.floats(0, 1))
+def test_methods_turn_on_once_and_stay_on(spec_of, bins, size, start):
+    schedule = Schedule.of(*spec_of(bins, size, start))
+    moments = [(place, step) for place in schedule.places for step in range(place.steps)]
+    turned = [place.first + step for place, step in moments if schedule.turns_on(place, step)]
+    switched = 0 < schedule.switch < bins * size
+    assert turned == [schedule.switch] * switched
+    for place, step in moments:
+        assert schedule.is_on(place, step) == (switched and place.first + step >= schedule.switch)
+    # A task's end is before the next one's beginning, at which methods turn on.
+    assert not any(schedule.is_on(p, p.steps) for p in schedule.places if p.end == schedule.switch)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5, 0.7, 1.0])
+def test_methods_of_a_fresh_network_are_on_or_off_for_life(spec_of, start):
+    scenario, spec = spec_of(20, 5_000, start, "fresh")
+    schedule = Schedule.of(scenario, spec)
+    for place in schedule.places:
+        assert schedule.waits(place) == (place.origin < 20 * start)
+        assert not any(schedule.turns_on(place, step) for step in range(place.steps))
+
+
+def test_clone_grows_out_of_the_learner_and_its_base_goes_on_beside_it():
+    (spec,) = plan(scenario="cloning", profile="smoke", data="procedural", device="cpu").specs
+    schedule = Schedule.of(spec.scenario.build(), spec)
+    assert [place.cloned for place in schedule.places] == [False] * 2 + [True] * 5
+    assert [place.cloning for place in schedule.places] == [False] * 2 + [True] + [False] * 4
+    assert [place.new for place in schedule.places] == [True] + [False] * 6
+    assert [schedule.turns_on(place, 0) for place in schedule.places] == [p.cloning for p in schedule.places]
+    # All tasks are of one problem: a network is at the start of one what it was at the end of the last.
+    assert [schedule.probed(place, 0) for place in schedule.places] == [True, False, True] + [False] * 4
+    fresh = Schedule.of(spec.scenario.build(), spec.reference())
+    assert [(place.task, place.new, place.cloned) for place in fresh.places] == [
+        (task, task == 2, False) for task in range(2, 7)
+    ]
+    assert not fresh.waits(fresh.places[0])
 
 
 # -- tasks that differ in length
@@ -118,6 +184,16 @@ def test_calls_fit_into_tasks_of_all_lengths(spec_of, lengths, start, probes):
         if begin <= switch_step(scenario, spec) <= begin + length:
             stops.add(switch_step(scenario, spec) - begin)
         assert all(stop % count == 0 for stop in stops)
+
+
+@given(size=st.integers(1, 400), probes=st.integers(0, 50), period=st.integers(1, 30))
+def test_calls_are_of_whole_periods(spec_of, size, probes, period):
+    schedule = Schedule.of(*spec_of(5, size, probe_every=probes))
+    count = schedule.unroll(period)
+    assert count % period == 0
+    assert count <= max(MAX_UNROLL, period)
+    if size % period == 0 and probes % period == 0 and period <= MAX_UNROLL:
+        assert size % count == probes % count == 0
 
 
 def test_calls_are_as_long_as_may_be(spec_of):

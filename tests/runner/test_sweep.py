@@ -88,5 +88,5 @@ def test_swept_rate_out_of_range_is_refused():
 
 
 def test_swept_value_out_of_range_is_refused():
-    with pytest.raises(InvalidInputError, match="replacement_rate must be in"):
+    with pytest.raises(InvalidInputError, match="replacement_rate must be at least 0 and at most 1"):
         crossed(METHODS, [SGD], ["cbp.replacement_rate=2"])

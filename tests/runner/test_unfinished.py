@@ -9,7 +9,7 @@ import pytest
 from lopbench.core.errors import ResultsError
 from lopbench.results.record import record_path
 from lopbench.runner.report import Quiet
-from lopbench.runner.unfinished import CHECKPOINT, MEMBERS, claimed, folder_of, make_folder, resumable, tidy
+from lopbench.runner.unfinished import MEMBERS, checkpoint_name, claimed, folder_of, make_folder, resumable, tidy
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def stop(results, specs, *, checkpoint=True):
     """Leave a folder of ``specs`` behind."""
     folder = make_folder(results, specs)
     if checkpoint:
-        (folder / CHECKPOINT).write_bytes(b"")
+        (folder / checkpoint_name("a")).write_bytes(b"")
     return folder
 
 

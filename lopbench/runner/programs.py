@@ -1,0 +1,129 @@
+"""Has the steps of a learner taken by programs, where they can be one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from lopbench.core.errors import UnsupportedError
+from lopbench.data.cache import cache_directory
+from lopbench.learner.compiling import cache_compiled
+from lopbench.learner.program import Program, why_not
+from lopbench.runner.feed import Feed
+from lopbench.runner.report import Reporter, group_label
+from lopbench.runner.scored import ScoredLearner
+from lopbench.runner.setting import Setting
+
+#: Steps in all from which on a program is compiled: that takes up to a minute, and saves about a minute over these.
+COMPILE_STEPS = 100_000
+
+#: Most samples, of all replicas together, and most steps that are made ahead of a program's calls.
+BLOCK_SAMPLES, BLOCK_STEPS = 200_000, 2_000
+
+ONE_BY_ONE = "one by one"
+
+
+class Programs:
+    """The program that takes the steps of a learner, made when it is first needed.
+
+    Args:
+        setting: What is run.
+        reporter: Is told of compiling.
+    """
+
+    def __init__(self, setting: Setting, reporter: Reporter) -> None:
+        self._setting = setting
+        self._reporter = reporter
+        self._program: Program | None = None
+        self._sought = False
+        self._periods = 1  #: Most periods made ahead of the program's calls.
+        #: How steps are taken: it can change the last digits.
+        self.how = ONE_BY_ONE
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the run is long enough to be worth a compiled program."""
+        return self._setting.schedule.steps >= COMPILE_STEPS
+
+    @property
+    def is_made(self) -> bool:
+        """Whether a program takes the steps."""
+        return self._program is not None
+
+    def forget(self) -> None:
+        """Make another program when one is needed: the steps are others now."""
+        self._program, self._sought = None, False
+
+    def why_not(self, scored: ScoredLearner, feed: Feed) -> str | None:
+        """Return why the steps cannot be a program, None if they can; they are traced to find out."""
+        if self._setting.cloner is not None:
+            return "a base is trained beside the learner"
+        if feed.period is None:
+            return "the batches of many steps cannot be had at once"
+        return why_not(scored.learner, feed.tasks[0], feed.first())
+
+    def seek(self, scored: ScoredLearner, feed: Feed, *, compiled: bool) -> str | None:
+        """Let a program take the steps from here on, if they can be one; returns what came of it, once.
+
+        Raises:
+            UnsupportedError: If they cannot, and there are several replicas, which are together for its sake.
+        """
+        if self._sought or self._setting.cloner is not None or feed.period is None:
+            return None
+        self._sought = True
+        try:
+            self._program = self._make(scored, feed, compiled=compiled)
+        except UnsupportedError as error:
+            if len(self._setting.specs) > 1:
+                raise
+            return f"steps one by one: {error}"
+        return f"a {self.how} of {self._program.unroll} steps a call"
+
+    def advance(self, scored: ScoredLearner, feed: Feed, count: int) -> bool:
+        """Have up to ``count`` steps taken; returns False, having done nothing, where no program can take them."""
+        program, period = self._program, feed.period
+        if program is None or period is None or scored.done % period or count < program.unroll:
+            return False
+        steps = min(count, self._periods * period)
+        scored.advance(program, feed.take(steps // program.unroll * program.unroll // period))
+        return True
+
+    def _make(self, scored: ScoredLearner, feed: Feed, *, compiled: bool) -> Program:
+        period = feed.period
+        assert period is not None
+        batches, name = feed.first(), group_label(self._setting.specs)
+        # Where nothing is compiled, longer calls save nothing, and take longer to trace.
+        per_call = self._setting.schedule.unroll(period) if compiled else period
+        samples = sum(x.shape[0] * x.shape[1] for x, _ in batches)
+        calls = min(BLOCK_STEPS // per_call, BLOCK_SAMPLES * period // (samples * per_call))
+        self._periods = max(1, calls) * per_call // period
+        with _compiler() if compiled else nullcontext():
+            program = Program(
+                scored.learner,
+                feed.tasks[0],
+                batches,
+                unroll=per_call,
+                compiled=compiled,
+                announce=lambda: self._reporter.note(f"{name}: compiling, about a minute where it was not done before"),
+                metrics=scored.training,
+            )
+        if program.compile_s:
+            self._reporter.note(f"{name}: compiled in {program.compile_s:.0f} s")
+        elif program.compile_error:
+            self._reporter.note(f"{name}: no compiled program here, and so slower: {program.compile_error}")
+        self.how = "program" if program.compile_s is None else "compiled program"
+        return program
+
+
+@contextmanager
+def _compiler() -> Iterator[None]:
+    """Keep what is compiled for other processes, and from the user what torch finds missing on the way."""
+    cache_compiled(str(cache_directory() / "compiled"))
+    logger = logging.getLogger("torch.utils.cpp_extension")  # where CUDA_HOME is set, it warns that there is no GPU
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

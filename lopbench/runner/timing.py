@@ -1,0 +1,70 @@
+"""How long a step takes here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from lopbench.core.spec import RunSpec
+from lopbench.runner import environment
+from lopbench.runner.report import Quiet
+from lopbench.runner.setting import Setting
+from lopbench.runner.training import Training
+
+#: Batch of steps that `seconds_per_step` times at once.
+_TIMED = 16
+
+
+def throwaway(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> Training:
+    """Return the networks of runs as they are before their first step, to be looked at.
+
+    Raises:
+        UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
+        DataError: If the data set cannot feed the scenario.
+    """
+    setting = Setting.of(specs, data=data, device=device)
+    place = setting.schedule.places[0]
+    training = Training(setting, place, reporter=Quiet(), log=lambda message: None)
+    if setting.cloner is not None:
+        training.clone(place)
+        training.learner.learner.turn_on()
+    training.turn_to(place)
+    return training
+
+
+def seconds_per_step(
+    specs: Sequence[RunSpec], *, data: object, device: torch.device, limit_s: float = 0.5
+) -> tuple[float, bool]:
+    """Return the seconds that a step of ``specs``, all together, takes here, and whether it will be compiled.
+
+    A throw-away learner takes steps of the first task for about ``limit_s`` seconds, the first ones not counted, batch
+    preparation included. They are never compiled, and so take longer than those that will be. Nothing is written, and
+    no run is changed by it.
+
+    Raises:
+        UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
+        DataError: If the data set cannot feed the scenario.
+    """
+    training = throwaway(specs, data=data, device=device)
+    with environment.numerics(training.setting.spec.numerics, device):
+        training.programs.seek(training.learner, training.feed, compiled=False)
+        place = training.setting.schedule.places[0]
+        _take(training, place.steps)  # the first ones are slower
+        began, steps = time.perf_counter(), 0
+        while time.perf_counter() - began < limit_s:
+            steps += _take(training, place.steps)
+        return (time.perf_counter() - began) / steps, training.programs.is_long and training.programs.is_made
+
+
+def _take(training: Training, steps: int) -> int:
+    """Take some steps of a task of ``steps`` steps, over and over again; returns how many."""
+    learner = training.learner
+    if learner.done == steps:
+        for each in training.all:
+            each.start_counting(steps)
+    before = learner.done
+    training.advance(min(_TIMED, steps - before))
+    learner.losses[before:].tolist()  # reading the loss waits for the device
+    return learner.done - before
