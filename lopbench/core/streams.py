@@ -44,7 +44,7 @@ class Batches(ABC):
             outputs: Outputs ``(N, ...)``, detached.
 
         Returns:
-            Targets ``(N, ...)`` to use in place of the batch's, or None to keep them.
+            Targets of the shape and type of the batch's to use in their place, or None to keep them.
         """
         return None
 

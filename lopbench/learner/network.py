@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
@@ -143,10 +144,13 @@ class Network:
                 outputs = functional_call(self.module, (parameters, buffers), (x,))
             return outputs, read, made
 
-        return self._pass(*torch.vmap(one)(dict(parameters), dict(buffers), inputs))
+        # On the CPU `vmap` has no rule for fused attention, and would take one replica after another.
+        with sdpa_kernel(SDPBackend.MATH) if inputs.is_cpu else nullcontext():
+            return self._pass(*torch.vmap(one)(dict(parameters), dict(buffers), inputs))
 
     def aside(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> ForwardPass:
         """Call the module likewise without side effects: buffers and the stream of dropout stay where they are."""
+        self.watch()
         copies = {name: buffer.clone() for name, buffer in buffers.items()}
         if self.stacked or not self.stochastic:
             return self.mapped(parameters, copies, inputs)
