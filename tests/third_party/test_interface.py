@@ -66,6 +66,26 @@ def test_a_function_derived_from_an_activation_is_one():
     assert activation_layers(nn.Sequential(nn.Linear(2, 2), Mine())) == ["1"]
 
 
+# --- forward passes aside -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LooksInside(Perturbation):
+    """Looks at features and activations although it takes no part in steps."""
+
+    name: ClassVar[str] = "looks_inside"
+
+    def on_task_start(self, learner: Learner, state: State) -> None:
+        made = learner.forward(learner.inputs)
+        state["features"], state["activation"] = made.features, made.activations["1"]
+
+
+def test_a_method_at_boundaries_sees_inside_the_network():
+    state = Lab(LooksInside(), seeds=(0, 1)).run(TASK_STEPS + 1).learner.states[0]
+    assert state["features"].shape == (2, 5, 7)
+    assert state["activation"].shape == (2, 5, 8)
+
+
 # --- programs, and what methods do at boundaries --------------------------------------------------------------------
 
 

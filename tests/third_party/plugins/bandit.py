@@ -18,6 +18,12 @@ class Bandit(Scenario):
     """Choose the better of two arms, which takes turns from task to task.
 
     Args:
+        profile: "full", or "smoke" for a trial.
+        tasks: Number of tasks.
+        steps_per_task: Steps of a task.
+        optimizer_policy: Whether the optimizer's state is carried over.
+        head_policy: What becomes of the head at the start of every task.
+        probe_every: Steps between probes inside a task.
         pulls: Pulls of a step, at least 2.
         better: Probability of a reward of the better arm, in [0, 1]; the other has that of none.
     """
@@ -120,7 +126,7 @@ class Pulls(Batches):
         uniform = torch.rand(2, len(outputs), generator=rng.derive(self.task.stream.seed, self.task.index, self.step))
         action = (uniform[0] < outputs.softmax(dim=1)[:, 1].cpu()).long()
         reward = uniform[1] < self.task.rewarded()[action]
-        return torch.stack([action, reward.long()], dim=1).to(outputs)
+        return torch.stack([action, reward], dim=1).float().to(outputs.device)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return how many batches were taken."""

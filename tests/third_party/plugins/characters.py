@@ -16,6 +16,7 @@ from lopbench import (
     Architecture,
     Batches,
     ChunkedBatches,
+    InvalidInputError,
     Recipe,
     Register,
     Scenario,
@@ -32,6 +33,12 @@ class Characters(Scenario):
     """Predict each next character of a random source; at each task the alphabet is permuted.
 
     Args:
+        profile: "full", or "smoke" for a trial.
+        tasks: Number of tasks.
+        steps_per_task: Steps of a task.
+        optimizer_policy: Whether the optimizer's state is carried over.
+        head_policy: What becomes of the head at the start of every task.
+        probe_every: Steps between probes inside a task.
         alphabet: Different characters, at least 2.
         length: Characters of a sample, at least 1.
         batch_size: Samples of a batch, at least 1.
@@ -96,12 +103,12 @@ class CharacterTask(Task):
         """Return characters and what follows each, ``(samples, length)`` of int64, from the named random stream."""
         length = self.stream.scenario.length
         generator = rng.derive(self.stream.seed, "characters", "text", self.index, *names)
-        uniform = torch.rand(samples, length + 1, generator=generator)
-        character = (uniform[:, 0] * self.stream.outputs).long()
+        uniform = torch.rand(length + 1, samples, generator=generator)
+        character = (uniform[0] * self.stream.outputs).long()
         written = [character]
         for place in range(1, length + 1):
             row = self.stream.source[character]
-            character = torch.searchsorted(row, uniform[:, place : place + 1]).squeeze(1).clamp(max=len(row[0]) - 1)
+            character = torch.searchsorted(row, uniform[place].unsqueeze(1)).squeeze(1).clamp(max=len(row[0]) - 1)
             written.append(character)
         text = self.permutation[torch.stack(written, dim=1)].to(self.stream.device)
         return text[:, :-1], text[:, 1:]
@@ -132,6 +139,11 @@ class CharacterBatches(ChunkedBatches):
 
     def __init__(self, task: CharacterTask) -> None:
         self.task, self.step = task, 0
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Size of every batch."""
+        return (self.task.stream.scenario.batch_size,)
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         """Return the next batch."""
@@ -171,7 +183,13 @@ class CharTransformer(Architecture):
     depth: int = whole(1, least=1)
 
     def build(self, input_shape: Sequence[int], outputs: int, *, generator: Generator) -> nn.Module:
-        """Return a network for ``outputs`` different tokens, whose outputs are ``(N, T, outputs)``."""
+        """Return a network for ``outputs`` different tokens, whose outputs are ``(N, T, outputs)``.
+
+        Raises:
+            InvalidInputError: If samples are no sequences, or ``outputs`` is below 1.
+        """
+        if len(input_shape) != 1 or min(*input_shape, outputs) < 1:
+            raise InvalidInputError(f"{self.name} reads tokens of shape (T,), got {tuple(input_shape)} and {outputs}")
         with rng.isolated(generator):
             return Transformer(self, input_shape[0], outputs)
 

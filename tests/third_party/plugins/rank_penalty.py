@@ -37,10 +37,11 @@ class RankPenalty(Perturbation):
 def effective_rank(features: Tensor) -> Tensor:
     """Return the effective rank, ``(R,)``, of features ``(R, N, D)``; of features that are all zero it is the least."""
     values = torch.linalg.svdvals(features)
-    tiny = torch.finfo(values.dtype).eps
-    shares = values / values.sum(dim=1, keepdim=True).clamp(min=tiny)
-    # The slope of p log p at zero is infinite.
-    return torch.exp(-(shares * shares.clamp(min=tiny).log()).sum(dim=1))
+    # Values that are zero but for rounding have an infinite slope, in whatever direction rounding gave them.
+    floor = values.detach().amax(dim=1, keepdim=True) * torch.finfo(values.dtype).eps * max(features.shape[1:])
+    counts = values > floor
+    shares = values.where(counts, 0) / values.where(counts, 0).sum(dim=1, keepdim=True).clamp(min=1e-30)
+    return torch.exp(-(shares * shares.where(counts, 1).log()).sum(dim=1))
 
 
 @hookimpl

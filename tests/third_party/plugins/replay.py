@@ -4,6 +4,7 @@ Deviations: one ring for all classes, so that regression and tokens are served t
 in the buffer before it is drawn from, so that it is never empty.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,6 +25,10 @@ class Replay(Perturbation):
 
     name: ClassVar[str] = "replay"
     uses_replay: ClassVar[bool] = True
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"samples": 4, "capacity": 20},)
+    exempt: ClassVar[Mapping[str, str]] = {
+        "moves-no-other-stream": "dropout draws for the samples that are added, too",
+    }
     samples: int = whole(16, least=0, zero=0)
     capacity: int = whole(1000, least=1)
 

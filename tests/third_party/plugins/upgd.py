@@ -61,7 +61,7 @@ def gate(utilities: Mapping[str, Tensor], correction: Tensor) -> dict[str, Tenso
     """Return the factors of the steps, in [0.27, 1], given running means ``(R, ...)`` and their weight ``(R,)``."""
     tops = [utility.flatten(1).amax(dim=1) for utility in utilities.values()]
     largest = torch.stack(tops).amax(dim=0)  # (R,)
-    scale = 1 / (largest.clamp(min=torch.finfo(largest.dtype).tiny) * correction)
+    scale = 1 / (largest * correction.to(largest)).clamp(min=torch.finfo(largest.dtype).tiny)
     return {name: torch.sigmoid(-utility * per_replica(scale, utility)) for name, utility in utilities.items()}
 
 
