@@ -14,8 +14,8 @@ from lopbench.core.interfaces import Architecture, Component
 from lopbench.learner.discovery import discover
 from lopbench.learner.head import find_head
 from lopbench.learner.network import activation_layers
-from lopbench.testing.bench import listed, same
 from lopbench.testing.check import Check, Mismatch, check
+from lopbench.testing.comparing import listed, same
 from lopbench.testing.shared import SHARED, alternatives
 
 #: Shapes of samples: images, a small and a grey one, and vectors.

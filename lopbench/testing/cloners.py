@@ -9,8 +9,9 @@ from lopbench.cloning.certify import certify
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Cloner, Component
-from lopbench.testing.bench import NETWORKS, SHAPE, listed, same
 from lopbench.testing.check import Check, Mismatch, check
+from lopbench.testing.comparing import listed, same
+from lopbench.testing.networks import NETWORKS, SHAPE
 from lopbench.testing.shared import SHARED
 
 _EXAMPLE = torch.zeros(2, *SHAPE)

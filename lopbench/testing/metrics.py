@@ -15,8 +15,10 @@ from lopbench.core.interfaces import Component, LayerMetric, Metric, NetworkMetr
 from lopbench.core.measuring import measured
 from lopbench.core.probe import LayerProbe, NetworkProbe
 from lopbench.core.profile import Partition
-from lopbench.testing.bench import NETWORKS, Bench, listed, same
+from lopbench.testing.bench import Bench
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
+from lopbench.testing.comparing import listed, same
+from lopbench.testing.networks import NETWORKS
 from lopbench.testing.shared import SHARED, alternatives
 
 #: Relative difference up to which two values are the same.

@@ -16,8 +16,8 @@ from lopbench.core.errors import DataError
 from lopbench.core.interfaces import Batches, ChunkedBatches, Component, Samples, Scenario, Stream, Task
 from lopbench.core.spec import ComponentSpec, digest, make
 from lopbench.data import example
-from lopbench.testing.bench import same
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
+from lopbench.testing.comparing import same
 from lopbench.testing.shared import SHARED, alternatives
 
 #: Batches that are looked at.

@@ -219,6 +219,14 @@ class FrozenInPrograms(L2):
             gradient.add_(learner.parameters[name], alpha=self.strength * 0.9**step)
 
 
+class ReadsOnTheHost(L2):
+    """Reads a number on the host: it cannot be traced, which is no bug."""
+
+    def after_backward(self, learner, state):
+        for name, gradient in learner.gradients.items():
+            gradient.add_(learner.parameters[name] * (float(gradient.abs().max()) > 0) * self.strength)
+
+
 class DoesNothingInPrograms(ContinualBackprop):
     """Looks whether the steps are traced, and replaces nothing there."""
 
@@ -469,6 +477,114 @@ class MovesDropout(L2):
         torch.rand(1, generator=learner.network.generator)
 
 
+class FlipsLabelsInPlace(L2):
+    """Writes noisy labels into the batch that it was given, which is the data set's."""
+
+    def batch(self, learner, state, inputs, targets):
+        targets[:, 0] = 0
+        return inputs, targets
+
+
+class CutsInputs(L2):
+    """Trains on inputs of another shape."""
+
+    def batch(self, learner, state, inputs, targets):
+        return inputs[..., :2], targets
+
+
+class ScalesInputsInPlace(L2):
+    """Scales the inputs where they lie."""
+
+    def batch(self, learner, state, inputs, targets):
+        return inputs.mul_(2), targets
+
+
+class MixesReplicas(L2):
+    """Mixes each sample with one of another replica."""
+
+    def batch(self, learner, state, inputs, targets):
+        return (1 - self.strength) * inputs + self.strength * inputs.flip(0), targets
+
+
+class LossAnew(L2):
+    """Computes the loss from the outputs, and drops what it was given."""
+
+    def loss(self, learner, state, loss):
+        return (1 + self.strength) * learner.loss(learner.outputs, learner.targets)
+
+
+class LossOfTheStack(L2):
+    """Weighs each replica's loss by the mean over all."""
+
+    def loss(self, learner, state, loss):
+        return loss * (1 + self.strength * loss.mean())
+
+
+class ScalesLossInPlace(L2):
+    """Scales the loss where it lies: the one that is recorded, too."""
+
+    def loss(self, learner, state, loss):
+        return loss.mul_(1 + self.strength)
+
+
+class LossWithoutGradient(L2):
+    """Reads the number and forgets where it is from."""
+
+    def loss(self, learner, state, loss):
+        return loss.detach() * self.strength
+
+
+class UpdateOfTheStack(L2):
+    """Bounds the update by the norm of all replicas' updates together."""
+
+    def update(self, learner, state):
+        for update in learner.updates.values():
+            update.div_(1 + self.strength * update.norm())
+
+
+class UpdatesWithoutStrength(L2):
+    """Is on at strength zero, and takes the steps in an order of operations of its own."""
+
+    active: ClassVar[bool] = True
+
+    def update(self, learner, state):
+        for name, update in learner.updates.items():
+            update.add_(learner.parameters[name], alpha=1e-6 + self.strength)
+
+
+class ReportOfTheStack(NoisySGD):
+    """Reports the mean over all replicas as the number of each."""
+
+    def report(self, learner, state):
+        return {"norm": learner.parameters[learner.head[0]].mean().expand(learner.replicas)}
+
+
+class ReportsOneNumber(NoisySGD):
+    """Reports a number without the axis of replicas."""
+
+    def report(self, learner, state):
+        return {"norm": learner.parameters[learner.head[0]].norm()}
+
+
+class DrawsForReports(NoisySGD):
+    """Looks at some random directions, drawn from the stream of its noise."""
+
+    def report(self, learner, state):
+        weight = learner.parameters[learner.head[0]]
+        return {"slope": (weight * state.normal(weight)).flatten(1).sum(dim=1)}
+
+
+class SharesItsMemory(L2):
+    """Counts steps in the module, for all methods of the process."""
+
+    steps: ClassVar[list[int]] = []
+
+    def after_backward(self, learner, state):
+        self.steps.append(1)
+        for name, gradient in learner.gradients.items():
+            gradient.add_(learner.parameters[name], alpha=self.strength / len(self.steps))
+
+
 def made(cls: type[Perturbation], **fields) -> Perturbation:
     """Return a mutant as a component of its own."""
     if "__dataclass_params__" not in vars(cls):
@@ -511,6 +627,21 @@ MUTANTS: list[tuple[Perturbation, str]] = [
     (made(LateCapture, **DECAY), "initial-weights-are-captured-first"),
     (made(OverwritesInitial, **DECAY), "initial-weights-are-captured-first"),
     (made(PenaltyOfTheStack, **DECAY), "penalty-is-per-replica"),
+    (made(FlipsLabelsInPlace, **DECAY), "batch-is-replaced"),
+    (made(ScalesInputsInPlace, **DECAY), "batch-is-replaced"),
+    (made(CutsInputs, **DECAY), "batch-is-replaced"),
+    (made(MixesReplicas, **DECAY), "replicas-are-independent"),
+    (made(LossAnew, **DECAY), "loss-is-passed-on"),
+    (made(LossOfTheStack, **DECAY), "loss-is-passed-on"),
+    (made(LossWithoutGradient, **DECAY), "loss-is-passed-on"),
+    (made(ScalesLossInPlace, **DECAY), "online-score-is-of-the-stream"),
+    (made(UpdateOfTheStack, **DECAY), "replicas-are-independent"),
+    (made(UpdatesWithoutStrength, **DECAY), "zero-is-none"),
+    (made(UpdatesWithoutStrength, **DECAY), "composes"),
+    (made(ReportOfTheStack, **NOISE), "reports-are-free"),
+    (made(ReportsOneNumber, **NOISE), "reports-are-free"),
+    (made(DrawsForReports, **NOISE), "reports-are-free"),
+    (made(SharesItsMemory, **DECAY), "composes"),
     (made(PeeksAtBoundaries, **DECAY), "boundaries-stay-unknown"),
     (made(InfersBoundaries, **STEP), "boundaries-stay-unknown"),
     (made(UndeclaredBoundaries), "track-follows-from-the-hooks"),

@@ -1,11 +1,13 @@
 """The kit catches every broken method; that no built-in fails is tested in tests/plugins/test_conformance.py."""
 
+import ast
 import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 
+import lopbench.testing
 from lopbench.testing import checks
 
 _SPEC = importlib.util.spec_from_file_location("lopbench_mutants", Path(__file__).with_name("mutants.py"))
@@ -14,12 +16,41 @@ sys.modules[_SPEC.name] = mutants
 _SPEC.loader.exec_module(mutants)
 
 
+def outcome_of(mutant, name):
+    (check,) = [check for check in checks(mutant) if check.name == name]
+    return check.run(mutant)
+
+
 @pytest.mark.parametrize(
     ("mutant", "name"), mutants.MUTANTS, ids=[f"{type(m).__name__}-{name}" for m, name in mutants.MUTANTS]
 )
 def test_the_kit_catches_the_mutant(mutant, name):
-    (check,) = [check for check in checks(mutant) if check.name == name]
-    outcome = check.run(mutant)
+    outcome = outcome_of(mutant, name)
     assert outcome.status == "failed", f"{outcome.status}: {outcome.detail}"
     assert outcome.expected != "no error", outcome.found
     print(outcome.message)
+
+
+def test_what_cannot_be_traced_is_no_failure_and_says_why():
+    outcome = outcome_of(mutants.made(mutants.ReadsOnTheHost, strength=0.1), "traced-equals-steps")
+    assert (outcome.status, outcome.detail) == (
+        "not applicable",
+        "l2 reads a value on the host: its seeds train one after another",
+    )
+
+
+def test_what_draws_from_one_stream_for_all_replicas_is_no_failure_and_says_why():
+    outcome = outcome_of(mutants.Dropout(p=0.5), "replicas-are-independent")
+    assert outcome.status == "not applicable"
+    assert "dropout draws from one global stream" in outcome.detail
+
+
+def test_the_rooms_of_the_kit_stay_small():
+    """No file over 400 lines, no function over 60."""
+    folder = Path(lopbench.testing.__file__).parent
+    for path in folder.rglob("*.py"):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, (path, node.name)

@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 
 from lopbench.core.errors import UnsupportedError
-from lopbench.core.interfaces import Learner, Perturbation
+from lopbench.core.interfaces import Component, Learner, Perturbation
 from lopbench.learner.groups import UnitGroup
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.optimizers import OptimizerStack
-from lopbench.testing.bench import NETWORKS, OPTIMIZERS, Bench, Network, watched
+from lopbench.testing.bench import OPTIMIZERS, Bench
+from lopbench.testing.check import Mismatch, NotApplicable
+from lopbench.testing.methods.common import asks_for_units, method_of
+from lopbench.testing.networks import NETWORKS, Network
+from lopbench.testing.watching import watched
 
 #: Relative change of incoming weights from which on they count as new, far beyond what a step or noise does.
 _NEW = 0.1
@@ -122,6 +126,32 @@ class Audit:
 def audit(method: Perturbation) -> Audit:
     """Return the runs of the method, those of before if there are some."""
     return Audit(method)
+
+
+def sightings(component: Component) -> Iterator[Sighting]:
+    """Yield what was seen of the method, run by run, in some of which units must have been reset.
+
+    Raises:
+        NotApplicable: If it asks for no units.
+        Mismatch: If none was reset.
+    """
+    method = method_of(component)
+    if not asks_for_units(method):
+        raise NotApplicable("it asks for no units")
+    acted = False
+    for seen in audit(method):
+        acted = acted or bool(seen.events)
+        yield seen
+    if not acted:
+        raise Mismatch(
+            f"a unit to be reset within {STEPS} steps", "none on any network; say in `examples` when there is"
+        )
+
+
+def events(component: Component) -> Iterator[Event]:
+    """Yield the calls in which units were reset, at least one; raises as `sightings` does."""
+    for seen in sightings(component):
+        yield from seen.events
 
 
 def follow(method: Perturbation, network: Network, optimizer: str, where: str, steps: int) -> Sighting:
