@@ -86,9 +86,9 @@ class Setting:
         return self.streams[self.spec.seed]
 
     @cached_property
-    def example(self) -> Tensor:
-        """A batch of the stream's inputs, ``(N, *input_shape)``."""
-        return next(self.stream.task(self.schedule.places[0].task).batches())[0]
+    def example(self) -> tuple[Tensor, Tensor]:
+        """A batch of the stream, inputs ``(N, *input_shape)`` and targets."""
+        return next(self.stream.task(self.schedule.places[0].task).batches())
 
     @property
     def factor(self) -> int:
@@ -117,7 +117,8 @@ class Setting:
             optimizer=build_optimizer(self.spec.optimizer),
             rates=[spec.optimizer.fields["lr"] for spec in self.specs],
             reference_optimizer=build_optimizer(self.spec.reference_optimizer),
-            example=self.example,
+            example=self.example[0],
+            targets=self.example[1],
             tokens=self.stream.inputs == "tokens",
             outputs=self.stream.outputs,
             head=self.architecture.head,

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from lopbench import Batches, Recipe, Register, Scenario, Stream, Task, hookimpl, number, rng, whole
 
+lopbench_api = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bandit(Scenario):

@@ -14,6 +14,8 @@ from lopbench import Perturbation, Register, UnsupportedError, activation_layers
 
 _READERS = (nn.Linear, nn.Conv2d)
 
+lopbench_api = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class CReLU(Perturbation):

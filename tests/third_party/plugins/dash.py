@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from lopbench import Learner, Perturbation, Register, State, hookimpl, number
 
+lopbench_api = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dash(Perturbation):

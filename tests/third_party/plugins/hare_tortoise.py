@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lopbench import Learner, Perturbation, Register, State, hookimpl, number, whole
 
+lopbench_api = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class HareTortoise(Perturbation):

@@ -24,6 +24,8 @@ from lopbench import (
     whole,
 )
 
+lopbench_api = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class InFeR(Perturbation):

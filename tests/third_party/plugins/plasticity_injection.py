@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from lopbench import Learner, Perturbation, Register, State, UnsupportedError, head_of, hookimpl, rng, whole
 
+lopbench_api = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlasticityInjection(Perturbation):

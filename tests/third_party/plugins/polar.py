@@ -12,6 +12,8 @@ from torch import Tensor
 
 from lopbench import Optimizer, Register, hookimpl, number, per_replica, whole
 
+lopbench_api = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Polar(Optimizer):

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lopbench import InvalidInputError, Learner, Perturbation, Register, State, hookimpl, whole
 
+lopbench_api = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Replay(Perturbation):

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from lopbench import Learner, Perturbation, Register, State, hookimpl, number, per_replica
 
+lopbench_api = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class UPGD(Perturbation):

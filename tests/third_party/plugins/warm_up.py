@@ -8,6 +8,8 @@ import torch
 
 from lopbench import Learner, Perturbation, Register, State, hookimpl, whole
 
+lopbench_api = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp(Perturbation):
