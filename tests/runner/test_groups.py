@@ -15,7 +15,7 @@ from lopbench.learner.compiling import Compiled
 from lopbench.learner.program import Program
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records
-from lopbench.runner import groups, programs, report, run, study
+from lopbench.runner import groups, programs, report, run, session, study
 
 #: A stream of 8 bins of 12 samples each.
 BITS = "bitflip:samples=96,m=8,f=5,T=12,steps_per_task=12"
@@ -258,3 +258,35 @@ def test_speed_is_compared_among_runs_of_as_many_replicas(make_bits):
     assert leaderboard(make_bits().results).set_index("method")["speed"].isna()[CBP]
     study.execute(make_bits(methods=["noisy_sgd"], seeds=[0, 1]))
     assert leaderboard(make_bits().results).set_index("method")["speed"]["noisy_sgd"] > 0
+
+
+class Stopping(report.Quiet):
+    """Interrupts after three looks."""
+
+    left = 3
+
+    def advanced(self, steps, task, tasks, score):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_fresh_references_of_a_method_that_resets_units_resume_bit_for_bit(make_bits, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "LOOK_S", 0.0)
+    monkeypatch.setattr(programs, "BLOCK_STEPS", 5)
+
+    def make(name):
+        made = make_bits(tmp_path / name, methods=[CBP], references=True)
+        return replace(made, pending=tuple(spec for spec in made.pending if spec.kind == "fresh" and spec.methods))
+
+    assert study.execute(make("whole")) == []
+    stops = 0
+    while make("parts").pending:
+        try:
+            assert study.execute(make("parts"), Stopping(), checkpoint_s=0.0) == []
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops >= 3
+    (whole,), (parts,) = (find_records(tmp_path / name) for name in ("whole", "parts"))
+    assert (whole.outcome, parts.outcome) == ("completed", "completed")
+    assert parts.measurements.equals(whole.measurements)
