@@ -75,7 +75,7 @@ class Characters(Scenario):
 class CharacterStream(Stream):
     """The tasks of one seed: one source, and a permutation of its characters for each task."""
 
-    inputs: ClassVar[Literal["tokens"]] = "tokens"
+    inputs: Literal["numbers", "tokens"] = "tokens"
 
     def __init__(self, scenario: Characters, seed: int, device: torch.device) -> None:
         self.scenario, self.seed, self.device = scenario, seed, device

@@ -60,6 +60,7 @@ class Doubled(nn.ReLU):
 
 def widen(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Make ``layer`` fit twice the features if it is given so many, with weights drawn by its own law."""
+    assert isinstance(layer, _READERS)
     axis, key = (-1, "in_features") if isinstance(layer, nn.Linear) else (1, "in_channels")
     width = inputs[0].shape[axis]
     if width == 2 * getattr(layer, key):

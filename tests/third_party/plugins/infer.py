@@ -55,8 +55,8 @@ class InFeR(Perturbation):
             raise UnsupportedError(f"{self.name}: the head is a {type(head).__name__}, not a linear layer")
         with rng.isolated(generator):
             drawn = nn.Linear(head.in_features, self.heads)
-        module.register_parameter("infer_weight", drawn.weight)
-        module.register_parameter("infer_bias", drawn.bias)
+        module.register_parameter("infer_weight", nn.Parameter(drawn.weight))
+        module.register_parameter("infer_bias", nn.Parameter(drawn.bias))
         return module
 
     def penalty(self, learner: Learner, state: State) -> Tensor:

@@ -63,6 +63,11 @@ class Injected(nn.Linear):
         first: The layer to succeed; its parameters are used on.
     """
 
+    fresh_weight: Tensor
+    fresh_bias: Tensor
+    start_weight: Tensor
+    start_bias: Tensor
+
     def __init__(self, first: nn.Linear) -> None:
         super().__init__(first.in_features, first.out_features, first.bias is not None, dtype=first.weight.dtype)
         for name, drawn in list(self.named_parameters()):
@@ -73,7 +78,9 @@ class Injected(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs; until the successor is trained they are those of the first layer, to the bit."""
         weight = self.weight + (self.fresh_weight - self.start_weight)
-        bias = None if self.bias is None else self.bias + (self.fresh_bias - self.start_bias)
+        if self.bias is None:
+            return functional.linear(x, weight)
+        bias = self.bias + (self.fresh_bias - self.start_bias)
         return functional.linear(x, weight, bias)
 
 
