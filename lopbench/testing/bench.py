@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +12,12 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lopbench.core import fields, rng
+from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Batches, Perturbation, Task
 from lopbench.core.spec import ComponentSpec, build_optimizer
 from lopbench.learner import evaluation
 from lopbench.learner.learner import StackLearner
-from lopbench.testing.networks import CLASSES, SHAPE, Network, plain
+from lopbench.testing.networks import CLASSES, NETWORKS, SHAPE, Network, plain, rectified
 
 #: Steps between boundaries, where a method acts at them.
 BOUNDARY = 7
@@ -103,12 +104,26 @@ class _Stream(Batches):
         self._step = int(state["step"])
 
 
+#: The networks on which methods are checked where no other is asked for; most take the first.
+HOMES: Sequence[Network] = (plain, rectified, *NETWORKS.values())
+
+
+def _isolated(network: Network) -> Callable[[Generator], nn.Module]:
+    """Return what builds the network from a generator."""
+
+    def build(generator: Generator) -> nn.Module:
+        with rng.isolated(generator):
+            return network()
+
+    return build
+
+
 class Bench:
     """A learner with methods on a problem.
 
     Args:
         methods: The methods, None for none; copies of them act, so that nothing they keep on themselves is shared.
-        network: Makes the network from torch's global generator.
+        network: Makes the network from torch's global generator; None for the first of `HOMES` that the methods take.
         optimizer: The optimizer.
         seeds: Seed of each replica.
         dtype: Type of parameters and images.
@@ -122,7 +137,7 @@ class Bench:
     def __init__(
         self,
         *methods: Perturbation | None,
-        network: Network = plain,
+        network: Network | None = None,
         optimizer: str = OPTIMIZERS["adam"],
         seeds: Sequence[int] = (0,),
         dtype: torch.dtype = torch.float32,
@@ -132,29 +147,45 @@ class Bench:
         shift_at: int | None = None,
         **options: Any,
     ) -> None:
-        def build(generator: Generator) -> nn.Module:
-            with rng.isolated(generator):
-                return network()
-
         self.problems = [Problem(seed, dtype, size=size, constant=constant, shift_at=shift_at) for seed in seeds]
-        inputs, targets = self.problems[0].batch(0)
-        self.learner = StackLearner(
-            build=build,
-            seeds=seeds,
-            methods=[anew(method) for method in methods if method is not None],
-            optimizer=build_optimizer(ComponentSpec.parse("optimizers", optimizer)),
-            example=inputs,
-            targets=targets,
-            outputs=CLASSES,
-            dtype=dtype,
-            **options,
-        )
+        options.update(optimizer=build_optimizer(ComponentSpec.parse("optimizers", optimizer)), dtype=dtype)
+        made = [method for method in methods if method is not None]
+        self.network, self.learner = self._settle(made, HOMES if network is None else (network,), seeds, options)
         self.step = 0
         if dead:
             for name, parameter in self.learner.view.parameters.items():
                 if name.endswith("bias") and name not in self.learner.view.head and parameter.ndim == 2:
                     parameter[:, 0] = -100.0
         self.begin_task(0)
+
+    def _settle(
+        self,
+        methods: Sequence[Perturbation],
+        networks: Sequence[Network],
+        seeds: Sequence[int],
+        options: dict[str, Any],
+    ) -> tuple[Network, StackLearner]:
+        """Return the first of the networks that the methods take, and the learner with it.
+
+        Raises:
+            UnsupportedError: If they take none; it is that of the first.
+        """
+        inputs, targets = self.problems[0].batch(0)
+        refusals = []
+        for network in networks:
+            try:
+                return network, StackLearner(
+                    build=_isolated(network),
+                    seeds=seeds,
+                    methods=[anew(method) for method in methods],
+                    example=inputs,
+                    targets=targets,
+                    outputs=CLASSES,
+                    **options,
+                )
+            except UnsupportedError as error:
+                refusals.append(error)
+        raise refusals[0]
 
     def begin_task(self, index: int, *, reset_optimizer: bool = False, zero_head: bool = False) -> None:
         """Cross the boundary to task ``index``."""

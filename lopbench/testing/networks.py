@@ -134,6 +134,11 @@ WITHOUT_UNITS: Mapping[str, Network] = {
 }
 
 
+def rectified() -> nn.Module:
+    """Return two hidden layers of ReLU."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, CLASSES))
+
+
 def small() -> nn.Module:
     """Return a network that is traced in no time: one hidden layer."""
     return nn.Sequential(nn.Flatten(), nn.Linear(32, 5), nn.ReLU(), nn.Linear(5, CLASSES))

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,9 @@ from lopbench.testing.shared import SHARED, alternatives
 
 #: Batches that are looked at.
 _BATCHES = 3
+
+#: Inputs and targets.
+Batch = tuple[Tensor, Tensor]
 
 
 def _scenario(component: Component) -> Scenario:
@@ -43,13 +45,35 @@ def _stream(scenario: Scenario, seed: int = 0) -> Stream:
     return scenario.stream(seed, data=samples, device=torch.device("cpu"))
 
 
-def _batches(scenario: Scenario, task: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
-    return list(itertools.islice(_iterate(_stream(scenario, seed).task(task).batches()), _BATCHES))
+def _batches(scenario: Scenario, task: int, seed: int = 0) -> list[Batch]:
+    return _first(_stream(scenario, seed), task)
 
 
-def _iterate(batches: Any) -> Any:
-    while True:
-        yield next(batches)
+def _first(stream: Stream, task: int) -> list[Batch]:
+    return _take(stream.task(task).batches(), stream.outputs)
+
+
+def _take(batches: Batches, outputs: int, count: int = _BATCHES, start: int = 0) -> list[Batch]:
+    """Return batches as they are trained on: a stream that depends on the learner is shown random outputs.
+
+    Args:
+        batches: The stream.
+        outputs: Outputs of the network.
+        count: Number of batches.
+        start: Number of batches that were taken before.
+    """
+    taken = []
+    for step in range(start, start + count):
+        inputs, targets = next(batches)
+        generator = rng.derive(0, "conformance", "policy", step)
+        seen = batches.observe(torch.randn(_output_shape(targets, outputs), generator=generator))
+        taken.append((inputs, targets if seen is None else seen))
+    return taken
+
+
+def _output_shape(targets: Tensor, outputs: int) -> tuple[int, ...]:
+    """Return the shape of the outputs for these targets: ``(N, K)``, or ``(N, T, K)`` of sequences."""
+    return (*(targets.shape[:-1] if targets.is_floating_point() else targets.shape), outputs)
 
 
 def _counted(task: Task, outputs: Tensor) -> Tensor:
@@ -60,7 +84,7 @@ def _tasks(scenario: Scenario) -> list[int]:
     return sorted({0, min(1, scenario.tasks - 1), scenario.tasks - 1})
 
 
-def _equal(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -> bool:
+def _equal(one: list[Batch], other: list[Batch]) -> bool:
     return all(same(a, b) for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True))
 
 
@@ -86,8 +110,7 @@ def stream_depends_on_the_seed_alone(component: Component) -> None:
     stream = _stream(scenario)
     last = scenario.tasks - 1
     for task in (last, 0, last):
-        again = list(itertools.islice(_iterate(stream.task(task).batches()), _BATCHES))
-        if not _equal(again, _batches(scenario, task)):
+        if not _equal(_first(stream, task), _batches(scenario, task)):
             raise Mismatch("tasks that do not depend on which were asked for before", f"task {task} differs")
 
 
@@ -98,33 +121,48 @@ def shapes_are_as_declared(component: Component) -> None:
     stream = _stream(scenario)
     for index in _tasks(scenario):
         task = stream.task(index)
-        for name, (inputs, targets) in (
-            ("training", next(task.batches())),
-            ("held-out", next(iter(task.held_out()))),
-            ("probe", task.probe()),
-        ):
-            if inputs.shape[1:] != torch.Size(stream.input_shape) or len(inputs) != len(targets) or len(inputs) == 0:
-                raise Mismatch(
-                    f"{name} samples of shape {tuple(stream.input_shape)}",
-                    f"inputs {tuple(inputs.shape)}, targets {tuple(targets.shape)}",
-                )
-            whole = torch.randn(len(inputs), stream.outputs, generator=rng.derive(0, "conformance", "outputs"))
-            outputs = _counted(task, whole)
-            loss, score = task.loss(outputs, targets), task.score(outputs, targets)
-            if loss.shape != () or not bool(loss.isfinite()):
-                raise Mismatch("a finite scalar loss", f"shape {tuple(loss.shape)}, {loss}")
-            if score.shape != (len(inputs),):
-                raise Mismatch(f"one score for each of {len(inputs)} samples", f"shape {tuple(score.shape)}")
-            if scenario.score == "accuracy":
-                if targets.ndim != 1:
-                    raise Mismatch("labels (N,) where the score is an accuracy", f"shape {tuple(targets.shape)}")
-                if not 0 <= int(targets.min()) <= int(targets.max()) < outputs.shape[-1]:
-                    raise Mismatch(
-                        f"labels from 0 to {outputs.shape[-1] - 1}", f"{int(targets.min())} to {int(targets.max())}"
-                    )
-            for key, value in task.held_out_scores(whole, targets).items():
-                if value.shape != (len(inputs),):
-                    raise Mismatch(f"one {key} for each of {len(inputs)} samples", f"shape {tuple(value.shape)}")
+        batches = task.batches()
+        kinds = {"training": _take(batches, stream.outputs, 1), "probe": [task.probe()]}
+        kinds["held-out"] = list(itertools.islice(task.held_out(), 1))  # an agent's stream may have none
+        for name, found in kinds.items():
+            for inputs, targets in found:
+                _check_inputs(name, inputs, targets, stream)
+                _check_numbers(task, inputs, targets, stream.outputs)
+                # Targets of a stream that depends on the learner are what came of its outputs.
+                if scenario.score == "accuracy" and type(batches).observe is Batches.observe:
+                    _check_range("labels", targets, stream.outputs if task.classes is None else len(task.classes))
+
+
+def _check_inputs(name: str, inputs: Tensor, targets: Tensor, stream: Stream) -> None:
+    if inputs.shape[1:] != torch.Size(stream.input_shape) or len(inputs) != len(targets) or len(inputs) == 0:
+        raise Mismatch(
+            f"{name} samples of shape {tuple(stream.input_shape)}",
+            f"inputs {tuple(inputs.shape)}, targets {tuple(targets.shape)}",
+        )
+    if stream.inputs == "tokens":
+        _check_range("tokens", inputs, stream.outputs)
+    elif not inputs.is_floating_point() and inputs.dtype != torch.uint8:
+        raise Mismatch('inputs that are numbers, or a stream whose `inputs` are "tokens"', str(inputs.dtype))
+
+
+def _check_numbers(task: Task, inputs: Tensor, targets: Tensor, outputs: int) -> None:
+    """Take loss and scores of random outputs."""
+    generator = rng.derive(0, "conformance", "outputs")
+    whole = torch.randn(_output_shape(targets, outputs), generator=generator)
+    counted = _counted(task, whole)
+    loss, score = task.loss(counted, targets), task.score(counted, targets)
+    if loss.shape != () or not bool(loss.isfinite()):
+        raise Mismatch("a finite scalar loss", f"shape {tuple(loss.shape)}, {loss}")
+    for key, value in {"score": score, **task.held_out_scores(whole, targets)}.items():
+        if value.shape != (len(inputs),):
+            raise Mismatch(f"one {key} for each of {len(inputs)} samples", f"shape {tuple(value.shape)}")
+
+
+def _check_range(what: str, values: Tensor, count: int) -> None:
+    if values.is_floating_point():
+        raise Mismatch(f"{what} that are whole numbers", str(values.dtype))
+    if not 0 <= int(values.min()) <= int(values.max()) < count:
+        raise Mismatch(f"{what} from 0 to {count - 1}", f"{int(values.min())} to {int(values.max())}")
 
 
 @check("A task lasts as many steps as declared, and tasks differ.")
@@ -151,14 +189,13 @@ def batches_resume(component: Component) -> None:
     """Save after some batches, and compare what comes then."""
     scenario = _scenario(component)
     task = _stream(scenario).task(0)
-    batches = task.batches()
-    for _ in range(_BATCHES):
-        next(batches)
+    batches, outputs = task.batches(), _stream(scenario).outputs
+    _take(batches, outputs)
     saved = {name: value.clone() for name, value in batches.state_dict().items()}
-    ahead = [next(batches) for _ in range(_BATCHES)]
+    ahead = _take(batches, outputs, start=_BATCHES)
     resumed = _stream(scenario).task(0).batches()
     resumed.load_state_dict(saved)
-    if not _equal([next(resumed) for _ in range(_BATCHES)], ahead):
+    if not _equal(_take(resumed, outputs, start=_BATCHES), ahead):
         raise Mismatch("the batches that would have come", "others after resuming")
     chunked = task.batches()
     if isinstance(chunked, ChunkedBatches):
@@ -184,7 +221,7 @@ def _check_chunks(chunked: ChunkedBatches, batches: Batches) -> None:
     lesson="accuracy over all 200 outputs against a chance of 1 in 5 (PROTOCOLS finding 5)",
 )
 def chance_is_as_declared(component: Component) -> None:
-    """Score random outputs on the held-out samples."""
+    """Score random outputs on the held-out samples, or on those that are trained on where there are no others."""
     scenario = _scenario(component)
     if scenario.score != "accuracy":
         raise NotApplicable("errors have no chance level")
@@ -192,9 +229,11 @@ def chance_is_as_declared(component: Component) -> None:
     task = stream.task(0)
     generator = rng.derive(0, "conformance", "guesses")
     scores = []
-    for inputs, targets in task.held_out():
-        for _ in range(100):
-            outputs = torch.randn(len(inputs), stream.outputs, generator=generator)
+    batches = task.batches()
+    acts = type(batches).observe is not Batches.observe
+    for _, targets in _take(batches, stream.outputs, 100) if acts else task.held_out():
+        for _ in range(1 if acts else 100):
+            outputs = torch.randn(_output_shape(targets, stream.outputs), generator=generator)
             scores.append(task.score(_counted(task, outputs), targets).double())
     found = torch.cat(scores)
     slack = 5 * (task.chance * (1 - task.chance) / len(found)) ** 0.5

@@ -29,8 +29,9 @@ from lopbench.testing.shared import alternatives
 def acts(component: Component) -> None:
     """Compare a run with the method to one without."""
     method = method_of(component)
-    ours = Bench(method, dead=True).run(RUN).snapshot()
-    theirs = Bench(None, dead=True).run(RUN).snapshot()
+    bench = Bench(method, dead=True)
+    theirs = Bench(None, network=bench.network, dead=True).run(RUN).snapshot()
+    ours = bench.run(RUN).snapshot()
     if not differing(ours, theirs, "parameter", "evaluated", "buffer"):
         raise Mismatch(
             "other parameters than without the method",
@@ -173,9 +174,9 @@ def _wide() -> nn.Module:
 
 @check("Time and memory of a step, as multiples of those without the method.")
 def overhead(component: Component) -> str:
-    """Measure both, alternately, on a network of two layers of 256 units and batches of 32; the least times count."""
+    """Measure both, alternately, on a network of two layers of 256 units and batches of 16; the least times count."""
     method = method_of(component)
-    benches = [Bench(m, network=_wide, size=32) for m in (method, None)]
+    benches = [Bench(m, network=_wide, size=16) for m in (method, None)]
     times: list[list[float]] = [[], []]
     for _ in range(5):
         for bench, taken in zip(benches, times, strict=True):
