@@ -18,7 +18,7 @@ from lopbench.testing.check import Check, Mismatch, check
 from lopbench.testing.comparing import listed, same
 from lopbench.testing.shared import SHARED, alternatives
 
-#: Shapes of samples: images, a small and a grey one, and vectors.
+#: Shapes of samples: images, a small and a grey one, and vectors, or sequences of tokens.
 _SHAPES = ((3, 32, 32), (1, 16, 16), (3, 64, 64), (21,))
 
 
@@ -29,6 +29,12 @@ def _architecture(component: Component) -> Architecture:
 
 def _build(architecture: Architecture, shape: tuple[int, ...], *, outputs: int = 7, seed: int = 0) -> nn.Module:
     return architecture.build(shape, outputs, generator=rng.derive(seed, "conformance", "architecture"))
+
+
+def _example(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """Return zeros ``(2, *shape)``, which are tokens where the network embeds some."""
+    tokens = any(isinstance(layer, nn.Embedding | nn.EmbeddingBag) for layer in module.modules())
+    return torch.zeros(2, *shape, dtype=torch.int64 if tokens else torch.float32)
 
 
 def _some(architecture: Architecture) -> tuple[nn.Module, tuple[int, ...]]:
@@ -52,8 +58,10 @@ def several_sizes_are_built(component: Component) -> None:
                 module = _build(architecture, shape, outputs=outputs)
             except UnsupportedError:
                 continue
-            result = module(torch.zeros(2, *shape))
-            if not isinstance(result, Tensor) or result.shape != (2, outputs):
+            result = module(_example(module, shape))
+            # Of sequences the outputs may be those of the whole, or of each place.
+            fits = isinstance(result, Tensor) and result.shape in {(2, outputs), (2, shape[0], outputs)}
+            if not fits or (result.ndim == 3 and len(shape) != 1):
                 raise Mismatch(f"a tensor (2, {outputs}) for samples {shape}", str(getattr(result, "shape", result)))
             if not bool(result.isfinite().all()):
                 raise Mismatch(f"finite outputs for samples {shape}", "some that are not")
@@ -107,7 +115,7 @@ def network_is_ready_to_train(component: Component) -> None:
                 f"{name} to be float32 on the CPU and trained",
                 f"{parameter.dtype} on {parameter.device.type}, requires_grad={parameter.requires_grad}",
             )
-    find_head(module, 7, torch.zeros(2, *shape), named=architecture.head(module))
+    find_head(module, 7, _example(module, shape), named=architecture.head(module))
 
 
 @check("The probed layers exist, and each is called once in a forward pass.")
@@ -127,7 +135,7 @@ def probed_layers_are_called(component: Component) -> None:
 
     for name in names:
         module.get_submodule(name).register_forward_hook(count(name))
-    module(torch.zeros(2, *shape))
+    module(_example(module, shape))
     wrong = [f"{name} ({number} calls)" for name, number in calls.items() if number != 1]
     if wrong:
         raise Mismatch("one call of each probed layer", listed(wrong))
@@ -137,7 +145,7 @@ def probed_layers_are_called(component: Component) -> None:
 def units_are_found(component: Component) -> str:
     """Trace the network."""
     module, shape = _some(_architecture(component))
-    groups = discover(module, torch.zeros(2, *shape)).groups
+    groups = discover(module, _example(module, shape)).groups
     return f"{len(groups)} groups, {sum(group.size for group in groups)} units"
 
 
@@ -165,7 +173,10 @@ def _picture(architecture: Architecture, shape: tuple[int, ...]) -> object:
         module = _build(architecture, shape)
     except LopbenchError:
         return None
-    x = torch.randn(3, *shape, generator=rng.derive(0, "conformance", "input"))
+    generator = rng.derive(0, "conformance", "input")
+    x = torch.randn(3, *shape, generator=generator)
+    if not _example(module, shape).is_floating_point():
+        x = torch.randint(7, x.shape, generator=generator)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         outputs = module(x)

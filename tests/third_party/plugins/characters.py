@@ -22,6 +22,7 @@ from lopbench import (
     Scenario,
     Stream,
     Task,
+    UnsupportedError,
     hookimpl,
     rng,
     whole,
@@ -184,14 +185,23 @@ class CharTransformer(Architecture):
     hidden: int = whole(128, least=1)
     depth: int = whole(1, least=1)
 
+    def __post_init__(self) -> None:
+        """Refuse a stream that cannot be shared out among the heads."""
+        super().__post_init__()
+        if self.width % self.heads:
+            raise InvalidInputError(f"{self.name}: width={self.width} is no multiple of heads={self.heads}")
+
     def build(self, input_shape: Sequence[int], outputs: int, *, generator: Generator) -> nn.Module:
         """Return a network for ``outputs`` different tokens, whose outputs are ``(N, T, outputs)``.
 
         Raises:
-            InvalidInputError: If samples are no sequences, or ``outputs`` is below 1.
+            InvalidInputError: If there are no places or no outputs.
+            UnsupportedError: If samples are no sequences.
         """
-        if len(input_shape) != 1 or min(*input_shape, outputs) < 1:
-            raise InvalidInputError(f"{self.name} reads tokens of shape (T,), got {tuple(input_shape)} and {outputs}")
+        if len(input_shape) != 1:
+            raise UnsupportedError(f"{self.name} reads tokens of shape (T,), got samples of {tuple(input_shape)}")
+        if min(*input_shape, outputs) < 1:
+            raise InvalidInputError(f"{self.name}: {tuple(input_shape)} places with {outputs} outputs is no network")
         with rng.isolated(generator):
             return Transformer(self, input_shape[0], outputs)
 
