@@ -5,90 +5,100 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lopbench.core.errors import LopbenchError
+from lopbench.core.given import GivenMethod
+from lopbench.core.manager import use_file
 from lopbench.results.compare import compare
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records
-from lopbench.runner.report import Quiet
+from lopbench.runner.report import Quiet, label
 from lopbench.runner.reproduce import reproduce
+from lopbench.runner.request import Request
 from lopbench.runner.status import status
 from lopbench.runner.study import Study, execute, plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Scenario
+
 __all__ = ["compare", "find_records", "leaderboard", "reproduce", "run", "status", "study_leaderboard"]
 
 
 def run(
     *,
-    scenario: str = "tinyimagenet40",
-    methods: Iterable[str] = ("none",),
-    architecture: str | None = None,
-    cloner: str | None = None,
+    scenario: "str | Scenario" = "tinyimagenet40",
+    methods: Iterable[GivenMethod] = ("none",),
+    architecture: "str | Architecture | None" = None,
+    cloner: "str | Cloner | None" = None,
     seeds: Iterable[int] = (0,),
-    optimizers: Iterable[str | None] = (None,),
+    optimizers: "Iterable[str | Optimizer | None]" = (None,),
     sweeps: Iterable[str] = (),
     start: float = 0.0,
     profile: str | None = None,
+    metrics: "Iterable[str | Metric] | None" = None,
+    plugins: Iterable[str | os.PathLike[str]] = (),
     data: str = "auto",
     data_dir: str | os.PathLike[str] | None = None,
     device: str = "auto",
     results: str | os.PathLike[str] = "results",
-    metrics: Iterable[str] | None = None,
     quiet: bool = True,
 ) -> "pd.DataFrame":
     """Do the runs that have no record yet, and return their leaderboard.
 
+    Components are texts, as on the command line, or objects: ``methods=["none", MyMethod(strength=0.1)]``.
+
     Args:
-        scenario: Scenario, as in ``"tinyimagenet40"`` or ``"tinyimagenet40:tasks=20"``.
-        methods: Methods, as in ``"cbp:replacement_rate=1e-4"`` or ``"layernorm+l2"``; "none" is no method.
+        scenario: Scenario, as in ``"tinyimagenet40:tasks=20"``.
+        methods: Methods, as in ``"layernorm+l2"`` or ``("layernorm", MyMethod())``; "none" is no method.
         architecture: Architecture, as in ``"mlp:width=256"``; the scenario's default if None.
-        cloner: Cloner, as in ``"interleave"``, where the scenario clones the learner; the scenario's default if None.
+        cloner: Cloner, where the scenario clones the learner; the scenario's default if None.
         seeds: Seeds, each a run of its own for each method and optimizer.
         optimizers: Optimizers, as in ``"adam:lr=1e-3"``; None is the protocol's.
         sweeps: Numbers with the values to run, as in ``"lr=0.01,0.001"`` or ``"cbp.replacement_rate=1e-5,1e-4"``.
         start: Fraction of the stream after which the methods turn on.
         profile: The scenario's profile; its default if None.
-        data: The scenario's data set by its name, "procedural" for its stand-in, or "auto", the first that there is.
+        metrics: Metrics to measure; the default ones if None.
+        plugins: Files with plugins to load.
+        data: "auto", the name of the scenario's data set, or "procedural".
         data_dir: Folder that holds the data, looked in first.
         device: "auto", "cpu", "cuda" and the like.
         results: Results folder.
-        metrics: Metrics to measure; the default ones if None.
         quiet: False shows progress on stderr.
 
     Returns:
         The rows of `leaderboard` for these methods and for ``none`` where it is known, under the same protocols.
 
     Raises:
-        UsageError: If a name, a field or a value's form is wrong.
-        LopbenchError: If the data or the results folder cannot be used, or a component refuses its values.
+        LopbenchError: If a name, field or value is wrong, data or results folder cannot be used, or runs are refused.
     """
-    study = plan(
-        scenario=scenario,
-        methods=methods,
-        architecture=architecture,
-        cloner=cloner,
-        seeds=seeds,
-        optimizers=optimizers,
-        sweeps=sweeps,
-        start=start,
-        profile=profile,
-        data=data,
-        data_dir=None if data_dir is None else Path(data_dir),
-        device=device,
-        results=Path(results),
-        metrics=metrics,
-    )
+    asked = {name: value for name, value in locals().items() if name in Request.__dataclass_fields__}
+    for path in plugins:
+        use_file(Path(path))
+    where = Path(data_dir) if data_dir is not None else None
+    study = plan(**asked, data=data, data_dir=where, device=device, results=Path(results))
+    _do(study, quiet=quiet)
+    return study_leaderboard(study)
+
+
+def _do(study: Study, *, quiet: bool) -> None:
+    """Do what is pending.
+
+    Raises:
+        LopbenchError: If something could not be run; the rest is done.
+    """
     if quiet:
-        execute(study, Quiet())
+        refused = execute(study, Quiet())
     else:
         from lopbench.cli.output import console
         from lopbench.cli.progress import study_reporter
 
         err, score = console(stderr=True), study.scenario.score
         with study_reporter(err, runs=len(study.pending), steps=sum(study.steps), score=score) as reporter:
-            execute(study, reporter)
-    return study_leaderboard(study)
+            refused = execute(study, reporter)
+    if refused:
+        reasons = " ".join(dict.fromkeys(f"{label(spec)}: {reason}" for spec, reason in refused))
+        raise LopbenchError(f"{len(refused)} of {len(study.pending)} runs could not be done. {reasons}")
 
 
 def study_leaderboard(study: Study) -> "pd.DataFrame":

@@ -1,8 +1,29 @@
+"""The Python interface: what the command line does, and components as objects."""
+
+import hashlib
+import importlib
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
 
 import lopbench
+from lopbench.core.errors import LopbenchError, UsageError
+from lopbench.core.given import scenario_of
+from lopbench.core.manager import plugins
+from lopbench.core.spec import parse_scenario
+from lopbench.runner.study import plan
+from lopbench_plugins.architectures.mlp import MLP
+from lopbench_plugins.cloners.tile import Tile
 from lopbench_plugins.data.procedural import procedural_images
+from lopbench_plugins.metrics.renyi2_rank import Renyi2Rank
+from lopbench_plugins.optimizers.adam import Adam
+from lopbench_plugins.perturbations.l2 import L2
+from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40
+
+FIELDS = {**TinyImageNet40.profiles["lite"], "tasks": 2, "steps_per_task": 5, "classes_per_task": 2, "resolution": 8}
+FIELDS |= {"images_per_class": 10}
 
 TINY = {
     "scenario": "tinyimagenet40:tasks=2,steps_per_task=5,classes_per_task=2,resolution=8,images_per_class=10",
@@ -49,3 +70,125 @@ def test_sweeps_and_later_starts_are_runs_of_their_own(tiny):
     frame = lopbench.run(**tiny, methods=["l2:strength=0.5"], sweeps=["lr=0.1,0.01"], start=0.5)
     assert sorted(frame["lr"]) == [0.01, 0.1]
     assert set(frame["method"]) == {"l2:strength=0.5 from 0.5"}
+
+
+# -- components as objects
+
+
+METHOD = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lopbench import Perturbation, hookimpl
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halve(Perturbation):
+    """Halves the gradients."""
+
+    name: ClassVar[str] = "{name}"
+    factor: float = 0.5
+
+    def after_backward(self, learner, state):
+        for gradient in learner.gradients.values():
+            gradient.mul_(self.factor)
+'''
+HOOK = """
+
+@hookimpl
+def lopbench_methods(register):
+    register("{name}", Halve, "halves")
+"""
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Return a function that writes a module with a method of some name, and imports it; nothing of it stays."""
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = plugins().registry
+    monkeypatch.setattr(registry, "_entries", {kind: dict(entries) for kind, entries in registry._entries.items()})
+    monkeypatch.setenv("LOPBENCH_PLUGIN_FILES", "")
+    modules = set(sys.modules)
+
+    def write(name, *, hook=False):
+        path = tmp_path / f"{name}_file.py"
+        path.write_text((METHOD + HOOK * hook).replace("{name}", name))
+        importlib.invalidate_caches()
+        return path, importlib.import_module(path.stem).Halve
+
+    yield write
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+def test_object_runs_as_its_text_does(tiny):
+    frame = lopbench.run(**tiny, methods=[L2(strength=0.5)], optimizers=[Adam(lr=0.01)])
+    assert list(frame["method"]) == ["l2:strength=0.5"]
+    again = {**tiny, "scenario": TinyImageNet40(**FIELDS), "architecture": MLP(width=8, depth=1)}
+    texts = plan(**{**tiny, "methods": ["l2:strength=0.5", "l2+noisy_sgd"], "optimizers": ["adam:lr=0.01"]})
+    objects = plan(**{**again, "methods": [L2(strength=0.5), (L2(), "noisy_sgd")], "optimizers": [Adam(lr=0.01)]})
+    assert objects.specs == texts.specs
+    assert len(objects.pending) < len(texts.specs) * 3  # the first of them is done
+
+
+def test_metrics_and_cloners_are_objects_too(tiny):
+    texts = plan(scenario="cloning", profile="smoke", cloner="tile", metrics=["renyi2_rank"], data="procedural")
+    objects = plan(scenario="cloning", profile="smoke", cloner=Tile(), metrics=[Renyi2Rank()], data="procedural")
+    assert objects.specs == texts.specs
+
+
+def test_scenario_object_has_its_profile_and_is_custom_where_its_fields_are_not_the_profiles(tiny):
+    plain = TinyImageNet40(**TinyImageNet40.profiles["smoke"], profile="smoke")
+    assert scenario_of(plain) == parse_scenario("tinyimagenet40", "smoke")
+    assert scenario_of(replace(plain, tasks=3)) == parse_scenario("tinyimagenet40:tasks=3", "smoke")
+    assert scenario_of(replace(plain, tasks=3)).fields["profile"] == "smoke+custom"
+    with pytest.raises(UsageError, match=r"has no profile 'smok'\. Did you mean 'smoke'\?"):
+        scenario_of(replace(plain, profile="smok"))
+    with pytest.raises(UsageError, match="has its profile as a field"):
+        scenario_of(plain, "lite")
+
+
+def test_object_of_a_class_that_no_plugin_registers_runs_under_the_hash_of_its_file(tiny, written):
+    path, cls = written("halve_a")
+    frame = lopbench.run(**tiny, methods=[cls(factor=0.25), "none"])
+    assert set(frame["method"]) == {"halve_a:factor=0.25", "none"}
+    (record,) = [r for r in lopbench.find_records(tiny["results"]) if r.spec.methods and r.spec.kind == "continual"]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    assert record.spec.methods[0].origin == f"unpublished {path.name}+{digest}"
+    # As `--plugin` would have it.
+    planned = plan(**tiny, methods=["halve_a:factor=0.25"])
+    assert planned.specs[0] == record.spec
+
+
+def test_plugin_files_are_loaded_and_their_classes_known_wherever_they_are_imported_from(tiny, written):
+    path, cls = written("halve_c", hook=True)
+    frame = lopbench.run(**tiny, plugins=[path], methods=["halve_c:factor=0.25"])
+    assert "halve_c:factor=0.25" in set(frame["method"])
+    assert plan(**tiny, methods=[cls(factor=0.25)]).pending == ()  # done already
+
+
+def test_what_is_given_as_a_component_and_is_none_is_refused_in_a_sentence(tiny, written):
+    with pytest.raises(UsageError, match=r"the class L2 is no Perturbation; give a name, or an object, as in MyClass"):
+        lopbench.run(**tiny, methods=[L2])
+    with pytest.raises(UsageError, match="is no Perturbation"):
+        lopbench.run(**tiny, methods=[MLP()])
+    with pytest.raises(UsageError, match=r"^3 is no Perturbation"):
+        lopbench.run(**tiny, methods=[3])
+    _, cls = written("halve_d")
+    lopbench.run(**tiny, methods=[cls()])
+    stranger = type("Halve", (cls,), {"__module__": "elsewhere"})
+    with pytest.raises(UsageError, match="the method 'halve_d' of unpublished is another class than the one given"):
+        lopbench.run(**tiny, methods=[stranger()])
+
+
+def test_class_that_stands_in_no_file_is_refused_in_a_sentence(tiny, written):
+    names = {"__name__": "__main__"}
+    exec(METHOD.replace("{name}", "halve_e"), names)  # as in a notebook
+    with pytest.raises(UsageError, match="'halve_e' stands in no file, so that nobody could say what was run; write"):
+        lopbench.run(**tiny, methods=[names["Halve"]()])
+
+
+def test_refusals_raise_with_their_reasons_after_the_rest_is_done(tiny):
+    with pytest.raises(LopbenchError, match=r"\d+ of \d+ runs could not be done\. cbp, .* seed 0: "):
+        lopbench.run(**{**tiny, "architecture": "linear"}, methods=["none", "cbp"])
+    assert {r.spec.method_label for r in lopbench.find_records(tiny["results"])} == {"none"}

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from lopbench.core.interfaces import Scenario
     from lopbench.core.spec import RunSpec
-    from lopbench.runner.study import Forecast, Study
+    from lopbench.runner.forecast import Forecast
+    from lopbench.runner.study import Study
 
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int, ...]:
@@ -174,7 +175,7 @@ def summarise(study: Study, err: Console) -> None:
     from rich.text import Text
 
     from lopbench.results.leaderboard import seed_ranges
-    from lopbench.runner.study import forecast
+    from lopbench.runner.forecast import forecast
 
     scenario, first = study.scenario, study.specs[0]
     late = len(scenario.late_tasks)

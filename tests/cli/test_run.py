@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from lopbench.cli.run import parse_seeds, split_metrics
 from lopbench.results.leaderboard import seed_ranges
+from lopbench.runner import forecast as forecasts
 from lopbench.runner import study as studies
-from lopbench.runner.study import Forecast
+from lopbench.runner.forecast import Forecast
 
 CONTEXT = click.Context(click.Command("run"))
 OPTION = click.Option(["--seeds"])
@@ -156,7 +157,8 @@ def test_a_method_that_cannot_serve_the_architecture_stops_no_other(tiny, monkey
     monkeypatch.setattr("lopbench_plugins.perturbations.l2.L2.configure", refuse)
     shown = tiny("--method=l2", "--method=none")
     assert shown.exit_code == 1
-    assert "1 of 5 runs could not be done: l2 cannot serve this network" in shown.stderr.splitlines()[-1]
+    last = shown.stderr.splitlines()[-1]
+    assert "1 of 5 runs could not be done: method 'l2', hook configure: l2 cannot serve this network" in last
     assert "none" in shown.stdout
 
 
@@ -180,7 +182,7 @@ def test_a_run_that_crashed_is_reported(tiny, monkeypatch):
     ],
 )
 def test_forecast_is_shown_before_anything_starts(tiny, monkeypatch, found, shown):
-    monkeypatch.setattr(studies, "forecast", lambda study: found)
+    monkeypatch.setattr(forecasts, "forecast", lambda study: found)
     (line,) = [line for line in tiny("--dry-run").stderr.splitlines() if "Time" in line]
     assert shown in line
 
@@ -226,11 +228,11 @@ def test_sweeps_and_later_starts_make_rows(lopbench, one_thread):
         (["--method=l2", "--from=half"], 2, "'half' is not a valid float"),
         (["--method=layernorm", "--from=0.5"], 2, "'layernorm' is built into the network"),
         (["--sweep=lr"], 2, "--sweep lr: write lr=0.01,0.001 or METHOD.FIELD=VALUE,VALUE"),
-        (["--sweep=lr=0.1,fast"], 2, "'fast' is no number"),
+        (["--sweep=lr=0.1,fast"], 2, "lr=fast is not a number"),
         (["--sweep=rate=0.1"], 2, "'rate' is not swept; sweep lr, or a field of a method"),
         (["--sweep=cbp.replacement_rate=0.1"], 2, "'cbp' is none of the methods that are run. They are: none."),
         (["--method=cbp", "--sweep=cbp.rate=0.1"], 2, "cbp has no field 'rate'"),
-        (["--method=cbp", "--sweep=cbp.replacement_rate=2"], 1, "replacement_rate must be in [0, 1], got 2"),
+        (["--method=cbp", "--sweep=cbp.replacement_rate=2"], 1, "replacement_rate must be at least 0 and at most 1"),
         (["--sweep=lr=0.1", "--sweep=lr=0.2"], 2, "lr is swept already"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -7,7 +7,7 @@ import pytest
 from lopbench.core.errors import UnsupportedError
 from lopbench.results.record import find_records
 from lopbench.runner import programs, study, timing
-from lopbench.runner.study import Forecast, forecast
+from lopbench.runner.forecast import Forecast, forecast
 
 #: 6 bins of 10 samples.
 BITS = {"scenario": "bitflip:samples=60,m=8,f=5,T=10,steps_per_task=10", "architecture": None, "metrics": []}

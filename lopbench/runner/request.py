@@ -1,0 +1,207 @@
+"""What somebody asks for, and the runs that it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from lopbench.core.errors import UsageError
+from lopbench.core.given import GivenMethod, methods_of, scenario_of, spec_of
+from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Perturbation, Scenario
+from lopbench.core.manager import plugins
+from lopbench.core.spec import ComponentSpec, RunSpec, check_start
+from lopbench.runner.sweep import Methods, crossed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be run. Components are texts, as on the command line, or objects.
+
+    Args:
+        scenario: The scenario.
+        methods: Methods; "none" is the plain learner, and several in a sequence are composed left to right.
+        architecture: The architecture; None for the scenario's own.
+        cloner: The cloner, for a scenario that clones the learner; None for the scenario's own.
+        seeds: Seeds, at least 0.
+        optimizers: Optimizers; None for the protocol's own.
+        sweeps: Numeric hyperparameters with the values to run, as in ``lr=0.01,0.001`` for the optimizers and
+            ``cbp.replacement_rate=1e-5,1e-4`` for the methods that have this part; several are crossed.
+        start: Fraction of the stream after which the methods turn on, in [0, 1].
+        profile: Profile of the scenario; None for its default.
+        metrics: The diagnostics; None for the default ones.
+    """
+
+    scenario: str | Scenario = "tinyimagenet40"
+    methods: Iterable[GivenMethod] = ("none",)
+    architecture: str | Architecture | None = None
+    cloner: str | Cloner | None = None
+    seeds: Iterable[int] = (0,)
+    optimizers: Iterable[str | Optimizer | None] = (None,)
+    sweeps: Iterable[str] = ()
+    start: float = 0.0
+    profile: str | None = None
+    metrics: Iterable[str | Metric] | None = None
+
+    def asked(self) -> Asked:
+        """Return the components by value, checked against each other.
+
+        Raises:
+            UsageError: If a name, field or value is wrong.
+            InvalidInputError: If a value is out of range.
+        """
+        scenario_spec = scenario_of(self.scenario, self.profile)
+        scenario = scenario_spec.build()
+        assert isinstance(scenario, Scenario)  # the registry checked
+        architecture = spec_of("architectures", self.architecture or scenario.default_architecture)
+        recipe = scenario.recipe(architecture.name)
+        methods, optimizers = crossed(
+            [methods_of(given) for given in self.methods],
+            [spec_of("optimizers", given or recipe.optimizer) for given in self.optimizers],
+            self.sweeps,
+        )
+        asked = Asked(
+            scenario_spec=scenario_spec,
+            scenario=scenario,
+            architecture=architecture,
+            reference=spec_of("optimizers", recipe.reference),
+            methods=_unique(methods),
+            optimizers=_unique(optimizers),
+            cloner=_cloner(self.cloner, scenario),
+            metrics=_metrics(self.metrics, scenario),
+            seeds=_unique(self.seeds),
+            start=self.start,
+        )
+        asked.check()
+        return asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request whose components are there; the arguments are those of `Request`, by value.
+
+    Args:
+        scenario_spec: The scenario by value.
+        scenario: The scenario.
+        architecture: The architecture.
+        reference: The frozen optimizer of the fresh reference.
+        methods: The methods, each a composition.
+        optimizers: The optimizers.
+        cloner: The cloner; None where nothing is cloned.
+        metrics: The diagnostics.
+        seeds: The seeds.
+        start: Fraction of the stream after which the methods turn on.
+    """
+
+    scenario_spec: ComponentSpec
+    scenario: Scenario
+    architecture: ComponentSpec
+    reference: ComponentSpec
+    methods: Sequence[Methods]
+    optimizers: Sequence[ComponentSpec]
+    cloner: ComponentSpec | None
+    metrics: tuple[ComponentSpec, ...]
+    seeds: Sequence[int]
+    start: float
+
+    def check(self) -> None:
+        """Refuse what cannot be run.
+
+        Raises:
+            UsageError: If there is something.
+        """
+        if any(seed < 0 for seed in self.seeds):
+            raise UsageError(f"seeds must be at least 0, got {min(self.seeds)}")
+        if not (self.methods and self.seeds and self.optimizers):
+            raise UsageError("nothing to run: give at least one method, one seed and one optimizer")
+        check_start(self.start)  # runs without methods do not have it
+        for specs in self.methods:
+            _check_methods(specs, self.scenario, self.start)
+
+    def specs(self, data: Mapping[str, Any] | None) -> tuple[RunSpec, ...]:
+        """Return the continual runs that are meant, on ``data`` by name and content hash."""
+        core = version("lopbench")
+        return tuple(
+            RunSpec(
+                scenario=self.scenario_spec,
+                architecture=self.architecture,
+                optimizer=optimizer,
+                reference_optimizer=self.reference,
+                methods=method,
+                seed=seed,
+                metrics=self.metrics,
+                data=data,
+                core=core,
+                cloner=self.cloner,
+                start=self.start if method else 0.0,
+            )
+            for optimizer in self.optimizers
+            for seed in self.seeds
+            for method in self.methods
+        )
+
+
+def _unique(items: Iterable[T]) -> list[T]:
+    """Return the items without repetition, in order."""
+    found: list[T] = []
+    for item in items:
+        if item not in found:
+            found.append(item)
+    return found
+
+
+def _cloner(given: str | Cloner | None, scenario: Scenario) -> ComponentSpec | None:
+    if scenario.growth is None:
+        if given is not None:
+            raise UsageError(
+                f"--cloner {given}: {scenario.name} clones nothing; leave it out, or choose a scenario that does, such "
+                "as cloning"
+            )
+        return None
+    return spec_of("cloners", given or scenario.growth.cloner)
+
+
+def _metrics(given: Iterable[str | Metric] | None, scenario: Scenario) -> tuple[ComponentSpec, ...]:
+    if given is not None:
+        named = tuple(spec_of("metrics", each) for each in given)
+        for spec in named:
+            metric = spec.build()
+            assert isinstance(metric, Metric)  # the registry checked
+            if metric.needs_clones and scenario.growth is None:
+                raise UsageError(
+                    f"metric {spec.name!r} compares clones, and {scenario.name} clones nothing; leave it out, or "
+                    "choose a scenario that does, such as cloning"
+                )
+        return named
+    registry = plugins().registry
+    chosen = []
+    for entry in registry.entries("metrics"):
+        loaded = entry.load()
+        assert issubclass(loaded, Metric)  # the registry checked
+        if loaded.default:
+            chosen.append(ComponentSpec.parse("metrics", entry.name))
+    return (*chosen, *(ComponentSpec.parse("metrics", text) for text in scenario.extra_metrics))
+
+
+def _check_methods(specs: Sequence[ComponentSpec], scenario: Scenario, start: float) -> None:
+    """Refuse methods that need boundaries where there are none, or cannot start later."""
+    for spec in specs:
+        method = spec.build()
+        assert isinstance(method, Perturbation)
+        if method.has("on_task_start") and not scenario.boundaries:
+            raise UsageError(
+                f"method {spec.name!r} acts at task boundaries, and {scenario.name} is a stream without any; choose "
+                "one that acts at steps"
+            )
+        if start and scenario.growth is not None:
+            raise UsageError(
+                f"method {spec.name!r} acts on the clone from its beginning in {scenario.name}; leave out --from"
+            )
+        if start and method.has("configure"):
+            raise UsageError(
+                f"method {spec.name!r} is built into the network and cannot turn on in the middle of a stream; leave "
+                "out --from"
+            )
