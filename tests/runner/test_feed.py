@@ -215,7 +215,8 @@ def test_steps_in_periods_are_those_that_are_taken_one_by_one(make_toy, monkeypa
 @pytest.mark.parametrize("steps", [18, 20])
 def test_steps_in_periods_resume_bit_for_bit(make_toy, monkeypatch, tmp_path, steps):
     monkeypatch.setattr(programs, "BLOCK_STEPS", 6)
-    request = {"scenario": f"periodic:steps_per_task={steps}", "seeds": [0, 1]}
+    # A metric of training steps is saved in the middle of a task too.
+    request = {"scenario": f"periodic:steps_per_task={steps}", "seeds": [0, 1], "metrics": ["sample_plasticity"]}
     whole = make_toy(tmp_path / "whole", **request)
     assert study.execute(whole) == []
     assert in_parts(lambda: make_toy(tmp_path / "parts", **request), looks=6) > 3
