@@ -10,6 +10,7 @@ from torch.func import grad_and_value
 
 from lopbench.learner.hooks import Hooks
 from lopbench.learner.network import ForwardPass, Tensors
+from lopbench.learner.optimizers import StackOptimizer
 from lopbench.learner.step import Made, Objective
 from lopbench.learner.view import Named, View
 
@@ -19,11 +20,13 @@ class Eager:
 
     Args:
         leaves: The parameters in training, with replica axis if there are several networks.
-        stacked: Whether there are.
+        optimizer: Their optimizer.
+        stacked: Whether there are several networks.
     """
 
-    def __init__(self, leaves: Mapping[str, Tensor], *, stacked: bool) -> None:
+    def __init__(self, leaves: Mapping[str, Tensor], optimizer: StackOptimizer, *, stacked: bool) -> None:
         self._leaves = leaves
+        self._optimizer = optimizer
         self._stacked = stacked
 
     def forward(self, view: View, inputs: Tensor) -> ForwardPass:
@@ -34,7 +37,7 @@ class Eager:
         """Put the gradients of ``objective`` into ``view.gradients``; returns what it made, outside autograd."""
         with torch.enable_grad():
             value, made = objective(_Stacked(self._leaves, self._stacked))
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
         view.descended(
             lambda: Named(
                 {name: self._stack(leaf.grad) for name, leaf in self._leaves.items() if leaf.grad is not None}
@@ -47,7 +50,7 @@ class Eager:
         if hooks.having("update"):
             _descend_under(view, hooks)
         else:
-            view.optimizer.step()
+            self._optimizer.step()
         for leaf in self._leaves.values():
             leaf.grad = None
 
@@ -99,12 +102,13 @@ class Traced:
             return value, (made.losses, made.targets, self._moved, *parts)
 
         trained = {name: view.parameters[name] for name in self._trained}
-        gradients, (_, (losses, targets, moved, *parts)) = grad_and_value(function, has_aux=True)(trained)
+        gradients, (_, parts) = grad_and_value(function, has_aux=True)(trained)
+        losses, targets, moved, outputs, read, activations = parts
         # Copies, since parameters that are added up get one gradient, which hooks change for each in place.
         view.descended(lambda: Named({name: gradient.clone() for name, gradient in gradients.items()}))
         for name, buffer in view.buffers.items():
             buffer.copy_(moved[name])
-        return Made(losses, ForwardPass(*parts, head), targets)
+        return Made(losses, ForwardPass(outputs, read, activations, head), targets)
 
     def descend(self, view: View, hooks: Hooks) -> None:
         """Take the optimizer's step, as the hooks ``update`` change it."""

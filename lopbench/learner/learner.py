@@ -143,7 +143,7 @@ class StackLearner:
             optimizer=self.optimizer,
             host=self.boundary,
         )
-        self.engine = Eager(self.leaves, stacked=self.stacked)
+        self.engine = Eager(self.leaves, self.optimizer, stacked=self.stacked)
         self.hooks = Hooks(())
         if not waiting:
             self.turn_on()
@@ -154,7 +154,7 @@ class StackLearner:
         """Make the leaves and buffers that are trained, with replica axis if there are several replicas."""
         self._buffers: Tensors
         if self.stacked:
-            stacked, self._buffers = stack_module_state(list(modules))  # type: ignore[arg-type]
+            stacked, self._buffers = stack_module_state(list(modules))
             self.leaves = {
                 name: nn.Parameter(value.detach(), requires_grad=value.requires_grad) for name, value in stacked.items()
             }
