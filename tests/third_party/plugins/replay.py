@@ -27,7 +27,7 @@ class Replay(Perturbation):
 
     name: ClassVar[str] = "replay"
     uses_replay: ClassVar[bool] = True
-    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"samples": 4, "capacity": 20},)
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"samples": 4, "capacity": 40},)
     exempt: ClassVar[Mapping[str, str]] = {
         "moves-no-other-stream": "dropout draws for the samples that are added, too",
     }
