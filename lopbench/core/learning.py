@@ -21,6 +21,9 @@ class OptimizerState(Protocol):
         """Multiply the learning rate of the run by ``factor``, one number or ``(R,)``, from the next step on.
 
         A later call replaces an earlier one.
+
+        Raises:
+            UnsupportedError: If another method scales it already.
         """
 
     def hold(self, *names: str) -> None:

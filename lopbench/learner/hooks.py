@@ -57,6 +57,7 @@ class Hooks:
     def calling(self, acting: Acting, hook: str, view: View) -> Iterator[None]:
         """Name the method in errors for the duration, and note whether it changes something."""
         place = self._place(acting)
+        view.optimizer.caller = place, acting.method.name
         with naming(acting.method, hook):
             if self.acted[place]:
                 yield

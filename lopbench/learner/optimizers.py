@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from lopbench.core.errors import InvalidInputError, PluginError
+from lopbench.core.errors import InvalidInputError, PluginError, UnsupportedError
 from lopbench.core.optimizer import Optimizer
 
 
@@ -69,6 +69,9 @@ class OptimizerStack:
         self.hidden = hidden
         #: How often somebody has scaled, held, released or cleared something.
         self.touched = 0
+        #: The method whose hook is being called, and the one that scales the learning rate: place and name.
+        self.caller: tuple[int, str] | None = None
+        self.scaler: tuple[int, str] | None = None
 
     @property
     def base_rates(self) -> Tensor:
@@ -85,7 +88,14 @@ class OptimizerStack:
         """Multiply the learning rate of the run by ``factor``, one number or ``(R,)``, from the next step on.
 
         A later call replaces an earlier one.
+
+        Raises:
+            UnsupportedError: If another method scales it already.
         """
+        if self.scaler not in (None, self.caller):
+            assert self.scaler is not None
+            raise UnsupportedError(f"{self.scaler[1]} scales the learning rate already, and two scales do not add up")
+        self.scaler = self.caller
         self.factor = self._each(factor)
         self.touched += 1
 
@@ -272,6 +282,7 @@ class StackOptimizer(OptimizerStack):
     def restart(self, rule: Optimizer) -> None:
         """Become a new optimizer of the same parameters, with the rule's learning rate; what is held stays so."""
         self.rule, self.rates, self.factor, self._number, self._numbers = rule, rule.lr, None, None, {}
+        self.scaler = None
         self.clear()
 
     def _starts(self, name: str) -> Mapping[str, Tensor | float]:

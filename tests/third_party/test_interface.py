@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from third_party_lab import CLASSES, INPUTS, TASK_STEPS, Lab, perceptron, same
+from third_party_lab import CLASSES, INPUTS, TASK_STEPS, Lab, method, perceptron, same
 from torch import nn
 
 from lopbench import Learner, Perturbation, State, UnsupportedError, activation_layers, head_of
@@ -119,6 +119,14 @@ def test_a_program_follows_what_changes_at_a_boundary(what):
     plain = Lab(**options).run(STEPS)
     close(steps.parameters(), program.parameters())
     assert not same(steps.parameters(), plain.parameters())
+
+
+def test_two_methods_cannot_both_scale_the_learning_rate():
+    with pytest.raises(UnsupportedError, match="'warm_up', hook begin: warm_up scales the learning rate already"):
+        Lab(method("warm_up"), method("warm_up"))
+    lab = Lab(method("warm_up"), AtBoundaries(what="scale"))
+    with pytest.raises(UnsupportedError, match="'at_boundaries', hook on_task_start: warm_up scales"):
+        lab.run(TASK_STEPS + 1)
 
 
 # --- gradients ------------------------------------------------------------------------------------------------------
