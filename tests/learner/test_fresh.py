@@ -8,6 +8,7 @@ from lopbench.core.errors import InvalidInputError
 from lopbench.core.rng import derive, isolated
 from lopbench.learner.discovery import discover
 from lopbench.learner.fresh import FreshPool
+from lopbench.learner.groups import UnitGroup
 
 WIDE, NARROW = 5, 2
 
@@ -40,13 +41,20 @@ def some(counts: list[int], size: int) -> Tensor:
     return torch.arange(size) < torch.tensor(counts).unsqueeze(1)
 
 
+def take(pool: FreshPool, group: UnitGroup, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The rows for the units in ``mask``, replica by replica."""
+    weights, biases = pool.draw(group, mask)
+    assert weights.shape[:2] == mask.shape
+    return weights[mask], None if biases is None else biases[mask]
+
+
 def test_rows_are_those_of_the_networks_in_turn() -> None:
     pool = Counting().pool
-    weights, biases = zip(*(pool.take(GROUPS[0], some([0, 3], WIDE)) for _ in range(4)), strict=True)
+    weights, biases = zip(*(take(pool, GROUPS[0], some([0, 3], WIDE)) for _ in range(4)), strict=True)
     first = [network(derive(1, "fresh", k))[0] for k in range(3)]
     assert torch.equal(torch.cat(weights), torch.cat([layer.weight for layer in first])[:12])
     assert torch.equal(torch.cat(biases), torch.cat([layer.bias for layer in first])[:12])
-    weight, bias = pool.take(GROUPS[1], some([2, 0], NARROW))
+    weight, bias = take(pool, GROUPS[1], some([2, 0], NARROW))
     assert torch.equal(weight, network(derive(0, "fresh", 0))[2].weight)
     assert bias is None
 
@@ -62,7 +70,7 @@ def play(pool: FreshPool, taken: list[tuple[int, int, int]]) -> list[Tensor]:
     rows = []
     for index, *counts in taken:
         group = GROUPS[index]
-        weight, bias = pool.take(group, some([max(1, min(c, group.size)) for c in counts], group.size))
+        weight, bias = take(pool, group, some([max(1, min(c, group.size)) for c in counts], group.size))
         rows.append(weight if bias is None else torch.cat([weight, bias.unsqueeze(1)], 1))
     return rows
 
@@ -87,28 +95,28 @@ def test_a_replica_gets_the_same_rows_whatever_runs_beside_it() -> None:
     for count in (2, 4, 1, 5):
         mask = some([count], WIDE)
         busy = some([5 - count % 3, count, 1], WIDE)
-        rows = alone.take(GROUPS[0], mask)[0]
-        assert torch.equal(beside.take(GROUPS[0], busy)[0][busy.nonzero()[:, 0] == 1], rows)
+        rows = take(alone, GROUPS[0], mask)[0]
+        assert torch.equal(take(beside, GROUPS[0], busy)[0][busy.nonzero()[:, 0] == 1], rows)
 
 
 def test_a_network_is_built_once_for_all_its_rows() -> None:
     counting = Counting(seeds=(0,))
     for _ in range(2 * WIDE):
-        counting.pool.take(GROUPS[0], some([1], WIDE))
+        take(counting.pool, GROUPS[0], some([1], WIDE))
     assert counting.built == [(0, 0), (0, 1)]
     counting = Counting(seeds=(0,))
     for _ in range(3):  # groups that advance together share their networks
         for group in GROUPS:
-            counting.pool.take(group, some([group.size], group.size))
+            take(counting.pool, group, some([group.size], group.size))
     assert counting.built == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_a_slow_group_keeps_its_network_while_a_fast_one_moves_on() -> None:
     counting = Counting(seeds=(0,))
-    slow = [counting.pool.take(GROUPS[0], some([1], WIDE))[0]]
+    slow = [take(counting.pool, GROUPS[0], some([1], WIDE))[0]]
     for _ in range(4):
-        counting.pool.take(GROUPS[1], some([NARROW], NARROW))
-    slow += [counting.pool.take(GROUPS[0], some([1], WIDE))[0] for _ in range(WIDE - 1)]
+        take(counting.pool, GROUPS[1], some([NARROW], NARROW))
+    slow += [take(counting.pool, GROUPS[0], some([1], WIDE))[0] for _ in range(WIDE - 1)]
     assert counting.built == [(0, 0), (0, 1), (0, 2), (0, 3)]
     assert torch.equal(torch.cat(slow), network(derive(0, "fresh", 0))[0].weight)
 

@@ -40,7 +40,7 @@ class Recorder:
 
 
 class Stack:
-    """R separate networks as one stack of tensors."""
+    """R separate networks as one stack of tensors: a view, as far as units need it."""
 
     def __init__(self, build: Callable[[], nn.Module], example: Tensor, replicas: int = 3, pool_seed: int = 1) -> None:
         self.example = example
@@ -64,10 +64,11 @@ class Stack:
             replicas,
         )
         self.captured: dict[str, Tensor] = {}
-        self.units = [
-            StackUnits(g, self.parameters, self.buffers, self.optimizer, pool, lambda name=g.read: self.captured[name])
-            for g in self.groups
-        ]
+        self.units = [StackUnits(g, self, pool) for g in self.groups]
+
+    def read(self, module: str) -> Tensor:
+        """What ``module`` read last, ``(R, B, ...)``."""
+        return self.captured[module]
 
     @property
     def names(self) -> list[str]:
