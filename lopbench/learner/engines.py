@@ -38,11 +38,8 @@ class Eager:
         with torch.enable_grad():
             value, made = objective(_Stacked(self._leaves, self._stacked))
             value.backward()
-        view.descended(
-            lambda: Named(
-                {name: self._stack(leaf.grad) for name, leaf in self._leaves.items() if leaf.grad is not None}
-            )
-        )
+        gradients = {name: leaf.grad for name, leaf in self._leaves.items() if leaf.grad is not None}
+        view.descended(lambda: Named({name: self._stack(gradient) for name, gradient in gradients.items()}))
         return Made(made.losses.detach(), made.forward.detached(), made.targets)
 
     def descend(self, view: View, hooks: Hooks) -> None:

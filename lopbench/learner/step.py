@@ -97,6 +97,7 @@ def take_step(
         hooks.run("after_backward", view)
         engine.descend(view, hooks)
         hooks.run("after_step", view)
+        view.end_step()
         if metrics:
             targets = batch[1] if hooks.having("batch") else made.targets
             after = view.loss(view.forward(batch[0]).outputs, targets)

@@ -23,6 +23,8 @@ class Named(dict[str, Tensor]):
     """Tensors by name, to be changed in place: none can be put in another's place."""
 
     def __setitem__(self, name: str, value: object) -> None:
+        if self.get(name) is value:
+            return  # Python puts what `tensors[name] *= 2` has changed in its own place
         raise InvalidInputError(
             f"{name!r} cannot be assigned: the network would go on with the old tensor; change it in place, as in "
             f"tensors[{name!r}].copy_(new)"
@@ -31,7 +33,7 @@ class Named(dict[str, Tensor]):
     def _refuse(self, *args: object, **kwargs: object) -> None:
         raise InvalidInputError("tensors of the network can be changed in place, and neither added nor removed")
 
-    __delitem__ = _refuse
+    __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
     pop = popitem = clear = update = setdefault = _refuse  # type: ignore[assignment]
 
 
@@ -151,6 +153,10 @@ class View:
         self._pass = forward
         if targets is not None:
             self._batch = self.inputs, targets
+
+    def end_step(self) -> None:
+        """Let go of the gradients."""
+        self._gradients = Named()
 
     def inside(self, parameters: Mapping[str, Tensor] | None) -> None:
         """Enter autograd, where the parameters are ``parameters``, or leave it."""
