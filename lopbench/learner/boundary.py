@@ -81,19 +81,26 @@ class Boundary:
         self.restarted = True
 
     def coming(self, steps: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches ``(R, N, ...)`` and targets of the task that begins, from a copy of its stream."""
+        """Return batches ``(R, N, ...)`` and targets of the task that begins, from a copy of its stream."""
+        self._check_looking()
+        count = self.tasks[0].epoch if steps is None else steps
+        if count is None:
+            raise UnsupportedError("the samples of this stream never repeat; say for how many steps to look ahead")
+        return self._look_ahead(count)
+
+    def _look_ahead(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        streams = [task.batches() for task in self.tasks]
+        for _ in range(count):
+            self._check_looking()  # who kept the batches for later is not at the boundary any more
+            inputs, targets = stacked_batch([next(stream) for stream in streams])
+            self.samples_ahead += inputs.shape[1]
+            yield self._learner.cast(inputs), targets
+
+    def _check_looking(self) -> None:
         if self._method is None or not self._method.uses_data:
             raise UnsupportedError(
                 "data of the coming task are for the hook on_task_start of a method that declares uses_data = True"
             )
-        count = self.tasks[0].epoch if steps is None else steps
-        if count is None:
-            raise UnsupportedError("the samples of this stream never repeat; say for how many steps to look ahead")
-        streams = [task.batches() for task in self.tasks]
-        for _ in range(count):
-            inputs, targets = stacked_batch([next(stream) for stream in streams])
-            self.samples_ahead += inputs.shape[1]
-            yield self._learner.cast(inputs), targets
 
 
 def stacked_batch(batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

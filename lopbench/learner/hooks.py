@@ -48,10 +48,14 @@ class Hooks:
     def run(self, hook: str, view: View) -> None:
         """Call ``hook`` of each method that has it, for what it changes."""
         for acting in self.having(hook):
-            with self.calling(acting, hook, view):
-                returned = getattr(acting.method, hook)(view, acting.state)
-                if returned is not None:
-                    raise InvalidInputError(f"it changes tensors in place and returns nothing, got {_what(returned)}")
+            self.call(acting, hook, view)
+
+    def call(self, acting: Acting, hook: str, view: View) -> None:
+        """Call ``hook`` of one method, for what it changes."""
+        with self.calling(acting, hook, view):
+            returned = getattr(acting.method, hook)(view, acting.state)
+            if returned is not None:
+                raise InvalidInputError(f"it changes tensors in place and returns nothing, got {_what(returned)}")
 
     @contextmanager
     def calling(self, acting: Acting, hook: str, view: View) -> Iterator[None]:
@@ -64,7 +68,7 @@ class Hooks:
                 return
             before = _changes(view)
             yield
-            self.acted[place] = _changes(view) != before
+            self.acted[place] = self.acted[place] or _changes(view) != before
 
     def _place(self, acting: Acting) -> int:
         return next(place for place, each in enumerate(self.acting) if each.state is acting.state)
@@ -77,7 +81,7 @@ class Hooks:
         """Return the batch to train on, given the stream's."""
         for acting in self.having("batch"):
             method, state = acting
-            with naming(method, "batch"):
+            with self.calling(acting, "batch", view), _left_alone("the batch", inputs, targets):
                 size = inputs.shape[1]
                 returned = method.batch(view, state, inputs, targets)
                 if not (isinstance(returned, tuple) and len(returned) == 2 and all(map(_is_tensor, returned))):
@@ -100,11 +104,11 @@ class Hooks:
     def loss(self, view: View, loss: Tensor) -> Tensor:
         """Return the loss ``(R,)`` to train on, penalties included."""
         for acting in self.having("loss"):
-            with naming(acting.method, "loss"):
+            with self.calling(acting, "loss", view), _left_alone("the loss", loss):
                 before, loss = loss, _per_replica(acting.method.loss(view, acting.state, loss), view.replicas)
                 self._note(acting, loss is not before)
         for acting in self.having("penalty"):
-            with naming(acting.method, "penalty"):
+            with self.calling(acting, "penalty", view):
                 loss = loss + _per_replica(acting.method.penalty(view, acting.state), view.replicas)
                 self._note(acting, changed=True)
         return loss
@@ -131,7 +135,10 @@ class Hooks:
         """Yield the numbers that methods tell of themselves, ``(R,)`` each, as ``method.name``."""
         for method, state in self.having("report"):
             with naming(method, "report"):
-                for name, value in method.report(view, state).items():
+                returned = method.report(view, state)
+                if not isinstance(returned, Mapping):
+                    raise InvalidInputError(f"it returns numbers by name, got {_what(returned)}")
+                for name, value in returned.items():
                     yield f"{method.name}.{name}", _per_replica(value, view.replicas)
 
 
@@ -148,6 +155,15 @@ def naming(method: Perturbation, hook: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"in {method.name}, hook {hook}")
         raise
+
+
+@contextmanager
+def _left_alone(what: str, *tensors: Tensor) -> Iterator[None]:
+    """Refuse that tensors which others read as well are changed in place."""
+    before = [tensor._version for tensor in tensors]
+    yield
+    if [tensor._version for tensor in tensors] != before:
+        raise InvalidInputError(f"it changed {what} in place, which is measured as well; return a new tensor")
 
 
 def _changes(view: View) -> int:

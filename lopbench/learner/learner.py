@@ -209,10 +209,8 @@ class StackLearner:
             if reset_optimizer:
                 self.optimizer.clear()
             for acting in self.hooks.having("on_task_start"):
-                method, state = acting
-                crossing = self.boundary.crossing(method)
-                with torch.no_grad(), crossing, self.hooks.calling(acting, "on_task_start", self.view):
-                    method.on_task_start(self.view, state)
+                with torch.no_grad(), self.boundary.crossing(acting.method):
+                    self.hooks.call(acting, "on_task_start", self.view)
         if zero_head:
             for name in self.view.head:
                 self._views[name].zero_()

@@ -31,6 +31,15 @@ def test_the_kit_catches_the_mutant(mutant, name):
     print(outcome.message)
 
 
+@pytest.mark.parametrize(
+    ("mutant", "name"), mutants.REFUSED, ids=[f"{type(m).__name__}-{name}" for m, name in mutants.REFUSED]
+)
+def test_the_learner_refuses_the_mutant(mutant, name):
+    outcome = outcome_of(mutant, name)
+    assert outcome.status == "failed"
+    assert "in place, which is measured as well; return a new tensor" in outcome.found
+
+
 def test_what_cannot_be_traced_is_no_failure_and_says_why():
     outcome = outcome_of(mutants.made(mutants.ReadsOnTheHost, strength=0.1), "traced-equals-steps")
     assert (outcome.status, outcome.detail) == (

@@ -11,7 +11,7 @@ from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Component, Learner, Perturbation, State
 from lopbench.testing.bench import Bench
 from lopbench.testing.check import Mismatch, NotApplicable, check
-from lopbench.testing.comparing import close, differing, listed, same
+from lopbench.testing.comparing import close, differing, listed
 from lopbench.testing.methods.common import RUN, method_of
 from lopbench.testing.watching import replaced
 
@@ -24,17 +24,13 @@ _SEEDS = (3, 4)
     lesson="labels that are flipped in place stay flipped in the data set, for all epochs to come",
 )
 def batch_is_replaced(component: Component) -> None:
-    """Compare the tensors of the stream after each step with what they were, and what is returned with them."""
+    """Compare what is returned with the tensors of the stream; the learner itself refuses changes of those in place."""
     method = method_of(component)
     if not method.has("batch"):
         raise NotApplicable("it does not change the batch")
 
     def batch(original: Any, learner: Learner, state: State, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        before = inputs.clone(), targets.clone()
         made: tuple[Tensor, Tensor] = original(learner, state, inputs, targets)
-        for name, now, was in zip(("inputs", "targets"), (inputs, targets), before, strict=True):
-            if not same(now, was):
-                raise Mismatch(f"the stream's {name} left alone", "they were changed in place; return new tensors")
         if made[0].shape[2:] != inputs.shape[2:] or made[0].dtype != inputs.dtype:
             raise Mismatch(
                 f"inputs (R, N, ...) of samples {tuple(inputs.shape[2:])} in {inputs.dtype}",
