@@ -373,11 +373,19 @@ class StackOptimizer(OptimizerStack):
             states[name] = dict(entries)
         return states
 
-    def adopt(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on from the states that `stacked_state` returned and steps elsewhere have changed since."""
+    def adopt(self, states: Mapping[str, Mapping[str, Tensor]], factor: Tensor | None = None) -> None:
+        """Go on from the states that `stacked_state` returned and steps elsewhere have changed since.
+
+        Args:
+            states: Entries of each parameter.
+            factor: What multiplies the learning rate now, ``(R,)``; None for what did before.
+        """
         for name, entries in states.items():
             if entries or name in self.entries:  # where nothing is remembered the fused optimizer goes on
                 self._adopt(name, dict(entries))
+        if factor is not None:
+            self.factor, self._number = factor, None
+            self._pass_rate()
 
     # -- checkpoints
 

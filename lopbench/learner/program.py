@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
-from lopbench.core.errors import UnsupportedError
+from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Task, TrainingMetric
 from lopbench.learner.compiling import Compiled, compile_graph
 from lopbench.learner.groups import UnitGroup
@@ -215,16 +215,16 @@ class Program:
         for key, value in part.get("optimizer", {}).items():
             name, _, entry = key.rpartition("/")
             states[name][entry] = value
-        learner.optimizer.adopt(states)
-        if "scale" in part:
-            learner.optimizer.factor = part["scale"][""]
+        learner.optimizer.adopt(states, part["scale"][""] if "scale" in part else None)
         for key, value in part.get("method", {}).items():
             index, _, name = key.partition("/")
             learner.hooks.acting[int(index)].state.tensors[name] = value
         for group in self._groups():
             self._refill(group, part["taken"][group.name].tolist())
-        if any(bool(taken.any()) for taken in part.get("taken", {}).values()):
-            learner.hooks.acted = [True] * len(learner.hooks.acted)
+        reset = any(bool(taken.any()) for taken in part.get("taken", {}).values())
+        for place, acts in enumerate(self._steps.acts):
+            if acts or (reset and place in self._steps.resetting):
+                learner.hooks.acted[place] = True
 
     # -- fresh rows
 
@@ -287,7 +287,7 @@ def why_not(learner: StackLearner, task: Task, batches: Periods) -> str | None:
     """Return why the steps of ``learner`` cannot be a program, None if they can; a step is traced to find out."""
     try:
         Program(learner, task, batches, unroll=len(batches), compiled=False)
-    except UnsupportedError as error:
+    except (UnsupportedError, InvalidInputError) as error:
         return str(error)
     return None
 

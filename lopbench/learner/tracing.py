@@ -7,7 +7,7 @@ in from outside, from the same named streams as ever.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Literal, NoReturn
 
 import torch
@@ -77,6 +77,9 @@ class Steps:
         self._shapes: dict[str, torch.Size] = {}
         #: Whether a step is taken on real tensors, to see what it does.
         self._trying = False
+        #: Which of the active methods change something in a step besides units, and which may reset units, by place.
+        self.acts: list[bool] = []
+        self.resetting: set[int] = set()
 
     # -- what goes in and comes out
 
@@ -173,7 +176,9 @@ class Steps:
             held=learner.optimizer.held,
             hidden=learner.optimizer.hidden,
         )
-        rows = _RowBuffer(sections(fixed.get("rows", {})), parts.get("taken", {}))
+        rows = _RowBuffer(
+            sections(fixed.get("rows", {})), parts.get("taken", {}), on_draw=lambda: self._note_reset(optimizer.caller)
+        )
         view = View(
             learner.network,
             parameters=parts["parameter"],
@@ -187,6 +192,10 @@ class Steps:
         trained = tuple(name for name, leaf in learner.leaves.items() if leaf.requires_grad)
         taken = take_step(view, hooks, Traced(trained), batch, metrics=self.metrics)
         self._asked = rows.asked
+        if optimizer.held != learner.optimizer.held:
+            raise UntraceableError("a method holds or releases parameters from one step to the next")
+        if self._trying and rows.nothing:  # with rows at hand units are reset that nobody wanted to
+            self.acts = hooks.acted
         for name, each in entries.items():
             state.update({f"optimizer/{name}/{key}": value for key, value in each.items()})
         if "scale" in parts:
@@ -197,10 +206,14 @@ class Steps:
         for index, (method, memory) in enumerate(hooks.acting):
             before = {key.partition("/")[2] for key in parts.get("method", {}) if _of(key, index)}
             if memory.tensors.keys() != before:
-                new = ", ".join(sorted(memory.tensors.keys() ^ before))
-                raise UntraceableError(f"{method.name} makes {new} anew in a step and not in 'begin'")
+                new = ", ".join(f"state[{key!r}]" for key in sorted(memory.tensors.keys() ^ before))
+                raise UntraceableError(f"method {method.name!r} makes {new} anew in a step and not in 'begin'")
             state.update({f"method/{index}/{key}": value for key, value in memory.tensors.items()})
         return taken
+
+    def _note_reset(self, caller: tuple[int, str] | None) -> None:
+        if caller is not None:
+            self.resetting.add(caller[0])
 
     def _hooks(self, remembered: Tensors, swept: Tensors, noise: _Noise, step: int) -> Hooks:
         """Return the hooks over the tensors of a step, with memories of their own."""
@@ -213,7 +226,8 @@ class Steps:
             memory = MethodState(_TracedNoise(noise, index, step), tensors, _NoHost())
             made.append(Acting(_with_fields(method, values), memory))
         hooks = Hooks(made)
-        hooks.acted = self.learner.hooks.acted if self._trying else [True] * len(made)
+        if not self._trying:
+            hooks.acted = [True] * len(made)
         return hooks
 
     def trace(self, state: Tensors, constants: Tensors, arguments: Sequence[Tensor]) -> torch.fx.GraphModule:
@@ -318,19 +332,27 @@ class _RowBuffer:
     Args:
         rows: "weight" ``(R, M, ...)`` and "bias" ``(R, M)`` of the rows at hand, by group.
         taken: How many were taken, int64 ``(R,)``, by group; changed in place.
+        on_draw: Called when units may be reset.
     """
 
-    def __init__(self, rows: Mapping[str, Tensors], taken: Tensors) -> None:
+    def __init__(self, rows: Mapping[str, Tensors], taken: Tensors, on_draw: Callable[[], None]) -> None:
         self._fresh = rows
         self._taken = taken
+        self._on_draw = on_draw
         self.asked = False
 
-    def is_empty(self, mask: Tensor) -> bool:
-        """Return False: it cannot be read on the host. Without rows at hand nothing is reset: a step is being tried."""
+    @property
+    def nothing(self) -> bool:
+        """Whether there are no rows at hand, and so nothing is reset: a step is being tried."""
         return not self._fresh
+
+    def is_empty(self, mask: Tensor) -> bool:
+        """Return False where there are rows: it cannot be read on the host."""
+        return self.nothing
 
     def draw(self, group: UnitGroup, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return fresh incoming weights ``(R, D, ...)`` and biases ``(R, D)`` for the units in ``mask``."""
+        self._on_draw()
         rows, taken = self._fresh[group.name], self._taken[group.name]
         last = rows["weight"].shape[1] - 1  # beyond it the call is done again
         place = (taken.unsqueeze(1) + mask.cumsum(dim=1) - 1).clamp(0, last)  # (R, D)

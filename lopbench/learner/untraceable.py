@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lopbench.core.errors import UnsupportedError
+from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.learner.learner import StackLearner
-from lopbench.learner.tracing import UntraceableError
 
 #: What torch calls the ways in which a value is read while there is none, by the names of its errors.
 _READS = ("DataDependentOutputException", "GuardOnDataDependentSymNode", "LocalScalarDense")
+_READING = ("item()", "_local_scalar_dense", "data-dependent control flow")
 _SHAPES = ("DynamicOutputShapeException",)
 
 
@@ -20,6 +20,7 @@ def reason_of(learner: StackLearner) -> Iterator[None]:
 
     Raises:
         UnsupportedError: If the steps cannot be a program.
+        InvalidInputError: If a hook misuses its interface; it would step by step as well.
     """
     refused = next((m.name for m, _ in learner.hooks.acting if not m.as_program), None)
     if refused is not None:
@@ -28,8 +29,10 @@ def reason_of(learner: StackLearner) -> Iterator[None]:
         raise UnsupportedError("the network draws random numbers: its seeds train one after another")
     try:
         yield
-    except UntraceableError as error:
-        raise UnsupportedError(f"{_who(learner, error)}: {error}; its seeds train one after another") from error
+    except InvalidInputError:
+        raise
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{error}; its seeds train one after another") from error
     except Exception as error:
         raise UnsupportedError(f"{_who(learner, error)} {_what(error)}: its seeds train one after another") from error
 
@@ -45,7 +48,7 @@ def _who(learner: StackLearner, error: BaseException) -> str:
 
 def _what(error: Exception) -> str:
     kind = type(error).__name__
-    if kind in _READS or "item()" in str(error) or "_local_scalar_dense" in str(error):
+    if kind in _READS or any(words in str(error) for words in _READING):
         return "reads a value on the host"
     if kind in _SHAPES:
         return "makes tensors whose shape depends on values"
