@@ -281,8 +281,9 @@ class StackOptimizer(OptimizerStack):
 
     def restart(self, rule: Optimizer) -> None:
         """Become a new optimizer of the same parameters, with the rule's learning rate; what is held stays so."""
-        self.rule, self.rates, self.factor, self._number, self._numbers = rule, rule.lr, None, None, {}
-        self.scaler = None
+        self.rule, self.rates, self._numbers, self.scaler = rule, rule.lr, {}, None
+        if self.factor is not None:  # one, and not none: who scales the rate step by step goes on
+            self.factor, self._number = torch.ones_like(self.factor), 1.0
         self.clear()
 
     def _starts(self, name: str) -> Mapping[str, Tensor | float]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import pytest
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
@@ -201,6 +202,15 @@ def train_by_program(learner: StackLearner, steps: range, index: int = 0, unroll
     inputs, targets = zip(*(batch(learner, step, index) for step in steps), strict=True)
     taken = made.advance(learner, [(torch.stack(inputs), torch.stack(targets))])
     return [Taken(losses, scores) for losses, scores in zip(taken.losses, taken.scores, strict=True)]
+
+
+#: How steps are taken: of one replica, of three, and in a program.
+ENGINES: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
+    "one": ((3,), train),
+    "three": ((3, 0, 8), train),
+    "program": ((3, 0, 8), train_by_program),
+}
+every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

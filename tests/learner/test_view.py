@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -8,6 +8,7 @@ from learner_toys import (
     CLASSES,
     CLOSE,
     DROPOUT,
+    ENGINES,
     SGD,
     SHAPE,
     SMALL,
@@ -15,11 +16,11 @@ from learner_toys import (
     assert_close,
     batch,
     equal,
+    every_engine,
     make,
     method,
     snapshot,
     train,
-    train_by_program,
 )
 from torch import Tensor
 from torch.func import functional_call
@@ -32,13 +33,6 @@ from lopbench.learner.learner import StackLearner
 from lopbench_plugins.architectures.mlp import MLP
 
 SEEDS = pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)], ids=["one", "three"])
-#: How steps are taken: of one replica, of three, and in a program.
-ENGINES: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
-    "one": ((3,), train),
-    "three": ((3, 0, 8), train),
-    "program": ((3, 0, 8), train_by_program),
-}
-every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 # --- changing tensors in place --------------------------------------------------------------------------------------
