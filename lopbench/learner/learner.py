@@ -53,7 +53,7 @@ class StackLearner:
         seeds: Seed of each replica.
         methods: The methods, in the order in which they act; `stacked_method` makes one of those of all replicas.
         optimizer: The optimizer of the run.
-        rates: Learning rate of each replica where they differ.
+        rates: Learning rate of each replica; None for that of the optimizer.
         reference_optimizer: The optimizer of the protocol's fresh reference, for `restart`.
         example: A batch of the stream's inputs, ``(N, *input_shape)``; zeros where only the shape is known.
         targets: Targets of such a batch, ``(N, ...)``; None where no method asks for their shape.
@@ -124,12 +124,11 @@ class StackLearner:
             generator=self._layer_stream("layers") if clones is None else self._layer_stream("layers", "clone"),
         )
         self._hold_tensors(modules)
-        differ = rates is not None and len(set(rates)) > 1
         self.optimizer = StackOptimizer(
             optimizer,
             self.leaves,
             stacked=self.stacked,
-            rates=torch.tensor(rates, dtype=torch.float64, device=self.device) if differ else None,
+            rates=self._rates(rates or [optimizer.lr]),
             hidden=hidden_matrices(modules[0], [n for n in self.leaves if n.rpartition(".")[0] == found]),
         )
         #: What replicas were at their last probes, where a metric asks for it.
@@ -162,6 +161,12 @@ class StackLearner:
             self.leaves = dict(modules[0].named_parameters())
             self._buffers = dict(modules[0].named_buffers())
         self._views = {name: self._stack(leaf.detach()) for name, leaf in self.leaves.items()}
+
+    def _rates(self, rates: Sequence[float]) -> float | Tensor:
+        """Return learning rates as one number where they are equal, which the fused optimizer needs."""
+        if len(set(rates)) == 1:
+            return rates[0]
+        return torch.tensor(rates, dtype=torch.float64, device=self.device)
 
     def _layer_stream(self, *names: str) -> Generator:
         return rng.derive(self.seeds[0], *names, device=self.device)

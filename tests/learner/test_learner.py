@@ -146,6 +146,18 @@ def test_frozen_parameters_stay_frozen_in_a_stack() -> None:
         assert kept == list(parameters)[:1]
 
 
+@pytest.mark.parametrize("rates", [(0.2,), (0.2, 0.2), (0.2, 0.1)], ids=str)
+def test_replicas_have_the_learning_rates_that_they_are_given(rates: tuple[float, ...]) -> None:
+    learner = make(seeds=range(len(rates)), optimizer=SGD, rates=rates)
+    assert learner.optimizer.lr.tolist() == list(rates)
+    train(learner, range(3))
+    for replica, rate in enumerate(rates):
+        alone = make(seeds=(replica,), optimizer=sgd.SGD(lr=rate))
+        train(alone, range(3))
+        for name, value in alone.view.parameters.items():
+            torch.testing.assert_close(learner.view.parameters[name][replica], value[0])
+
+
 # --- named streams --------------------------------------------------------------------------------------------------
 
 
