@@ -101,6 +101,8 @@ def _shape(spec: RunSpec) -> str:
 def _can_be_traced(spec: RunSpec, *, data: object, device: torch.device) -> bool:
     try:
         training = throwaway([spec], data=data, device=device)
+        if not training.learner.learner.hooks.acting:
+            training.learner.learner.turn_on()  # methods that wait will act, too
         return training.programs.why_not(training.learner, training.feed) is None
     except Exception:  # what is wrong with a spec is told when its turn comes
         return False

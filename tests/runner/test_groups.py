@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lopbench.core.interfaces import NetworkMetric
+from lopbench.core.interfaces import NetworkMetric, Perturbation
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
 from lopbench.learner import program
@@ -155,6 +155,26 @@ def test_large_groups_are_cut_evenly(make_bits, monkeypatch):
 def test_methods_that_cannot_be_traced_are_trained_one_run_at_a_time(make_bits):
     planned = make_bits(methods=["dropout", "cbp+dropout"], seeds=[0, 1])
     assert [len(group) for group in groups.groups(planned.pending, data=None, device=CPU)] == [1] * 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts(Perturbation):
+    """Counts steps on the host."""
+
+    name: ClassVar[str] = "counts"
+
+    def after_step(self, learner, state):
+        state.host["steps"] = state.host.get("steps", 0) + 1
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_methods_that_read_on_the_host_are_trained_one_run_at_a_time(make_bits, record_of, monkeypatch, start):
+    entry = Registration("methods", "counts", Counts, "", Distribution("tests", "1"))
+    monkeypatch.setitem(plugins().registry._entries["methods"], "counts", entry)
+    planned = make_bits(methods=["counts"], seeds=[0, 1], start=start)
+    assert [len(group) for group in groups.groups(planned.pending, data=None, device=CPU)] == [1, 1]
+    assert study.execute(planned) == []
+    assert all(record_of(planned, spec).outcome == "completed" for spec in planned.pending)
 
 
 def test_images_are_trained_one_run_at_a_time(make_study):
