@@ -92,8 +92,10 @@ class Program:
     def _make(self) -> object:
         """Return what a graph is made for: hooks at a boundary may have held parameters, or remembered new tensors."""
         tensors = {**self._state(), **self._constants()}
-        held = self._steps.learner.optimizer.held
-        return held, [(name, value.shape, value.dtype) for name, value in tensors.items()]
+        learner = self._steps.learner
+        methods = [type(each.method) for each in learner.hooks.acting]
+        shapes = [(name, value.shape, value.dtype) for name, value in tensors.items()]
+        return type(learner.optimizer.rule), methods, learner.optimizer.held, shapes
 
     @property
     def compile_s(self) -> float | None:
@@ -136,16 +138,16 @@ class Program:
             while calls:
                 ahead = calls[: self._trusted]
                 tensors, results = self._run(ahead)
-                if not self._fits(tensors):
+                fits = self._fits(tensors)
+                if not fits and len(ahead) > 1:
                     # More units were reset than rows were at hand: again, with fresh rows after fewer calls.
                     self._trusted = len(ahead) // 2
-                    if not self._trusted:
-                        self._trusted = 1
-                        tensors, results = self._run_alone(ahead[0])
-                        ahead = ahead[:1]
-                    else:
-                        continue
+                    continue
+                if not fits:
+                    tensors, results = self._run_alone(ahead[0])
                 self._commit(tensors)
+                if not fits:
+                    self._bind(learner)  # the rows at hand are more than the graph takes
                 calls = calls[len(ahead) :]
                 made += results
         losses, scores, *measured = (torch.cat(each) for each in zip(*made, strict=True))
@@ -162,12 +164,16 @@ class Program:
         return dict(zip(names, values, strict=True)), results
 
     def _run_alone(self, call: Sequence[Tensor]) -> tuple[Tensors, list[Sequence[Tensor]]]:
-        """Take the steps of one call without the graph, with as many rows as they could want."""
-        self._rows = {group.name: self._rows_at_hand(group, self.unroll * group.size) for group in self._groups()}
-        state, constants = self._state(), self._constants()
-        made = self._steps.call(list(state), list(constants), *state.values(), *constants.values(), *call)
-        self._rows_from = {}  # those at hand are others than the graph takes
-        return dict(zip(state, made, strict=False)), [made[len(state) :]]
+        """Take the steps of one call without the graph, with as many rows as they want."""
+        networks = self.unroll  # a step may want more than one, if methods reset the same units
+        while True:
+            self._rows = {group.name: self._rows_at_hand(group, networks * group.size) for group in self._groups()}
+            state, constants = self._state(), self._constants()
+            made = self._steps.call(list(state), list(constants), *state.values(), *constants.values(), *call)
+            tensors = dict(zip(state, made, strict=False))
+            if self._fits(tensors):
+                return tensors, [made[len(state) :]]
+            networks *= 2
 
     def _calls_at_once(self) -> int:
         itemsize = sum(portion(n, self.unroll) * dtype.itemsize for (_, _, dtype), n in self._steps.requests.items())
@@ -273,8 +279,7 @@ class Program:
                 for key, new in zip(rows, fresh, strict=False):
                     assert new is not None  # the layer has a bias or has none
                     rows[key][replica] = torch.cat([rows[key][replica, used:], new.to(rows[key])])
-        if self._rows_from:
-            self._rows_from = self._pool_counts()
+        self._rows_from = self._pool_counts()
 
     def _fits(self, tensors: Tensors) -> bool:
         """Return whether there was a row for each unit that was reset."""

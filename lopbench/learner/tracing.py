@@ -7,13 +7,16 @@ in from outside, from the same named streams as ever.
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 
 from lopbench.core import fields
 from lopbench.core.errors import UnsupportedError
@@ -38,6 +41,10 @@ _PORTION = 16
 
 class UntraceableError(UnsupportedError):
     """Steps cannot be made into a program."""
+
+
+class ReadOnHostError(RuntimeError):
+    """A step makes numbers of the host of tensors."""
 
 
 def portion(numel: int, unroll: int) -> int:
@@ -241,13 +248,37 @@ class Steps:
         def steps(*tensors: Tensor) -> tuple[Tensor, ...]:
             return self.call(names, constant_names, *tensors)
 
-        graph = make_fx(functionalize(steps), tracing_mode="fake")(*arguments)
+        before = _global_states()
+        with _NoNumpy():
+            graph = make_fx(functionalize(steps), tracing_mode="fake")(*arguments)
+        if _global_states() != before:
+            raise UntraceableError("a step draws from the global generator of Python or numpy")
         for node in graph.graph.nodes:
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 raise UntraceableError(f"a step draws from torch's global generator ({node.target})")
         graph.graph.eliminate_dead_code()
         graph.recompile()
         return graph
+
+
+class _NoNumpy(TorchFunctionMode):
+    """Refuses what would give the graph the memory of tensors that hold no values while they are traced."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _TO_NUMPY:
+            raise ReadOnHostError(f"it calls {func.__name__}")
+        return func(*args, **(kwargs or {}))
+
+
+_TO_NUMPY = (Tensor.numpy, Tensor.__array__, Tensor.tolist)
+
+
+def _global_states() -> tuple[object, ...]:
+    """Return the state of the generators that torch does not know of."""
+    _, keys, *rest = np.random.get_state()
+    return random.getstate(), np.asarray(keys).tobytes(), *rest
 
 
 class _Noise:

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.learner.learner import StackLearner
+from lopbench.learner.tracing import ReadOnHostError
 
 #: What torch calls the ways in which a value is read while there is none, by the names of its errors.
-_READS = ("DataDependentOutputException", "GuardOnDataDependentSymNode", "LocalScalarDense")
+_READS = ("DataDependentOutputException", "GuardOnDataDependentSymNode", "LocalScalarDense", ReadOnHostError.__name__)
 _READING = ("item()", "_local_scalar_dense", "data-dependent control flow")
 _SHAPES = ("DynamicOutputShapeException",)
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lopbench.core import rng
-from lopbench.core.errors import UnsupportedError
-from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench.core import fields, rng
+from lopbench.core.interfaces import Learner, Perturbation, State, Task
 from lopbench.core.manager import plugins
 from lopbench.core.optimizer import Optimizer
+from lopbench.core.perturbation import HOOKS
 from lopbench.core.spec import ComponentSpec
+from lopbench.learner import compiling
 from lopbench.learner import program as module_under_test
 from lopbench.learner.learner import StackLearner, stacked_method
 from lopbench.learner.program import Program
 from lopbench_plugins.optimizers import adam, adamw, sgd
 from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility
-from lopbench_plugins.perturbations.dropout import Dropout
 from lopbench_plugins.perturbations.l2 import L2
 from lopbench_plugins.perturbations.noisy_sgd import NoisySGD
 from lopbench_plugins.perturbations.shrink_and_perturb_step import ShrinkAndPerturbStep
@@ -41,9 +41,10 @@ INPUTS = 4
 
 
 class Regression:
-    """The task of the tests."""
+    """The task of the tests, as far as training needs one."""
 
     chance = 0.0
+    classes = None
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.mse_loss(outputs, targets)
@@ -56,6 +57,7 @@ class Classification:
     """A task whose score is not of the type of its loss."""
 
     chance = 0.5
+    classes = None
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, targets)
@@ -64,7 +66,7 @@ class Classification:
         return outputs.argmax(1) == targets
 
 
-TASK: Any = Regression()
+TASK: Task = Regression()  # type: ignore[assignment]
 
 
 def network(width: int = 5, depth: int = 1, inputs: int = INPUTS, bias: bool = True) -> nn.Module:
@@ -91,16 +93,18 @@ def make(
             module: nn.Module = build()
             return module
 
-    return StackLearner(
+    learner = StackLearner(
         build=built,
         seeds=seeds,
         methods=methods,
         optimizer=optimizer,
-        input_shape=(inputs,),
+        example=torch.zeros(2, inputs),
         outputs=outputs,
         dtype=dtype,
-        **{"traced": True, **others},
+        **others,
     )
+    learner.turn_to(0, [TASK] * len(seeds))
+    return learner
 
 
 def stream(
@@ -117,7 +121,7 @@ def stream(
 
 def program(learner: StackLearner, unroll: int = 2, compiled: bool = False, **options: Any) -> Program:
     inputs, targets = stream(learner.seeds, 1, dtype=learner.dtype, **options)
-    return Program(learner, TASK, (inputs[0], targets[0]), unroll=unroll, compiled=compiled)
+    return Program(learner, TASK, [(inputs[0], targets[0])], unroll=unroll, compiled=compiled)
 
 
 def train(
@@ -125,16 +129,20 @@ def train(
 ) -> tuple[Tensor, Tensor]:
     """Take the first ``steps`` steps in a program, ``made`` or a new one."""
     batches = stream(learner.seeds, steps, dtype=learner.dtype, **options)
-    return (made or program(learner, unroll, **options)).advance(learner, *batches)
+    return advance(made or program(learner, unroll, **options), learner, *batches)
+
+
+def advance(made: Program, learner: StackLearner, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Take steps on ``(steps, R, N, ...)`` in a program; returns losses and scores ``(steps, R)``."""
+    taken = made.advance(learner, [(inputs, targets)])
+    return taken.losses, taken.scores
 
 
 def step(learner: StackLearner, steps: int, **options: Any) -> tuple[Tensor, Tensor]:
     """Take the first ``steps`` steps one by one."""
     inputs, targets = stream(learner.seeds, steps, dtype=learner.dtype, **options)
-    tasks = [TASK] * learner.replicas
-    taken = [learner.step(list(zip(x, y, strict=True)), tasks) for x, y in zip(inputs, targets, strict=True)]
-    losses, scores = zip(*taken, strict=True)
-    return torch.stack(losses), torch.stack(scores)
+    taken = [learner.step(list(zip(x, y, strict=True))) for x, y in zip(inputs, targets, strict=True)]
+    return torch.stack([each.losses for each in taken]), torch.stack([each.scores for each in taken])
 
 
 def snapshot(learner: StackLearner) -> dict[str, Tensor]:
@@ -143,13 +151,14 @@ def snapshot(learner: StackLearner) -> dict[str, Tensor]:
 
 def replica(learner: StackLearner, index: int) -> dict[str, Tensor]:
     """Return the parameters, optimizer's and methods' tensors of one replica."""
-    tensors = {f"parameter/{name}": value for name, value in learner.parameters.items()}
+    tensors = {f"parameter/{name}": value for name, value in learner.view.parameters.items()}
+    tensors.update({f"buffer/{name}": value for name, value in learner.view.buffers.items()})
     for name, entries in learner.optimizer.stacked_state().items():
-        tensors.update({f"optimizer/{name}/{key}": value for key, value in entries.items()})
-    for method, state in learner.active:
+        shape = learner.view.parameters[name].shape
+        tensors.update({f"optimizer/{name}/{key}": value.expand(shape) for key, value in entries.items()})
+    for method, state in learner.hooks.acting:
         tensors.update({f"{method.name}/{key}": value for key, value in state.tensors.items()})
-    # Step by step, what is to be replaced is counted on the host instead.
-    return {name: v[index].clone() for name, v in tensors.items() if "/host_" not in name and name != "cbp/share"}
+    return {name: value[index].clone() for name, value in tensors.items()}
 
 
 def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], **tolerance: Any) -> None:
@@ -158,6 +167,23 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], **tolerance:
         torch.testing.assert_close(
             value, theirs[name], msg=partial("{}: {}".format, name), **(tolerance or {"rtol": 0, "atol": 0})
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewer(Perturbation):
+    """Resets all units so many times in two steps of three."""
+
+    name: ClassVar[str] = "renewer"
+    times: int = 1
+
+    def begin(self, learner: Learner, state: State) -> None:
+        state["step"] = torch.zeros(learner.replicas, dtype=torch.int64)
+
+    def after_step(self, learner: Learner, state: State) -> None:
+        state["step"] += 1
+        for group in learner.units:
+            for _ in range(self.times):
+                group.reset((state["step"] % 3 != 0).unsqueeze(1).expand(-1, group.size))
 
 
 def replaced(learner: StackLearner, steps: int) -> bool:
@@ -170,8 +196,10 @@ def replaced(learner: StackLearner, steps: int) -> bool:
 
 def compare_with_steps(methods: Sequence[Perturbation], steps: int = 24, **options: Any) -> StackLearner:
     """Take the same steps in a program and one by one, and return the program's learner."""
-    in_program, one_by_one = make(*methods, **options), make(*methods, traced=False, **options)
     network_options = {"inputs": options["inputs"]} if "inputs" in options else {}
+    if "size" in options:
+        network_options["size"] = options.pop("size")
+    in_program, one_by_one = make(*methods, **options), make(*methods, **options)
     ours, theirs = train(in_program, steps, **network_options), step(one_by_one, steps, **network_options)
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.shape == (steps, in_program.replicas)
@@ -209,6 +237,18 @@ def test_program_replaces_units_behind_normalisation() -> None:
     assert replaced(compare_with_steps([CBP], build=build, optimizer=OPTIMIZERS["momentum"]), 24)
 
 
+def test_program_moves_running_statistics_and_keeps_what_is_frozen() -> None:
+    def build() -> nn.Module:
+        made = nn.Sequential(nn.Linear(INPUTS, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 1))
+        made[0].bias.requires_grad_(False)
+        return made
+
+    learner = compare_with_steps([L2(strength=0.1)], build=build, optimizer=OPTIMIZERS["momentum"], size=4)
+    assert learner.view.buffers["1.num_batches_tracked"].tolist() == [24] * 3
+    assert torch.equal(learner.view.parameters["0.bias"], learner.view.initial["0.bias"])
+    assert learner.view.buffers["1.running_mean"].abs().amax(1).gt(0).all()
+
+
 # Parameters of whole sixteens of numbers are drawn alike all at once, many steps ahead and one by one.
 SIXTEENS: dict[str, Any] = {"build": lambda: network(16, inputs=2, bias=False), "inputs": 2}
 
@@ -216,12 +256,12 @@ SIXTEENS: dict[str, Any] = {"build": lambda: network(16, inputs=2, bias=False), 
 @pytest.mark.parametrize("method", [NoisySGD(scale=0.1, decay=0.9), ShrinkAndPerturbStep(weight_decay=0.1, std=0.01)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_program_adds_the_noise_of_the_learner(method: Perturbation, dtype: torch.dtype) -> None:
-    in_program, one_by_one = (make(method, dtype=dtype, traced=traced, **SIXTEENS) for traced in (True, False))
+    in_program, one_by_one = (make(method, dtype=dtype, **SIXTEENS) for _ in range(2))
     train(in_program, 12, inputs=2)
     step(one_by_one, 12, inputs=2)
     tolerance = CLOSE if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-6}
-    for name, weight in in_program.parameters.items():
-        torch.testing.assert_close(weight, one_by_one.parameters[name], **tolerance)
+    for name, weight in in_program.view.parameters.items():
+        torch.testing.assert_close(weight, one_by_one.view.parameters[name], **tolerance)
 
 
 def test_program_throws_the_dice_of_the_learner() -> None:
@@ -235,23 +275,53 @@ def test_program_throws_the_dice_of_the_learner() -> None:
 
 def test_score_need_not_be_of_the_type_of_the_loss() -> None:
     task: Any = Classification()
-    learners = [make(build=lambda: nn.Linear(INPUTS, 2), outputs=2, traced=traced) for traced in (True, False)]
+    learners = [make(build=lambda: nn.Linear(INPUTS, 2), outputs=2) for _ in range(2)]
     inputs, _ = stream((0, 1, 2), 4, size=6)
     targets = (inputs.sum(-1) > 0).long()
-    made = Program(learners[0], task, (inputs[0], targets[0]), unroll=2, compiled=False)
-    losses, scores = made.advance(learners[0], inputs, targets)
+    for learner in learners:
+        learner.turn_to(0, [task] * 3)
+    made = Program(learners[0], task, [(inputs[0], targets[0])], unroll=2, compiled=False)
+    losses, scores = advance(made, learners[0], inputs, targets)
     for x, y, loss, score in zip(inputs, targets, losses, scores, strict=True):
         batches = list(zip(x, y, strict=True))
-        expected_loss, expected_score = learners[1].step(batches, [task] * 3)
-        torch.testing.assert_close(loss, expected_loss, **CLOSE)
-        assert torch.equal(score, expected_score)
+        taken = learners[1].step(batches)
+        torch.testing.assert_close(loss, taken.losses, **CLOSE)
+        assert torch.equal(score, taken.scores)
 
 
-def test_more_units_than_rows_at_hand_are_replaced_as_one_by_one() -> None:
-    # All five units in every step: 400 rows, of which 20 are at hand.
+@pytest.mark.parametrize("row_bytes", [2**20, 1], ids=["enough", "few"])
+def test_more_units_than_rows_at_hand_are_replaced_as_one_by_one(
+    row_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All five units in every step: 10 rows a call, of which 10 are at hand, or 5.
+    monkeypatch.setattr(module_under_test, "_ROW_BYTES", row_bytes)
     learner = compare_with_steps([ContinualBackprop(replacement_rate=1.0, maturity=0)], steps=80)
     assert learner.states[0]["age"].tolist() == [[0] * 5] * 3
-    assert learner.pool.state_dict()["0"].tolist() == [400] * 3
+    assert learner.boundary.rows.state_dict()["0"].tolist() == [400] * 3
+
+
+@pytest.mark.parametrize("row_bytes", [2**20, 1], ids=["enough", "few"])
+def test_units_that_are_replaced_more_than_once_in_a_step_get_rows_of_their_own(
+    row_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 15 units a step, which are 30 rows a call, of which 10 are at hand, or 5; and none in every third step.
+    monkeypatch.setattr(module_under_test, "_ROW_BYTES", row_bytes)
+    learner = compare_with_steps([Renewer(times=3)], steps=12)
+    assert learner.boundary.rows.state_dict()["0"].tolist() == [8 * 15] * 3
+
+
+def test_calls_with_more_rows_than_at_hand_lie_among_calls_with_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module_under_test, "_ROW_BYTES", 1)
+    learner = make(Renewer(times=1))
+    made = program(learner)
+    inputs, targets = stream(learner.seeds, 18)
+    for start in (0, 6, 12):  # and the rows of later calls are those that come next
+        advance(made, learner, inputs[start : start + 6], targets[start : start + 6])
+    theirs = make(Renewer(times=1))
+    step(theirs, 18)
+    for index in range(3):
+        assert_same(replica(learner, index), replica(theirs, index), **CLOSE)
+    assert_same(learner.boundary.rows.state_dict(), theirs.boundary.rows.state_dict())
 
 
 # --- a replica beside others ----------------------------------------------------------------------------------------
@@ -271,10 +341,15 @@ def built(spec: str) -> Perturbation:
     return made
 
 
-TRACEABLE = [name for name in plugins().registry.names("methods") if built(name).traceable]
+#: Those that take part in steps. Dropout draws from one stream for all replicas.
+IN_STEPS = [
+    name
+    for name in plugins().registry.names("methods")
+    if name != "dropout" and any(built(name).has(hook) for hook in HOOKS if hook not in ("begin", "on_task_start"))
+]
 
 
-@pytest.mark.parametrize("name", TRACEABLE)
+@pytest.mark.parametrize("name", IN_STEPS)
 def test_replica_computes_the_same_alone_and_beside_others(name: str) -> None:
     method = built(SPECS.get(name, name))
     together = make(method)
@@ -284,7 +359,7 @@ def test_replica_computes_the_same_alone_and_beside_others(name: str) -> None:
         alone = make(method, seeds=[seed])
         train(alone, 24, made)
         assert_same(replica(together, index), replica(alone, 0), **CLOSE)
-    assert not torch.equal(together.parameters["0.weight"][0], together.parameters["0.weight"][1])
+    assert not torch.equal(together.view.parameters["0.weight"][0], together.view.parameters["0.weight"][1])
 
 
 def test_random_utilities_are_the_same_alone_and_beside_others() -> None:
@@ -298,9 +373,9 @@ def test_random_utilities_are_the_same_alone_and_beside_others() -> None:
 def test_noise_is_independent_from_replica_to_replica_step_to_step_and_entry_to_entry() -> None:
     method = ShrinkAndPerturbStep(weight_decay=0, std=1.0)
     learner = make(method, seeds=range(40), optimizer=STILL)
-    before = {name: weight.clone() for name, weight in learner.parameters.items()}
+    before = {name: weight.clone() for name, weight in learner.view.parameters.items()}
     train(learner, 16, unroll=8)
-    moved = torch.cat([(w - before[n]).flatten(1) for n, w in learner.parameters.items()], dim=1) / 4  # (40, 31)
+    moved = torch.cat([(w - before[n]).flatten(1) for n, w in learner.view.parameters.items()], dim=1) / 4  # (40, 31)
     # Sums of 16 independent numbers, over four: 1,240 of them have a mean square of 1 +- 0.040. Numbers that came
     # back in each call would double it, those that came back in each step would make it eight times as much.
     assert abs(moved.square().mean().item() - 1) < 4 * 0.040
@@ -323,7 +398,7 @@ def test_replica_of_a_sweep_of_learning_rates_equals_the_one_alone(optimizer: st
         alone = make(optimizer=spec, rates=[rate], seeds=[seed])
         train(alone, 12, made)
         assert_same(replica(together, index), replica(alone, 0), **CLOSE)
-    assert not torch.equal(together.parameters["0.weight"][0], together.parameters["0.weight"][1])
+    assert not torch.equal(together.view.parameters["0.weight"][0], together.view.parameters["0.weight"][1])
 
 
 SWEEPS = [
@@ -348,12 +423,12 @@ def test_replica_of_a_sweep_of_a_method_equals_the_one_alone(name: str, field: s
         if not method.active:  # it keeps nothing then
             theirs.update({key: value for key, value in ours.items() if key.startswith(f"{method.name}/")})
         assert_same(ours, theirs, **CLOSE)
-    assert not torch.equal(together.parameters["0.weight"][0], together.parameters["0.weight"][1])
+    assert not torch.equal(together.view.parameters["0.weight"][0], together.view.parameters["0.weight"][1])
 
 
 def test_every_swept_field_is_tested() -> None:
     tested = {(name.partition(":")[0], field) for name, field, _ in SWEEPS}
-    assert tested == {(name, field) for name in TRACEABLE for field in built(name).swept}
+    assert tested == {(name, field) for name in IN_STEPS for field in fields.swept(type(built(name)))}
 
 
 # --- calls and portions ---------------------------------------------------------------------------------------------
@@ -370,9 +445,9 @@ def test_two_halves_are_the_whole_bit_for_bit() -> None:
     whole, halves = make(*EVERYTHING), make(*EVERYTHING)
     inputs, targets = stream(whole.seeds, 32)
     made = program(whole)
-    losses, _ = made.advance(whole, inputs, targets)
-    first, _ = made.advance(halves, inputs[:16], targets[:16])
-    second, _ = made.advance(halves, inputs[16:], targets[16:])
+    losses, _ = advance(made, whole, inputs, targets)
+    first, _ = advance(made, halves, inputs[:16], targets[:16])
+    second, _ = advance(made, halves, inputs[16:], targets[16:])
     assert torch.equal(losses, torch.cat([first, second]))
     assert_same(snapshot(whole), snapshot(halves))
 
@@ -392,13 +467,13 @@ def test_saved_learner_goes_on_bit_for_bit(optimizer: str) -> None:
     whole, resumed = (make(*methods, optimizer=OPTIMIZERS[optimizer]) for _ in range(2))
     inputs, targets = stream(whole.seeds, 32)
     made = program(whole)
-    made.advance(whole, inputs[:16], targets[:16])
+    advance(made, whole, inputs[:16], targets[:16])
     saved = snapshot(whole)
-    losses, _ = made.advance(whole, inputs[16:], targets[16:])
+    losses, _ = advance(made, whole, inputs[16:], targets[16:])
 
-    made.advance(resumed, inputs[:4], targets[:4])  # and it has rows of another place at hand
+    advance(made, resumed, inputs[:4], targets[:4])  # and it has rows of another place at hand
     resumed.load_state_dict(saved)
-    assert torch.equal(made.advance(resumed, inputs[16:], targets[16:])[0], losses)
+    assert torch.equal(advance(made, resumed, inputs[16:], targets[16:])[0], losses)
     assert_same(snapshot(resumed), snapshot(whole))
 
 
@@ -408,18 +483,19 @@ def test_one_program_advances_learners_in_turn() -> None:
     made = program(first)
     for start in (0, 8):
         for learner in (first, second):
-            made.advance(learner, inputs[start : start + 8], targets[start : start + 8])
-    made.advance(alone, inputs, targets)
+            advance(made, learner, inputs[start : start + 8], targets[start : start + 8])
+    advance(made, alone, inputs, targets)
     assert_same(snapshot(first), snapshot(alone))
-    assert not torch.equal(first.parameters["0.weight"], second.parameters["0.weight"])
+    assert not torch.equal(first.view.parameters["0.weight"], second.view.parameters["0.weight"])
 
 
 def test_batches_may_lie_in_memory_as_they_like() -> None:
     ours, theirs = make(), make()
     inputs, targets = stream(ours.seeds, 8)
     made = program(ours)
-    made.advance(ours, inputs, targets)
-    made.advance(
+    advance(made, ours, inputs, targets)
+    advance(
+        made,
         theirs,
         inputs.transpose(0, 3).contiguous().transpose(0, 3),
         targets.transpose(0, 1).contiguous().transpose(0, 1),
@@ -427,112 +503,25 @@ def test_batches_may_lie_in_memory_as_they_like() -> None:
     assert_same(snapshot(ours), snapshot(theirs))
 
 
-def test_batches_and_learners_of_other_shapes_are_not_taken() -> None:
+def test_batches_of_other_shapes_are_not_taken() -> None:
     made = program(make())
     inputs, targets = stream((0, 1, 2), 2)
     with pytest.raises(AssertionError, match="was given"):
-        made.advance(make(), inputs[:, :, :1], targets[:, :, :1])
-    for other in (make(seeds=(0, 1)), make(build=lambda: network(7)), make(optimizer=OPTIMIZERS["momentum"])):
-        with pytest.raises(AssertionError, match="of one make"):
-            made.advance(other, inputs, targets)
-
-
-# --- what cannot be traced ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method(Perturbation):
-    """Says that it can be traced."""
-
-    name: ClassVar[str] = "method"
-    traceable: ClassVar[bool] = True
-
-
-class Untraceable(Method):
-    traceable: ClassVar[bool] = False
-
-
-class Reader(Method):
-    def after_step(self, learner: Learner, state: State) -> None:
-        weight = learner.parameters["0.weight"]
-        if weight.mean() > 0:
-            weight.zero_()
-
-
-class Hoarder(Method):
-    def after_step(self, learner: Learner, state: State) -> None:
-        state["steps"] = torch.ones(learner.replicas)
-
-
-class Drawer(Method):
-    def after_step(self, learner: Learner, state: State) -> None:
-        for weight in learner.parameters.values():
-            weight.add_(rng.normal(weight, state.generators))
-
-
-class Punisher(Method):
-    def penalty(self, learner: Learner, state: State) -> Tensor:
-        return torch.stack([w.flatten(1).square().sum(1) for w in learner.differentiable.values()]).sum(0)
-
-
-class Renewer(Method):
-    def after_step(self, learner: Learner, state: State) -> None:
-        learner.fresh(state)
-
-
-class Branching(nn.Module):
-    """A network whose path depends on its input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(INPUTS, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.head(x if x.sum() > 0 else -x)
-        return made
+        advance(made, make(), inputs[:, :, :1], targets[:, :, :1])
 
 
 @pytest.mark.parametrize(
-    ("method", "sentence"),
-    [
-        (Untraceable(), "method method cannot be traced, so that its steps cannot be made into one program"),
-        (Reader(), "the steps of Sequential under method cannot be traced .*reads no value on the host"),
-        (Hoarder(), r"state\['steps'\] is new in a step; a traceable method makes it in begin"),
-        (Drawer(), "a traced step has no generators; draw from state.normal and state.uniform"),
-        (Punisher(), "method method adds a penalty to the loss, so that"),
-        (Renewer(), "a traced step cannot build networks"),
-    ],
-    ids=lambda value: type(value).__name__,
+    "other",
+    [{"build": lambda: network(7)}, {"optimizer": OPTIMIZERS["momentum"]}, {"methods": [L2(strength=0.1)]}],
+    ids=["network", "optimizer", "method"],
 )
-def test_method_that_cannot_be_traced_is_refused(method: Perturbation, sentence: str) -> None:
-    with pytest.raises(UnsupportedError, match=sentence):
-        program(make(method))
-
-
-def frozen() -> nn.Module:
-    made = network()
-    next(made.parameters()).requires_grad_(False)
-    return made
-
-
-@pytest.mark.parametrize(
-    ("build", "sentence"),
-    [
-        (lambda: nn.Sequential(nn.Dropout(0.3), network()), "the network draws random numbers, so that"),
-        (lambda: nn.Sequential(nn.BatchNorm1d(INPUTS), network()), "the network has buffers, so that"),
-        (frozen, "the network has parameters that are not trained, so that"),
-        (Branching, "the steps of Branching under no method cannot be traced"),
-    ],
-    ids=["dropout", "batch norm", "frozen", "branching"],
-)
-def test_network_that_cannot_be_traced_is_refused(build: Any, sentence: str) -> None:
-    with pytest.raises(UnsupportedError, match=sentence):
-        program(make(build=build, seeds=[0]))
-
-
-def test_method_that_waits_is_refused_as_one_that_acts() -> None:
-    assert make(Untraceable(), seeds=[0], waiting=True).untraceable() is not None
-    assert make(Dropout(p=0.0), seeds=[0], waiting=True).untraceable() is None
+def test_learners_of_another_make_take_steps_of_their_own(other: dict[str, Any]) -> None:
+    made, methods = program(make()), other.pop("methods", [])
+    ours, theirs = (make(*methods, **other) for _ in range(2))
+    train(ours, 4, made)
+    step(theirs, 4)
+    for index in range(3):
+        assert_same(replica(ours, index), replica(theirs, index), **CLOSE)
 
 
 # --- compiled -------------------------------------------------------------------------------------------------------
@@ -542,7 +531,7 @@ def test_method_that_waits_is_refused_as_one_that_acts() -> None:
 def fresh_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """Let nothing be found that was compiled before."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(module_under_test, "_compiled", {})
+    monkeypatch.setattr(compiling, "_compiled", {})
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler on this machine")
@@ -550,12 +539,12 @@ def test_compiled_program_computes_what_the_graph_does() -> None:
     methods = EVERYTHING[:2]
     compiled, graph = make(*methods), make(*methods)
     inputs, targets = stream(compiled.seeds, 8)
-    batch, announced = (inputs[0], targets[0]), []
+    batch, announced = [(inputs[0], targets[0])], []
     options: Any = {"unroll": 2, "compiled": True, "announce": lambda: announced.append(True)}
     made = Program(compiled, TASK, batch, **options)
     assert made.compile_error is None
     assert made.compile_s is not None
-    ours, theirs = made.advance(compiled, inputs, targets), program(graph, unroll=2).advance(graph, inputs, targets)
+    ours, theirs = advance(made, compiled, inputs, targets), advance(program(graph, unroll=2), graph, inputs, targets)
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, **CLOSE)
     for index in range(3):
@@ -575,6 +564,6 @@ def test_program_runs_as_it_is_where_nothing_can_be_compiled(monkeypatch: pytest
     assert "no-such-compiler" in (made.compile_error or "")
     inputs, targets = stream(ours.seeds, 8)
     assert torch.equal(
-        made.advance(ours, inputs, targets)[0], program(theirs, unroll=2).advance(theirs, inputs, targets)[0]
+        advance(made, ours, inputs, targets)[0], advance(program(theirs, unroll=2), theirs, inputs, targets)[0]
     )
     assert_same(snapshot(ours), snapshot(theirs))
