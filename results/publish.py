@@ -138,7 +138,7 @@ def recovery_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
 def cloning_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
     """Return what clones and their bases do over the epochs, as in Fig. 2.1, B.7, B.8, B.9, B.12 and B.13."""
     runs = [r for r in records if r.spec.kind == "continual"]
-    usual = [r for r in runs if r.spec.optimizer.kind == "sgd"]
+    usual = [r for r in runs if r.spec.optimizer.name == "sgd"]
     plain = [r for r in runs if not r.spec.methods]
 
     def chosen(method: str, **fields: float) -> list[Record]:
