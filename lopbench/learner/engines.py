@@ -48,8 +48,7 @@ class Eager:
             _descend_under(view, hooks)
         else:
             self._optimizer.step()
-        for leaf in self._leaves.values():
-            leaf.grad = None
+        self._optimizer.zero_grad()
 
     def _stack(self, tensor: Tensor) -> Tensor:
         return tensor if self._stacked else tensor.unsqueeze(0)

@@ -31,7 +31,7 @@ def evaluate(learner: StackLearner, index: int, task: Task) -> dict[str, float]:
     state = replica(learner, index)
     sums: dict[str, Tensor] = {}
     count = 0
-    with learner.network.evaluating():
+    with probing.evaluating(learner.network.module):
         for inputs, targets in task.held_out():
             outputs = functional_call(learner.network.module, state, (learner.cast(inputs),))
             scores = {

@@ -168,12 +168,3 @@ class Network:
     def _layer_randomness(self) -> Iterator[None]:
         with rng.isolated(self.generator) if self.stochastic else nullcontext():
             yield
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Put the module in evaluation mode for the duration."""
-        self.module.eval()
-        try:
-            yield
-        finally:
-            self.module.train()
