@@ -79,10 +79,9 @@ class Program:
         with torch.no_grad(), reason_of(learner):
             cast = [(learner.cast(x), y) for x, y in batches]
             self._asked = self._steps.record(self._state(), self._constants(), cast)
-            if self._asked:  # again, with units that are reset
-                self._rows = self._all_rows()
-                self._steps.record(self._state(), self._constants(), cast)
             self._bind(learner)
+            if self._asked:  # again, with units that are reset
+                self._steps.record(self._state(), self._constants(), cast)
             self._made_for = self._make()
             graph = self._steps.trace(self._state(), self._constants(), self._arguments(cast))
         self._compiled = Compiled(graph)
@@ -241,11 +240,8 @@ class Program:
     def _bind(self, learner: StackLearner) -> None:
         """Turn to ``learner``, and to the rows that come next in it."""
         self._steps.learner = learner
-        self._rows = self._all_rows()
+        self._rows = {group.name: self._rows_at_hand(group, self._row_count(group)) for group in self._groups()}
         self._rows_from = self._pool_counts()
-
-    def _all_rows(self) -> dict[str, Tensors]:
-        return {group.name: self._rows_at_hand(group, self._row_count(group)) for group in self._groups()}
 
     def _row_count(self, group: UnitGroup) -> int:
         """Return how many rows to hold: for every unit in every step of a call, or fewer where that is too much."""

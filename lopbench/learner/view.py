@@ -227,17 +227,14 @@ class View:
 
     def _each(self, function: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ``function`` of each replica's outputs that count and its targets, ``(R,)``."""
-        if self.classes is None:
-            if self.replicas == 1:
-                return function(outputs[0], targets[0]).unsqueeze(0)
-            return torch.vmap(function)(outputs, targets)
 
-        def counting(outputs: Tensor, targets: Tensor, classes: Tensor) -> Tensor:
-            return function(outputs[..., classes], targets)
+        def counting(outputs: Tensor, targets: Tensor, classes: Tensor | None = None) -> Tensor:
+            return function(outputs if classes is None else outputs[..., classes], targets)
 
+        parts = (outputs, targets) if self.classes is None else (outputs, targets, self.classes)
         if self.replicas == 1:
-            return counting(outputs[0], targets[0], self.classes[0]).unsqueeze(0)
-        return torch.vmap(counting)(outputs, targets, self.classes)
+            return counting(*(part[0] for part in parts)).unsqueeze(0)
+        return torch.vmap(counting)(*parts)
 
     def forward(
         self,
