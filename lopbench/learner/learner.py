@@ -111,10 +111,7 @@ class StackLearner:
         ]
         #: What is a clone of what in the network, for its probes; None where it was not cloned.
         self.profile = None if clones is None else clones[1]
-        if clones is None:
-            modules = [self.nursery.build(rng.derive(seed, "init", init_index)) for seed in self.seeds]
-        else:
-            modules = [module.to(device=self.device, dtype=self.dtype) for module in clones[0]]
+        modules = self._first_networks(init_index) if clones is None else self._moved(clones[0])
         found = find_head(modules[0], outputs, example, named=head(modules[0]))
         self.network = Network(
             modules[0].train(),
@@ -124,24 +121,11 @@ class StackLearner:
             generator=self._layer_stream("layers") if clones is None else self._layer_stream("layers", "clone"),
         )
         self._hold_tensors(modules)
-        self.optimizer = StackOptimizer(
-            optimizer,
-            self.leaves,
-            stacked=self.stacked,
-            rates=self._rates(rates or [optimizer.lr]),
-            hidden=hidden_matrices(modules[0], [n for n in self.leaves if n.rpartition(".")[0] == found]),
-        )
+        self.optimizer = self._new_optimizer(optimizer, rates or [optimizer.lr])
         #: What replicas were at their last probes, where a metric asks for it.
         self.previous = probing.Memory()
         self.boundary = Boundary(self)
-        self.view = View(
-            self.network,
-            parameters=self._views,
-            buffers={name: self._stack(buffer) for name, buffer in self._buffers.items()},
-            initial={name: view.clone() for name, view in self._views.items()},
-            optimizer=self.optimizer,
-            host=self.boundary,
-        )
+        self.view = self._new_view()
         self.engine = Eager(self.leaves, self.optimizer, stacked=self.stacked)
         self.hooks = Hooks(())
         if not waiting:
@@ -162,11 +146,35 @@ class StackLearner:
             self._buffers = dict(modules[0].named_buffers())
         self._views = {name: self._stack(leaf.detach()) for name, leaf in self.leaves.items()}
 
-    def _rates(self, rates: Sequence[float]) -> float | Tensor:
-        """Return learning rates as one number where they are equal, which the fused optimizer needs."""
-        if len(set(rates)) == 1:
-            return rates[0]
-        return torch.tensor(rates, dtype=torch.float64, device=self.device)
+    def _first_networks(self, init_index: int) -> list[nn.Module]:
+        """Return a new network for each replica."""
+        return [self.nursery.build(rng.derive(seed, "init", init_index)) for seed in self.seeds]
+
+    def _moved(self, modules: Sequence[nn.Module]) -> list[nn.Module]:
+        """Return networks on the device of the stack, in its type."""
+        return [module.to(device=self.device, dtype=self.dtype) for module in modules]
+
+    def _new_optimizer(self, rule: Optimizer, rates: Sequence[float]) -> StackOptimizer:
+        """Return the optimizer of all replicas; the fused one needs one number where their rates are equal."""
+        head = [name for name in self.leaves if name.rpartition(".")[0] == self.network.head]
+        return StackOptimizer(
+            rule,
+            self.leaves,
+            stacked=self.stacked,
+            rates=rates[0] if len(set(rates)) == 1 else torch.tensor(rates, dtype=torch.float64, device=self.device),
+            hidden=hidden_matrices(self.network.module, head),
+        )
+
+    def _new_view(self) -> View:
+        """Return what methods see of the tensors in training."""
+        return View(
+            self.network,
+            parameters=self._views,
+            buffers={name: self._stack(buffer) for name, buffer in self._buffers.items()},
+            initial={name: view.clone() for name, view in self._views.items()},
+            optimizer=self.optimizer,
+            host=self.boundary,
+        )
 
     def _layer_stream(self, *names: str) -> Generator:
         return rng.derive(self.seeds[0], *names, device=self.device)
