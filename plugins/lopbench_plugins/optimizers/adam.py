@@ -52,7 +52,11 @@ class Adam(Optimizer):
         """Return `torch.optim.Adam`."""
         import torch
 
-        return torch.optim.Adam(
+        return self._fused(torch.optim.Adam, leaves)
+
+    def _fused(self, rule: type[torch.optim.Adam], leaves: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return torch's ``rule`` of these hyperparameters."""
+        return rule(
             leaves,
             lr=self.lr,
             betas=self.betas,

@@ -42,11 +42,4 @@ class AdamW(Adam):
         """Return `torch.optim.AdamW`."""
         import torch
 
-        return torch.optim.AdamW(
-            leaves,
-            lr=self.lr,
-            betas=self.betas,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            fused=leaves[0].device.type in ("cpu", "cuda"),
-        )
+        return self._fused(torch.optim.AdamW, leaves)
