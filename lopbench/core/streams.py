@@ -196,6 +196,14 @@ class Scenario(Component, ABC):
         """Return the number of steps of a task, at least 1."""
         return self.steps_per_task
 
+    def scored(self, task: int) -> int:
+        """Return how many steps of a task are scored online, the first ones: from 1 to `steps`.
+
+        All steps are trained on. The mean over the first ones tells how fast a task is learned, and leaves room above
+        a fresh network where the mean over all does not, because most of them come after the task is learned.
+        """
+        return self.steps(task)
+
     @property
     def late_tasks(self) -> range:
         """The tasks that the score is made of: the last 20% of tasks, at least 5 (all, if there are fewer)."""

@@ -24,6 +24,7 @@ class Place:
         task: Index of the task.
         first: The step of the stream with which it begins.
         steps: Number of its steps, at least 1.
+        scored: Number of its steps that are scored, the first ones.
         origin: The task at which the learner's life is scored: it starts from the stream ``("init", origin)``.
         new: Whether the learner is built anew before it.
         last: Whether it is the last task of the learner's life.
@@ -35,6 +36,7 @@ class Place:
     task: int
     first: int
     steps: int
+    scored: int
     origin: int
     new: bool
     last: bool
@@ -178,6 +180,7 @@ def _life(
             task=task,
             first=begins[task],
             steps=begins[task + 1] - begins[task],
+            scored=scenario.scored(task),
             origin=born if origin is None else origin,
             new=task == born,
             last=task == stop - 1,

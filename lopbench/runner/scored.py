@@ -49,9 +49,10 @@ class ScoredLearner:
         self._prefix = prefix
         self.start_counting(0)
 
-    def start_counting(self, steps: int) -> None:
-        """Make room for the losses and scores of the ``steps`` steps of a task."""
+    def start_counting(self, steps: int, *, scored: int | None = None) -> None:
+        """Make room for the losses and scores of the ``steps`` steps of a task, of which the first ``scored`` count."""
         self.done = 0  #: Steps taken of the task.
+        self._scored = steps if scored is None else scored
         shape, device = (steps, self.learner.replicas), self.learner.device
         self._losses = torch.zeros(shape, dtype=torch.float64, device=device)
         self._scores = torch.zeros_like(self._losses)
@@ -62,7 +63,7 @@ class ScoredLearner:
 
     @property
     def losses(self) -> Tensor:
-        """Loss of each step taken of the task, ``(done, R)``."""
+        """Loss of each step taken of the task, ``(done, R)``, scored or not."""
         return self._losses[: self.done]
 
     @property
@@ -72,16 +73,18 @@ class ScoredLearner:
 
     @property
     def means(self) -> tuple[Tensor, Tensor]:
-        """Mean loss and mean score of the steps taken of the task, ``(R,)`` each."""
+        """Mean loss and mean score of the steps taken of the task that are scored, ``(R,)`` each."""
         if self._means_of != self.done:  # of hundreds of replicas each asks for them
-            self._means, self._means_of = (self.losses.mean(dim=0), self.scores.mean(dim=0)), self.done
+            losses, scores = self.losses[: self._scored], self.scores[: self._scored]
+            self._means, self._means_of = (losses.mean(dim=0), scores.mean(dim=0)), self.done
         return self._means
 
     def score_so_far(self) -> Tensor:
-        """Return the mean score of the steps taken of the task, ``(R,)``, summed up since it was asked for last."""
-        self._total += self._scores[self._summed : self.done].sum(dim=0)
-        self._summed = self.done
-        return self._total / self.done
+        """Return the mean score of the steps taken so far that are scored, ``(R,)``, summed up from call to call."""
+        taken = min(self.done, self._scored)
+        self._total += self._scores[self._summed : taken].sum(dim=0)
+        self._summed = taken
+        return self._total / taken
 
     # -- training
 

@@ -74,7 +74,7 @@ class Training:
                 reset_optimizer=scenario.optimizer_policy == "reset",
                 zero_head=scenario.head_policy == "zero",
             )
-            each.start_counting(place.steps)
+            each.start_counting(place.steps, scored=place.scored)
         if self.setting.schedule.turns_on(place, 0):
             self.turn_on()
 
@@ -99,7 +99,7 @@ class Training:
         self.feed.turn_to(place.task)
         for each in self.all:
             each.learner.turn_to(place.task, self.feed.tasks)
-            each.start_counting(place.steps)
+            each.start_counting(place.steps, scored=place.scored)
 
     # -- steps
 

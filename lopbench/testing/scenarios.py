@@ -282,6 +282,9 @@ def protocol_is_complete(component: Component) -> None:
     lengths = [scenario.steps(task) for task in range(scenario.tasks)]
     if min(lengths, default=0) < 1:
         raise Mismatch("at least one task, each of at least one step", f"tasks of {lengths} steps")
+    for task, steps in enumerate(lengths):
+        if not 1 <= scenario.scored(task) <= steps:
+            raise Mismatch(f"1 to {steps} scored steps of task {task}", str(scenario.scored(task)))
     growth = scenario.growth
     if growth is not None and not (1 <= growth.task <= scenario.late_tasks.start and growth.factor >= 1):
         raise Mismatch(f"growth before a task from 1 to {scenario.late_tasks.start}, by at least 1", str(growth))

@@ -1,6 +1,7 @@
-"""Runs whose tasks differ in length."""
+"""Runs whose tasks differ in length, and of whose tasks the first steps alone are scored."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -10,9 +11,12 @@ from lopbench.core.registry import Distribution, Registration
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.tasks import task_edges
 from lopbench.runner import report, session, study
+from lopbench.runner.scored import ScoredLearner
 from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40
 
 LENGTHS = [4, 7, 3, 9, 5, 6]
+SCORED = [3, 2, 3, 1, 4, 6]
+FIELDS = "tasks=6,steps_per_task=5,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16,probe_every=3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +29,30 @@ class Uneven(TinyImageNet40):
         return LENGTHS[task]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun(Uneven):
+    """The same tasks, of which the first steps are scored."""
+
+    name: ClassVar[str] = "begun"
+
+    def scored(self, task):
+        return SCORED[task]
+
+    def stream(self, seed, *, data, device):  # the random streams of `Uneven`
+        return Uneven(**vars(self)).stream(seed, data=data, device=device)
+
+
 @pytest.fixture
-def planned(make_study, monkeypatch):
-    entry = Registration("scenarios", "uneven", Uneven, "", Distribution("tests", "1"))
-    monkeypatch.setitem(plugins().registry._entries["scenarios"], "uneven", entry)
-    fields = "tasks=6,steps_per_task=5,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16,probe_every=3"
-    return lambda **changes: make_study(scenario=f"uneven:{fields}", **{"methods": ["none", "l2"], **changes})
+def make_uneven(make_study, monkeypatch):
+    for cls in (Uneven, Begun):
+        entry = Registration("scenarios", cls.name, cls, "", Distribution("tests", "1"))
+        monkeypatch.setitem(plugins().registry._entries["scenarios"], cls.name, entry)
+    return lambda name, **changes: make_study(scenario=f"{name}:{FIELDS}", **{"methods": ["none", "l2"], **changes})
+
+
+@pytest.fixture
+def planned(make_uneven):
+    return lambda **changes: make_uneven("uneven", **changes)
 
 
 def test_each_task_is_trained_for_its_own_length(planned, record_of):
@@ -47,8 +69,55 @@ def test_each_task_is_trained_for_its_own_length(planned, record_of):
     assert leaderboard(made.results)["retention"].notna().all()
 
 
-def test_tasks_of_several_lengths_resume_bit_for_bit(planned, record_of, tmp_path, monkeypatch):
+class Noting(report.Quiet):
+    """Keeps the score that was shown last."""
+
+    def advanced(self, steps, task, tasks, score):
+        self.score = score
+
+
+def test_online_score_and_loss_are_the_means_of_the_first_steps_and_all_are_trained_on(
+    make_uneven, record_of, tmp_path, monkeypatch
+):
+    taken = []  # scores and losses of the steps, then the score that was shown at the end of the task
+    shown = Noting()
+    note, begin = ScoredLearner._note, ScoredLearner.start_counting
+
+    def noting(self, steps, count):
+        taken[-1].append((float(steps.scores), float(steps.losses)))
+        note(self, steps, count)
+
+    def beginning(self, steps, **options):
+        if taken and taken[-1]:
+            taken[-1].append(shown.score)
+        taken.append([])
+        begin(self, steps, **options)
+
+    whole, begun = (make_uneven(name, results=tmp_path / name, methods=["none"]) for name in ("uneven", "begun"))
+    assert study.execute(whole) == []
+    monkeypatch.setattr(ScoredLearner, "_note", noting)
+    monkeypatch.setattr(ScoredLearner, "start_counting", beginning)
+    assert study.execute(begun, shown) == []
+    tasks = iter(each for each in taken if each)
+    for one, other in zip(whole.pending, begun.pending, strict=True):
+        all_steps, first = record_of(whole, one), record_of(begun, other)
+        for task, score in first.per_task("online_accuracy").items():
+            *steps, last_shown = next(tasks)
+            assert len(steps) == LENGTHS[task]
+            scores, losses = (sum(each) / SCORED[task] for each in zip(*steps[: SCORED[task]], strict=True))
+            assert score == pytest.approx(scores)
+            assert last_shown == pytest.approx(scores)
+            assert first.per_task("online_loss")[task] == pytest.approx(losses)
+        # What is trained is the same.
+        assert len(first.per_task("heldout_accuracy")) >= 5
+        assert all_steps.per_task("heldout_accuracy") == first.per_task("heldout_accuracy")
+    assert next(tasks, None) is None
+
+
+@pytest.mark.parametrize("name", ["uneven", "begun"])
+def test_tasks_of_several_lengths_resume_bit_for_bit(make_uneven, name, record_of, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "LOOK_S", 0.0)
+    planned = partial(make_uneven, name)
     whole = planned(results=tmp_path / "whole", start=0.4)
     assert study.execute(whole) == []
 

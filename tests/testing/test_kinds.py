@@ -127,6 +127,13 @@ class SameSeed(TinyImageNet40):
         return super().stream(0, data=data, device=device)
 
 
+class ScoresTooMany(TinyImageNet40):
+    """Scores more steps than a task has."""
+
+    def scored(self, task):
+        return self.steps(task) + 1
+
+
 class Breaks(Interleave):
     """Forgets to divide: the outputs grow."""
 
@@ -186,6 +193,7 @@ BROKEN = [
     (scenario(task=_AllOutputs), "chance-is-as-declared"),
     (scenario(stream=_Stuck), "tasks-are-as-declared"),
     (made(_NoResume, **SMOKE), "batches-resume"),
+    (made(ScoresTooMany, **SMOKE), "protocol-is-complete"),
     (made(Breaks), "clones-are-certified"),
     (made(ChangesTheBase), "cloning-is-a-function"),
     (made(Jitters), "cloning-is-a-function"),
