@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Perturbation
+from lopbench.learner.changes import Watch
 from lopbench.learner.memory import MethodState
 from lopbench.learner.view import View
 
@@ -26,12 +27,13 @@ class Hooks:
 
     Args:
         acting: The methods and their memories.
+        built_in: Those of them that have changed the network when it was built.
     """
 
-    def __init__(self, acting: Iterable[Acting]) -> None:
+    def __init__(self, acting: Iterable[Acting], built_in: Collection[Perturbation] = ()) -> None:
         self.acting = tuple(acting)
-        #: Whether each of them has changed something; what is built into the network has.
-        self.acted = [each.method.has("configure") for each in self.acting]
+        #: Whether each of them has changed something, in a replica at least.
+        self.acted = [any(each.method is other for other in built_in) for each in self.acting]
         self._having: dict[str, tuple[Acting, ...]] = {}
 
     def having(self, hook: str) -> tuple[Acting, ...]:
@@ -66,9 +68,9 @@ class Hooks:
             if self.acted[place]:
                 yield
                 return
-            before = _changes(view)
-            yield
-            self.acted[place] = self.acted[place] or _changes(view) != before
+            with Watch(lambda: _changes(view), view.module).watching() as watch:
+                yield
+            self.acted[place] = self.acted[place] or watch.changed
 
     def _place(self, acting: Acting) -> int:
         return next(place for place, each in enumerate(self.acting) if each.state is acting.state)

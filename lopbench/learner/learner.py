@@ -186,7 +186,7 @@ class StackLearner:
             UnsupportedError: If a method cannot serve the network.
         """
         pairs = zip(self.methods, self.states, strict=True)
-        self.hooks = Hooks([Acting(m, s) for m, s in pairs if m.active])
+        self.hooks = Hooks([Acting(m, s) for m, s in pairs if m.active], self.nursery.built_in)
         if self.hooks.in_steps:
             self.network.watch()
         with torch.no_grad(), self.view.showing(*self._example):

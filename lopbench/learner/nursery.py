@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
@@ -10,6 +11,7 @@ from torch import Generator, Tensor, nn
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Perturbation, State
+from lopbench.learner.changes import Watch, versions_of
 from lopbench.learner.discovery import Discovery, discover
 from lopbench.learner.fresh import FreshPool
 from lopbench.learner.groups import UnitGroup
@@ -48,6 +50,12 @@ class Nursery:
         self._tokens = tokens
         self._discovery: Discovery | None = None
         self._pool: FreshPool | None = None
+        self._idle: set[int] = set()  #: Places of methods that have left a network as it was.
+
+    @property
+    def built_in(self) -> list[Perturbation]:
+        """The methods that are on and change networks when they are built."""
+        return [m for place, m in enumerate(self._methods) if _configures(m) and place not in self._idle]
 
     def build(self, generator: Generator) -> nn.Module:
         """Return a new network as the methods configure it; the base network draws first and so is the same in all.
@@ -62,13 +70,15 @@ class Nursery:
                 "architecture for tokens"
             )
         example = torch.zeros(2, *self._example.shape[1:], dtype=self._example.dtype)
-        for method in self._methods:
-            if method.active and method.has("configure"):
-                with naming(method, "configure"):
+        for place, method in enumerate(self._methods):
+            if _configures(method):
+                with naming(method, "configure"), Watch(partial(versions_of, module), module).watching() as watch:
                     configured = method.configure(module, example=example, generator=generator)
                     if not isinstance(configured, nn.Module):
                         raise InvalidInputError(f"it returns the network, got {type(configured).__name__}")
-                    module = configured
+                if configured is module and not watch.changed:
+                    self._idle.add(place)
+                module = configured
         return module.to(device=self._example.device, dtype=self._dtype)
 
     def fresh(self, state: State) -> Mapping[str, Tensor]:
@@ -86,7 +96,8 @@ class Nursery:
             UnsupportedError: If it has none.
         """
         if self._discovery is None:
-            self._discovery = discover(module, self._example)
+            with torch._C.DisableTorchFunction():  # what it tries on the network is no change that a method makes
+                self._discovery = discover(module, self._example)
         if not self._discovery.groups:
             raise UnsupportedError(self._discovery.refusal)
         return self._discovery.groups
@@ -111,3 +122,7 @@ class Nursery:
                 replicas=len(self._seeds),
             )
         return self._pool
+
+
+def _configures(method: Perturbation) -> bool:
+    return method.active and method.has("configure")

@@ -18,6 +18,7 @@ from lopbench.core.errors import ResultsError
 from lopbench.core.manager import UNPUBLISHED
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
 from lopbench.core.windows import before_window, late_window, scored_tasks
+from lopbench.results.idle import idle_notes
 from lopbench.results.overall import Entry, overall
 from lopbench.results.ranks import ranks
 from lopbench.results.record import Record, scan_records
@@ -389,6 +390,7 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
     unpublished = [origin.removeprefix(f"{UNPUBLISHED} ") for origin in origins if origin.startswith(UNPUBLISHED)]
     if unpublished:
         notes.append(f"{UNPUBLISHED}: {', '.join(unpublished)}")
+    notes += idle_notes(runs)
     used = {record.run_id: record for s in scores for record in s.used}
     inputs = "".join(f"{run_id} {used[run_id].measurements_digest}\n" for run_id in sorted(used))
     row = {

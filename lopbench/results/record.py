@@ -236,7 +236,8 @@ def write_record(
         run_id: Its run id.
         environment: What only changed where and how fast it ran; JSON values.
         status: Outcome ("status": completed, diverged or failed), "error", "wall_time_s" and "train_time_s" in seconds,
-            "steps", "peak_bytes", "state_bytes", "started_utc", "sessions", "diverged_at".
+            "steps", "peak_bytes", "state_bytes", "started_utc", "sessions", "diverged_at", and "idle", in the order of
+            the spec's methods why each changed nothing.
         measurements: All rows.
         log_path: The run's log, copied; None for an empty one.
 
@@ -311,6 +312,9 @@ class _Reader:
         found = problem("status", status)
         if found is not None:
             raise _damaged(path, f"{STATUS}: {found}")
+        idle = status.get("idle")
+        if idle is not None and len(idle) != len(spec.methods):
+            raise _damaged(path, f"{STATUS}: idle is not of the {len(spec.methods)} methods of {SPEC}")
         if not (path / MEASUREMENTS).is_file():
             raise _damaged(path, f"{MEASUREMENTS} is missing")
         record = Record(path, spec, spec_json, environment, status)

@@ -17,6 +17,7 @@ from torch import Tensor
 import lopbench
 from lopbench.core.errors import LopbenchError
 from lopbench.core.spec import RunSpec
+from lopbench.results.idle import Idle
 from lopbench.results.record import Measurements, Outcome, read_record, record_path, write_record
 from lopbench.runner.checkpoint import part
 from lopbench.runner.report import label
@@ -110,14 +111,25 @@ class Members:
         *,
         environment: Mapping[str, object],
         cost: Mapping[str, object],
+        idle: Sequence[Idle | None] | None,
         log: Path,
     ) -> list[tuple[Outcome, Path]]:
-        """Write the records that are not there; returns how each run ended, and the directory of its record."""
+        """Write the records that are not there; returns how each run ended, and the directory of its record.
+
+        Args:
+            outcome: How the runs ended that had not ended before.
+            failure: What went wrong.
+            environment: Where they ran.
+            cost: What each of them took.
+            idle: Why each method changed nothing, None where it did; None of runs in which none had to.
+            log: The log.
+        """
         ended = []
         for replica, spec in enumerate(self.specs):
             path, (how, why) = record_path(self._results, spec), self.verdict(replica, outcome, failure)
             if not path.exists():
                 status = {"status": how, "error": why, "diverged_at": self.diverged_at[replica], **cost}
+                status["idle"] = idle if how == "completed" else None
                 measured = self.measurements[replica]
                 path = write_record(self._results, spec.to_json(), spec.run_id, environment, status, measured, log)
             ended.append((how, path))

@@ -10,9 +10,11 @@ import torch
 
 from lopbench.core.errors import LopbenchError, UnsupportedError
 from lopbench.core.spec import RunSpec
+from lopbench.results.idle import Idle, idle_sentences
 from lopbench.results.record import Outcome
 from lopbench.runner import environment, interrupts
 from lopbench.runner.course import Course, NoneLeftError
+from lopbench.runner.idle import idle_methods
 from lopbench.runner.members import is_ours, is_shortage, told, trace_of
 from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.session import PublishedError, Session
@@ -97,7 +99,19 @@ class Run:
         }
         how = {"replicas": count, "steps": course.how}
         where = environment.describe(self.setting.device) | how
-        return course.members.publish(outcome, failure, environment=where, cost=cost, log=session.log_file)
+        idle = self._tell_of_idle() if outcome == "completed" else None
+        return course.members.publish(outcome, failure, environment=where, cost=cost, idle=idle, log=session.log_file)
+
+    def _tell_of_idle(self) -> list[Idle | None] | None:
+        """Return why each method changed nothing, and tell of it; None for fresh networks, which live for a task."""
+        training, spec = self._course.training, self.setting.spec
+        if training is None or spec.kind != "continual":
+            return None
+        idle = idle_methods(training.learner.learner, self.setting.schedule)
+        for sentence in idle_sentences(spec, idle):
+            self._session.log(sentence)
+            self._reporter.note(f"{group_label(self.specs)}: {sentence}")
+        return idle
 
     def _outcome(self) -> tuple[Outcome, str | None]:
         """Train to the end; returns how that went and what failed. Single replicas may have diverged.

@@ -89,6 +89,11 @@ class Schedule:
         )
 
     @cached_property
+    def boundaries(self) -> int:
+        """Number of task boundaries at which methods that are on may act."""
+        return sum(place.first > self.switch and not place.new for place in self.places)
+
+    @cached_property
     def steps(self) -> int:
         """Steps in all."""
         return self.steps_before(len(self.places))

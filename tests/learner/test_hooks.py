@@ -2,9 +2,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from learner_toys import (
+    DROPOUT,
     SGD,
     SMALL,
     Noise,
@@ -359,6 +361,114 @@ def test_a_method_that_resets_units_has_acted_when_one_was_reset(steps: Callable
     steps(learner, range(4, 16))
     assert (learner.states[1]["age"] < 16).any()
     assert learner.hooks.acted == [False, True]
+
+
+def each_parameter(act: Callable[[Tensor], object]) -> Callable[..., None]:
+    def hook(self: Perturbation, learner: Learner, state: State) -> None:
+        for value in learner.parameters.values():
+            act(value)
+
+    return hook
+
+
+def set_data(tensor: Tensor) -> None:
+    tensor.data = tensor * 0.5
+
+
+AROUND: dict[str, Callable[[Tensor], object]] = {
+    "data": lambda tensor: tensor.data.mul_(0.5),
+    "other data": set_data,
+    "numpy": lambda tensor: np.multiply(tensor.numpy(), 0.5, out=tensor.numpy()),
+    "array": lambda tensor: np.asarray(tensor).fill(0.5),
+    "storage": lambda tensor: tensor.untyped_storage().fill_(0),
+    "detached": lambda tensor: tensor.detach().mul_(0.5),
+}
+
+
+@SEEDS
+@pytest.mark.parametrize("way", AROUND)
+@pytest.mark.parametrize("hook", ["begin", "on_task_start", "after_step"])
+def test_a_way_along_which_torch_counts_no_change_is_acting(hook: str, way: str, seeds: tuple[int, ...]) -> None:
+    learner = make(seeds=seeds, methods=[idle_everywhere(), method(**{hook: each_parameter(AROUND[way])})])
+    train(learner, range(1))
+    cross(learner, 1)
+    assert learner.hooks.acted == [False, True]
+
+
+@STEPS
+def test_inside_a_step_data_is_such_a_way(steps: Callable[..., Any]) -> None:
+    learner = make(seeds=(0, 1), methods=[idle_everywhere(), method(after_step=each_parameter(AROUND["data"]))])
+    steps(learner, range(2))
+    assert learner.hooks.acted == [False, True]
+
+
+def test_a_method_that_changes_the_module_has_acted() -> None:
+    def hook(self: Perturbation, learner: Learner, state: State) -> None:
+        dropout = next(each for each in learner.module.modules() if isinstance(each, torch.nn.Dropout))
+        dropout.p = 0.5
+
+    learner = make(DROPOUT, methods=[idle_everywhere(), method(on_task_start=hook)])
+    train(learner, range(1))
+    assert learner.hooks.acted == [False, False]
+    cross(learner, 1)
+    assert learner.hooks.acted == [False, True]
+
+
+def replaced(module: torch.nn.Module) -> torch.nn.Module:
+    return torch.nn.Sequential(module)
+
+
+def halved(module: torch.nn.Module) -> torch.nn.Module:
+    with torch.no_grad():
+        next(module.parameters()).mul_(0.5)
+    return module
+
+
+def halved_around(module: torch.nn.Module) -> torch.nn.Module:
+    next(module.parameters()).data.mul_(0.5)
+    return module
+
+
+def with_attribute(module: torch.nn.Module) -> torch.nn.Module:
+    module.extra = 1
+    return module
+
+
+def with_parameter(module: torch.nn.Module) -> torch.nn.Module:
+    module.register_parameter("extra", torch.nn.Parameter(torch.zeros(2)))
+    return module
+
+
+def with_hook(module: torch.nn.Module) -> torch.nn.Module:
+    module.register_forward_hook(lambda module, inputs, output: output * 2)
+    return module
+
+
+def untouched(module: torch.nn.Module) -> torch.nn.Module:
+    next(module.parameters()).abs().sum()
+    return module
+
+
+CONFIGURES: dict[str, tuple[Callable[[torch.nn.Module], torch.nn.Module], bool]] = {
+    each.__name__: (each, each is not untouched)
+    for each in (replaced, halved, halved_around, with_attribute, with_parameter, with_hook, untouched)
+}
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+@pytest.mark.parametrize("how", CONFIGURES)
+def test_what_is_built_into_the_network_counts_if_it_changes_it(how: str, waiting: bool) -> None:
+    change, acts = CONFIGURES[how]
+
+    def configure(self: Perturbation, module: torch.nn.Module, **others: Any) -> torch.nn.Module:
+        return change(module)
+
+    learner = make(
+        methods=[method(configure=configure), method(report=lambda self, learner, state: {})], waiting=waiting
+    )
+    if waiting:
+        learner.turn_on()
+    assert learner.hooks.acted == [acts, False]
 
 
 def test_a_method_that_reaches_the_host_acts_when_it_does() -> None:

@@ -462,6 +462,29 @@ def test_start_within_the_late_tasks_is_noted(many_seeds, results):
     assert only(leaderboard(results.root))["notes"] == "on in a part of the late tasks only"
 
 
+def test_a_method_that_changed_nothing_is_noted(many_seeds, results):
+    """A run that diverged does not count, nor does a record of an older lopbench."""
+    method = results.component("methods", "shrink_and_perturb", "boundary-aware")
+    idle = [["boundary"], [None], ["boundary"]]
+    for seed, each in enumerate(idle):
+        results.add(results.spec(method, seed=seed), 0.5, idle=each)
+    results.add(results.spec(method, seed=3), {0: 0.5}, status="diverged", idle=None)
+    results.add(results.spec(method, seed=4), 0.5)
+    row = only(leaderboard(results.root))
+    assert "changed nothing in 2 of 3 runs: its boundary never came" in row["notes"].split("; ")
+    shown = printed(leaderboard(results.root))
+    assert "changed nothing in 2 of 3 runs: its boundary never came" in shown
+
+
+def test_of_methods_composed_those_are_named_that_changed_nothing(results):
+    parts = [results.component("methods", name, strength=0.0) for name in ("one", "two", "three")]
+    results.add(results.spec(*parts), 0.5, idle=["zero", None, "off"])
+    notes = only(leaderboard(results.root))["notes"].split("; ")
+    assert "one:strength=0 changed nothing in 1 of 1 runs: it is at strength zero" in notes
+    assert "three:strength=0 changed nothing in 1 of 1 runs: it never turned on" in notes
+    assert not any("two" in note for note in notes)
+
+
 def test_an_unpublished_optimizer_is_noted(many_seeds, results):
     rule = ComponentSpec("optimizers", "mine", 1, "unpublished mine.py+0123456789ab", {"lr": 0.1})
     many_seeds([0.5], optimizer=rule)

@@ -248,6 +248,25 @@ def test_damaged_status_is_named(run, key, value):
         read_record(run)
 
 
+@pytest.mark.parametrize(
+    ("idle", "said"),
+    [
+        ([], "idle is not of the 1 methods of spec.json"),
+        ([None, "off"], "idle is not of the 1 methods of spec.json"),
+        (["lazy"], r"idle\[0\] must be one of"),
+        ("off", "idle must be array"),
+    ],
+)
+def test_what_says_why_methods_changed_nothing_is_of_the_methods(results, idle, said):
+    path = results.add(results.spec(results.component("methods", "m")), 0.5, idle=["off"])
+    assert read_record(path).status["idle"] == ["off"]
+    edit(path / "status.json", lambda status: status.pop("idle"))
+    assert "idle" not in read_record(path).status  # of an older lopbench
+    edit(path / "status.json", lambda status: status.update(idle=idle))
+    with pytest.raises(ResultsError, match=f"status.json: {said}"):
+        read_record(path)
+
+
 def test_incomplete_status_is_named(run):
     edit(run / "status.json", lambda status: status.pop("sessions"))
     with pytest.raises(ResultsError, match="sessions is missing"):

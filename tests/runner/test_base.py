@@ -346,3 +346,8 @@ def test_what_cannot_be_cloned_is_refused_before_the_base_is_trained(
 def test_architecture_without_a_law_of_wider_networks_serves_methods_that_reset_nothing(make_study, strangers):
     (record,) = done(make_study(architecture="unwidened", methods=["noisy_sgd"]))
     assert record.outcome == "completed"
+
+
+def test_a_method_that_changed_nothing_in_the_clone_is_noted(make_study):
+    (record,) = done(make_study(methods=["dropout+noisy_sgd+l2:strength=0+cbp:maturity=1000"], metrics=[]))
+    assert record.status["idle"] == [None, None, "zero", "nothing"]

@@ -1,0 +1,47 @@
+"""Methods that changed nothing in a run: a row of theirs is one of the plain learner."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from lopbench.core.spec import RunSpec
+from lopbench.results.record import Record
+
+#: Why a method changed nothing.
+Idle = Literal["zero", "off", "boundary", "nothing"]
+
+_WHY: Mapping[Idle, str] = {
+    "zero": "it is at strength zero",
+    "off": "it never turned on",
+    "boundary": "its boundary never came",
+    "nothing": "it found nothing to change",
+}
+
+
+def idle_sentences(spec: RunSpec, idle: Sequence[Idle | None]) -> Iterator[str]:
+    """Yield a sentence for each method of a run that changed nothing.
+
+    Args:
+        spec: What was run.
+        idle: Why each of its methods changed nothing, None where it changed something.
+    """
+    for method, why in zip(spec.methods, idle, strict=True):
+        if why is not None:
+            yield f"{method.label()} changed nothing: {_WHY[why]}"
+
+
+def idle_notes(runs: Sequence[Record]) -> Iterator[str]:
+    """Yield for each method of a row in how many of its runs it changed nothing, where there are such.
+
+    Runs that stopped are not counted: the method's turn may have been to come. Nor are records older than this.
+
+    Args:
+        runs: The runs of one row, at least one.
+    """
+    methods = runs[0].spec.methods
+    found = [record.status["idle"] for record in runs if record.status.get("idle") is not None]
+    for place, method in enumerate(methods):
+        reasons: list[Idle] = [idle[place] for idle in found if idle[place] is not None]
+        if reasons:
+            who = f"{method.label()} " if len(methods) > 1 else ""
+            why = " or ".join(_WHY[each] for each in dict.fromkeys(reasons))
+            yield f"{who}changed nothing in {len(reasons)} of {len(found)} runs: {why}"
