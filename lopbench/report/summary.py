@@ -16,9 +16,9 @@ from lopbench.core.spec import RunSpec
 from lopbench.results.leaderboard import board
 from lopbench.results.overall import Entry
 from lopbench.results.record import Record
-from lopbench.results.score import error_retention, retention
+from lopbench.results.score import Score, error_retention, retention
 from lopbench.results.statistics import RESAMPLES
-from lopbench.results.tasks import Floors, Score, task_count
+from lopbench.results.tasks import Floors, task_count
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,10 +22,10 @@ from lopbench.results.idle import idle_notes
 from lopbench.results.overall import Entry, overall
 from lopbench.results.ranks import ranks
 from lopbench.results.record import Record, scan_records
-from lopbench.results.score import error_late_early, error_retention, late_early, lifetime, retention
+from lopbench.results.score import Score, error_late_early, error_retention, late_early, lifetime, retention
 from lopbench.results.statistics import interval
 from lopbench.results.tables import latex, markdown, render, to_csv
-from lopbench.results.tasks import Floors, Score, task_count, task_scores
+from lopbench.results.tasks import Floors, task_count, task_scores
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,12 +6,22 @@ All sums are correctly rounded (``math.fsum``), so that no score depends on the 
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.windows import late_window
+
+#: What a learner is scored by.
+Score = Literal["accuracy", "error"]
+
+#: Why `retention` and `ceiling` are NaN, where they are.
+NO_RETENTION = "fresh reference not above chance"
+
+#: Share of the ceiling above which a row is marked: what is left says nothing about plasticity.
+NEAR_CEILING = 0.95
 
 #: Errors below this count as this, so that two perfect fits compare as equals.
 ERROR_FLOOR = 1e-12
@@ -29,23 +39,34 @@ def at_floor(scores: Mapping[int, float], floor: Mapping[int, float], tasks: Seq
     return np.array([scores[task] if task in scores else floor[task] for task in tasks], dtype=np.float64)
 
 
-def retention(learner: ArrayLike, fresh: ArrayLike, chance: ArrayLike) -> float:
-    """Return the plasticity retention of one seed: the sum of ``learner - chance`` over that of ``fresh - chance``.
+def retention(learner: ArrayLike, fresh: ArrayLike, chance: ArrayLike, score: Score = "accuracy") -> float:
+    """Return the plasticity retention of one seed: the sum of the learner above chance over that of fresh networks.
 
-    A ratio of sums, which hard tasks with a small denominator cannot blow up, unlike a mean of ratios. 1 means as good
-    as a fresh network, 0 at chance; it can exceed 1 (transfer) and fall below 0. With a reference of the same recipe in
-    place of the common one it is the self-retention.
+    For accuracies that is ``sum(S - c) / sum(F - c)``. For errors ``c`` is the error of the best constant, and what is
+    above chance is ``c - E``, at least 0: a task on which the best constant does better counts as at chance. The scale
+    is the same for both: 1 is as good as a fresh network, 0 is chance. The retention can exceed 1 (transfer); of
+    accuracies it can fall below 0 (noise around chance).
+
+    It is a ratio of sums, which hard tasks with a small denominator cannot blow up, unlike a mean of ratios.
+
+    With other scores in place of the learner's or of the reference's, the same formula splits the retention into two
+    factors, whose product it is:
+        ``fresh``: a fresh network of the learner's own recipe over the reference;
+        ``self``: the learner over a fresh network of its own recipe.
 
     Args:
-        learner: Scores of the learner on the late tasks, ``(T,)``, T at least 1, finite.
-        fresh: Scores of a fresh network on the same tasks, ``(T,)``, finite.
-        chance: Chance scores, ``(T,)`` or one number for all tasks, finite.
+        learner: Scores of the learner on the late tasks, ``(T,)``, T at least 1; finite accuracies, or errors of at
+            least 0, infinite where it did not finish.
+        fresh: Scores of a fresh network on the same tasks, ``(T,)``, as above.
+        chance: Scores at chance, ``(T,)`` or one number for all tasks, finite.
+        score: What the scores are.
 
     Returns:
-        The retention; NaN where the reference is not above chance in sum, for then there is nothing to retain.
+        The retention; NaN if and only if the reference is not above chance in sum, for then there is nothing to retain
+        (`NO_RETENTION`).
 
     Raises:
-        InvalidInputError: If shapes differ or a score is not finite.
+        InvalidInputError: If shapes differ or a score is out of range.
     """
     s, f = _pair(learner, fresh)
     try:
@@ -54,10 +75,41 @@ def retention(learner: ArrayLike, fresh: ArrayLike, chance: ArrayLike) -> float:
         raise InvalidInputError(
             f"chance has shape {np.shape(chance)} for {s.size} tasks; give one or one each"
         ) from None
-    if not (np.isfinite(s).all() and np.isfinite(f).all() and np.isfinite(c).all()):
-        raise InvalidInputError("retention needs finite scores; a task that was not finished counts at chance")
-    learner_sum, fresh_sum = (math.fsum([*x, *-c]) for x in (s, f))  # one sum each: no difference is rounded first
+    learner_sum, fresh_sum = (math.fsum(_terms(x, c, score)) for x in (s, f))
     return learner_sum / fresh_sum if fresh_sum > 0 else math.nan
+
+
+def ceiling(fresh: ArrayLike, chance: ArrayLike, score: Score = "accuracy") -> float:
+    """Return the largest `retention` that any learner could have: that of accuracy 1 or error 0 on every task.
+
+    Args:
+        fresh: As in `retention`.
+        chance: As in `retention`.
+        score: As in `retention`.
+
+    Returns:
+        The ceiling, at least 1; NaN if and only if the reference is not above chance in sum (`NO_RETENTION`).
+
+    Raises:
+        InvalidInputError: As in `retention`.
+    """
+    best = 1.0 if score == "accuracy" else 0.0
+    return retention(np.full(np.shape(fresh), best), fresh, chance, score)
+
+
+def at_ceiling(retentions: Sequence[float], ceilings: Sequence[float]) -> bool:
+    """Return whether a row is so near the ceiling of its protocol that it tells nothing from a better one.
+
+    Args:
+        retentions: The `retention` of each seed, ``(S,)``, finite.
+        ceilings: The `ceiling` of the same seeds.
+
+    Returns:
+        Whether the mean share of the ceiling is above `NEAR_CEILING`. The reference is in both numbers and cancels in
+        the share, so that its noise marks no row. False without seeds.
+    """
+    shares = [value / top for value, top in zip(retentions, ceilings, strict=True)]
+    return bool(shares) and math.fsum(shares) / len(shares) > NEAR_CEILING
 
 
 def error_retention(learner: ArrayLike, fresh: ArrayLike) -> float:
@@ -122,6 +174,41 @@ def lifetime(scores: ArrayLike) -> float:
     """Return the mean over all tasks of ``scores``, ``(T,)`` with T at least 1."""
     s = _vector(scores)
     return math.fsum(s) / s.size
+
+
+def above_chance(scores: ArrayLike, chance: ArrayLike, score: Score = "accuracy") -> NDArray[np.float64]:
+    """Return how far each of ``scores``, ``(T,)``, is above chance: ``S - c``, or ``c - E`` of an error, at least 0.
+
+    Args:
+        scores: As in `retention`.
+        chance: Scores at chance, ``(T,)`` or one number for all tasks, finite.
+        score: What the scores are.
+
+    Raises:
+        InvalidInputError: If a score is out of range.
+    """
+    s = _vector(scores)
+    c = np.broadcast_to(np.asarray(chance, dtype=np.float64), s.shape)
+    _check(s, c, score)
+    return s - c if score == "accuracy" else np.maximum(c - s, 0.0)
+
+
+def _terms(s: NDArray[np.float64], c: NDArray[np.float64], score: Score) -> list[float]:
+    """Return the terms whose sum is that of `above_chance`: no difference is rounded first."""
+    _check(s, c, score)
+    if score == "accuracy":
+        return [*s, *-c]
+    better = s < c
+    return [*c[better], *-s[better]]
+
+
+def _check(s: NDArray[np.float64], c: NDArray[np.float64], score: Score) -> None:
+    if not np.isfinite(c).all():
+        raise InvalidInputError("chance must be finite")
+    if score == "accuracy" and not np.isfinite(s).all():
+        raise InvalidInputError("accuracies must be finite; a task that was not finished counts at chance")
+    if score == "error" and not (s >= 0).all():
+        raise InvalidInputError("errors must be at least 0; a task that was not finished has an infinite one")
 
 
 def _vector(values: ArrayLike) -> NDArray[np.float64]:

@@ -3,16 +3,13 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lopbench.core.errors import ResultsError
 from lopbench.results.record import Record
-from lopbench.results.score import at_floor
-
-Score = Literal["accuracy", "error"]
+from lopbench.results.score import Score, at_floor
 
 
 class Floors:

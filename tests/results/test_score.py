@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from lopbench.core.errors import InvalidInputError
 from lopbench.results.score import (
+    NEAR_CEILING,
+    above_chance,
+    at_ceiling,
     at_floor,
+    ceiling,
     error_late_early,
     error_retention,
     late_early,
@@ -17,15 +21,15 @@ from lopbench.results.score import (
 )
 
 scores = st.floats(0, 1, allow_subnormal=False)
-above_chance = st.lists(st.floats(0.3, 1), min_size=1, max_size=20)
+above_chance_scores = st.lists(st.floats(0.3, 1), min_size=1, max_size=20)
 
 
-@given(above_chance)
+@given(above_chance_scores)
 def test_learner_equal_to_fresh_retains_exactly_one(fresh):
     assert retention(fresh, fresh, 0.2) == 1.0
 
 
-@given(above_chance, st.floats(0, 0.25))
+@given(above_chance_scores, st.floats(0, 0.25))
 def test_learner_at_chance_retains_exactly_nothing(fresh, chance):
     assert retention([chance] * len(fresh), fresh, chance) == 0.0
 
@@ -37,13 +41,13 @@ def test_order_of_tasks_is_irrelevant(rows, random):
     assert retention(*zip(*rows, strict=True)) == retention(*zip(*shuffled, strict=True))
 
 
-@given(above_chance, st.floats(0.1, 4))
+@given(above_chance_scores, st.floats(0.1, 4))
 def test_retention_scales_with_the_distance_from_chance(fresh, factor):
     learner = [0.2 + factor * (f - 0.2) for f in fresh]
     assert retention(learner, fresh, 0.2) == pytest.approx(factor, rel=1e-12)
 
 
-@given(above_chance, st.integers(0, 19), st.floats(0.01, 0.5))
+@given(above_chance_scores, st.integers(0, 19), st.floats(0.01, 0.5))
 def test_a_better_task_never_lowers_the_retention(fresh, task, gain):
     better = list(fresh)
     better[task % len(fresh)] += gain
@@ -97,6 +101,81 @@ def test_reference_not_above_chance_has_no_retention(fresh):
 def test_retention_refuses_bad_input(arguments, message):
     with pytest.raises(InvalidInputError, match=message):
         retention(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("learner", "fresh", "chance"),
+    [([-0.1], [0.1], 0.2), ([math.nan], [0.1], 0.2), ([0.1], [-0.1], 0.2), ([0.1], [0.1], math.inf)],
+)
+def test_retention_of_errors_refuses_bad_input(learner, fresh, chance):
+    with pytest.raises(InvalidInputError, match=r"errors must be at least 0|chance must be finite"):
+        retention(learner, fresh, chance, "error")
+
+
+SUMS = st.lists(st.tuples(st.floats(0, 2), st.floats(0, 0.4), st.floats(0.5, 1.5)), min_size=1, max_size=12)
+
+
+@given(SUMS)
+def test_retention_of_errors_by_hand(rows):
+    learner, fresh, chance = zip(*rows, strict=True)
+    gained = possible = 0.0
+    for e, f, c in rows:
+        gained += c - e if e < c else 0.0
+        possible += c - f if f < c else 0.0
+    assert retention(learner, fresh, chance, "error") == pytest.approx(gained / possible, rel=1e-12)
+    np.testing.assert_allclose(above_chance(learner, chance, "error"), [max(c - e, 0) for e, _, c in rows])
+
+
+@given(SUMS)
+def test_scale_of_errors_is_that_of_accuracies(rows):
+    learner, fresh, chance = zip(*rows, strict=True)
+    assert retention(fresh, fresh, chance, "error") == 1.0
+    assert retention(chance, fresh, chance, "error") == 0.0
+    assert retention([math.inf] * len(rows), fresh, chance, "error") == 0.0
+    worst = [min(e, c) for e, c in zip(learner, chance, strict=True)]  # below chance nothing gets worse
+    mirrored = retention(*([1 - x for x in scores] for scores in (worst, fresh, chance)))
+    assert retention(learner, fresh, chance, "error") == pytest.approx(mirrored, rel=1e-9, abs=1e-12)
+
+
+def test_golden_retention_of_errors():
+    # c - E: .5, 0 (worse than the best constant), .25, 0 (not finished); c - F: .75, .75, .5, .5
+    assert retention([0.5, 1.5, 0.5, math.inf], [0.25, 0.25, 0.25, 0.25], [1.0, 1.0, 0.75, 0.75], "error") == 0.3
+
+
+@pytest.mark.parametrize("score", ["accuracy", "error"])
+def test_reference_at_chance_has_no_retention_of_either_kind(score):
+    assert math.isnan(retention([0.1], [0.3], 0.3, score))
+    assert math.isnan(ceiling([0.3], 0.3, score))
+
+
+@given(above_chance_scores, st.lists(st.floats(0.3, 1), min_size=20, max_size=20))
+def test_retention_is_fresh_times_self(own, common):
+    common = common[: len(own)]
+    learner = [0.2 + 0.7 * (x - 0.2) for x in own]
+    product = retention(own, common, 0.2) * retention(learner, own, 0.2)
+    assert retention(learner, common, 0.2) == pytest.approx(product, rel=1e-12)
+
+
+@given(above_chance_scores)
+def test_no_accuracy_beats_the_ceiling(fresh):
+    top = ceiling(fresh, 0.2)
+    assert top >= 1
+    assert top == pytest.approx(0.8 / (sum(fresh) / len(fresh) - 0.2), rel=1e-9)
+    assert retention(np.ones(len(fresh)), fresh, 0.2) == top
+
+
+@given(SUMS)
+def test_no_error_beats_the_ceiling(rows):
+    learner, fresh, chance = zip(*rows, strict=True)
+    assert ceiling(fresh, chance, "error") >= retention(learner, fresh, chance, "error")
+    assert ceiling(fresh, chance, "error") == pytest.approx(sum(chance) / (sum(chance) - sum(fresh)), rel=1e-9)
+
+
+def test_a_row_is_at_the_ceiling_by_its_mean_share():
+    assert at_ceiling([1.30, 1.35], [1.36, 1.40])  # .956, .964
+    assert not at_ceiling([1.30, 1.20], [1.36, 1.40])  # .956, .857
+    assert not at_ceiling([NEAR_CEILING * 2], [2.0])
+    assert not at_ceiling([], [])
 
 
 def test_unfinished_tasks_stand_at_chance():
