@@ -1,8 +1,10 @@
 """Small synthetic runs, written through the real functions."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -128,3 +130,15 @@ def many_seeds(results: Results) -> Callable[..., None]:
             results.add(spec.reference(), 0.8)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def simulate() -> ModuleType:
+    """The laws and simulations behind the figures in docstrings."""
+    path = Path(__file__).with_name("simulate_statistics.py")
+    spec = importlib.util.spec_from_file_location("simulate_statistics", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
