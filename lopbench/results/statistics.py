@@ -12,6 +12,11 @@ from lopbench.core.errors import InvalidInputError
 #: What tables say about their intervals.
 INTERVAL_METHOD = "95% expanded percentile bootstrap over seeds"
 
+#: What tables say about how far their intervals are to be trusted.
+COVERAGE = (
+    "For roughly normal scores, intervals cover the mean in about 77% of cases at 3 seeds, 91% at 5 and 95% at 10."
+)
+
 #: Share of false alarms, over all tests of a comparison, that is put up with.
 LEVEL = 0.05
 
@@ -43,7 +48,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     makes up for the bootstrap's standard error being too small by ``sqrt((n - 1) / n)`` and for its normal tails. Few
     seeds are the rule here, and there it matters: simulated coverage at 5 seeds is 92% (normal) and 90% (log-normal,
     sigma 0.5), where plain percentile and BCa both have 81 to 83%; at 10 seeds 94% and 92% against 88 to 89%. At 3
-    seeds any resampling interval ends at the smallest and largest value, which covers 75% at best.
+    seeds any resampling interval ends at the smallest and largest value, which covers 75% at best. None of this holds
+    where seeds collapse: of scores that are 1.25 in four of five seeds and else 0, 69% at 5 seeds and 90% at 10.
 
     A value pairs a learner with the reference of its own seed, so resampling values resamples pairs.
 
@@ -77,6 +83,28 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
         rng=np.random.default_rng(_SEED),
     ).confidence_interval
     return float(result.low), float(result.high)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95% interval of Student's t of the mean of ``values``, one number for each seed.
+
+    It takes the values for normal, as slopes and differences of many tasks roughly are, and then holds from 3 seeds
+    on, where no resampling does. It does not hold where some seeds collapse.
+
+    Args:
+        values: Finite numbers.
+
+    Returns:
+        Low and high end, both NaN below `FEWEST_SEEDS`.
+
+    Raises:
+        InvalidInputError: If there is no value or one is not finite.
+    """
+    from scipy import special
+
+    sample = Sample.of(values)
+    reach = sample.standard_error * float(special.stdtrit(max(sample.seeds - 1, 1), 0.975))
+    return sample.mean - reach, sample.mean + reach
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Simulations behind the figures in the docstrings of pairs, ranks and verdicts.
+"""Simulations behind the figures in the docstrings of trend, pairs, ranks and verdicts.
 
-``python tests/results/simulate_statistics.py [pairs] [ranks] [cost]`` prints them, all in half a minute.
+``python tests/results/simulate_statistics.py [trend] [pairs] [ranks] [cost]`` prints them, all in about two minutes.
 The suite runs small versions of the same laws.
 """
 
@@ -10,7 +10,63 @@ import numpy as np
 from scipy import special
 
 from lopbench.results.pairs import COLLAPSED, Entrant, mass_below, pair_tests
+from lopbench.results.statistics import t_interval
+from lopbench.results.trend import trend, trend_word
 from lopbench.results.verdicts import verdicts
+
+# -- trend
+
+POSITION = (np.arange(40) + 0.5) / 40
+REFERENCES = {"all tasks": np.arange(40), "every 4th and late": np.array([*range(0, 32, 4), *range(32, 40)])}
+LEVELS = {
+    ".6": lambda x: 0.6 + 0 * x,
+    ".3 to .6": lambda x: 0.3 + 0.3 * x,
+    ".2 to .05": lambda x: 0.2 - 0.15 * x,
+    ".08": lambda x: 0.08 + 0 * x,
+    ".03": lambda x: 0.03 + 0 * x,
+}
+
+
+def stream(rng, level, position, seeds, slope=0.0):
+    """Return scores above chance of learner and reference, ``(seeds, T)``, with S/F 1.1 + slope per tenth."""
+    level = np.maximum(level(position) + 0.02 * rng.standard_normal((seeds, position.size)), 0.01)
+    noise = 0.02 * rng.standard_normal((2, seeds, position.size))
+    return level * (1.1 + 10 * slope * (position - 0.6)) + noise[0], level + noise[1]
+
+
+def single_ratios(s, f, x):
+    return np.polyfit(x, s / f, 1)[0] / 10
+
+
+def least_squares(s, f, x):
+    return np.linalg.lstsq(np.column_stack([f, f * x]), s, rcond=None)[0][1] / 10
+
+
+def simulate_trend(rng, tables=1500):
+    print(
+        "trend, S/F constant: sd and bias of one seed's slope; false words and tables without a word at 3, 5, 10 seeds"
+    )
+    for name, level in LEVELS.items():
+        for which, tasks in REFERENCES.items():
+            x = POSITION[tasks]
+            late = x >= 0.2
+            s, f = stream(rng, level, x, 4000)
+            found = {
+                "this": [trend(a, b, 0.0, x) for a, b in zip(s, f, strict=True)],
+                "ratios": [single_ratios(a[late], b[late], x[late]) for a, b in zip(s, f, strict=True)],
+                "least squares": [least_squares(a[late], b[late], x[late]) for a, b in zip(s, f, strict=True)],
+            }
+            words = []
+            for seeds in (3, 5, 10):
+                false = missing = 0
+                for _ in range(tables):
+                    slopes = [trend(a, b, 0.0, x) for a, b in zip(*stream(rng, level, x, seeds), strict=True)]
+                    missing += any(np.isnan(slopes))
+                    false += not any(np.isnan(slopes)) and trend_word(*t_interval(slopes)) in ("losing", "gaining")
+                words.append(f"{false / max(tables - missing, 1):.3f} ({missing / tables:.2f})")
+            figures = "; ".join(f"{k} {np.nanstd(v):.4f} {np.nanmean(v):+.4f}" for k, v in found.items())
+            print(f"  F {name:10s} {which:19s} {figures}; words {' '.join(words)}", flush=True)
+
 
 # -- pairs
 
@@ -166,7 +222,7 @@ def simulate_cost(rng, tables=1000):
             print(f"  {seeds} seeds, {added} added: pairs {told:.2f}, verdicts {shown / tables / 6:.2f}")
 
 
-SIMULATIONS = {"pairs": simulate_pairs, "ranks": simulate_ranks, "cost": simulate_cost}
+SIMULATIONS = {"trend": simulate_trend, "pairs": simulate_pairs, "ranks": simulate_ranks, "cost": simulate_cost}
 
 if __name__ == "__main__":
     for wanted in sys.argv[1:] or SIMULATIONS:

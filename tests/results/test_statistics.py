@@ -18,6 +18,7 @@ from lopbench.results.statistics import (
     needed_seeds,
     paired_test,
     probability_of_improvement,
+    t_interval,
     unpaired_test,
 )
 
@@ -78,6 +79,19 @@ def test_coverage_is_near_95_percent_at_ten_seeds_and_below_at_few(law, seeds, l
 def test_interval_refuses_what_is_not_finite(values):
     with pytest.raises(InvalidInputError, match="finite value"):
         interval(values)
+
+
+@given(some_differences.filter(lambda values: np.std(values) > 1e-3))
+def test_t_interval_is_scipys_and_excludes_zero_where_the_test_does(values):
+    low, high = t_interval(values)
+    assert (low, high) == pytest.approx(tuple(stats.ttest_1samp(values, 0).confidence_interval()), rel=1e-6, abs=1e-9)
+    assert (low > 0 or high < 0) == (paired_test(values) < 0.05)
+
+
+def test_t_interval_needs_three_seeds():
+    assert all(map(math.isnan, t_interval([0.1, 0.2])))
+    assert all(map(math.isnan, t_interval([0.1])))
+    assert t_interval([0.5] * 3) == (0.5, 0.5)
 
 
 def test_enough_resamples_for_the_tails():
