@@ -168,8 +168,6 @@ def compare(*sources: str | os.PathLike[str], score: Score = "retention") -> Com
         ResultsError: If nothing compares, naming the fields that differ; if a CSV is damaged; or if one label stands
             for several versions of a method's code.
     """
-    import pandas as pd
-
     loaded = [load(os.fspath(source)) for source in sources]
     pairs, left_out = _match(loaded)
     if not pairs:
@@ -182,19 +180,26 @@ def compare(*sources: str | os.PathLike[str], score: Score = "retention") -> Com
     tests = sum(not math.isnan(row["p_value"]) for row in rows)
     for row, corrected in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
         _judge(row, corrected, tests)
-    made = pd.DataFrame(rows)
-    made["needed_seeds"] = made["needed_seeds"].astype("Int64")
-    order = {protocol: index for index, protocol in enumerate(dict.fromkeys(made["protocol_id"]))}
-    made["_order"] = made["protocol_id"].map(order)
-    made = made.sort_values(["_order", "difference"], ascending=[True, False], kind="stable", na_position="last")
     compared = list(dict.fromkeys(row for pair in pairs for row in pair))
     return Comparison(
-        rows=made[list(COLUMNS)].reset_index(drop=True),
+        rows=_frame(rows),
         differences=tuple(_differences(compared)),
         left_out=tuple(left_out),
         problems=tuple({str(each): each for source in loaded for each in source.problems}.values()),
         notes=tuple(_notes(rows, compared, tests)),
     )
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
+    """Return rows as a frame, protocol by protocol, and within each by falling difference."""
+    import pandas as pd
+
+    made = pd.DataFrame(rows)
+    made["needed_seeds"] = made["needed_seeds"].astype("Int64")
+    order = {protocol: index for index, protocol in enumerate(dict.fromkeys(made["protocol_id"]))}
+    made["_order"] = made["protocol_id"].map(order)
+    made = made.sort_values(["_order", "difference"], ascending=[True, False], kind="stable", na_position="last")
+    return made[list(COLUMNS)].reset_index(drop=True)
 
 
 def protocol_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -373,24 +373,6 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
     retentions = {record.spec.seed: s.retention for record, s in zip(runs, scores, strict=True) if s.note is None}
     paired = list(retentions.values())
     low, high = interval(paired) if paired else (math.nan, math.nan)
-    seeds_by_note: dict[str, list[int]] = defaultdict(list)
-    for record, s in zip(runs, scores, strict=True):
-        for text in filter(None, (s.note, None if record.outcome == "completed" else record.outcome)):
-            seeds_by_note[text].append(record.spec.seed)
-    if left_out:
-        seeds_by_note["damaged, left out"] += left_out
-    notes = [
-        f"{text}: seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
-        for text, seeds in sorted(seeds_by_note.items())
-    ]
-    count = task_count(runs[0])
-    if spec.start * count > late_window(count).start:
-        notes.append("on in a part of the late tasks only")
-    origins = [part.origin for part in (*spec.methods, spec.optimizer)]
-    unpublished = [origin.removeprefix(f"{UNPUBLISHED} ") for origin in origins if origin.startswith(UNPUBLISHED)]
-    if unpublished:
-        notes.append(f"{UNPUBLISHED}: {', '.join(unpublished)}")
-    notes += idle_notes(runs)
     used = {record.run_id: record for s in scores for record in s.used}
     inputs = "".join(f"{run_id} {used[run_id].measurements_digest}\n" for run_id in sorted(used))
     row = {
@@ -423,7 +405,7 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
         "unpaired": len(runs) - len(paired),
         "data": _provenance(spec),
         "ranked": spec.profile.partition("+")[0] != "smoke",
-        "notes": "; ".join(notes),
+        "notes": "; ".join(_notes(runs, scores, left_out)),
         "schema_version": SCHEMA_VERSION,
         "inputs_digest": hashlib.sha256(inputs.encode()).hexdigest(),
     }
@@ -434,6 +416,30 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
         code=", ".join(f"{method.name} version {method.version} of {method.origin}" for method in spec.methods),
         runs=tuple(sorted(runs, key=lambda record: record.spec.seed)),
     )
+
+
+def _notes(runs: Sequence[Record], scores: Sequence[_Scores], left_out: Iterable[int]) -> list[str]:
+    """Return what a reader should know of the runs of a row before using it."""
+    spec = runs[0].spec
+    seeds_by_note: dict[str, list[int]] = defaultdict(list)
+    for record, s in zip(runs, scores, strict=True):
+        for text in filter(None, (s.note, None if record.outcome == "completed" else record.outcome)):
+            seeds_by_note[text].append(record.spec.seed)
+    if left_out:
+        seeds_by_note["damaged, left out"] += left_out
+    notes = [
+        f"{text}: seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
+        for text, seeds in sorted(seeds_by_note.items())
+    ]
+    count = task_count(runs[0])
+    if spec.start * count > late_window(count).start:
+        notes.append("on in a part of the late tasks only")
+    origins = [part.origin for part in (*spec.methods, spec.optimizer)]
+    unpublished = [origin.removeprefix(f"{UNPUBLISHED} ") for origin in origins if origin.startswith(UNPUBLISHED)]
+    if unpublished:
+        notes.append(f"{UNPUBLISHED}: {', '.join(unpublished)}")
+    notes += idle_notes(runs)
+    return notes
 
 
 def _track(spec: RunSpec) -> str:

@@ -106,7 +106,6 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
     Raises:
         ResultsError: If the runs are of several protocols, or no run measured the metric.
     """
-    import pandas as pd
     import seaborn as sns
     from matplotlib.ticker import MaxNLocator
 
@@ -114,19 +113,7 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
     protocols = sorted({record.spec.protocol_id for record in runs})
     if len(protocols) > 1:
         raise ResultsError(f"One figure cannot hold several protocols, got {', '.join(protocols)}; select one.")
-    references = {record.spec.reference().run_id for record in runs}
-    floors = Floors(records)
-    labels = _labels(runs)
-    rows: list[tuple[str, int, int, float]] = []
-    for record in records:
-        if record.spec.kind == "continual":
-            label = labels[_recipe(record)]
-        elif record.run_id in references and record.outcome == "completed":
-            label = _REFERENCE
-        else:
-            continue
-        rows += [(label, record.spec.seed, task, value) for task, value in _by_task(record, metric, floors)]
-    data = pd.DataFrame(rows, columns=["method", "seed", "task", "value"])
+    data = _points(records, runs, metric)
     methods = sorted(set(data["method"]) - {_REFERENCE}, key=_none_first)
     if not methods:
         raise ResultsError(f"No run measured {metric!r}; 'lopbench list metrics' shows what can be measured.")
@@ -158,6 +145,25 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
         seeds = data[data["method"] != _REFERENCE].groupby("method")["seed"].nunique()
         _finish(figure, axes, setting, seeds.min(), seeds.max())
     return figure
+
+
+def _points(records: Sequence[Record], runs: Sequence[Record], metric: str) -> "pd.DataFrame":
+    """Return method, seed, task and value of the runs, and of those among the records that are their references."""
+    import pandas as pd
+
+    references = {record.spec.reference().run_id for record in runs}
+    floors = Floors(records)
+    labels = _labels(runs)
+    rows: list[tuple[str, int, int, float]] = []
+    for record in records:
+        if record.spec.kind == "continual":
+            label = labels[_recipe(record)]
+        elif record.run_id in references and record.outcome == "completed":
+            label = _REFERENCE
+        else:
+            continue
+        rows += [(label, record.spec.seed, task, value) for task, value in _by_task(record, metric, floors)]
+    return pd.DataFrame(rows, columns=["method", "seed", "task", "value"])
 
 
 def error_curves(records: Sequence[Record], panels: Literal["step size", "width"] = "step size") -> "Figure":

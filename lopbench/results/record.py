@@ -244,8 +244,6 @@ def write_record(
     Raises:
         ResultsError: If the folder cannot be written to; nothing is published then.
     """
-    import pyarrow.parquet as pq
-
     spec = RunSpec.from_json(spec_json)
     assert spec.run_id == run_id, f"spec has run id {spec.run_id}, not {run_id}"
     found = problem("status", status) or problem("environment", environment)
@@ -257,20 +255,7 @@ def write_record(
     partial = target.with_name(f"{stem}{uuid.uuid4().hex[:8]}{_PARTIAL}")
     try:
         partial.mkdir(parents=True)
-        for name, value in ((SPEC, spec_json), (ENVIRONMENT, environment), (STATUS, status)):
-            text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
-            with (partial / name).open("wb") as file:
-                file.write(text.encode())
-                _flush(file)
-        with (partial / MEASUREMENTS).open("wb") as file:
-            pq.write_table(measurements.to_table(), file)
-            _flush(file)
-        with (partial / LOG).open("wb") as file:
-            if log_path is not None:
-                with Path(log_path).open("rb") as log:
-                    shutil.copyfileobj(log, file)
-            _flush(file)
-        _flush_directory(partial)
+        _write_files(partial, {SPEC: spec_json, ENVIRONMENT: environment, STATUS: status}, measurements, log_path)
         partial.rename(target)
         _flush_directory(target.parent)
     except OSError as error:
@@ -287,6 +272,31 @@ def write_record(
     for stale in target.parent.glob(f"{stem}*{_PARTIAL}"):  # left by a kill; the run is published, nobody needs them
         shutil.rmtree(stale, ignore_errors=True)
     return target
+
+
+def _write_files(
+    directory: Path,
+    values: Mapping[str, Mapping[str, Any]],
+    measurements: Measurements,
+    log_path: str | os.PathLike[str] | None,
+) -> None:
+    """Write the files of a record, those of JSON ``values`` by name among them, and flush them to disk."""
+    import pyarrow.parquet as pq
+
+    for name, value in values.items():
+        text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+        with (directory / name).open("wb") as file:
+            file.write(text.encode())
+            _flush(file)
+    with (directory / MEASUREMENTS).open("wb") as file:
+        pq.write_table(measurements.to_table(), file)
+        _flush(file)
+    with (directory / LOG).open("wb") as file:
+        if log_path is not None:
+            with Path(log_path).open("rb") as log:
+                shutil.copyfileobj(log, file)
+        _flush(file)
+    _flush_directory(directory)
 
 
 def read_record(path: str | os.PathLike[str]) -> Record:
