@@ -24,18 +24,14 @@ from scipy.special import ndtr
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.theory.activations import Activation, elementwise, label
+from lopbench.theory.bivariate import HIGH, LOW, Bivariate, density
 from lopbench.theory.piecewise import (
     Array,
     Function,
     Piecewise,
     breaks,
-    panel_nodes,
-    panel_weights,
     resolve,
 )
-
-#: Standard deviations that the quadrature covers. Not round: a kink on an edge of the search is harder to see.
-_LOW, _HIGH = -16 - np.pi / 100, 16 + np.e / 100
 
 #: Most Hermite coefficients.
 _TERMS = 1024
@@ -45,12 +41,6 @@ _WIDTH = 0.55
 
 #: What a truncated series may leave out.
 _REMAINDER = 1e-12
-
-#: Standard deviations of the difference of X and Y that are integrated.
-_REACH = 9.0
-
-#: Halvings towards the places where the integrand changes as fast as the function does.
-_HALVINGS = 12
 
 #: Bivariate integrals, of some milliseconds each, that are done one by one; above it an interpolation pays.
 _FEW = 32
@@ -90,10 +80,10 @@ class CorrelationKernel:
                 f"{self._where} is constant to the precision of float64, so its values have no correlation; "
                 "choose a smaller bias or a larger gain"
             )
-        ends = self._function(np.array([_LOW, _HIGH])) ** 2 * _density(np.array([_LOW, _HIGH]))
+        ends = self._function(np.array([LOW, HIGH])) ** 2 * density(np.array([LOW, HIGH]))
         if ends.max() > 1e-10 * self.variance:
             raise InvalidInputError(
-                f"{self._where} has its variance from beyond {_HIGH:.0f} standard deviations, which are not "
+                f"{self._where} has its variance from beyond {HIGH:.0f} standard deviations, which are not "
                 "integrated; choose a smaller bias or another gain"
             )
 
@@ -131,7 +121,7 @@ class CorrelationKernel:
         """
         nodes = self._pieces.nodes.ravel()
         # The square root of the density goes into the polynomials, which alone would overflow.
-        half = np.sqrt(_density(nodes))
+        half = np.sqrt(density(nodes))
         values = (self._pieces.weights * (self._pieces.values - self.mean)).ravel() * half / sqrt(self.variance)
         previous, current = half, nodes * half
         found, total = [], 0.0
@@ -210,15 +200,7 @@ class CorrelationKernel:
             raise InvalidInputError(
                 f"slope must be a number above 0, got {slope}; it is where a function counts as flat"
             )
-        low, high = self._pieces.edges[:-1], self._pieces.edges[1:]
-        slopes = self._pieces.slopes
-        flat = (np.abs(slopes) < slope * self.gain).all(axis=1)
-        share = (ndtr(high) - ndtr(low))[flat].sum()
-        # A flat part may be too narrow to hold a Gauss point: beside a minimum, say.
-        near = np.abs(slopes).min(axis=1) < slope * self.gain + np.ptp(slopes, axis=1)
-        for panel in np.flatnonzero(near & ~flat):
-            share += self._flat_part(int(panel), slope * self.gain)
-        return float(np.clip(share, 0.0, 1.0))
+        return _flat_share(self._pieces, slope * self.gain)
 
     def rank_gain(self, correlations: ArrayLike) -> float:
         """Return ``er_2(K(C)) / er_2(C)`` of Theorem 3.1, at least 1: what one nonlinear layer does to the rank.
@@ -241,7 +223,7 @@ class CorrelationKernel:
             if not np.isfinite(values).all():
                 bad = self.bias + self.gain * points[~np.isfinite(values)][0]
                 raise InvalidInputError(
-                    f"{self._where} is not finite at {bad:.4g}, within the {_HIGH:.0f} standard deviations that are "
+                    f"{self._where} is not finite at {bad:.4g}, within the {HIGH:.0f} standard deviations that are "
                     "integrated; choose another bias or gain"
                 )
             return values
@@ -250,15 +232,15 @@ class CorrelationKernel:
 
     @cached_property
     def _breaks(self) -> list[float]:
-        return breaks(self._function, _LOW, _HIGH, width=_WIDTH)
+        return breaks(self._function, LOW, HIGH, width=_WIDTH)
 
     @cached_property
     def _pieces(self) -> Piecewise:
-        return resolve(self._function, _LOW, _HIGH, cuts=self._breaks, width=_WIDTH)
+        return resolve(self._function, LOW, HIGH, cuts=self._breaks, width=_WIDTH)
 
     @cached_property
     def _measure(self) -> Array:
-        return self._pieces.weights * _density(self._pieces.nodes)
+        return self._pieces.weights * density(self._pieces.nodes)
 
     @property
     def _where(self) -> str:
@@ -284,39 +266,11 @@ class CorrelationKernel:
         return resolve(lambda roots: self._integrals(sign, roots), 0.0, end, tolerance=1e-9, smallest=end / 500)
 
     def _integrals(self, sign: int, roots: Array) -> Array:
-        return np.array([self._integral(sign, float(root)) for root in roots])
-
-    def _integral(self, sign: int, root: float) -> float:
-        """Return ``K(sign * (1 - root^2))`` as an integral over the plane.
-
-        ``X = m + d`` and ``Y = sign (m - d)`` with independent normal ``m`` and ``d``, the latter narrow.
-        """
-        narrow, wide = max(root, 1e-12) / sqrt(2), sqrt(1 - root**2 / 2)  # a width of 0 divides by 0
-        reach = _REACH * narrow
-        panels = self._coarse.edges
-        # In d, the integral over m has kinks where one of X meets one of Y, and is as fine beside them as the function.
-        corners = np.append(0.0, np.subtract.outer(self._breaks, sign * np.array(self._breaks)).ravel() / 2)
-        levels = np.clip(np.ceil(np.log2(reach / np.diff(panels).min())), 0, _HALVINGS)
-        steps = reach / 2.0 ** np.arange(1, levels + 1)
-        around = (corners[:, None] + np.concatenate([-steps, [0.0], steps])).ravel()
-        low = 0.0 if sign > 0 else -reach  # to exchange X and Y is to change the sign of d
-        edges = np.concatenate([np.linspace(low, reach, 5 if sign > 0 else 9), around])
-        edges = np.unique(edges[(low <= edges) & (edges <= reach)])
-        d, weights = (part(edges[:-1], edges[1:]).ravel() for part in (panel_nodes, panel_weights))
-        weights = weights * _density(d / narrow) / narrow * (2 if sign > 0 else 1)
-        cuts = np.concatenate([panels - d[:, None], sign * panels + d[:, None]], axis=1)
-        cuts = np.sort(np.clip(cuts, _LOW + reach, _HIGH - reach), axis=1)
-        m = panel_nodes(cuts[:, :-1], cuts[:, 1:])
-        m_weights = panel_weights(cuts[:, :-1], cuts[:, 1:]) * _density(m / wide) / wide
-        x, y = m + d[:, None, None], sign * (m - d[:, None, None])
-        product = (self._function(x.ravel()) - self.mean) * (self._function(y.ravel()) - self.mean)
-        inner = (m_weights * product.reshape(m.shape)).sum(axis=(1, 2))
-        return float((weights * inner).sum() / self.variance)
+        return self._bivariate.moments(sign, roots) / self.variance
 
     @cached_property
-    def _coarse(self) -> Piecewise:
-        """The function on panels no finer than it needs, for integrals without Hermite polynomials."""
-        return resolve(self._function, _LOW, _HIGH, cuts=self._breaks, width=1.5, tolerance=1e-10, smallest=1e-6)
+    def _bivariate(self) -> Bivariate:
+        return Bivariate(self._function, self._breaks, self.mean)
 
     @cached_property
     def _strongest(self) -> tuple[float, float]:
@@ -327,21 +281,6 @@ class CorrelationKernel:
         # The series leaves positive terms out, so it only ever overestimates what is maximised here.
         r, value = _maximum(series)
         return (r, value) if r <= self._reliable else _maximum(lambda r: r**2 - self(r) ** 2)
-
-    def _flat_part(self, panel: int, slope: float) -> float:
-        """Return the probability of the part of a panel where the slope's magnitude is below ``slope``."""
-        low, high = self._pieces.edges[panel : panel + 2]
-        coefficients = self._pieces.slope_coefficients[panel]
-        ends = [-1.0, 1.0]
-        for level in (slope, -slope):
-            shifted = coefficients.copy()
-            shifted[0] -= level
-            roots = legendre.legroots(shifted)
-            ends += [float(root.real) for root in roots if abs(root.imag) < 1e-9 and abs(root.real) < 1]
-        cuts = np.array(sorted(ends))
-        flat = np.abs(legendre.legval((cuts[:-1] + cuts[1:]) / 2, coefficients)) < slope
-        probability = ndtr((low + high) / 2 + (high - low) / 2 * cuts)
-        return float(np.diff(probability)[flat].sum())
 
 
 def renyi2_rank(correlations: ArrayLike) -> float:
@@ -395,10 +334,33 @@ def _correlation_matrix(correlations: ArrayLike) -> Array:
     return np.clip(matrix, -1.0, 1.0)
 
 
-def _density(points: Array) -> Array:
-    """Return the density of the standard normal distribution."""
-    density: Array = np.exp(-(points**2) / 2) / sqrt(2 * np.pi)
-    return density
+def _flat_share(pieces: Piecewise, slope: float) -> float:
+    """Return the probability, in [0, 1], of where the slope's magnitude is below ``slope``."""
+    low, high = pieces.edges[:-1], pieces.edges[1:]
+    slopes = pieces.slopes
+    flat = (np.abs(slopes) < slope).all(axis=1)
+    share = (ndtr(high) - ndtr(low))[flat].sum()
+    # A flat part may be too narrow to hold a Gauss point: beside a minimum, say.
+    near = np.abs(slopes).min(axis=1) < slope + np.ptp(slopes, axis=1)
+    for panel in np.flatnonzero(near & ~flat):
+        share += _flat_part(pieces, int(panel), slope)
+    return float(np.clip(share, 0.0, 1.0))
+
+
+def _flat_part(pieces: Piecewise, panel: int, slope: float) -> float:
+    """Return the probability of the part of a panel where the slope's magnitude is below ``slope``."""
+    low, high = pieces.edges[panel : panel + 2]
+    coefficients = pieces.slope_coefficients[panel]
+    ends = [-1.0, 1.0]
+    for level in (slope, -slope):
+        shifted = coefficients.copy()
+        shifted[0] -= level
+        roots = legendre.legroots(shifted)
+        ends += [float(root.real) for root in roots if abs(root.imag) < 1e-9 and abs(root.real) < 1]
+    cuts = np.array(sorted(ends))
+    flat = np.abs(legendre.legval((cuts[:-1] + cuts[1:]) / 2, coefficients)) < slope
+    probability = ndtr((low + high) / 2 + (high - low) / 2 * cuts)
+    return float(np.diff(probability)[flat].sum())
 
 
 def _maximum(function: Function) -> tuple[float, float]:
