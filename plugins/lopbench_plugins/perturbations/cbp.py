@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lopbench import Learner, Perturbation, State, Units, number, per_replica, whole
+from lopbench_plugins.perturbations._units import fast_mean, lowest
 
 Utility = Literal[
     "weight",
@@ -35,9 +36,6 @@ Utility = Literal[
 _USES_OUTGOING = ("weight", "contribution", "zero_contribution", "adaptable_contribution")
 _USES_DEVIATION = ("zero_contribution", "adaptable_contribution", "feature_by_input")
 _USES_INCOMING = ("adaptation", "adaptable_contribution", "feature_by_input")
-
-#: So many units are looked for one after another; more are cheaper to sort.
-_FEW = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +115,7 @@ class ContinualBackprop(Perturbation):
         ranked = self._ranked_by(state, correction).split(sizes, dim=1)
         chosen = []
         for group, values, mean, count in zip(groups, ranked, means, self._count(state, sizes).unbind(1), strict=True):
-            mask = _lowest(values, count, self._most(group.size))
+            mask = lowest(values, count, self._most(group.size))
             group.reset(mask, bias="zero", transfer_mean=mean if self.bias_transfer else None)
             chosen.append(mask)
         state["replaced"] += torch.stack([mask.sum(dim=1) for mask in chosen], dim=1)
@@ -131,7 +129,7 @@ class ContinualBackprop(Perturbation):
     def _measure(self, groups: Sequence[Units], state: State) -> None:
         """Update running mean and utility of all units in place, from the last batch and the weights after it."""
         activations = [group.activation for group in groups]  # (R, N, D) each
-        state["mean_activation"].lerp_(torch.cat([_mean(h, 1) for h in activations], dim=1), 1 - self.decay)
+        state["mean_activation"].lerp_(torch.cat([fast_mean(h, 1) for h in activations], dim=1), 1 - self.decay)
         state["utility"].lerp_(self._utility(groups, activations, state), 1 - self.decay)
 
     def _utility(self, groups: Sequence[Units], activations: list[Tensor], state: State) -> Tensor:
@@ -140,15 +138,15 @@ class ContinualBackprop(Perturbation):
         if self.utility == "random":
             return state.uniform(value)
         if self.utility == "contribution":
-            value = torch.cat([_mean(h.abs(), 1) for h in activations], dim=1)
+            value = torch.cat([fast_mean(h.abs(), 1) for h in activations], dim=1)
         elif self.utility in _USES_DEVIATION:
             means = (state["mean_activation"] / self._correction(state)).split([g.size for g in groups], dim=1)
-            deviations = [_mean((h - f.unsqueeze(1)).abs_(), 1) for h, f in zip(activations, means, strict=True)]
+            deviations = [fast_mean((h - f.unsqueeze(1)).abs_(), 1) for h, f in zip(activations, means, strict=True)]
             value = torch.cat(deviations, dim=1)
         if self.utility in _USES_OUTGOING:
-            value *= torch.cat([_mean(group.outgoing().abs_(), 2) for group in groups], dim=1)
+            value *= torch.cat([fast_mean(group.outgoing().abs_(), 2) for group in groups], dim=1)
         if self.utility in _USES_INCOMING:
-            value /= torch.cat([_mean(group.incoming().abs_(), 2) for group in groups], dim=1)
+            value /= torch.cat([fast_mean(group.incoming().abs_(), 2) for group in groups], dim=1)
         return value
 
     def _correction(self, state: State) -> Tensor:
@@ -181,29 +179,3 @@ class ContinualBackprop(Perturbation):
         if isinstance(self.replacement_rate, Tensor):  # the replicas' own, and not to be read here
             return size
         return max(1, math.ceil(self.replacement_rate * size))
-
-
-def _lowest(values: Tensor, count: Tensor, most: int) -> Tensor:
-    """Return where the lowest of ``values`` ``(R, D)`` are, boolean; of equal ones the first come first.
-
-    Args:
-        values: As many of them as are looked for are finite.
-        count: How many to find in each row, ``(R,)``.
-        most: A number that ``count`` does not exceed.
-    """
-    if most > _FEW:
-        return values.argsort(dim=1, stable=True).argsort(dim=1) < count.unsqueeze(1)
-    size = values.shape[1]
-    index = torch.arange(size, device=values.device)
-    found = torch.zeros_like(values, dtype=torch.bool)
-    for turn in range(most):
-        least = values.amin(dim=1, keepdim=True)
-        first = index == torch.where(values == least, index, size).amin(dim=1, keepdim=True)
-        found = found | (first & (count > turn).unsqueeze(1))
-        values = values.masked_fill(first, torch.inf)
-    return found
-
-
-def _mean(values: Tensor, dim: int) -> Tensor:
-    """Return the mean over ``dim``, in a third of the time of torch's on the CPU."""
-    return values.sum(dim=dim) / values.shape[dim]

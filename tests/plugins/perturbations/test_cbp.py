@@ -19,7 +19,8 @@ from lopbench.learner.memory import Generators, MethodState
 from lopbench.learner.program import Program
 from lopbench_plugins.optimizers.adam import Adam
 from lopbench_plugins.optimizers.sgd import SGD
-from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility, _lowest
+from lopbench_plugins.perturbations._units import lowest
+from lopbench_plugins.perturbations.cbp import ContinualBackprop, Utility
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
@@ -277,12 +278,12 @@ def test_looking_for_a_few_units_finds_those_that_rank_lowest(row, data):
     values = torch.tensor([row, row[::-1]])
     most = data.draw(st.integers(0, min(2, sum(value < float("inf") for value in row))))
     counts = torch.tensor([data.draw(st.integers(0, most)) for _ in range(2)])
-    lowest = [
+    places = [
         sorted(range(len(row)), key=lambda i: (v[i], i))[:c] for v, c in zip(values.tolist(), counts, strict=True)
     ]
-    expected = torch.tensor([[i in found for i in range(len(row))] for found in lowest])
-    assert torch.equal(_lowest(values, counts, most), expected)
-    assert torch.equal(_lowest(values, counts, 7), expected)
+    expected = torch.tensor([[i in found for i in range(len(row))] for found in places])
+    assert torch.equal(lowest(values, counts, most), expected)
+    assert torch.equal(lowest(values, counts, 7), expected)
 
 
 def test_share_of_a_unit_is_a_probability_where_shares_do_not_accumulate():
