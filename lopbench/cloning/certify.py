@@ -27,8 +27,9 @@ from lopbench.core.interfaces import Cloner
 from lopbench.core.profile import Partition, Profile
 from lopbench.core.spec import ComponentSpec, build_optimizer
 from lopbench.learner.discovery import discover
+from lopbench.learner.fused import StackOptimizer
 from lopbench.learner.groups import UnitGroup
-from lopbench.learner.optimizers import StackOptimizer, hidden_matrices
+from lopbench.learner.optimizers import hidden_matrices
 
 #: Relative deviation, in float64, up to which a condition holds.
 TOLERANCE = 1e-9

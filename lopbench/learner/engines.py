@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
+from lopbench.learner.fused import StackOptimizer
 from lopbench.learner.hooks import Hooks
 from lopbench.learner.network import ForwardPass, Tensors
-from lopbench.learner.optimizers import StackOptimizer
 from lopbench.learner.step import Made, Objective
 from lopbench.learner.view import Named, View
 

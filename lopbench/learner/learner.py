@@ -20,12 +20,13 @@ from lopbench.core.profile import Profile
 from lopbench.learner import evaluation, probing, saving
 from lopbench.learner.boundary import Boundary, stacked_batch
 from lopbench.learner.engines import Eager
+from lopbench.learner.fused import StackOptimizer
 from lopbench.learner.head import find_head
 from lopbench.learner.hooks import Acting, Hooks
 from lopbench.learner.memory import Generators, MethodState
 from lopbench.learner.network import Network, Tensors, activation_layers
 from lopbench.learner.nursery import Build, Nursery
-from lopbench.learner.optimizers import StackOptimizer, hidden_matrices
+from lopbench.learner.optimizers import hidden_matrices
 from lopbench.learner.step import Taken, take_step
 from lopbench.learner.view import View
 

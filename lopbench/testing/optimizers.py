@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 
 from lopbench.core import rng
 from lopbench.core.interfaces import Component, Optimizer
-from lopbench.learner.optimizers import OptimizerStack, StackOptimizer
+from lopbench.learner.fused import StackOptimizer
+from lopbench.learner.optimizers import OptimizerStack
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
 from lopbench.testing.comparing import listed, same
 from lopbench.testing.shared import SHARED

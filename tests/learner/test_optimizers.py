@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 
 from lopbench.core.errors import InvalidInputError, PluginError
 from lopbench.core.interfaces import Optimizer
-from lopbench.learner.optimizers import OptimizerStack, StackOptimizer, hidden_matrices
+from lopbench.learner.fused import StackOptimizer
+from lopbench.learner.optimizers import OptimizerStack, hidden_matrices
 from lopbench_plugins.optimizers.adam import Adam
 from lopbench_plugins.optimizers.adamw import AdamW
 from lopbench_plugins.optimizers.muon import Muon
