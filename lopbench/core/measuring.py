@@ -1,11 +1,12 @@
-"""Takes the value of a metric at a probe, and holds the metric to its contract."""
+"""Takes the value of a metric at a probe or of a step, and holds the metric to its contract."""
 
 from math import isfinite, nan
 
 import torch
+from torch import Tensor
 
 from lopbench.core.errors import InvalidInputError, LopbenchError
-from lopbench.core.metric import LayerMetric, Metric, NetworkMetric
+from lopbench.core.metric import LayerMetric, Metric, NetworkMetric, TrainingMetric
 from lopbench.core.probe import LayerProbe, NetworkProbe
 
 
@@ -41,11 +42,39 @@ def measured(metric: Metric, probe: LayerProbe | NetworkProbe) -> float | None:
     return float(value) if isfinite(value) else nan
 
 
+def measured_in_step(metric: TrainingMetric, before: Tensor, after: Tensor) -> Tensor:
+    """Return the value of ``metric`` of a step, ``(R,)``, given the losses ``(R,)`` before and after its update.
+
+    Raises:
+        MetricFailure: If the metric raises, or returns what is no number for each replica; the message names it.
+        LopbenchError: If the metric refuses the step with a sentence of its own.
+    """
+    try:
+        value = metric.compute(before, after)
+        fits = isinstance(value, Tensor) and value.shape == before.shape
+    except (LopbenchError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        error.add_note(in_metric(metric))
+        raise MetricFailure(f"{_name(metric)} raised {type(error).__name__}: {error}") from error
+    if not fits:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise MetricFailure(
+            f"{_name(metric)} returned {got} where a number for each replica belongs, shape {tuple(before.shape)}"
+        )
+    return value
+
+
+def in_metric(metric: Metric) -> str:
+    """Return the note on an error that it came out of this metric."""
+    return f"in metric {metric.name}"
+
+
 def _base(metric: Metric) -> str:
     bases = (base.__name__ for base in type(metric).__mro__ if base.__module__ == Metric.__module__)
     return next(bases, "Metric")
 
 
-def _name(metric: Metric, probe: LayerProbe | NetworkProbe) -> str:
+def _name(metric: Metric, probe: LayerProbe | NetworkProbe | None = None) -> str:
     where = f", at layer {probe.name!r}," if isinstance(probe, LayerProbe) else ""
     return f"metric {metric.name} of {type(metric).__module__.partition('.')[0]}{where}"

@@ -76,7 +76,7 @@ class Program:
         self._asked = False
         # Calls in a row for which the rows at hand have sufficed.
         self._trusted = sys.maxsize
-        with torch.no_grad(), reason_of(learner):
+        with torch.no_grad(), reason_of(learner, self._steps.metrics):
             cast = [(learner.cast(x), y) for x, y in batches]
             self._asked = self._steps.record(self._state(), self._constants(), cast)
             self._bind(learner)
@@ -284,10 +284,17 @@ class Program:
         )
 
 
-def why_not(learner: StackLearner, task: Task, batches: Periods) -> str | None:
-    """Return why the steps of ``learner`` cannot be a program, None if they can; a step is traced to find out."""
+def why_not(learner: StackLearner, task: Task, batches: Periods, metrics: Sequence[TrainingMetric] = ()) -> str | None:
+    """Return why the steps of ``learner`` cannot be a program, None if they can; a step is traced to find out.
+
+    Args:
+        learner: The learner.
+        task: Gives loss and score.
+        batches: The batches of one period, inputs and targets ``(R, N, ...)``.
+        metrics: What is measured of each step.
+    """
     try:
-        Program(learner, task, batches, unroll=len(batches), compiled=False)
+        Program(learner, task, batches, unroll=len(batches), compiled=False, metrics=metrics)
     except (UnsupportedError, InvalidInputError) as error:
         return str(error)
     return None

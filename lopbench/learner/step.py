@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lopbench.core.interfaces import TrainingMetric
+from lopbench.core.measuring import measured_in_step
 from lopbench.learner.hooks import Hooks
 from lopbench.learner.network import ForwardPass
 from lopbench.learner.view import View
@@ -101,7 +102,7 @@ def take_step(
         if metrics:
             targets = batch[1] if hooks.having("batch") else made.targets
             after = view.loss(view.forward(batch[0]).outputs, targets)
-            return Taken(own.losses, own.scores, tuple(metric.compute(own.losses, after) for metric in metrics))
+            return Taken(own.losses, own.scores, tuple(measured_in_step(each, own.losses, after) for each in metrics))
     return own
 
 

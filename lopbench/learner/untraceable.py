@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.measuring import MetricFailure, in_metric
+from lopbench.core.metric import TrainingMetric
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.tracing import ReadOnHostError
 
@@ -16,8 +18,8 @@ _SHAPES = ("DynamicOutputShapeException",)
 
 
 @contextmanager
-def reason_of(learner: StackLearner) -> Iterator[None]:
-    """Turn whatever tracing raises into an `UnsupportedError` that says which method cannot be traced, and why.
+def reason_of(learner: StackLearner, metrics: Sequence[TrainingMetric] = ()) -> Iterator[None]:
+    """Turn whatever tracing raises into an `UnsupportedError` that says which method or metric cannot be, and why.
 
     Raises:
         UnsupportedError: If the steps cannot be a program.
@@ -35,15 +37,20 @@ def reason_of(learner: StackLearner) -> Iterator[None]:
     except UnsupportedError as error:
         raise UnsupportedError(f"{error}; its seeds train one after another") from error
     except Exception as error:
-        raise UnsupportedError(f"{_who(learner, error)} {_what(error)}: its seeds train one after another") from error
+        cause = error.__cause__ if isinstance(error, MetricFailure) else error
+        told = f"{_who(learner, metrics, cause)} {_what(cause)}" if isinstance(cause, Exception) else str(error)
+        raise UnsupportedError(f"{told}: its seeds train one after another") from error
 
 
-def _who(learner: StackLearner, error: BaseException) -> str:
-    """Return the method whose hook failed, or the network."""
+def _who(learner: StackLearner, metrics: Sequence[TrainingMetric], error: Exception) -> str:
+    """Return the method whose hook failed, or the metric, or the network."""
     notes = getattr(error, "__notes__", ())
     for method, _ in learner.hooks.acting:
         if any(note.startswith(f"in {method.name},") for note in notes):
             return method.name
+    for metric in metrics:
+        if in_metric(metric) in notes:
+            return f"metric {metric.name!r}"
     return type(learner.network.module).__name__
 
 

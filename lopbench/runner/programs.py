@@ -61,7 +61,7 @@ class Programs:
             return "a base is trained beside the learner"
         if feed.period is None:
             return "the batches of many steps cannot be had at once"
-        return why_not(scored.learner, feed.tasks[0], feed.first())
+        return why_not(scored.learner, feed.tasks[0], feed.first(), scored.training)
 
     def seek(self, scored: ScoredLearner, feed: Feed, *, compiled: bool) -> str | None:
         """Let a program take the steps from here on, if they can be one; returns what came of it, once.

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
-from lopbench.core.measuring import MetricFailure, measured
-from lopbench.core.metric import LayerMetric, Metric, NetworkMetric
+from lopbench.core.measuring import MetricFailure, measured, measured_in_step
+from lopbench.core.metric import LayerMetric, Metric, NetworkMetric, TrainingMetric
 from lopbench.core.probe import LayerProbe, NetworkProbe
 
 
@@ -21,7 +21,7 @@ def returns(value: Any, base: type = LayerMetric) -> Any:
     class Returns(base):  # type: ignore[misc]
         name: ClassVar[str] = "returns"
 
-        def compute(self, probe: object) -> Any:
+        def compute(self, *given: object) -> Any:
             if isinstance(value, Exception):
                 raise value
             return value
@@ -96,3 +96,18 @@ def test_a_probe_of_the_other_kind_is_refused() -> None:
 def test_a_metric_that_does_not_say_what_it_measures_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="metric returns does not say what it measures; let it subclass Layer"):
         returns(0.5, Metric)
+
+
+def test_of_a_step_the_value_is_one_for_each_replica() -> None:
+    losses = torch.tensor([0.5, 0.25])
+    assert measured_in_step(returns(losses, TrainingMetric), losses, losses) is losses
+    wrong = {r"shape \(\)": losses.sum(), r"shape \(1,\)": losses[:1], "a float": 0.5, "a NoneType": None}
+    for got, value in wrong.items():
+        sentence = rf"metric returns of tests returned {got} where a number for each replica belongs, shape \(2,\)"
+        with pytest.raises(MetricFailure, match=sentence):
+            measured_in_step(returns(value, TrainingMetric), losses, losses)
+    with pytest.raises(MetricFailure, match="metric returns of tests raised KeyError: 'w'") as caught:
+        measured_in_step(returns(KeyError("w"), TrainingMetric), losses, losses)
+    assert isinstance(caught.value.__cause__, KeyError)
+    with pytest.raises(UnsupportedError, match="not here"):
+        measured_in_step(returns(UnsupportedError("not here"), TrainingMetric), losses, losses)

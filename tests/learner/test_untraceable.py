@@ -1,7 +1,9 @@
 """Why steps cannot be a program, told in one sentence."""
 
 import random
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from torch import Tensor, nn
 
 from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
-from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench.core.interfaces import Learner, Perturbation, State, TrainingMetric
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.program import Program, why_not
 from lopbench_plugins.perturbations.cbp import ContinualBackprop
@@ -159,6 +161,30 @@ def test_networks_that_cannot_be_traced_are_named() -> None:
     assert why(network(Branching)) == f"Branching reads a value on the host: {END}"
     assert why(make(DROPOUT)) == f"the network draws random numbers: {END}"
     assert why(make(methods=[Dropout(p=0.1)])) == f"the network draws random numbers: {END}"
+
+
+def measuring(compute: Callable[[Tensor, Tensor], object]) -> TrainingMetric:
+    """A metric of training steps."""
+    namespace = {"name": "gauge", "compute": lambda self, before, after: compute(before, after)}
+    made: TrainingMetric = dataclass(frozen=True, kw_only=True)(type("Gauge", (TrainingMetric,), namespace))()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("compute", "told"),
+    [
+        (lambda before, after: before if before.sum() > 0 else after, "metric 'gauge' reads a value on the host"),
+        (lambda before, after: before[before > 0], "metric 'gauge' reads a value on the host"),
+        (lambda before, after: 1 / 0, r"metric 'gauge' cannot be traced \(ZeroDivisionError: division by zero\)"),
+        (lambda before, after: 0.5, "metric gauge of .* returned a float where a number for each replica belongs"),
+    ],
+)
+def test_metrics_of_steps_that_cannot_be_traced_are_named(compute: Callable[..., object], told: str) -> None:
+    learner = make(methods=[Noise()])
+    found = why_not(learner, ToyTask(0), [batch(learner, 0)], [measuring(compute)])
+    assert found is not None
+    assert re.fullmatch(f"{told}.*: {END}", found)
+    assert why_not(learner, ToyTask(0), [batch(learner, 0)], [measuring(lambda before, after: before - after)]) is None
 
 
 def test_a_program_raises_what_is_told() -> None:
