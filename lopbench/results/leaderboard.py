@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.manager import UNPUBLISHED
+from lopbench.core.interfaces import Scenario
+from lopbench.core.manager import UNPUBLISHED, plugins
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
 from lopbench.core.windows import before_window, late_window, scored_tasks
 from lopbench.results.idle import idle_notes
@@ -159,7 +160,7 @@ def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
             of those of ``none`` in the same protocol where device, threads and replicas agree; NaN without such runs.
         diverged, failed, unpaired: Numbers of runs.
         data: Name and start of the content hash of the data set.
-        ranked: False for the smoke profile.
+        ranked: False for a profile that its scenario declares unranked, such as smoke.
         notes: What a reader should know before using the row.
         inputs_digest: SHA-256 over the ids of all runs behind the row, references included, and their measurements.
 
@@ -404,7 +405,7 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
         "failed": sum(record.outcome == "failed" for record in runs),
         "unpaired": len(runs) - len(paired),
         "data": _provenance(spec),
-        "ranked": spec.profile.partition("+")[0] != "smoke",
+        "ranked": _is_ranked(spec),
         "notes": "; ".join(_notes(runs, scores, left_out)),
         "schema_version": SCHEMA_VERSION,
         "inputs_digest": hashlib.sha256(inputs.encode()).hexdigest(),
@@ -440,6 +441,16 @@ def _notes(runs: Sequence[Record], scores: Sequence[_Scores], left_out: Iterable
         notes.append(f"{UNPUBLISHED}: {', '.join(unpublished)}")
     notes += idle_notes(runs)
     return notes
+
+
+def _is_ranked(spec: RunSpec) -> bool:
+    """Return whether the profile enters rankings, as its scenario says; where it is not installed all but smoke do."""
+    try:
+        scenario = plugins().registry.get("scenarios", spec.scenario.name).load()
+    except Exception:  # a record of a plugin that is not installed here is still readable
+        scenario = None
+    unranked = scenario.unranked if scenario is not None and issubclass(scenario, Scenario) else {"smoke"}
+    return spec.profile.partition("+")[0] not in unranked
 
 
 def _track(spec: RunSpec) -> str:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lopbench.core.errors import ResultsError
+from lopbench.core.manager import plugins
+from lopbench.core.registry import Distribution, Registration
 from lopbench.core.spec import ComponentSpec, RunSpec
 from lopbench.results.compare import compare
 from lopbench.results.leaderboard import (
@@ -29,6 +31,7 @@ from lopbench.results.leaderboard import (
 )
 from lopbench.results.ranks import ranks
 from lopbench.results.statistics import interval
+from lopbench_plugins.scenarios.bitflip import BitFlip
 
 
 def only(frame):
@@ -565,6 +568,23 @@ def test_few_seeds_and_unranked_profiles_have_no_rank(many_seeds, results, seeds
     frame = leaderboard(results.root)
     assert frame["rank"].isna().all()
     assert "rank within" not in printed(frame)
+
+
+def test_a_scenario_says_which_of_its_profiles_are_unranked(many_seeds, results, monkeypatch):
+    """Another name than smoke; and what it does not declare is ranked, whatever it is called."""
+
+    class Declaring(BitFlip):
+        name = "declaring"
+        unranked = frozenset({"trial"})
+
+    registration = Registration("scenarios", "declaring", Declaring, "", Distribution("tests", "1"))
+    monkeypatch.setitem(plugins().registry._entries["scenarios"], "declaring", registration)
+    fields = {"tasks": 10, "steps_per_task": 100}
+    for profile in ("trial", "trial+custom", "smoke", "lite"):
+        scenario = results.component("scenarios", "declaring", profile=profile, **fields)
+        many_seeds([0.5, 0.6, 0.55], scenario=scenario)
+    ranked = leaderboard(results.root).set_index("profile")["ranked"].to_dict()
+    assert ranked == {"trial": False, "trial+custom": False, "smoke": True, "lite": True}
 
 
 def test_rule_of_the_ranks_and_coverage_of_the_intervals_stand_under_the_table(many_seeds, results):
