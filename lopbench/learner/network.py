@@ -31,6 +31,14 @@ def activation_layers(module: nn.Module) -> list[str]:
     return [name for name, child in module.named_modules() if is_activation(child)]
 
 
+def no_tensor(layer: str, output: object) -> UnsupportedError:
+    """Return what to raise of a probed layer whose output is no tensor."""
+    return UnsupportedError(
+        f"the probed layer {layer!r} returns a {type(output).__name__}, not a tensor; name other layers in the "
+        "architecture's 'layers'"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class ForwardPass:
     """What one forward pass of all replicas made; implements the protocol ``Pass``.
@@ -110,10 +118,7 @@ class Network:
             if self._kept is None:
                 return
             if not isinstance(output, Tensor):
-                raise UnsupportedError(
-                    f"the probed layer {name!r} returns a {type(output).__name__}, not a tensor; name other layers in "
-                    "the architecture's 'layers'"
-                )
+                raise no_tensor(name, output)
             self._kept[1][name] = output
 
         return keep

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from lopbench.core.interfaces import Task
 from lopbench.core.probe import LayerProbe, NetworkProbe, as_units, is_blocked
 from lopbench.core.profile import Partition, Profile
+from lopbench.learner.network import no_tensor
 
 
 @contextmanager
@@ -96,6 +97,8 @@ class Subject:
         def keep(name: str) -> Callable[[nn.Module, object, object], Tensor | None]:
             def hook(module: nn.Module, arguments: object, output: object) -> Tensor | None:
                 if not isinstance(output, Tensor):
+                    if name in self.layers:
+                        raise no_tensor(name, output)
                     return None
                 found[name] = output
                 return output.clone()  # what comes next may work in place

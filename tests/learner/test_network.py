@@ -88,6 +88,8 @@ def test_a_probed_layer_that_returns_no_tensor_is_named() -> None:
     )
     with pytest.raises(UnsupportedError, match=sentence):
         train(build(["body"], Noise()), range(1))
+    with pytest.raises(UnsupportedError, match=sentence):  # nor is it left out of a probe where no method looks
+        build(["body"]).probe(0, ToyTask(0))
     train(build(["out"], Noise()), range(1))  # any other layer may
 
 
