@@ -238,13 +238,15 @@ def _conclude(study: Study, refused: list[tuple[RunSpec, str]], err: Console) ->
     from lopbench.core.errors import LopbenchError
     from lopbench.results.leaderboard import render
     from lopbench.results.record import read_record, record_path
+    from lopbench.runner.report import label
 
     paths = [record_path(study.results, spec) for spec in study.specs]
     if any(path.exists() for path in paths):
         render(study_leaderboard(study), console())
         err.print(Text(f"Records: {study.results.resolve() / 'runs'}"), soft_wrap=True)
     if refused:
-        raise LopbenchError(f"{len(refused)} of {len(study.pending)} runs could not be done: {refused[0][1]}")
+        spec, reason = refused[0]
+        raise LopbenchError(f"{len(refused)} of {len(study.pending)} runs could not be done: {label(spec)}: {reason}")
     failed = [path for path in paths if read_record(path).outcome == "failed"]
     if failed:
         raise LopbenchError(

@@ -134,7 +134,7 @@ class Plugins:
             if self.manager.is_registered(module):
                 self.manager.unregister(module)
             if isinstance(error, PluginError):
-                raise
+                raise error if path.name in str(error) else PluginError(f"{path}: {error}") from error.__cause__
             raise PluginError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
 
 

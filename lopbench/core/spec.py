@@ -413,6 +413,11 @@ def parse_scenario(text: str, profile: str | None = None, registry: Registry | N
     cls = registry.get("scenarios", split(text)[0]).load()
     assert issubclass(cls, Scenario)
     chosen = profile or cls.default_profile
+    if not cls.profiles:
+        raise UsageError(
+            f"scenario {cls.name!r} declares no profiles; its class needs at least its default one, as in "
+            f"profiles = {{{cls.default_profile!r}: {{}}}}"
+        )
     if chosen not in cls.profiles:
         listing = ", ".join(cls.profiles)
         raise UsageError(

@@ -57,7 +57,7 @@ class Hooks:
         with self.calling(acting, hook, view):
             returned = getattr(acting.method, hook)(view, acting.state)
             if returned is not None:
-                raise InvalidInputError(f"it changes tensors in place and returns nothing, got {_what(returned)}")
+                raise InvalidInputError(f"it changes tensors in place and returns nothing, got {in_words(returned)}")
 
     @contextmanager
     def calling(self, acting: Acting, hook: str, view: View) -> Iterator[None]:
@@ -87,7 +87,7 @@ class Hooks:
                 size = inputs.shape[1]
                 returned = method.batch(view, state, inputs, targets)
                 if not (isinstance(returned, tuple) and len(returned) == 2 and all(map(_is_tensor, returned))):
-                    raise InvalidInputError(f"it returns inputs and targets, two tensors, got {_what(returned)}")
+                    raise InvalidInputError(f"it returns inputs and targets, two tensors, got {in_words(returned)}")
                 self._note(acting, returned[0] is not inputs or returned[1] is not targets)
                 inputs, targets = returned
                 for what, tensor in (("inputs", inputs), ("targets", targets)):
@@ -122,13 +122,15 @@ class Hooks:
             with naming(acting.method, "evaluated"):
                 returned = acting.method.evaluated(view, acting.state)
                 if not isinstance(returned, Mapping):
-                    raise InvalidInputError(f"it returns tensors by name, got {_what(returned)}")
+                    raise InvalidInputError(f"it returns tensors by name, got {in_words(returned)}")
                 for name, value in returned.items():
                     known = view.parameters.get(name, view.buffers.get(name))
                     if known is None:
                         raise InvalidInputError(f"the network has no parameter or buffer {name!r}")
                     if not isinstance(value, Tensor) or value.shape != known.shape:
-                        raise InvalidInputError(f"{name!r} must be of shape {tuple(known.shape)}, got {_what(value)}")
+                        raise InvalidInputError(
+                            f"{name!r} must be of shape {tuple(known.shape)}, got {in_words(value)}"
+                        )
                     found[name] = value
                 self._note(acting, bool(returned))
         return found
@@ -139,7 +141,7 @@ class Hooks:
             with naming(method, "report"):
                 returned = method.report(view, state)
                 if not isinstance(returned, Mapping):
-                    raise InvalidInputError(f"it returns numbers by name, got {_what(returned)}")
+                    raise InvalidInputError(f"it returns numbers by name, got {in_words(returned)}")
                 for name, value in returned.items():
                     yield f"{method.name}.{name}", _per_replica(value, view.replicas)
 
@@ -176,7 +178,7 @@ def _changes(view: View) -> int:
 
 def _per_replica(value: object, replicas: int) -> Tensor:
     if not isinstance(value, Tensor) or value.shape != (replicas,):
-        raise InvalidInputError(f"it returns a number for each replica, shape ({replicas},), got {_what(value)}")
+        raise InvalidInputError(f"it returns a number for each replica, shape ({replicas},), got {in_words(value)}")
     return value
 
 
@@ -184,5 +186,8 @@ def _is_tensor(value: object) -> bool:
     return isinstance(value, Tensor)
 
 
-def _what(value: object) -> str:
+def in_words(value: object) -> str:
+    """Return in words what a hook returned."""
+    if value is None:
+        return "nothing"
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

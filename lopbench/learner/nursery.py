@@ -15,7 +15,7 @@ from lopbench.learner.changes import Watch, versions_of
 from lopbench.learner.discovery import Discovery, discover
 from lopbench.learner.fresh import FreshPool
 from lopbench.learner.groups import UnitGroup
-from lopbench.learner.hooks import naming
+from lopbench.learner.hooks import in_words, naming
 
 Build = Callable[[Generator], nn.Module]
 
@@ -75,7 +75,7 @@ class Nursery:
                 with naming(method, "configure"), Watch(partial(versions_of, module), module).watching() as watch:
                     configured = method.configure(module, example=example, generator=generator)
                     if not isinstance(configured, nn.Module):
-                        raise InvalidInputError(f"it returns the network, got {type(configured).__name__}")
+                        raise InvalidInputError(f"it returns the network, got {in_words(configured)}")
                 if configured is module and not watch.changed:
                     self._idle.add(place)
                 module = configured

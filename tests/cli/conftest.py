@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from click.testing import CliRunner
 
 from lopbench.cli import cli
+from lopbench.core.manager import plugins
 from lopbench.data import ImageSet
 from lopbench_plugins.data.procedural import procedural_images
 
@@ -65,3 +67,19 @@ def tiny(monkeypatch, images, lopbench):
 def runs():
     """Return a function that gives the names of the run directories of a results folder."""
     return lambda results=Path("results"): sorted(path.name for path in (results / "runs").glob("*"))
+
+
+@pytest.fixture
+def fresh_plugins(monkeypatch):
+    """Let the test load plugins of its own, and forget them; returns a function that does so at once."""
+    forget(monkeypatch)
+    yield lambda: forget(monkeypatch)
+    forget(monkeypatch)
+
+
+def forget(monkeypatch):
+    """Make lopbench as it is in a process that has loaded no file."""
+    monkeypatch.setenv("LOPBENCH_PLUGIN_FILES", "")
+    plugins.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("lopbench_file_")]:
+        del sys.modules[name]

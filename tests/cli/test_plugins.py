@@ -45,22 +45,6 @@ def lopbench_methods(register):
 
 
 @pytest.fixture
-def fresh_plugins(monkeypatch):
-    """Let the test load plugins of its own, and forget them."""
-    forget(monkeypatch)
-    yield
-    forget(monkeypatch)
-
-
-def forget(monkeypatch):
-    """Make lopbench as it is in a process that has loaded no file."""
-    monkeypatch.setenv("LOPBENCH_PLUGIN_FILES", "")
-    plugins.cache_clear()
-    for name in [name for name in sys.modules if name.startswith("lopbench_file_")]:
-        del sys.modules[name]
-
-
-@pytest.fixture
 def toy(tmp_path, fresh_plugins):
     path = tmp_path / "toy.py"
     path.write_text(FILE)
@@ -135,17 +119,17 @@ def test_a_file_is_run_and_marked_unpublished(toy, tiny, lopbench):
     assert "unpublished: toy.py+" in shown.output
 
 
-def test_what_a_file_holds_is_shown_and_its_runs_are_reproduced(toy, lopbench, monkeypatch):
+def test_what_a_file_holds_is_shown_and_its_runs_are_reproduced(toy, lopbench, fresh_plugins):
     short = ("--scenario=bitflip:samples=2000,T=200", "--profile=smoke", "--method=toy_shrink")
     assert lopbench("run", "--plugin", toy, *short).exit_code == 0
     (run,) = Path("results/runs").glob("*mlp-toy_shrink-*")
-    forget(monkeypatch)
+    fresh_plugins()
     assert lopbench("show", "toy_shrink").exit_code == 2
     refused = lopbench("reproduce", run)
     assert refused.exit_code == 1
     assert "--plugin" in refused.stderr
     assert "toy_shrink" in lopbench("show", "--plugin", toy, "toy_shrink").stdout
-    forget(monkeypatch)
+    fresh_plugins()
     assert lopbench("reproduce", "--plugin", toy, run).stdout == "identical, bit by bit\n"
 
 

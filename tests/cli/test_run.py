@@ -167,7 +167,8 @@ def test_a_method_that_cannot_serve_the_architecture_stops_no_other(tiny, monkey
     shown = tiny("--method=l2", "--method=none")
     assert shown.exit_code == 1
     last = shown.stderr.splitlines()[-1]
-    assert "1 of 5 runs could not be done: method 'l2', hook configure: l2 cannot serve this network" in last
+    refused = "l2, mlp:depth=1,width=8, seed 0: method 'l2', hook configure: l2 cannot serve this network"
+    assert f"1 of 5 runs could not be done: {refused}" in last
     assert "none" in shown.stdout
 
 

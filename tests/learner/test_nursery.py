@@ -48,7 +48,7 @@ def test_methods_configure_in_turn_given_a_batch_of_zeros() -> None:
 @pytest.mark.parametrize("returned", [None, 3, nn.Module], ids=["None", "int", "class"])
 def test_configure_returns_the_network(returned: object) -> None:
     given = method(configure=lambda self, module, **others: returned)
-    kind = type(returned).__name__
+    kind = "nothing" if returned is None else type(returned).__name__
     with pytest.raises(
         InvalidInputError, match=rf"^method 'method', hook configure: it returns the network, got {kind}$"
     ):

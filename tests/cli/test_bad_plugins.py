@@ -1,0 +1,245 @@
+"""Mistakes of plugins, through the command line and from Python: a sentence each, with what was expected and found."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import lopbench as library
+
+HEAD = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from lopbench import Architecture, LayerMetric, Perturbation, Scenario, TrainingMetric, hookimpl
+
+KEPT = []
+
+
+def component(base, name, **members):
+    made = type(name.title(), (base,), {"__doc__": "Wrong.", "name": name, "__module__": __name__, **members})
+    KEPT.append(dataclass(frozen=True, kw_only=True)(made))
+
+
+def returns(value):
+    return lambda self, *arguments, **options: value
+
+
+def register_all(kind, register):
+    for each in KEPT:
+        if issubclass(each, kind):
+            register(each.name, each, "wrong")
+
+
+@hookimpl
+def lopbench_methods(register):
+    register_all(Perturbation, register)
+
+
+@hookimpl
+def lopbench_metrics(register):
+    register_all((LayerMetric, TrainingMetric), register)
+
+
+@hookimpl
+def lopbench_architectures(register):
+    register_all(Architecture, register)
+
+
+@hookimpl
+def lopbench_scenarios(register):
+    register_all(Scenario, register)
+
+"""
+
+METHODS = """
+def assigns(self, learner, state):
+    for name in list(learner.parameters):
+        learner.parameters[name] = learner.parameters[name] * 2
+
+
+component(Perturbation, "assigns", after_step=assigns)
+component(Perturbation, "returns_one", after_step=returns({}))
+component(Perturbation, "no_such_name", evaluated=returns({"nope": torch.zeros(1)}))
+component(Perturbation, "other_shape", evaluated=returns({"layers.0.linear.bias": torch.zeros(3)}))
+component(Perturbation, "evaluated_none", evaluated=returns(None))
+component(Perturbation, "penalty_scalar", penalty=returns(torch.zeros(())))
+component(Perturbation, "penalty_none", penalty=returns(None))
+component(Perturbation, "loss_none", loss=returns(None))
+component(Perturbation, "batch_none", batch=returns(None))
+component(Perturbation, "configure_none", configure=returns(None))
+component(Perturbation, "report_float", report=returns({"x": 3.0}))
+"""
+
+#: What is told of each of these methods, after its name and that of the hook.
+TOLD = {
+    "assigns": "after_step: 'layers.0.linear.weight' cannot be assigned: the network would go on with the old tensor; "
+    "change it in place, as in tensors['layers.0.linear.weight'].copy_(new)",
+    "returns_one": "after_step: it changes tensors in place and returns nothing, got dict",
+    "no_such_name": "evaluated: the network has no parameter or buffer 'nope'",
+    "other_shape": "evaluated: 'layers.0.linear.bias' must be of shape (1, 8), got shape (3,)",
+    "evaluated_none": "evaluated: it returns tensors by name, got nothing",
+    "penalty_scalar": "penalty: it returns a number for each replica, shape (1,), got shape ()",
+    "penalty_none": "penalty: it returns a number for each replica, shape (1,), got nothing",
+    "loss_none": "loss: it returns a number for each replica, shape (1,), got nothing",
+    "batch_none": "batch: it returns inputs and targets, two tensors, got nothing",
+    "configure_none": "configure: it returns the network, got nothing",
+    "report_float": "report: it returns a number for each replica, shape (1,), got float",
+}
+
+METRICS = """
+component(TrainingMetric, "on_host", compute=lambda self, before, after: torch.tensor([float(x) for x in before]))
+component(TrainingMetric, "scalar", compute=lambda self, before, after: before.sum())
+component(TrainingMetric, "a_float", compute=returns(0.5))
+component(TrainingMetric, "nothing", compute=returns(None))
+component(LayerMetric, "text", compute=returns("high"))
+"""
+
+ARCHITECTURE = """
+class Gate(nn.Module):
+    def forward(self, x):
+        return torch.relu(x), x
+
+
+class Net(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.body, self.gate, self.out = nn.LazyLinear(4), Gate(), nn.Linear(4, outputs)
+
+    def forward(self, x):
+        return self.out(self.gate(self.body(x.flatten(1)))[0])
+
+
+def build(self, input_shape, outputs, *, generator):
+    made = Net(outputs)
+    made(torch.zeros(2, *input_shape))
+    return made
+
+
+component(Architecture, "gated", build=build, layers=lambda self, module: ["gate"])
+"""
+
+SCENARIO = """
+component(Scenario, "bare", data=None, stream=returns(None), recipe=returns(None))
+"""
+
+RUNS = Path("results/runs")
+
+#: Where plugins of third parties are that are tried out.
+PLUGINS = Path(__file__).parents[1] / "third_party" / "plugins"
+
+#: A stream whose steps can be a program.
+BITS = ["--scenario=bitflip:samples=24,m=6,f=3,T=6,steps_per_task=6", "--device=cpu", "--seeds=0-1"]
+
+
+@pytest.fixture
+def written(tmp_path, fresh_plugins):
+    """Return a function that writes a plugin file; what it registers is forgotten after the test."""
+
+    def write(text):
+        path = tmp_path / "wrong.py"
+        path.write_text(HEAD + text)
+        return f"--plugin={path}"
+
+    return write
+
+
+def test_what_a_method_does_wrong_is_a_sentence_and_the_others_go_on(tiny, written):
+    shown = tiny(written(METHODS), "--method=none", *(f"--method={name}" for name in TOLD))
+    assert shown.exit_code == 1
+    assert "Traceback" not in shown.output
+    lines = shown.stderr.splitlines()
+    for name, told in TOLD.items():
+        assert f"{name}, mlp:depth=1,width=8, seed 0: method '{name}', hook {told}" in lines
+    first = next(iter(TOLD))
+    assert lines[-1] == (
+        f"Error: {len(TOLD)} of {len(TOLD) * 2 + 3} runs could not be done: {first}, mlp:depth=1,width=8, seed 0: "
+        f"method '{first}', hook {TOLD[first]}"
+    )
+
+
+def test_a_study_from_python_that_was_refused_raises(written, tmp_path, one_thread):
+    written(METHODS)
+    path = tmp_path / "wrong.py"
+    with pytest.raises(library.LopbenchError) as raised:
+        library.run(
+            scenario="bitflip:samples=24,m=6,f=3,T=6,steps_per_task=6",
+            methods=["penalty_none"],
+            plugins=[path],
+            device="cpu",
+            results=tmp_path / "results",
+        )
+    assert "penalty_none, online_mlp, seed 0: method 'penalty_none', hook penalty: it returns a number" in str(
+        raised.value
+    )
+
+
+def test_a_hook_that_is_all_but_named_as_one_is_refused_with_the_file(tiny, written):
+    shown = tiny(written('component(Perturbation, "typo", after_steps=returns(None))'), "--method=typo")
+    assert shown.exit_code == 1
+    sentence = "wrong.py: Typo has 'after_steps', which is no hook and is never called. Did you mean 'after_step'?"
+    assert sentence in shown.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("scalar", "returned shape () where a number for each replica belongs, shape (1,)"),
+        ("a_float", "returned a float where a number for each replica belongs, shape (1,)"),
+        ("nothing", "returned a NoneType where a number for each replica belongs, shape (1,)"),
+        ("text", "returned a str where a float or None belongs"),
+    ],
+)
+def test_what_a_metric_returns_wrongly_fails_its_run_with_a_sentence(tiny, written, runs, metric, told):
+    arguments = [written(METRICS), f"--metrics={metric}", "--method=none"]
+    shown = tiny(*arguments)
+    assert shown.exit_code == 1
+    assert "Traceback" not in shown.output
+    (run,) = (name for name in runs() if "-fresh-" not in name)
+    assert f"metric {metric} of lopbench_file_wrong" in (
+        error := json.loads((RUNS / run / "status.json").read_text())["error"]
+    )
+    assert told in error
+
+
+def test_a_training_metric_that_reads_the_host_keeps_steps_out_of_programs_and_is_named(lopbench, written, one_thread):
+    shown = lopbench("run", *BITS, written(METRICS), "--metrics=on_host", "--method=none")
+    assert shown.exit_code == 0, shown.output
+    # Of the learners; fresh references are measured by nothing but their scores.
+    logs = [path.read_text() for path in RUNS.glob("*/log.txt") if "-fresh-" not in path.parent.name]
+    assert len(logs) == 2
+    assert all("steps one by one: metric 'on_host' reads a value on the host" in log for log in logs)
+
+
+def test_a_probed_layer_that_returns_no_tensor_is_told_without_any_method_too(lopbench, written, one_thread):
+    shown = lopbench("run", *BITS, written(ARCHITECTURE), "--architecture=gated", "--method=none")
+    assert shown.exit_code == 1
+    last = shown.stderr.splitlines()[-1]
+    assert "none, gated, seed 0: the probed layer 'gate' returns a tuple, not a tensor; name other layers" in last
+
+
+def test_a_scenario_without_profiles_is_told_what_it_lacks(lopbench, written):
+    shown = lopbench("run", "--scenario=bare", written(SCENARIO))
+    assert shown.exit_code == 2
+    assert shown.stderr.strip().endswith(
+        "scenario 'bare' declares no profiles; its class needs at least its default one, as in profiles = {'full': {}}"
+    )
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon", "adamw:weight_decay=0.1"])
+def test_an_optimizer_without_a_learning_rate_is_told_how_to_give_one(tiny, name):
+    shown = tiny(f"--optimizer={name}")
+    plain = name.partition(":")[0]
+    assert shown.exit_code == 2
+    assert shown.stderr.strip() == f"Error: {plain} needs lr, as in {plain}:lr=1e-3"
+
+
+def test_an_architecture_that_takes_no_tokens_is_told_of(lopbench, one_thread, fresh_plugins):
+    path = PLUGINS / "characters.py"
+    shown = lopbench("run", f"--plugin={path}", "--scenario=characters", "--architecture=mlp", "--device=cpu")
+    assert shown.exit_code == 1
+    last = shown.stderr.splitlines()[-1]
+    assert "none, mlp, seed 0: the stream is of tokens, and Sequential has no embedding to take them" in last
