@@ -10,9 +10,9 @@ import torch
 
 import lopbench
 from lopbench.core.errors import LopbenchError, UsageError
-from lopbench.core.given import scenario_of
+from lopbench.core.given import scenario_of, spec_of
 from lopbench.core.manager import plugins
-from lopbench.core.spec import parse_scenario
+from lopbench.core.spec import canonical_json, parse_scenario
 from lopbench.runner.study import plan
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.cloners.tile import Tile
@@ -20,6 +20,7 @@ from lopbench_plugins.data.procedural import procedural_images
 from lopbench_plugins.metrics.renyi2_rank import Renyi2Rank
 from lopbench_plugins.optimizers.adam import Adam
 from lopbench_plugins.perturbations.l2 import L2
+from lopbench_plugins.perturbations.noisy_sgd import NoisySGD
 from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40
 
 FIELDS = {**TinyImageNet40.profiles["lite"], "tasks": 2, "steps_per_task": 5, "classes_per_task": 2, "resolution": 8}
@@ -129,6 +130,20 @@ def test_object_runs_as_its_text_does(tiny):
     objects = plan(**{**again, "methods": [L2(strength=0.5), (L2(), "noisy_sgd")], "optimizers": [Adam(lr=0.01)]})
     assert objects.specs == texts.specs
     assert len(objects.pending) < len(texts.specs) * 3  # the first of them is done
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "text"),
+    [
+        ("methods", L2(strength=1), "l2:strength=1"),
+        ("methods", NoisySGD(scale=1, decay=1), "noisy_sgd:scale=1"),
+        ("optimizers", Adam(lr=1, betas=(0, 0.9)), "adam:lr=1,betas=0/0.9"),
+    ],
+)
+def test_a_whole_number_in_an_object_is_the_number_of_the_text(kind, given, text):
+    """The run id is a hash of this JSON."""
+    object_, parsed = spec_of(kind, given).to_json(), spec_of(kind, text).to_json()
+    assert canonical_json(object_) == canonical_json(parsed)
 
 
 def test_metrics_and_cloners_are_objects_too(tiny):

@@ -32,9 +32,10 @@ class Component:
     exempt: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
-        """Check the fields.
+        """Check the fields, and make whole numbers floats where floats belong.
 
         Raises:
             InvalidInputError: If one is not of its type or not within its bounds.
         """
         fields.check(self)
+        fields.unify(self)

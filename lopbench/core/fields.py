@@ -176,6 +176,28 @@ def check(component: Any) -> None:
             raise InvalidInputError(f"{owner}: {name} must be {expected}, got {value!r}{none}")
 
 
+def unify(component: Any) -> None:
+    """Make whole numbers in fields of floats floats, in place: 1 and 1.0 are one value, and would give two run ids."""
+    for name, kind in types_of(type(component)).items():
+        value = getattr(component, name)
+        made = _unified(kind, value)
+        if made is not value:
+            object.__setattr__(component, name, made)
+
+
+def _unified(kind: object, value: Any) -> Any:
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if int in options and type(value) is int:
+            return value
+        return _unified(next(option for option in options if _expected(option, value, Bounds()) is None), value)
+    if origin is tuple and isinstance(value, tuple):
+        kinds = options[:1] * len(value) if options[-1:] == (Ellipsis,) else options
+        made = tuple(map(_unified, kinds, value))
+        return value if all(x is y for x, y in zip(made, value, strict=True)) else made
+    return float(value) if kind is float and type(value) is int else value
+
+
 def _expected(kind: object, value: Any, limit: Bounds) -> str | None:
     """Return what a value of type ``kind`` should have been, None if it is as it should be."""
     origin, options = typing.get_origin(kind), typing.get_args(kind)
@@ -196,9 +218,16 @@ def _expected(kind: object, value: Any, limit: Bounds) -> str | None:
 def _expected_number(is_whole: bool, value: Any, limit: Bounds) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int if is_whole else int | float):
         return "a whole number" if is_whole else "a number"
-    if isinstance(value, float) and not math.isfinite(value):
+    if not is_whole and not _is_finite(value):
         return "a finite number"
     return None if value in limit else str(limit)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _expected_tuple(options: tuple[Any, ...], value: Any, limit: Bounds) -> str | None:

@@ -55,7 +55,7 @@ def test_number_is_accepted_if_and_only_if_it_is_finite_and_within_the_bounds(
 ):
     within = (low <= value if with_low else low < value) and (value <= high if with_high else value < high)
     if within and (isinstance(value, int) or math.isfinite(value)):
-        assert getattr(Sample(**{field: value}), field) == value
+        assert getattr(Sample(**{field: value}), field) == float(value)
     else:
         with pytest.raises(InvalidInputError, match=rf"^sample: {field} must be "):
             Sample(**{field: value})
@@ -125,6 +125,36 @@ def test_default_is_the_fields_and_a_number_without_one_is_required():
     assert Required(rate=1.0).rate == 1.0
     with pytest.raises(TypeError, match="rate"):
         Required()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed(Component):
+    """Fields in which whole numbers may stand."""
+
+    name: ClassVar[str] = "mixed"
+    rate: float = number(0.5, least=0)
+    maybe: float | None = None
+    pair: tuple[float, float] = (0.5, 0.5)
+    some: tuple[float, ...] | None = None
+    count: int = 1
+    counts: tuple[int, ...] = (1,)
+    either: int | float = 1
+    choice: Literal[1, 2] | float = 1
+    flag: bool = True
+
+
+def test_a_whole_number_in_a_field_of_floats_is_a_float():
+    made = Mixed(rate=1, maybe=2, pair=(1, 2.5), some=(1, 2), count=3, counts=(4, 5), either=6, choice=1)
+    found = [getattr(made, field.name) for field in fields(made)]
+    assert repr(found) == "[1.0, 2.0, (1.0, 2.5), (1.0, 2.0), 3, (4, 5), 6, 1, True]"
+    assert repr(Mixed()) == repr(replace(Mixed(rate=1), rate=0.5))
+    assert type(replace(made, rate=3).rate) is float
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_a_whole_number_beyond_all_floats_is_not_finite(value):
+    with pytest.raises(InvalidInputError, match="mixed: maybe must be a finite number"):
+        Mixed(maybe=value)
 
 
 def test_replaced_value_is_checked_and_fields_stay_frozen():
