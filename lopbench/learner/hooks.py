@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -28,10 +29,14 @@ class Hooks:
     Args:
         acting: The methods and their memories.
         built_in: Those of them that have changed the network when it was built.
+        labels: What each is called in its reports; its name if there are none.
     """
 
-    def __init__(self, acting: Iterable[Acting], built_in: Collection[Perturbation] = ()) -> None:
+    def __init__(
+        self, acting: Iterable[Acting], built_in: Collection[Perturbation] = (), labels: Sequence[str] = ()
+    ) -> None:
         self.acting = tuple(acting)
+        self._labels = tuple(labels) or tuple(each.method.name for each in self.acting)
         #: Whether each of them has changed something, in a replica at least.
         self.acted = [any(each.method is other for other in built_in) for each in self.acting]
         self._having: dict[str, tuple[Acting, ...]] = {}
@@ -136,14 +141,26 @@ class Hooks:
         return found
 
     def report(self, view: View) -> Iterator[tuple[str, Tensor]]:
-        """Yield the numbers that methods tell of themselves, ``(R,)`` each, as ``method.name``."""
-        for method, state in self.having("report"):
+        """Yield the numbers that methods tell of themselves, ``(R,)`` each, as ``label.name``."""
+        for acting in self.having("report"):
+            method, state = acting
             with naming(method, "report"):
                 returned = method.report(view, state)
                 if not isinstance(returned, Mapping):
                     raise InvalidInputError(f"it returns numbers by name, got {in_words(returned)}")
                 for name, value in returned.items():
-                    yield f"{method.name}.{name}", _per_replica(value, view.replicas)
+                    yield f"{self._labels[self._place(acting)]}.{name}", _per_replica(value, view.replicas)
+
+
+def labels_of(methods: Iterable[Perturbation]) -> list[str]:
+    """Return what methods are called beside each other: their names, the second of one name with "#2" behind it."""
+    counts: Counter[str] = Counter()
+    labels = []
+    for method in methods:
+        counts[method.name] += 1
+        count = counts[method.name]
+        labels.append(method.name if count == 1 else f"{method.name}#{count}")
+    return labels
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from lopbench.learner.boundary import Boundary, stacked_batch
 from lopbench.learner.engines import Eager
 from lopbench.learner.fused import StackOptimizer
 from lopbench.learner.head import find_head
-from lopbench.learner.hooks import Acting, Hooks
+from lopbench.learner.hooks import Acting, Hooks, labels_of
 from lopbench.learner.memory import Generators, MethodState
 from lopbench.learner.network import Network, Tensors, activation_layers
 from lopbench.learner.nursery import Build, Nursery
@@ -186,8 +186,9 @@ class StackLearner:
         Raises:
             UnsupportedError: If a method cannot serve the network.
         """
-        pairs = zip(self.methods, self.states, strict=True)
-        self.hooks = Hooks([Acting(m, s) for m, s in pairs if m.active], self.nursery.built_in)
+        every = zip(self.methods, self.states, labels_of(self.methods), strict=True)
+        on = [(Acting(method, state), label) for method, state, label in every if method.active]
+        self.hooks = Hooks([each for each, _ in on], self.nursery.built_in, [label for _, label in on])
         if self.hooks.in_steps:
             self.network.watch()
         with torch.no_grad(), self.view.showing(*self._example):

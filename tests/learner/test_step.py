@@ -471,3 +471,20 @@ def test_reports_are_numbers_of_each_replica_under_the_methods_name(engine: str)
     assert told.keys() == {"method.sum", "method.lr"}
     torch.testing.assert_close(told["method.sum"], theirs.states[0]["sum"], **CLOSE)
     assert told["method.lr"].tolist() == [SGD.lr] * learner.replicas
+
+
+@every_engine
+def test_reports_of_two_methods_of_one_name_stand_beside_each_other(engine: str) -> None:
+    """The number is the place in the composition: one at strength zero leaves a gap and no other in its place."""
+
+    def telling(value: float, *, on: bool = True) -> Perturbation:
+        def report(self: Perturbation, learner: Learner, state: State) -> Mapping[str, Tensor]:
+            return {"value": torch.full((learner.replicas,), value)}
+
+        return method(report=report, active=on)
+
+    learner, _ = run(engine, telling(1.0), telling(2.0, on=False), telling(3.0), method(name="other"))
+    told = {name: values.tolist() for name, values in learner.reports().items()}
+    assert told == {"method.value": [1.0] * learner.replicas, "method#3.value": [3.0] * learner.replicas}
+    alone, _ = run(engine, telling(1.0, on=False), telling(2.0))
+    assert list(alone.reports()) == ["method#2.value"]
