@@ -79,6 +79,11 @@ class Architecture(Component, ABC):
         """Return the name of the layer that makes the outputs; None means it is found by running the network."""
         return None
 
+    @property
+    def transformer(self) -> bool:
+        """Whether the network attends in more than one layer: protocols may train such networks at other rates."""
+        return False
+
     def widened(self, factor: int) -> Architecture:
         """Return this architecture with ``factor`` times the units, whose parameters have the names of its clones.
 

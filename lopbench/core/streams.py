@@ -155,10 +155,12 @@ class Recipe:
     Args:
         optimizer: Optimizer of the learner where none is named, as in ``adam:lr=1e-3``.
         reference: Frozen optimizer of the fresh reference.
+        transformers: The recipe where the network is a transformer (`Architecture.transformer`); None for this one.
     """
 
     optimizer: str
     reference: str
+    transformers: Recipe | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

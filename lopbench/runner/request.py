@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from lopbench.core.errors import UsageError
 from lopbench.core.given import GivenMethod, methods_of, scenario_of, spec_of
-from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Perturbation, Scenario
+from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Perturbation, Recipe, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.spec import ComponentSpec, RunSpec, check_start
 from lopbench.runner.sweep import Methods, crossed
@@ -57,7 +57,7 @@ class Request:
         scenario = scenario_spec.build()
         assert isinstance(scenario, Scenario)  # the registry checked
         architecture = spec_of("architectures", self.architecture or scenario.default_architecture)
-        recipe = scenario.recipe(architecture.name)
+        recipe = _recipe(scenario, architecture)
         methods, optimizers = crossed(
             [methods_of(given) for given in self.methods],
             [spec_of("optimizers", given or recipe.optimizer) for given in self.optimizers],
@@ -151,6 +151,13 @@ def _unique(items: Iterable[T]) -> list[T]:
         if item not in found:
             found.append(item)
     return found
+
+
+def _recipe(scenario: Scenario, spec: ComponentSpec) -> Recipe:
+    """Return how the protocol trains an architecture."""
+    recipe, architecture = scenario.recipe(spec.name), spec.build()
+    assert isinstance(architecture, Architecture)  # the registry checked
+    return recipe.transformers if recipe.transformers is not None and architecture.transformer else recipe
 
 
 def _cloner(given: str | Cloner | None, scenario: Scenario) -> ComponentSpec | None:

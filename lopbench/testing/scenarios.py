@@ -275,8 +275,9 @@ def protocol_is_complete(component: Component) -> None:
     scenario = _scenario(component)
     for name in (scenario.default_architecture, "another"):
         recipe = scenario.recipe(name)
-        ComponentSpec.parse("optimizers", recipe.optimizer)
-        ComponentSpec.parse("optimizers", recipe.reference)
+        for each in (recipe, recipe.transformers or recipe):
+            ComponentSpec.parse("optimizers", each.optimizer)
+            ComponentSpec.parse("optimizers", each.reference)
     if not 0 <= scenario.reference_lead <= scenario.late_tasks.start:
         raise Mismatch(f"a lead of 0 to {scenario.late_tasks.start} tasks", str(scenario.reference_lead))
     lengths = [scenario.steps(task) for task in range(scenario.tasks)]

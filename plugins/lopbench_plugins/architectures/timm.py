@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import timm
@@ -94,6 +95,11 @@ class Timm(Architecture):
                 module.inplace = False  # type: ignore[assignment]  # would overwrite what a probe has captured
         return sized
 
+    @property
+    def transformer(self) -> bool:
+        """Whether more than one layer of the model attends; a single one is a pooling of features."""
+        return _attending(self.model) > 1
+
     def layers(self, module: nn.Module) -> Sequence[str] | None:
         """Return the names of the transformer or mixer blocks, or None (all activations) where there are none."""
         blocks = getattr(module, "blocks", None)
@@ -102,6 +108,14 @@ class Timm(Architecture):
         if not isinstance(blocks, containers) or any(isinstance(block, containers) for block in blocks):
             return None
         return [f"blocks.{index}" for index in range(len(blocks))]
+
+
+@cache
+def _attending(model: str) -> int:
+    """Return how many layers of a model attend: all kinds of attention in timm and torch have a number of heads."""
+    with torch.device("meta"):  # no weights are made
+        network: nn.Module = timm.create_model(model, pretrained=False)
+    return sum(isinstance(getattr(module, "num_heads", None), int) for module in network.modules())
 
 
 def _make_head_linear(network: Any) -> None:

@@ -82,6 +82,11 @@ class ViT(PaperArchitecture):
         drop_idle_dropout(network)
         return network
 
+    @property
+    def transformer(self) -> bool:
+        """True."""
+        return True
+
     def layers(self, module: nn.Module) -> Sequence[str]:
         """Return the names of the blocks, whose outputs ``(N, T, width)`` are the residual stream."""
         return [name for name, block in module.named_modules() if isinstance(block, Block)]

@@ -60,6 +60,21 @@ def test_transformer_blocks_are_probed_and_convolutional_networks_at_their_activ
     assert stages.layers(build(stages)) is None
 
 
+@pytest.mark.parametrize(
+    ("model", "transformer"),
+    [
+        ("vit_tiny_patch16_224", True),
+        ("swin_tiny_patch4_window7_224", True),
+        ("resnet18", False),
+        ("mixer_s16_224", False),
+        ("convnext_atto", False),
+        ("resnet50_clip", False),  # attends once, to pool
+    ],
+)
+def test_a_transformer_attends_in_more_than_one_layer(model, transformer):
+    assert Timm(model=model).transformer is transformer
+
+
 def test_activations_do_not_overwrite_their_input():
     assert any(getattr(module, "inplace", False) for module in timm.create_model("resnet18").modules())
     assert not any(getattr(module, "inplace", False) for module in build(Timm(model="resnet18")).modules())
