@@ -11,6 +11,7 @@ from torch.func import functional_call
 from lopbench.core.interfaces import Task
 from lopbench.core.probe import NetworkProbe
 from lopbench.learner import probing
+from lopbench.learner.network import evaluating
 
 if TYPE_CHECKING:
     from lopbench.learner.learner import StackLearner
@@ -31,7 +32,7 @@ def evaluate(learner: StackLearner, index: int, task: Task) -> dict[str, float]:
     state = replica(learner, index)
     sums: dict[str, Tensor] = {}
     count = 0
-    with probing.evaluating(learner.network.module):
+    with evaluating(learner.network.module):
         for inputs, targets in task.held_out():
             outputs = functional_call(learner.network.module, state, (learner.cast(inputs),))
             scores = {

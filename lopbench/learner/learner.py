@@ -28,6 +28,7 @@ from lopbench.learner.network import Network, Tensors, activation_layers
 from lopbench.learner.nursery import Build, Nursery
 from lopbench.learner.optimizers import hidden_matrices
 from lopbench.learner.step import Taken, take_step
+from lopbench.learner.trial import is_random
 from lopbench.learner.view import View
 
 
@@ -120,6 +121,7 @@ class StackLearner:
             layers=tuple(layers(modules[0]) or activation_layers(modules[0])),
             stacked=self.stacked,
             generator=self._layer_stream("layers") if clones is None else self._layer_stream("layers", "clone"),
+            stochastic=is_random(modules[0], example),
         )
         self._hold_tensors(modules)
         self.optimizer = self._new_optimizer(optimizer, rates or [optimizer.lr])

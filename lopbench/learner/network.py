@@ -39,6 +39,17 @@ def no_tensor(layer: str, output: object) -> UnsupportedError:
     )
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a network in evaluation mode for the duration."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
 @dataclass(frozen=True, eq=False)
 class ForwardPass:
     """What one forward pass of all replicas made; implements the protocol ``Pass``.
@@ -77,20 +88,27 @@ class Network:
         layers: Names of the probed layers.
         stacked: Whether there are several replicas.
         generator: What dropout inside the network draws from.
+        stochastic: Whether what the network makes in training is random.
     """
 
     def __init__(
-        self, module: nn.Module, *, head: str, layers: Sequence[str], stacked: bool, generator: Generator
+        self,
+        module: nn.Module,
+        *,
+        head: str,
+        layers: Sequence[str],
+        stacked: bool,
+        generator: Generator,
+        stochastic: bool,
     ) -> None:
         self.module = module
         self.head = head
         self.layers = tuple(layers)
         self.stacked = stacked
         self.generator = generator
-        dropouts = [m for m in module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
-        #: Whether the network draws random numbers.
-        self.stochastic = any(m.p > 0 for m in dropouts) or any(getattr(m, "drop_prob", 0.0) for m in module.modules())
-        if self.stochastic and stacked:
+        self.stochastic = stochastic
+        self._norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+        if stochastic and stacked:
             raise UnsupportedError("dropout draws from one global stream: its seeds run one after another")
         self._kept: tuple[Tensors, Tensors] | None = None
         self._watched = False
@@ -130,6 +148,20 @@ class Network:
             yield self._kept
         finally:
             self._kept = before
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Turn off what is random for the duration, as in evaluation, where anything is.
+
+        Batch normalisation goes on with the statistics of the batch, as in networks in which nothing is random.
+        """
+        if not self.stochastic:
+            yield
+            return
+        with evaluating(self.module):
+            for norm in self._norms:
+                norm.train()
+            yield
 
     # -- calling
 

@@ -3,8 +3,7 @@
 The network's weights, buffers, ``.grad``, mode and random state stay as they were.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,18 +13,7 @@ from torch.func import functional_call
 from lopbench.core.interfaces import Task
 from lopbench.core.probe import LayerProbe, NetworkProbe, as_units, is_blocked
 from lopbench.core.profile import Partition, Profile
-from lopbench.learner.network import no_tensor
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a network in evaluation mode for the duration."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
+from lopbench.learner.network import evaluating, no_tensor
 
 
 def counted(outputs: Tensor, task: Task) -> Tensor:

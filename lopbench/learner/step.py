@@ -1,6 +1,9 @@
 """One training step of all replicas: the order in which everything happens, for every engine.
 
 batch -> forward pass -> loss -> penalty -> gradients -> after_backward -> update -> after_step
+
+Loss and score are those of the network as it would be used. Where what it makes in training is random, as under
+dropout, or a method changes the batch, they come from one more forward pass on the stream's batch, before the others.
 """
 
 from __future__ import annotations
@@ -72,11 +75,11 @@ def take_step(
         metrics: What to measure of the step.
 
     Returns:
-        Loss and score of the stream's batch before the update, and what was measured.
+        Loss and score of the stream's batch before the update, with all that is random off, and what was measured.
     """
     view.begin_step(*batch)
     own: Taken | None = None
-    if hooks.having("batch"):
+    if view.network.stochastic or hooks.having("batch"):
         batch, own = _look_first(view, batch, observe)
         observe = None
         with torch.no_grad():
@@ -94,14 +97,14 @@ def take_step(
     view.inside(None)
     with torch.no_grad():
         view.made(made.forward, made.targets)
-        own = own or Taken(made.losses, view.score(made.forward.outputs, made.targets))
+        targets = made.targets if own is None else batch[1]
+        own = own or Taken(made.losses, view.score(made.forward.outputs, targets))
         hooks.run("after_backward", view)
         engine.descend(view, hooks)
         hooks.run("after_step", view)
         view.end_step()
         if metrics:
-            targets = batch[1] if hooks.having("batch") else made.targets
-            after = view.loss(view.forward(batch[0]).outputs, targets)
+            after = view.loss(view.outputs_to_score(batch[0]), targets)
             return Taken(own.losses, own.scores, tuple(measured_in_step(each, own.losses, after) for each in metrics))
     return own
 
@@ -109,10 +112,10 @@ def take_step(
 def _look_first(
     view: View, batch: tuple[Tensor, Tensor], observe: Callable[[Tensor], Tensor | None] | None
 ) -> tuple[tuple[Tensor, Tensor], Taken]:
-    """Return the stream's own batch and its loss and score, which methods that change the batch must not move."""
+    """Return the stream's own batch, and its loss and score, which neither noise nor methods move."""
     with torch.no_grad():
         inputs, targets = batch
-        outputs = view.forward(inputs).outputs
+        outputs = view.outputs_to_score(inputs)
         seen = None if observe is None else observe(outputs)
         targets = targets if seen is None else seen
         return (inputs, targets), Taken(view.loss(outputs, targets), view.score(outputs, targets))

@@ -131,6 +131,43 @@ def own_randomness(device: torch.device) -> Iterator[None]:
             np.random.set_state(numpy)
 
 
+def is_random(module: nn.Module, batch: Tensor) -> bool:
+    """Return whether what a network makes in training is random: it draws, or makes something else the second time.
+
+    Drawing is seen however seldom it shows, as at a small rate of dropout; a generator of the network's own by what
+    comes of it. The network is left as it is. What it cannot run for is told where it is trained.
+
+    Args:
+        module: The network, which has not run yet.
+        batch: A batch of the stream, ``(N, *input_shape)``, on the module's device, as `some_samples` takes it.
+    """
+    network, some = noisy_copy(module).train(), some_samples(batch)
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+
+    def run() -> Tensor:
+        for name, buffer in network.named_buffers():
+            buffer.copy_(buffers[name])
+        made: Tensor = network(some.clone())
+        return made
+
+    with torch.no_grad(), own_randomness(batch.device):
+        before = _drawn(batch.device)
+        try:
+            same = torch.allclose(run(), run(), rtol=1e-3, atol=1e-3, equal_nan=True)
+        except OUT_OF_MEMORY:
+            raise
+        except Exception:
+            return False
+        return not same or _drawn(batch.device) != before
+
+
+def _drawn(device: torch.device) -> tuple[object, ...]:
+    """Return the states of all global generators."""
+    _, keys, *rest = np.random.get_state()
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    return random.getstate(), np.asarray(keys).tobytes(), *rest, *(state.numpy().tobytes() for state in states)
+
+
 def on_input(layer: nn.Module, act: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
     """Call ``act`` with what ``layer`` reads at each call; what it returns, if anything, is read instead."""
 

@@ -247,6 +247,11 @@ class View:
         used = ({**current, **(parameters or {})}, {**self.buffers, **(buffers or {})})
         return self.network.aside(*used, inputs)
 
+    def outputs_to_score(self, inputs: Tensor) -> Tensor:
+        """Return what the networks make of ``inputs`` ``(R, N, ...)`` with all that is random off, likewise."""
+        with self.network.steady():
+            return self.forward(inputs).outputs
+
     def coming(self, steps: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches ``(R, N, ...)`` and targets of the task that begins, from a copy of its stream."""
         return self._host.coming(steps)

@@ -14,6 +14,7 @@ from lopbench.core import rng
 from lopbench.core.profile import Partition, Profile
 from lopbench.learner import probing
 from lopbench.learner.learner import StackLearner
+from lopbench.learner.network import evaluating
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.optimizers import sgd
 
@@ -91,7 +92,7 @@ def test_any_module_can_be_probed():
     names = ["flatten", "layers.0.linear", "layers.0.norm", "layers.0.activation", "layers.1", "out"]
     flatten, linear, norm, activation, block, out = probe.modules(names)
     assert [layer.name for layer in (flatten, linear, norm, activation, block, out)] == names
-    with probing.evaluating(learner.network.module), torch.no_grad():
+    with evaluating(learner.network.module), torch.no_grad():
         inputs = ToyTask().probe()[0].flatten(1)
         first = learner.network.module.get_submodule("layers.0")
         torch.testing.assert_close(linear.activation, first.linear(inputs))

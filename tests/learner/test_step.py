@@ -9,8 +9,10 @@ import pytest
 import torch
 from learner_toys import (
     ADAM,
+    BATCH_NORM,
     CLASSES,
     CLOSE,
+    DROPOUT,
     ENGINES,
     MOMENTUM,
     SGD,
@@ -37,6 +39,7 @@ from lopbench.core.interfaces import Learner, Optimizer, Perturbation, State, Tr
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.program import Program
 from lopbench.learner.step import Taken
+from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.optimizers import adam, sgd
 
 STEPS = range(4)
@@ -447,6 +450,94 @@ def test_who_observes_is_told_the_outputs_once_and_may_return_targets(
     torch.testing.assert_close(taken.losses, same.losses, **CLOSE)
     assert torch.equal(taken.scores, same.scores)
     assert_close(learner.view.parameters, other.view.parameters)
+
+
+# --- networks in which something is random --------------------------------------------------------------------------
+
+RANDOM = {
+    "dropout": DROPOUT,
+    "dropout and batch norm": MLP(width=8, depth=2, dropout=0.3, normalization="batch"),
+}
+
+
+def steady(learner: StackLearner) -> nn.Module:
+    """Return a copy of the network of a learner with dropout off, and batch norm as in training."""
+    module = copy.deepcopy(learner.network.module)
+    for layer in module.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    return module.train()
+
+
+@pytest.mark.parametrize("name", RANDOM)
+@pytest.mark.parametrize("methods", [(), (method(batch=doubles),)], ids=["none", "batch"])
+def test_scores_are_of_the_network_without_what_is_random(name: str, methods: tuple[Perturbation, ...]) -> None:
+    learner = make(RANDOM[name], methods=methods)
+    for index in range(3):
+        inputs, targets = ToyTask(0).batch(index)
+        outputs = steady(learner)(inputs)
+        taken = learner.step([(inputs, targets)])
+        torch.testing.assert_close(taken.losses[0], F.cross_entropy(outputs, targets).detach())
+        assert taken.scores.item() == (outputs.argmax(1) == targets).double().mean().item()
+    assert learner.network.module.training
+    assert all(layer.training for layer in learner.network.module.modules())
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_scoring_changes_nothing_that_is_trained(name: str) -> None:
+    """A loop over the same network, of which no other pass is made, ends at the same bits."""
+    learner = make(RANDOM[name], optimizer=SGD)
+    module = copy.deepcopy(learner.network.module)
+    optimizer = torch.optim.SGD(module.parameters(), lr=SGD.lr, fused=True)
+    with rng.isolated(rng.derive(0, "layers")):
+        for index in STEPS:
+            inputs, targets = ToyTask(0).batch(index)
+            F.cross_entropy(module(inputs), targets).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    train(learner, STEPS)
+    assert equal(dict(learner.network.module.state_dict()), dict(module.state_dict()))
+
+
+def test_only_networks_in_which_something_is_random_are_run_once_more() -> None:
+    for architecture, passes in ((SMALL, 1), (BATCH_NORM, 1), (DROPOUT, 2), (MLP(width=8, depth=2, dropout=0.0), 1)):
+        learner = make(architecture)
+        seen = []
+        learner.network.module.register_forward_hook(lambda module, *_, seen=seen: seen.append(module.training))
+        train(learner, range(1))
+        assert seen == [False, True][-passes:]
+
+
+def test_a_network_with_batch_norm_is_scored_in_the_pass_that_trains_it() -> None:
+    learner = make(BATCH_NORM)
+    inputs, targets = ToyTask(0).batch(0)
+    in_training = copy.deepcopy(learner.network.module)(inputs)
+    taken = learner.step([(inputs, targets)])
+    torch.testing.assert_close(taken.losses[0], F.cross_entropy(in_training, targets).detach())
+
+
+def test_a_metric_of_steps_sees_no_noise() -> None:
+    """Of a step that moves nothing the loss does not fall, whatever is dropped."""
+    learner = make(DROPOUT, optimizer=sgd.SGD(lr=1e-30))
+    assert learner.step([ToyTask(0).batch(0)], metrics=[Fall()]).measured[0].tolist() == [0.0]
+
+
+def test_targets_that_come_of_the_outputs_are_scored_and_trained_on_where_something_is_random() -> None:
+    learner, other = (make(DROPOUT, optimizer=SGD) for _ in range(2))
+    inputs, targets = ToyTask(0).batch(0)
+    expected = steady(learner)(inputs)
+    told: list[Tensor] = []
+
+    def observe(outputs: Tensor) -> Tensor:
+        told.append(outputs.clone())
+        return (targets.unsqueeze(0) + 1) % CLASSES
+
+    taken = learner.step([(inputs, targets)], observe=observe)
+    torch.testing.assert_close(torch.stack(told), expected.detach().expand(1, 1, *expected.shape))
+    same = other.step([(inputs, (targets + 1) % CLASSES)])
+    assert torch.equal(taken.losses, same.losses)
+    assert torch.equal(taken.scores, same.scores)
+    assert equal(learner.view.parameters, other.view.parameters)
 
 
 # --- what is told of methods ----------------------------------------------------------------------------------------

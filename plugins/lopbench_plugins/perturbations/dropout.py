@@ -26,6 +26,7 @@ class Dropout(Perturbation):
     """
 
     name: ClassVar[str] = "dropout"
+    version: ClassVar[int] = 2  # since 2 it is off where the online score is taken
     equation: ClassVar[str] = "h = h * Bernoulli(1 - p) / (1 - p) in training"
     validated: ClassVar[tuple[str, ...]] = (
         "property: none in evaluation; each activation function has one layer behind it",
