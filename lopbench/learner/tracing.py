@@ -24,6 +24,7 @@ from lopbench.core.interfaces import Perturbation, State, Task, TrainingMetric
 from lopbench.learner.engines import Traced
 from lopbench.learner.groups import UnitGroup
 from lopbench.learner.hooks import Acting, Hooks
+from lopbench.learner.layout import untranspose
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.memory import MethodState
 from lopbench.learner.network import Tensors
@@ -256,6 +257,7 @@ class Steps:
         for node in graph.graph.nodes:
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 raise UntraceableError(f"a step draws from torch's global generator ({node.target})")
+        untranspose(graph)
         graph.graph.eliminate_dead_code()
         graph.recompile()
         return graph

@@ -25,15 +25,16 @@ def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> l
     """Return ``specs`` in groups that one program can train, in the order of their first members.
 
     Replicas of a program agree in everything but seed, learning rate and the swept fields of their methods, and stream
-    their batches in chunks. What no program can train is a group of its own.
+    their batches in chunks. What no program can train, or not as fast, is a group of its own.
     """
-    found: dict[object, list[RunSpec]] = {}
-    together: dict[object, bool] = {}
-    for spec in specs:
-        key: object = _shape(spec)
-        if key not in together:
-            together[key] = _can_be_traced(spec, data=data, device=device)
-        found.setdefault(key if together[key] else spec.run_id, []).append(spec)
+    shapes = [_shape(spec) for spec in specs]
+    alike: dict[str, list[RunSpec]] = {}
+    for shape, spec in zip(shapes, specs, strict=True):
+        alike.setdefault(shape, []).append(spec)
+    together = {shape: _can_be_together(group, data=data, device=device) for shape, group in alike.items()}
+    found: dict[str, list[RunSpec]] = {}
+    for shape, spec in zip(shapes, specs, strict=True):
+        found.setdefault(shape if together[shape] else spec.run_id, []).append(spec)
     return [part for group in found.values() for part in _parts(group)]
 
 
@@ -98,12 +99,13 @@ def _shape(spec: RunSpec) -> str:
     return canonical_json(value)
 
 
-def _can_be_traced(spec: RunSpec, *, data: object, device: torch.device) -> bool:
+def _can_be_together(group: Sequence[RunSpec], *, data: object, device: torch.device) -> bool:
+    replicas = min(len(group), MAX_REPLICAS)
     try:
-        training = throwaway([spec], data=data, device=device)
+        training = throwaway(group[:1], data=data, device=device)
         if not training.learner.learner.hooks.acting:
             training.learner.learner.turn_on()  # methods that wait will act, too
-        return training.programs.why_not(training.learner, training.feed) is None
+        return training.programs.why_not(training.learner, training.feed, replicas=replicas) is None
     except Exception:  # what is wrong with a spec is told when its turn comes
         return False
 

@@ -12,14 +12,13 @@ from lopbench.learner.compiling import cache_compiled
 from lopbench.learner.program import Program, why_not
 from lopbench.runner.feed import Feed
 from lopbench.runner.report import Reporter, group_label
+from lopbench.runner.schedule import MAX_UNROLL
 from lopbench.runner.scored import ScoredLearner
 from lopbench.runner.setting import Setting
+from lopbench.runner.worth import Work, work
 
-#: Steps in all from which on a program is compiled: that takes up to a minute, and saves about a minute over these.
-COMPILE_STEPS = 100_000
-
-#: Most samples, of all replicas together, and most steps that are made ahead of a program's calls.
-BLOCK_SAMPLES, BLOCK_STEPS = 200_000, 2_000
+#: Most samples, of all replicas together, most bytes of them, and most steps, that are made ahead of a program's calls.
+BLOCK_SAMPLES, BLOCK_BYTES, BLOCK_STEPS = 200_000, 64 * 2**20, 2_000
 
 ONE_BY_ONE = "one by one"
 
@@ -42,36 +41,53 @@ class Programs:
         self.how = ONE_BY_ONE
 
     @property
-    def is_long(self) -> bool:
-        """Whether the run is long enough to be worth a compiled program."""
-        return self._setting.schedule.steps >= COMPILE_STEPS
-
-    @property
     def is_made(self) -> bool:
         """Whether a program takes the steps."""
         return self._program is not None
+
+    def work(self, scored: ScoredLearner, feed: Feed, *, replicas: int | None = None) -> Work:
+        """Return what the steps are, of ``replicas`` replicas or of those that there are."""
+        count = len(self._setting.specs) if replicas is None else replicas
+        return work(scored.learner, feed.first()[0][0], steps=self._setting.schedule.steps, replicas=count)
 
     def forget(self) -> None:
         """Make another program when one is needed: the steps are others now."""
         self._program, self._sought = None, False
 
-    def why_not(self, scored: ScoredLearner, feed: Feed) -> str | None:
-        """Return why the steps cannot be a program, None if they can; they are traced to find out."""
+    def why_not(self, scored: ScoredLearner, feed: Feed, *, replicas: int) -> str | None:
+        """Return why ``replicas`` replicas are not to be one program, None if they are; a step is traced to find out.
+
+        Args:
+            scored: One of them.
+            feed: What it is fed.
+            replicas: How many there are.
+        """
         if self._setting.cloner is not None:
             return "a base is trained beside the learner"
-        if feed.period is None:
+        if not _comes_in_chunks(feed):
             return "the batches of many steps cannot be had at once"
+        if not self.work(scored, feed, replicas=replicas).is_for_a_program:
+            return "steps of this size, or as few of them, are faster one by one"
         return why_not(scored.learner, feed.tasks[0], feed.first(), scored.training)
 
-    def seek(self, scored: ScoredLearner, feed: Feed, *, compiled: bool) -> str | None:
-        """Let a program take the steps from here on, if they can be one; returns what came of it, once.
+    def seek(self, scored: ScoredLearner, feed: Feed, *, compiled: bool | None = None) -> str | None:
+        """Let a program take the steps from here on, if they can be one and it pays; returns what came of it, once.
+
+        Args:
+            scored: The learner.
+            feed: What it is fed.
+            compiled: Whether to compile; None to do so where it pays.
 
         Raises:
             UnsupportedError: If they cannot, and there are several replicas, which are together for its sake.
         """
-        if self._sought or self._setting.cloner is not None or feed.period is None:
+        if self._sought or self._setting.cloner is not None or not _comes_in_chunks(feed):
             return None
         self._sought = True
+        work = self.work(scored, feed)
+        if work.replicas == 1 and not work.is_for_a_program:
+            return None
+        compiled = work.is_long if compiled is None else compiled
         try:
             self._program = self._make(scored, feed, compiled=compiled)
         except UnsupportedError as error:
@@ -96,7 +112,9 @@ class Programs:
         # Where nothing is compiled, longer calls save nothing, and take longer to trace.
         per_call = self._setting.schedule.unroll(period) if compiled else period
         samples = sum(x.shape[0] * x.shape[1] for x, _ in batches)
-        calls = min(BLOCK_STEPS // per_call, BLOCK_SAMPLES * period // (samples * per_call))
+        size = sum(x.nbytes for x, _ in batches)
+        periods = min(BLOCK_SAMPLES // samples, BLOCK_BYTES // size, BLOCK_STEPS // period)
+        calls = periods * period // per_call
         self._periods = max(1, calls) * per_call // period
         with _compiler() if compiled else nullcontext():
             program = Program(
@@ -114,6 +132,11 @@ class Programs:
             self._reporter.note(f"{name}: no compiled program here, and so slower: {program.compile_error}")
         self.how = "program" if program.compile_s is None else "compiled program"
         return program
+
+
+def _comes_in_chunks(feed: Feed) -> bool:
+    """Return whether the batches of a call can be had at once."""
+    return feed.period is not None and feed.period <= MAX_UNROLL
 
 
 @contextmanager

@@ -55,7 +55,9 @@ def seconds_per_step(
         began, steps = time.perf_counter(), 0
         while time.perf_counter() - began < limit_s:
             steps += _take(training, place.steps)
-        return (time.perf_counter() - began) / steps, training.programs.is_long and training.programs.is_made
+        per_step = (time.perf_counter() - began) / steps
+        long = training.programs.is_made and training.programs.work(training.learner, training.feed).is_long
+        return per_step, long
 
 
 def _take(training: Training, steps: int) -> int:

@@ -105,7 +105,7 @@ class Training:
 
     def prepare(self) -> None:
         """Make the program of the steps to come, where they are to be one and it is not there."""
-        told = self.programs.seek(self.learner, self.feed, compiled=self.programs.is_long)
+        told = self.programs.seek(self.learner, self.feed)
         if told is not None:
             self._log(told)
 

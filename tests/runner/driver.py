@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from lopbench.data.images import ImageSet, content_hash
-from lopbench.runner import groups, programs, report, session, study, timing
+from lopbench.runner import groups, report, session, study, timing, worth
 
 CLASSES, TRAIN, TEST = 12, 24, 6
 SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=20,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
@@ -101,7 +101,7 @@ def do(request):
     """Do what one request asks for."""
     pulse = Pulse(request["pulse"])
     session.LOOK_S = request.get("look_s", session.LOOK_S)
-    programs.COMPILE_STEPS = request.get("compile_steps", programs.COMPILE_STEPS)
+    worth.COMPILE_STEPS = request.get("compile_steps", worth.COMPILE_STEPS)
     if "die_at_flush" in request:
         die_at_flush(request["die_at_flush"])
     if "die_at_rename" in request:

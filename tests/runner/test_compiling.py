@@ -11,7 +11,7 @@ import torch._inductor
 
 from lopbench.learner import compiling
 from lopbench.results.record import find_records
-from lopbench.runner import programs, report, study
+from lopbench.runner import report, study, worth
 
 BITS = {
     "scenario": "bitflip:samples=60,m=8,f=5,T=10,steps_per_task=30,probe_every=3",
@@ -44,7 +44,7 @@ def compiler(monkeypatch, tmp_path):
 
     monkeypatch.setattr(torch._inductor, "compile", compile_)
     monkeypatch.setattr(compiling, "_compiled", {})
-    monkeypatch.setattr(programs, "COMPILE_STEPS", 60)
+    monkeypatch.setattr(worth, "COMPILE_STEPS", 60)
     monkeypatch.setenv("LOPBENCH_CACHE", str(tmp_path / "cache"))
     # As torch leaves it when it is imported.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", default_cache_dir())
@@ -94,7 +94,7 @@ def test_program_of_methods_that_turn_on_later_is_compiled_then(make_study, comp
 
 
 def test_runs_too_short_to_earn_it_are_not_compiled(make_study, compiler, monkeypatch):
-    monkeypatch.setattr(programs, "COMPILE_STEPS", 61)
+    monkeypatch.setattr(worth, "COMPILE_STEPS", 61)
     reporter = Notes()
     planned = make_study(**BITS)
     study.execute(planned, reporter)

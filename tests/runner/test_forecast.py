@@ -6,7 +6,7 @@ import pytest
 
 from lopbench.core.errors import UnsupportedError
 from lopbench.results.record import find_records
-from lopbench.runner import programs, study, timing
+from lopbench.runner import study, timing, worth
 from lopbench.runner.forecast import Forecast, forecast
 
 #: 6 bins of 10 samples.
@@ -47,7 +47,7 @@ def test_runs_of_images_take_their_time_one_after_the_other(make_study, timed):
 def test_steps_that_will_be_compiled_make_it_an_upper_bound(make_study, monkeypatch):
     planned = make_study(**BITS)
     assert forecast(planned).most is False
-    monkeypatch.setattr(programs, "COMPILE_STEPS", 60)
+    monkeypatch.setattr(worth, "COMPILE_STEPS", 60)
     assert forecast(planned).most is True
     images = make_study()
     assert forecast(images).most is False  # are never compiled

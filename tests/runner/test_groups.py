@@ -15,7 +15,7 @@ from lopbench.learner.compiling import Compiled
 from lopbench.learner.program import Program
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records
-from lopbench.runner import groups, programs, report, run, session, study
+from lopbench.runner import groups, programs, report, run, session, study, worth
 
 #: A stream of 8 bins of 12 samples each.
 BITS = "bitflip:samples=96,m=8,f=5,T=12,steps_per_task=12"
@@ -177,14 +177,8 @@ def test_methods_that_read_on_the_host_are_trained_one_run_at_a_time(make_bits, 
     assert all(record_of(planned, spec).outcome == "completed" for spec in planned.pending)
 
 
-def test_images_are_trained_one_run_at_a_time(make_study):
-    planned = make_study(seeds=[0, 1])
-    found = groups.groups(planned.pending, data=planned.images, device=CPU)
-    assert [len(group) for group in found] == [1] * len(planned.pending)
-
-
 def test_blocks_are_whole_calls_however_many_steps_a_call_takes(make_bits, made, monkeypatch):
-    monkeypatch.setattr(programs, "COMPILE_STEPS", 0)
+    monkeypatch.setattr(worth, "COMPILE_STEPS", 0)
     monkeypatch.setattr(programs, "BLOCK_STEPS", 10)
     monkeypatch.setattr(program, "compile_graph", lambda graph, *_: Compiled(graph))
     taken = []

@@ -9,14 +9,14 @@ Deviations from the torchvision transform on PIL images: values are clamped to [
 not rounded to 8 bits in between; the padding of 8 pixels at 64 is scaled with the resolution.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from lopbench import Batches
+from lopbench import ChunkedBatches
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -33,7 +33,7 @@ def normalize(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-class ImageBatches(Batches):
+class ImageBatches(ChunkedBatches):
     """Endless shuffled epochs over a task's images; the last, smaller batch of an epoch is kept.
 
     Args:
@@ -126,17 +126,44 @@ class ImageBatches(Batches):
         offset = (brightness * (1 - contrast) * grey.view(-1, 1, 1) - mean) / std
         return matrix, offset
 
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Sizes of the batches of an epoch, or of any where all are of one size."""
+        return self._sizes if len(set(self._sizes)) > 1 else self._sizes[:1]
+
     def __next__(self) -> tuple[Tensor, Tensor]:
         """Return the next batch ``(N, 3, H, H)`` and its labels ``(N,)``."""
+        self._go_on()
+        batch = self._make(range(self._position, self._position + 1))
+        self._position += 1
+        return batch
+
+    def take(self, periods: int) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return the batches of the next periods: for each place of a period ``(periods, N, 3, H, H)`` and labels."""
+        period = len(self.sizes)
+        places: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(period)]
+        while periods:
+            self._go_on()
+            stop = min(self._position + periods * period, len(self._order))
+            for place, made in enumerate(places):
+                made.append(self._make(range(self._position + place, stop, period)))
+            periods -= (stop - self._position) // period
+            self._position = stop
+        parts = [[torch.cat(part) for part in zip(*made, strict=True)] for made in places]
+        return [(x.unflatten(0, (-1, n)), y.unflatten(0, (-1, n))) for (x, y), n in zip(parts, self.sizes, strict=True)]
+
+    def _go_on(self) -> None:
+        """Draw the next block where this one is used up."""
         if self._position == len(self._order):
             self._position = 0
             self._draw()
-        position = self._position
-        self._position += 1
-        targets = self._targets[position]
+
+    def _make(self, positions: range) -> tuple[Tensor, Tensor]:
+        """Return the samples of some batches of the block, ``(n, 3, H, H)``, and their labels ``(n,)``."""
+        targets = torch.cat([self._targets[i] for i in positions])
         if not self._augment:
-            return self._normalized[self._order[position]], targets
-        start, matrix, offset = self._plan[position]
+            return self._normalized[torch.cat([self._order[i] for i in positions])], targets
+        start, matrix, offset = (torch.cat(part) for part in zip(*(self._plan[i] for i in positions), strict=True))
         pixels = self._windows.index_select(0, start)
         batch = torch.baddbmm(offset, matrix, pixels.flatten(2)).view_as(pixels)
         for channel, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):

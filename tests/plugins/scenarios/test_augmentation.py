@@ -193,3 +193,41 @@ def test_a_batch_is_not_changed_by_the_next() -> None:
     next(stream)
     assert torch.equal(batch, kept[0])
     assert torch.equal(labels, kept[1])
+
+
+# -- batches of many steps at once
+
+
+@pytest.mark.parametrize("augment", [True, False])
+@pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (13, 5), (7, 7), (3, 8)])
+def test_batches_are_the_same_however_they_are_asked_for(count, batch_size, augment):
+    one, other = (batches(images(count, 8), batch_size, augment=augment) for _ in range(2))
+    period = len(one.sizes)
+    for periods in (1, 3, 0, 2 * BLOCK // period + 1, 2):
+        for _ in range(period):  # one by one in between
+            expected, found = next(one), next(other)
+            assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+        if not periods:
+            continue
+        taken = one.take(periods)
+        assert [(x.shape[:2], y.shape[:2]) for x, y in taken] == [((periods, n), (periods, n)) for n in one.sizes]
+        for turn in range(periods):
+            for x, y in taken:
+                expected = next(other)
+                assert torch.equal(x[turn], expected[0])
+                assert torch.equal(y[turn], expected[1])
+
+
+def test_a_period_is_a_batch_where_all_are_of_one_size_and_an_epoch_where_not():
+    assert list(batches(images(12, 8), 4).sizes) == [4]
+    assert list(batches(images(13, 8), 5).sizes) == [5, 5, 3]
+    assert list(batches(images(3, 8), 8).sizes) == [3]
+
+
+def test_a_stream_goes_on_from_its_state_after_many_batches_at_once():
+    one, other = batches(images(13, 8)), batches(images(13, 8), seed=1)
+    one.take(30)
+    other.load_state_dict(one.state_dict())
+    for (x, y), (u, v) in zip(one.take(2), other.take(2), strict=True):
+        assert torch.equal(x, u)
+        assert torch.equal(y, v)
