@@ -10,6 +10,7 @@ import torch
 from lopbench.core.spec import RunSpec
 from lopbench.runner import environment
 from lopbench.runner.report import Quiet
+from lopbench.runner.schedule import Place
 from lopbench.runner.setting import Setting
 from lopbench.runner.training import Training
 
@@ -51,22 +52,21 @@ def seconds_per_step(
     with environment.numerics(training.setting.spec.numerics, device):
         training.programs.seek(training.learner, training.feed, compiled=False)
         place = training.setting.schedule.places[0]
-        _take(training, place.steps)  # the first ones are slower
+        _take(training, place)  # the first ones are slower
         began, steps = time.perf_counter(), 0
         while time.perf_counter() - began < limit_s:
-            steps += _take(training, place.steps)
+            steps += _take(training, place)
         per_step = (time.perf_counter() - began) / steps
         long = training.programs.is_made and training.programs.work(training.learner, training.feed).is_long
         return per_step, long
 
 
-def _take(training: Training, steps: int) -> int:
-    """Take some steps of a task of ``steps`` steps, over and over again; returns how many."""
+def _take(training: Training, place: Place) -> int:
+    """Take some steps of a task, over and over again; returns how many."""
     learner = training.learner
-    if learner.done == steps:
-        for each in training.all:
-            each.start_counting(steps)
+    if learner.done == place.steps:
+        training.turn_to(place)
     before = learner.done
-    training.advance(min(_TIMED, steps - before))
+    training.advance(min(_TIMED, place.steps - before))
     learner.losses[before:].tolist()  # reading the loss waits for the device
     return learner.done - before

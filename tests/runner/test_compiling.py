@@ -120,7 +120,8 @@ def test_steps_run_as_they_are_where_there_is_no_compiler_and_it_is_said(make_st
         assert one.table.equals(other.table)
 
 
-def test_images_are_trained_step_by_step(make_study, compiler):
+def test_large_steps_are_taken_one_by_one(make_study, compiler, monkeypatch):
+    monkeypatch.setattr(worth, "MOST_OPERATIONS", 1000)
     planned = make_study(
         scenario="tinyimagenet40:tasks=2,steps_per_task=40,classes_per_task=2,images_per_class=20,resolution=8"
     )
