@@ -42,7 +42,7 @@ def batch_is_replaced(component: Component) -> None:
 
 
 @check(
-    "Loss and score of a step are those of the stream's own batch, before the update and without penalties.",
+    "Loss and score of a step are those of the stream's own batch, before the update, without penalties and noise.",
     lesson="a score on a batch half of which was replayed is that of tasks long gone",
 )
 def online_score_is_of_the_stream(component: Component) -> None:
@@ -53,7 +53,7 @@ def online_score_is_of_the_stream(component: Component) -> None:
         view = bench.learner.view
         inputs, targets = bench.batch()
         with torch.no_grad():
-            outputs = view.forward(bench.learner.cast(inputs)).outputs
+            outputs = view.outputs_to_score(bench.learner.cast(inputs))
             expected = view.loss(outputs, targets), view.score(outputs, targets)
         taken = bench.learner.step([problem.batch(bench.step) for problem in bench.problems])
         bench.step += 1
