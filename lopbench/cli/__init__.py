@@ -21,6 +21,8 @@ _COMMANDS = (
     "reproduce",
     "report",
     "plot",
+    "pack",
+    "unpack",
     "certify",
     "plugins",
     "data",

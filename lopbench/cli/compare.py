@@ -43,8 +43,8 @@ def command(
 ) -> None:
     """Compare methods: which is better, which is worse, and where the runs cannot tell.
 
-    A SOURCE is a results folder, a run directory or a leaderboard's CSV; SOURCE:METHOD is one method of it. The first
-    is the baseline.
+    A SOURCE is a results folder, a packed set, a run directory or a leaderboard's CSV; SOURCE:METHOD is one method of
+    it. The first is the baseline.
 
     \b
       lopbench compare results                    all methods against none

@@ -42,7 +42,7 @@ _MOST_TOLD = 20
 def command(
     ctx: click.Context, results: tuple[Path, ...], output: Path | None, checked: Path | None, output_format: str
 ) -> None:
-    """Print the leaderboard of all runs in the folders RESULTS: one table for each protocol.
+    """Print the leaderboard of all runs in the folders or packed sets RESULTS: one table for each protocol.
 
     Runs of different protocols or of different data never share a table. Where there are several scenarios, methods
     over all of them come last. Records that cannot be used are left out and named, and the exit code is then 1.

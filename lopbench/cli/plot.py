@@ -67,7 +67,7 @@ def command(
     methods: tuple[str, ...],
     architectures: tuple[str, ...],
 ) -> None:
-    """Draw one figure of the runs in the folders RESULTS, colour-blind safe, with vector fonts.
+    """Draw one figure of the runs in the folders or packed sets RESULTS, colour-blind safe, with vector fonts.
 
     \b
     curves         a metric over the tasks, each method's mean with its interval
@@ -137,11 +137,11 @@ def _draw(
     colours: Literal["method", "optimizer"],
 ) -> Callable[[list[Record]], Figure]:
     from lopbench.results import plots
-    from lopbench.results.leaderboard import leaderboard
+    from lopbench.results.leaderboard import board_of
 
     draw: dict[Kind, Callable[[list[Record]], Figure]] = {
         "curves": lambda records: plots.curves(records, metrics[0]),
-        "learning-rate": lambda records: plots.retention_vs_learning_rate(leaderboard(*(r.path for r in records))),
+        "learning-rate": lambda records: plots.retention_vs_learning_rate(board_of(records).rows),
         "error-curves": lambda records: plots.error_curves(records, panels),
         "recovery": lambda records: plots.recovery_curves(records, metrics[0]),
         "recovery-bars": lambda records: plots.recovery_bars(records, metrics),

@@ -15,7 +15,7 @@ import rich_click as click
     help="The page; what is there is overwritten.",
 )
 def command(results: tuple[Path, ...], output: Path) -> None:
-    """Write all results in the folders RESULTS as one HTML page.
+    """Write all results in the folders or packed sets RESULTS as one HTML page.
 
     It opens from disk, needs no network, and asks for none: a leaderboard for each protocol, curves over the tasks with
     their intervals, maps over the layers, what stopped and why, and the command behind each row. Figures download from

@@ -19,7 +19,7 @@ FOUND = 3
 
 
 @click.command("reproduce")
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the data, looked in first.")
 @click.option("--device", help="Where to train; the kind of device of the record, if it is there, by default.")
 @click.option(
@@ -37,13 +37,18 @@ def command(
 ) -> None:
     """Run the recorded run in the directory RUN again, in a temporary folder, and say whether its numbers come out.
 
+    Of a packed set, RUN is the file and, behind it, the name of the record: SET.lopbench/NAME.
+
     With the same code, versions and hardware they must be bit-identical; elsewhere, or where the run was trained beside
     others, within a tolerance. What differs in code and environment is listed. The exit code is 3 if they do not.
     """
     from lopbench.cli.progress import study_reporter
+    from lopbench.core.errors import UsageError
     from lopbench.results.record import read_record
     from lopbench.runner.reproduce import reproduce
 
+    if not (run.exists() or run.parent.is_file()):
+        raise UsageError(f"{run} does not exist; give a run directory, or SET.lopbench/NAME for one of a packed set.")
     record = read_record(run)
     score = "error" if record.per_task("online_error") else "accuracy"
     with study_reporter(console(stderr=True), runs=1, steps=record.status["steps"], score=score) as reporter:

@@ -16,7 +16,9 @@ _MOST_TOLD = 50
 @click.argument("results", default="results", type=click.Path(path_type=Path))
 @format_option
 def command(results: Path, output_format: str) -> None:
-    """Show which runs of the folder RESULTS are done, running, stale, diverged, failed or damaged, and why.
+    """Show which runs of RESULTS are done, running, stale, diverged, failed or damaged, and why.
+
+    RESULTS is a results folder or a packed set.
 
     A run is running while a process holds its lock; a stale one was stopped, and the command that started it goes on
     with it.

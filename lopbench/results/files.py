@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from lopbench.core.errors import ResultsError
 
@@ -27,3 +28,18 @@ def write_whole(path: str | os.PathLike[str], text: str, what: str) -> None:
         with suppress(OSError):
             partial.unlink()
         raise ResultsError(f"{what} cannot be written to {path}: {error.strerror or error}.") from error
+
+
+def flush(file: BinaryIO) -> None:
+    """Make what was written to ``file`` durable."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def flush_directory(path: Path) -> None:
+    """Make the entries of a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

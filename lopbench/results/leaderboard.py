@@ -36,6 +36,7 @@ __all__ = [
     "Board",
     "ResultsWarning",
     "board",
+    "board_of",
     "latex",
     "leaderboard",
     "markdown",
@@ -165,7 +166,7 @@ def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
         inputs_digest: SHA-256 over the ids of all runs behind the row, references included, and their measurements.
 
     Args:
-        paths: Results folders, folders of run directories, or single run directories.
+        paths: Results folders, folders of run directories, single run directories, or packed sets.
 
     Returns:
         The rows, protocol by protocol: first ``reset``, the control that scores 1 by construction, then by falling
@@ -190,7 +191,24 @@ def board(*paths: str | os.PathLike[str]) -> Board:
         ResultsError: If there are no runs that can be used.
     """
     with _nothing_collected():
-        return _board(*paths)
+        records, problems = scan_records(*paths)
+        if problems or any(record.spec.kind == "continual" for record in records):
+            return board_of(records, problems)
+    raise ResultsError(f"There are no runs in {', '.join(map(str, paths))}; 'lopbench run --results DIR' makes some.")
+
+
+def board_of(records: Sequence[Record], problems: Iterable[ResultsError] = ()) -> Board:
+    """Return the leaderboard of some records, as `board` does.
+
+    Args:
+        records: What `scan_records` found.
+        problems: Why others could not be read.
+
+    Raises:
+        ResultsError: If there are no runs that can be used.
+    """
+    with _nothing_collected():
+        return _board(_Usable(records, problems))
 
 
 @contextmanager
@@ -205,10 +223,9 @@ def _nothing_collected() -> Iterator[None]:
             gc.enable()
 
 
-def _board(*paths: str | os.PathLike[str]) -> Board:
+def _board(usable: "_Usable") -> Board:
     import pandas as pd
 
-    usable = _Usable(*paths)
     rows: dict[_Key, list[Record]] = defaultdict(list)
     baselines: dict[str, list[Record]] = defaultdict(list)
     for record in usable.records:
@@ -220,9 +237,7 @@ def _board(*paths: str | os.PathLike[str]) -> Board:
     if not rows:
         if usable.problems:
             raise usable.problems[0]
-        raise ResultsError(
-            f"There are no runs in {', '.join(map(str, paths))}; 'lopbench run --results DIR' makes some."
-        )
+        raise ResultsError("There are no runs among the records, only references.")
     entries = [_entry(runs, usable, baselines[key[0]], usable.left_out[key]) for key, runs in rows.items()]
     _tell_code_apart(entries)
     _rank(entries)
@@ -233,14 +248,15 @@ def _board(*paths: str | os.PathLike[str]) -> Board:
 
 
 class _Usable:
-    """The records under some paths that rows can be made of.
+    """The records that rows can be made of.
 
     Args:
-        paths: As in `leaderboard`.
+        found: All records that could be read.
+        problems: Why others could not.
     """
 
-    def __init__(self, *paths: str | os.PathLike[str]) -> None:
-        found, self.problems = scan_records(*paths)
+    def __init__(self, found: Iterable[Record], problems: Iterable[ResultsError]) -> None:
+        self.problems = list(problems)
         #: Seeds of records that name their row but cannot be used for it.
         self.left_out: dict[_Key, set[int]] = defaultdict(set)
         readable = [record for record in self._unique(found) if self._usable(record, _look)]
@@ -299,7 +315,7 @@ def _key(record: Record) -> _Key:
 def _outcome(record: Record) -> tuple[str, str | None]:
     """Return what two copies of a run have in common."""
     try:
-        return record.outcome, record.measurements_digest
+        return record.outcome, record.content_digest
     except ResultsError:  # the table will say what is wrong with it
         return record.outcome, None
 

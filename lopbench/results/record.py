@@ -4,110 +4,44 @@
 ``measurements.parquet`` (tidy: step, task, layer, metric, value) and ``log.txt``.
 """
 
-import hashlib
 import json
 import os
 import shutil
-import stat
 import uuid
-from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
+from lopbench.results.files import flush, flush_directory
+from lopbench.results.measurements import Measurements
+from lopbench.results.packed import SUFFIX, Packed
 from lopbench.results.schema import problem
+from lopbench.results.stored import ENVIRONMENT, LOG, MEASUREMENTS, SPEC, STATUS, Loose, Stored, reason
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+__all__ = [
+    "OUTCOMES",
+    "Measurements",
+    "Outcome",
+    "Record",
+    "find_records",
+    "read_record",
+    "record_path",
+    "scan_records",
+    "write_record",
+]
+
 Outcome = Literal["completed", "diverged", "failed"]
 OUTCOMES: tuple[Outcome, ...] = ("completed", "diverged", "failed")
 
-SPEC, ENVIRONMENT, STATUS, MEASUREMENTS, LOG = (
-    "spec.json",
-    "environment.json",
-    "status.json",
-    "measurements.parquet",
-    "log.txt",
-)
-
 _PARTIAL = ".partial"
-
-#: How files are opened: a link would lead out of the record, and a pipe or device might never end.
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-#: A file of JSON larger than this is none of ours.
-_MOST_JSON_BYTES = 16 * 2**20
-
-
-class Measurements:
-    """Grows by one number at a time, and turns into arrays for checkpoints and into the table of the record."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, int] = {}  # name -> index; layers and metrics repeat, so rows hold indices
-        self._columns = {"step": array("q"), "task": array("i"), "layer": array("i"), "metric": array("i")}
-        self._values = array("d")
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def add(self, step: int, task: int, metric: str, value: float, layer: str = "") -> None:
-        """Append one row.
-
-        Args:
-            step: Optimizer updates done when it was measured, from 0.
-            task: Index of the task, from 0.
-            metric: Label of the metric.
-            value: The number; non-finite ones are kept here and become null in the record.
-            layer: Name of the layer, empty for the whole network.
-        """
-        value = float(value)  # first, so that what is not a number leaves no half row
-        self._columns["step"].append(step)
-        self._columns["task"].append(task)
-        self._columns["layer"].append(self._names.setdefault(layer, len(self._names)))
-        self._columns["metric"].append(self._names.setdefault(metric, len(self._names)))
-        self._values.append(value)
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return copies of all rows as arrays ``(rows,)``, and the names as UTF-8 JSON bytes: fit for safetensors."""
-        arrays: dict[str, NDArray[Any]] = {key: np.array(column) for key, column in self._columns.items()}
-        arrays["value"] = np.array(self._values)
-        arrays["names"] = np.frombuffer(json.dumps(list(self._names)).encode(), dtype=np.uint8).copy()
-        return arrays
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Measurements":
-        """Return the measurements that `to_arrays` was called on; appending goes on from there."""
-        made = cls()
-        made._names = {name: index for index, name in enumerate(json.loads(arrays["names"].tobytes()))}
-        for key, column in made._columns.items():
-            column.extend(arrays[key].tolist())
-        made._values.extend(arrays["value"].tolist())
-        return made
-
-    def to_table(self) -> "pa.Table":
-        """Return the rows in the order in which they were added, as the table that a record stores."""
-        import pyarrow as pa
-
-        arrays = self.to_arrays()
-        names = np.array(list(self._names), dtype=object)
-        value = arrays["value"]
-        columns = [
-            pa.array(arrays["step"], pa.int64()),
-            pa.array(arrays["task"], pa.int32()),
-            pa.array(names[arrays["layer"]] if len(self) else [], pa.string()),
-            pa.array(names[arrays["metric"]] if len(self) else [], pa.string()),
-            pa.array(value, pa.float64(), mask=~np.isfinite(value)),
-        ]
-        return pa.Table.from_arrays(columns, schema=_schema())
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,18 +49,23 @@ class Record:
     """One run as it was recorded; the measurements are read when they are first asked for.
 
     Args:
-        path: The run directory.
+        stored: Its files.
         spec: What was run.
         spec_json: The same as it stands in ``spec.json``.
         environment: Versions, device, platform; free-form.
         status: Outcome, times, memory.
     """
 
-    path: Path
+    stored: Stored
     spec: RunSpec
     spec_json: Mapping[str, Any]
     environment: Mapping[str, Any]
     status: Mapping[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The run directory; of a record in a packed set, the set's path and behind it the directory's name."""
+        return self.stored.path
 
     @cached_property
     def run_id(self) -> str:
@@ -145,12 +84,21 @@ class Record:
 
     @property
     def measurements_digest(self) -> str:
-        """SHA-256 of the measurements file, hex.
+        """SHA-256 of the measurements file as the run wrote it, hex.
 
         Raises:
             ResultsError: If the file is damaged or has other columns.
         """
-        return self._content[0]
+        return self.stored.file_digest()
+
+    @property
+    def content_digest(self) -> str:
+        """SHA-256 of what the measurements say, hex (`Rows.digest`): it is the same whatever wrote their file.
+
+        Raises:
+            ResultsError: If the measurements are damaged or have other columns.
+        """
+        return self.stored.digest()
 
     @cached_property
     def world(self) -> str:
@@ -162,9 +110,9 @@ class Record:
         """The measurements: step int64, task int32, layer string, metric string, value float64 (null: not finite).
 
         Raises:
-            ResultsError: If the file is damaged or has other columns.
+            ResultsError: If the measurements are damaged or have other columns.
         """
-        return _table(self.path, _read_bytes(self.path, MEASUREMENTS), _schema())
+        return self.stored.table()
 
     @cached_property
     def measurements(self) -> "pd.DataFrame":
@@ -178,37 +126,14 @@ class Record:
         Raises:
             ResultsError: If the measurements are damaged or a task has two rows.
         """
-        if metric not in self._content[1]:
+        whole = self.stored.whole(metric)
+        if whole is None:
             return {}
-        tasks, values = self._content[1][metric]
+        tasks, values = whole
         found: dict[int, float] = dict(zip(tasks.tolist(), values.tolist(), strict=True))
         if len(found) != len(tasks):
-            raise _damaged(self.path, f"{metric} stands more than once for the same task")
+            raise self.stored.damaged(f"{metric} stands more than once for the same task")
         return found
-
-    @cached_property
-    def _content(self) -> tuple[str, Mapping[str, tuple[NDArray[np.int32], NDArray[np.float64]]]]:
-        """Digest of the measurements, and tasks and finite values of the metrics of the whole network.
-
-        That is little, where all rows of thousands of runs are much.
-        """
-        data = _read_bytes(self.path, MEASUREMENTS)
-        table = _table(self.path, data, _schema(dictionaries=True)).combine_chunks()
-        codes: dict[str, NDArray[Any]] = {}
-        names: dict[str, list[str]] = {}
-        for column in ("layer", "metric"):
-            chunks = table[column].chunks
-            codes[column] = chunks[0].indices.to_numpy() if chunks else np.array([], dtype=np.int32)
-            names[column] = chunks[0].dictionary.to_pylist() if chunks else []
-        values = table["value"].to_numpy()  # null is NaN
-        whole = names["layer"].index("") if "" in names["layer"] else -1
-        rows = np.flatnonzero((codes["layer"] == whole) & np.isfinite(values))
-        tasks, values, metric = table["task"].to_numpy()[rows], values[rows], codes["metric"][rows]
-        found = {}
-        for code in np.unique(metric).tolist():
-            mine = metric == code
-            found[names["metric"][code]] = tasks[mine], values[mine]
-        return hashlib.sha256(data).hexdigest(), found
 
 
 def record_path(root: str | os.PathLike[str], spec: RunSpec) -> Path:
@@ -257,13 +182,13 @@ def write_record(
         partial.mkdir(parents=True)
         _write_files(partial, {SPEC: spec_json, ENVIRONMENT: environment, STATUS: status}, measurements, log_path)
         partial.rename(target)
-        _flush_directory(target.parent)
+        flush_directory(target.parent)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         if target.is_dir():  # another process ran the same spec and was first
             return target
         raise ResultsError(
-            f"The record of run {run_id} cannot be written to {target.parent}: {_reason(error)}. "
+            f"The record of run {run_id} cannot be written to {target.parent}: {reason(error)}. "
             "Make room or choose another results folder, then run the same command again."
         ) from error
     except BaseException:
@@ -287,25 +212,31 @@ def _write_files(
         text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
         with (directory / name).open("wb") as file:
             file.write(text.encode())
-            _flush(file)
+            flush(file)
     with (directory / MEASUREMENTS).open("wb") as file:
         pq.write_table(measurements.to_table(), file)
-        _flush(file)
+        flush(file)
     with (directory / LOG).open("wb") as file:
         if log_path is not None:
             with Path(log_path).open("rb") as log:
                 shutil.copyfileobj(log, file)
-        _flush(file)
-    _flush_directory(directory)
+        flush(file)
+    flush_directory(directory)
 
 
 def read_record(path: str | os.PathLike[str]) -> Record:
     """Return the record in the run directory ``path``; the measurements are read later, when asked for.
 
+    Of a packed set, one record is named by the set's path and, behind it, the name of the record's directory.
+
     Raises:
         ResultsError: If a file is missing or damaged, the spec was changed, or a newer lopbench wrote the record.
     """
-    return _Reader().read(Path(path))
+    path = Path(path)
+    if path.is_file():
+        raise ResultsError(f"{path} is a file, not one record; of a packed set name one as {path / 'RECORD'}.")
+    packed = path.parent.is_file()
+    return _Reader().read(Packed(path.parent).find(path.name) if packed else Loose(path))
 
 
 class _Reader:
@@ -315,54 +246,54 @@ class _Reader:
         self._specs: dict[str, tuple[RunSpec, Mapping[str, Any]]] = {}  # by canonical JSON without the seed
         self._environments: dict[bytes, Mapping[str, Any]] = {}
 
-    def read(self, path: Path) -> Record:
-        """Return the record in ``path``, as `read_record` does."""
-        spec, spec_json = self._spec(path)
-        environment, status = self._environment(path), _parsed(path, STATUS, _read_json(path, STATUS))
+    def read(self, stored: Stored) -> Record:
+        """Return the record with these files, as `read_record` does."""
+        path = stored.path
+        spec, spec_json = self._spec(stored)
+        environment, status = self._environment(stored), _parsed(stored, STATUS, stored.read(STATUS))
         found = problem("status", status)
         if found is not None:
-            raise _damaged(path, f"{STATUS}: {found}")
+            raise stored.damaged(f"{STATUS}: {found}")
         idle = status.get("idle")
         if idle is not None and len(idle) != len(spec.methods):
-            raise _damaged(path, f"{STATUS}: idle is not of the {len(spec.methods)} methods of {SPEC}")
-        if not (path / MEASUREMENTS).is_file():
-            raise _damaged(path, f"{MEASUREMENTS} is missing")
-        record = Record(path, spec, spec_json, environment, status)
+            raise stored.damaged(f"{STATUS}: idle is not of the {len(spec.methods)} methods of {SPEC}")
+        stored.check()
+        record = Record(stored, spec, spec_json, environment, status)
         if not (path.name.endswith(record.run_id) or path.resolve().name.endswith(record.run_id)):
             name = f"run id {record.run_id}, which the directory's name does not end in"
-            raise _damaged(path, f"{SPEC} has {name}: one was changed")
+            raise stored.damaged(f"{SPEC} has {name}: one was changed")
         return record
 
-    def _spec(self, path: Path) -> tuple[RunSpec, Mapping[str, Any]]:
-        value = _parsed(path, SPEC, _read_json(path, SPEC))
+    def _spec(self, stored: Stored) -> tuple[RunSpec, Mapping[str, Any]]:
+        value = _parsed(stored, SPEC, stored.read(SPEC))
         version, seed = value.get("schema_version"), value.pop("seed", None)
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise ResultsError(
-                f"{path} was written by a newer lopbench (record schema {version}, this one reads up to "
+                f"{stored.path} was written by a newer lopbench (record schema {version}, this one reads up to "
                 f"{SCHEMA_VERSION}); upgrade lopbench to read it."
             )
         if type(seed) is not int or seed < 0:
-            raise _damaged(path, f"{SPEC}: seed is {seed!r}, not a whole number from 0")
+            raise stored.damaged(f"{SPEC}: seed is {seed!r}, not a whole number from 0")
         key = canonical_json(value)
         if key not in self._specs:
             whole = {**value, "seed": 0}
             found = problem("spec", whole) or _unprintable(whole)
             if found is not None:
-                raise _damaged(path, f"{SPEC}: {found}")
+                raise stored.damaged(f"{SPEC}: {found}")
             try:
                 self._specs[key] = RunSpec.from_json(whole), value
             except LopbenchError as error:
-                raise _damaged(path, f"{SPEC}: {error}") from error
+                raise stored.damaged(f"{SPEC}: {error}") from error
         spec, rest = self._specs[key]
         return replace(spec, seed=seed), {**rest, "seed": seed}
 
-    def _environment(self, path: Path) -> Mapping[str, Any]:
-        data = _read_json(path, ENVIRONMENT)
+    def _environment(self, stored: Stored) -> Mapping[str, Any]:
+        data = stored.read(ENVIRONMENT)
         if data not in self._environments:
-            value = _parsed(path, ENVIRONMENT, data)
+            value = _parsed(stored, ENVIRONMENT, data)
             found = problem("environment", value)
             if found is not None:
-                raise _damaged(path, f"{ENVIRONMENT}: {found}")
+                raise stored.damaged(f"{ENVIRONMENT}: {found}")
             self._environments[data] = value
         return self._environments[data]
 
@@ -371,8 +302,8 @@ def find_records(*paths: str | os.PathLike[str]) -> list[Record]:
     """Return the records under ``paths``, each path once, in the order of their names.
 
     Args:
-        paths: Results folders (which hold ``runs/``), folders of run directories, or single run directories. Runs that
-            are still being written are left out.
+        paths: Results folders (which hold ``runs/``), folders of run directories, single run directories, or packed
+            sets; packed sets in a folder are read with it. Runs that are still being written are left out.
 
     Raises:
         ResultsError: If a path does not exist or a record is damaged.
@@ -392,125 +323,91 @@ def scan_records(*paths: str | os.PathLike[str]) -> tuple[list[Record], list[Res
     Raises:
         ResultsError: If a path does not exist or cannot be listed.
     """
-    found: dict[Path, Path] = {}
+    found: dict[Path, Stored] = {}
     problems: list[ResultsError] = []
     for path in map(Path, paths):
-        for real, directory in _run_directories(path, problems):
-            found.setdefault(real, directory)
+        for real, stored in _stored(path, problems):
+            found.setdefault(real, stored)
     records, reader = [], _Reader()
-    for directory in sorted(found.values(), key=lambda directory: directory.name):
+    for stored in sorted(found.values(), key=lambda stored: stored.path.name):
         try:
-            records.append(reader.read(directory))
+            records.append(reader.read(stored))
         except ResultsError as error:
             problems.append(error)
     return records, problems
 
 
-def _run_directories(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, Path]]:
-    """Yield the directories of a results folder, each where it really is and as it was named."""
-    if not path.is_dir():
-        raise ResultsError(f"{path} is not a folder; give a results folder or a run directory.")
-    if (path / SPEC).exists():
-        yield path.resolve(), path
-        return
+def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, Stored]]:
+    """Yield what a path holds, each record where it really is and as it was named.
+
+    Raises:
+        ResultsError: If there is nothing that could be read; of what is in a folder, that goes to ``problems``.
+    """
+    if path.is_file():
+        yield from _in_pack(path)
+    elif path.parent.is_file():
+        stored = Packed(path.parent).find(path.name)
+        yield path.parent.resolve() / path.name, stored
+    elif not path.is_dir():
+        raise ResultsError(f"{path} is not a folder; give a results folder, a run directory or a packed set.")
+    elif (path / SPEC).exists():
+        yield path.resolve(), Loose(path)
+    else:
+        for real, child in _children(path, problems):
+            if child.suffix == SUFFIX and not child.is_dir():
+                try:
+                    yield from _in_pack(child)
+                except ResultsError as error:
+                    problems.append(error)
+            else:
+                yield real, Loose(child)
+
+
+def _in_pack(path: Path) -> Iterator[tuple[Path, Stored]]:
+    real = path.resolve()
+    for stored in Packed(path).records():
+        yield real / stored.path.name, stored
+
+
+def _children(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, Path]]:
+    """Yield the run directories and packed sets of a results folder, each where it really is and as it was named."""
     try:
-        runs = path / "runs" if (path / "runs").is_dir() else path
-        real, root = runs.resolve(), path.resolve()
-        with os.scandir(runs) as entries:
-            for entry in entries:
-                child, is_link = runs / entry.name, entry.is_symlink()
-                if entry.name.startswith(".") or not entry.is_dir():
-                    continue
-                if runs is path and not (child / SPEC).exists():  # of any folder, what looks like a run
-                    continue
-                target = child.resolve() if is_link else real / entry.name
-                if is_link and not target.is_relative_to(root):
-                    problems.append(
-                        ResultsError(
-                            f"{child} is a link to {target}, out of the results folder, and was left out; name that "
-                            "folder too, or copy the record."
+        runs, root = path / "runs", path.resolve()
+        for folder in (path, runs) if runs.is_dir() else (path,):
+            real = folder.resolve()
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    child = folder / entry.name
+                    if entry.name.startswith(".") or not _is_run(entry, child, foreign=folder is path):
+                        continue
+                    target = child.resolve() if entry.is_symlink() else real / entry.name
+                    if entry.is_symlink() and not target.is_relative_to(root):
+                        problems.append(
+                            ResultsError(
+                                f"{child} is a link to {target}, out of the results folder, and was left out; name "
+                                "that too, or copy the record."
+                            )
                         )
-                    )
-                    continue
-                yield target, child
+                        continue
+                    yield target, child
     except OSError as error:
-        raise ResultsError(f"{path} cannot be read: {_reason(error)}.") from error
+        raise ResultsError(f"{path} cannot be read: {reason(error)}.") from error
 
 
-def _table(path: Path, data: bytes, expected: "pa.Schema") -> "pa.Table":
-    """Return measurements with the columns of ``expected``; where it has dictionaries, read as such."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    encoded = [field.name for field in expected if pa.types.is_dictionary(field.type)]
-    try:
-        with pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), read_dictionary=encoded) as file:
-            if not file.schema_arrow.equals(expected):  # types too, and that only values may be null
-                raise _damaged(path, f"{MEASUREMENTS} has the columns {', '.join(map(str, file.schema_arrow))}")
-            table = file.read(use_threads=False)  # threads take longer to start than so little to read
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, f"{MEASUREMENTS} cannot be read ({_reason(error)})") from error
-    return table
+def _is_run(entry: "os.DirEntry[str]", child: Path, *, foreign: bool) -> bool:
+    """Return whether an entry of a folder may be a record or a packed set; of a foreign one, what looks like a run."""
+    if not entry.is_dir():
+        return child.suffix == SUFFIX
+    return not foreign or (child / SPEC).exists()
 
 
-@cache
-def _schema(*, dictionaries: bool = False) -> "pa.Schema":
-    import pyarrow as pa
-
-    text = pa.dictionary(pa.int32(), pa.string()) if dictionaries else pa.string()
-    return pa.schema(
-        [
-            pa.field("step", pa.int64(), nullable=False),
-            pa.field("task", pa.int32(), nullable=False),
-            pa.field("layer", text, nullable=False),
-            pa.field("metric", text, nullable=False),
-            pa.field("value", pa.float64()),
-        ]
-    )
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _flush_directory(path: Path) -> None:
-    """Make the entries of a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_bytes(path: Path, name: str, most: int | None = None) -> bytes:
-    try:
-        with os.fdopen(os.open(f"{path}/{name}", _FLAGS), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise _damaged(path, f"{name} is no file")
-            if most is not None and status.st_size > most:
-                raise _damaged(path, f"{name} has {status.st_size} bytes")
-            return file.read()
-    except FileNotFoundError as error:
-        raise _damaged(path, f"{name} is missing") from error
-    except OSError as error:
-        if (path / name).is_symlink():
-            raise _damaged(path, f"{name} is a link, and a record's files are its own") from error
-        raise _damaged(path, f"{name} cannot be read ({_reason(error)})") from error
-
-
-def _read_json(path: Path, name: str) -> bytes:
-    return _read_bytes(path, name, _MOST_JSON_BYTES)
-
-
-def _parsed(path: Path, name: str, data: bytes) -> dict[str, Any]:
+def _parsed(stored: Stored, name: str, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:  # malformed JSON, not UTF-8, or nested beyond all measure
-        raise _damaged(path, f"{name} is not JSON ({error})") from error
+        raise stored.damaged(f"{name} is not JSON ({error})") from error
     if not isinstance(value, dict):
-        raise _damaged(path, f"{name} is not a JSON object")
+        raise stored.damaged(f"{name} is not a JSON object")
     return value
 
 
@@ -527,12 +424,3 @@ def _unprintable(value: object) -> str | None:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number")
-
-
-def _damaged(path: Path, what: str) -> ResultsError:
-    return ResultsError(f"The run record {path} is damaged: {what}. Remove that directory and run its spec again.")
-
-
-def _reason(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

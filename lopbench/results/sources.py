@@ -14,7 +14,8 @@ from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError,
 from lopbench.core.registry import suggest
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, parse_methods
 from lopbench.results.cells import original
-from lopbench.results.leaderboard import Board, board
+from lopbench.results.leaderboard import Board, board, board_of
+from lopbench.results.packed import SUFFIX
 from lopbench.results.record import Record
 from lopbench.results.statistics import Sample
 
@@ -43,7 +44,7 @@ class Row:
         facts: The columns of `IDENTITY`, and "track".
         method: Label of the method.
         runs: The runs by seed; empty if they are not at hand.
-        references: Paths of the references that the runs may need, by run id.
+        references: The references that the runs may need, by run id.
         line: The numbers of a CSV; None if there are runs.
     """
 
@@ -51,7 +52,7 @@ class Row:
     facts: Mapping[str, str]
     method: str
     runs: Mapping[int, Record] = field(default_factory=dict)
-    references: Mapping[str, Path] = field(default_factory=dict)
+    references: Mapping[str, Record] = field(default_factory=dict)
     line: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
@@ -77,7 +78,7 @@ class Row:
         """What is equal where two rows come from the very same runs."""
         if self.line is not None:
             return self.line["inputs_digest"]
-        return frozenset((record.run_id, record.measurements_digest) for record in self.runs.values())
+        return frozenset((record.run_id, record.content_digest) for record in self.runs.values())
 
     @property
     def stopped(self) -> Iterator[str]:
@@ -97,8 +98,8 @@ class Row:
         rows = {}
         for seed, record in self.runs.items():
             wanted = (record.spec.reference().run_id, record.spec.own_reference().run_id)
-            paths = {self.references[run_id] for run_id in wanted if run_id in self.references}
-            rows[seed] = lines(_rows_of(record.path, *paths))[0]
+            known = {run_id: self.references[run_id] for run_id in wanted if run_id in self.references}
+            rows[seed] = lines(_rows_of([record, *known.values()]))[0]
         return rows
 
     def scores(self, score: Score) -> dict[int, float]:
@@ -149,7 +150,7 @@ class Source:
 
 
 def load(text: str) -> Source:
-    """Read ``PATH`` or ``PATH:METHOD``, the path being a results folder, a run directory or a leaderboard's CSV.
+    """Read ``PATH`` or ``PATH:METHOD``, the path being a results folder, a packed set, a run directory or a CSV.
 
     Nothing that is read is executed. Records that a leaderboard leaves out are left out.
 
@@ -159,7 +160,7 @@ def load(text: str) -> Source:
     """
     path, method = _split(text)
     problems: tuple[ResultsError, ...] = ()
-    if path.is_dir():
+    if path.is_dir() or path.suffix == SUFFIX:
         made = board(path)
         rows, problems = tuple(_from_board(path, made)), made.problems
     else:
@@ -187,7 +188,9 @@ def _split(text: str) -> tuple[Path, str | None]:
             if not method:
                 raise UsageError(f"{text!r} names no method; write {text}none, or leave out the colon for all methods.")
             return Path(text[:index]), method
-    raise UsageError(f"{text} does not exist; give a results folder, a run directory or a leaderboard's CSV.")
+    raise UsageError(
+        f"{text} does not exist; give a results folder, a packed set, a run directory or a leaderboard's CSV."
+    )
 
 
 def label_of(text: str, rows: Iterable[Row], name: str) -> str:
@@ -207,7 +210,7 @@ def label_of(text: str, rows: Iterable[Row], name: str) -> str:
 
 
 def _from_board(path: Path, made: Board) -> Iterator[Row]:
-    references = {record.run_id: record.path for record in made.records if record.spec.kind == "fresh"}
+    references = {record.run_id: record for record in made.records if record.spec.kind == "fresh"}
     labels: dict[tuple[str, str], Row] = {}
     for entry in made.entries:
         facts = {key: str(entry.row[key]) for key in (*IDENTITY, "track")}
@@ -221,9 +224,9 @@ def _from_board(path: Path, made: Board) -> Iterator[Row]:
     yield from labels.values()
 
 
-def _rows_of(*paths: Path) -> "pd.DataFrame":
+def _rows_of(records: Sequence[Record]) -> "pd.DataFrame":
     """Return the leaderboard of some records, none of which may be left out."""
-    made = board(*paths)
+    made = board_of(records)
     if made.problems:
         raise made.problems[0]
     return made.rows

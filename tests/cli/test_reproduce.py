@@ -115,3 +115,12 @@ def test_what_is_no_run_is_one_sentence(lopbench, tmp_path):
     shown = lopbench("reproduce", tmp_path)
     assert shown.exit_code == 1
     assert "spec.json is missing" in shown.stderr
+
+
+def test_a_run_of_a_packed_set_is_named_behind_the_file(lopbench, run):
+    assert lopbench("pack", run.parent, "--output=set.lopbench").exit_code == 0
+    assert lopbench("reproduce", f"set.lopbench/{run.name}").stdout == "identical, bit by bit\n"
+    shown = lopbench("reproduce", "set.lopbench")
+    assert shown.exit_code == 1
+    assert "name one as set.lopbench/RECORD" in shown.stderr
+    assert "set.lopbench has no record 'x'" in lopbench("reproduce", "set.lopbench/x").stderr

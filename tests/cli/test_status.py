@@ -25,4 +25,4 @@ def test_json_has_every_run(lopbench, tiny):
 def test_a_folder_that_is_not_there_is_one_sentence(lopbench):
     shown = lopbench("status", "nowhere")
     assert shown.exit_code == 1
-    assert shown.stderr == "Error: nowhere is not a folder; give a results folder or a run directory.\n"
+    assert shown.stderr == "Error: nowhere is not a folder; give a results folder, a run directory or a packed set.\n"

@@ -1,0 +1,37 @@
+"""``lopbench unpack``: the records of a packed set as run directories."""
+
+from pathlib import Path
+
+import rich_click as click
+
+from lopbench.cli.output import console
+
+
+@click.command("unpack")
+@click.argument("packed", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    default="results",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Results folder; the run directories are written into its folder runs.",
+)
+def command(packed: Path, output: Path) -> None:
+    """Unpack the packed set FILE into run directories, byte for byte as they were packed.
+
+    Nothing that is there is overwritten: a run that is there with the same results is left alone, with others it is
+    refused. To look at results, there is no need to unpack: all commands read FILE as it is.
+    """
+    from lopbench.cli.progress import Work
+    from lopbench.results.pack import unpack
+
+    with Work(console(stderr=True)) as work:
+        made = unpack(packed, output, progress=work)
+    click.echo(f"{made.records} runs, {made.rows:,} rows, {made.loose_bytes / 1e6:.2f} MB.", err=True)
+    if made.rewritten:
+        click.echo(
+            f"{made.rewritten} measurements.parquet have the same rows in other bytes than their runs wrote, as this "
+            "version of pyarrow writes them so. Ids and scores stay, inputs_digest of a leaderboard does not.",
+            err=True,
+        )
+    click.echo(f"Written to {made.path}.", err=True)

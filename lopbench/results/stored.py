@@ -1,0 +1,196 @@
+"""Where the files of a record are: loose, in a directory of its own, or packed with those of others."""
+
+import hashlib
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lopbench.core.errors import ResultsError
+from lopbench.results.measurements import Floats, Ints, Rows, Whole, table_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SPEC, ENVIRONMENT, STATUS, MEASUREMENTS, LOG = (
+    "spec.json",
+    "environment.json",
+    "status.json",
+    "measurements.parquet",
+    "log.txt",
+)
+
+#: How files are opened: a link would lead out of the record, and a pipe or device might never end.
+FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+#: A file of JSON larger than this is none of ours.
+MOST_JSON_BYTES = 16 * 2**20
+
+
+class Stored(ABC):
+    """The files of one record.
+
+    Args:
+        path: Where the record is: its directory, or in a packed set the set's path and behind it the record's name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Return the content of a file other than the measurements.
+
+        Raises:
+            ResultsError: If it is missing, no file, or too large.
+        """
+
+    @abstractmethod
+    def has_log(self) -> bool:
+        """Return whether there is a log: nobody needs it to read a record."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Look, without reading them, whether there are measurements.
+
+        Raises:
+            ResultsError: If there are none.
+        """
+
+    @abstractmethod
+    def table(self) -> "pa.Table":
+        """Return all measurements, with the columns of `table_schema`.
+
+        Raises:
+            ResultsError: If they are damaged.
+        """
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Return `Rows.digest` of the measurements.
+
+        Raises:
+            ResultsError: If they are damaged.
+        """
+
+    @abstractmethod
+    def file_digest(self) -> str:
+        """Return the SHA-256 of the file of the measurements as the run wrote it, hex.
+
+        Raises:
+            ResultsError: If it cannot be read.
+        """
+
+    @abstractmethod
+    def whole(self, metric: str) -> tuple[Ints, Floats] | None:
+        """Return tasks and finite values of a metric of the whole network, ``(T,)`` each; None if it has no rows.
+
+        Raises:
+            ResultsError: If the measurements are damaged.
+        """
+
+    @abstractmethod
+    def damaged(self, what: str) -> ResultsError:
+        """Return the error that says what is wrong with the record, and what to do."""
+
+
+class Loose(Stored):
+    """The files of a record in a directory of its own."""
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file; one of JSON has a size of at most `MOST_JSON_BYTES`."""
+        most = MOST_JSON_BYTES if name.endswith(".json") else None
+        try:
+            with os.fdopen(os.open(f"{self.path}/{name}", FLAGS), "rb") as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise self.damaged(f"{name} is no file")
+                if most is not None and status.st_size > most:
+                    raise self.damaged(f"{name} has {status.st_size} bytes")
+                return file.read()
+        except FileNotFoundError as error:
+            raise self.damaged(f"{name} is missing") from error
+        except OSError as error:
+            if (self.path / name).is_symlink():
+                raise self.damaged(f"{name} is a link, and a record's files are its own") from error
+            raise self.damaged(f"{name} cannot be read ({reason(error)})") from error
+
+    def has_log(self) -> bool:
+        """Return whether there is a log, or something in its place."""
+        return os.path.lexists(self.path / LOG)
+
+    def check(self) -> None:
+        """Look whether the file is there."""
+        if not (self.path / MEASUREMENTS).is_file():
+            raise self.damaged(f"{MEASUREMENTS} is missing")
+
+    def table(self) -> "pa.Table":
+        """Return all measurements, read anew."""
+        table = self._table(self.read(MEASUREMENTS), table_schema())
+        with self._decoding():
+            table.validate(full=True)  # texts that are no UTF-8 would surprise whoever looks at them
+        return table
+
+    def digest(self) -> str:
+        """Return the digest of the measurements."""
+        return self._digest
+
+    def file_digest(self) -> str:
+        """Return the digest of the file."""
+        return self._content[0]
+
+    def whole(self, metric: str) -> tuple[Ints, Floats] | None:
+        """Return tasks and finite values of a metric."""
+        return self._content[1].get(metric)
+
+    def damaged(self, what: str) -> ResultsError:
+        """Return the error that says what is wrong with the record."""
+        return ResultsError(
+            f"The run record {self.path} is damaged: {what}. Remove that directory and run its spec again."
+        )
+
+    @cached_property
+    def _content(self) -> tuple[str, Whole]:
+        data = self.read(MEASUREMENTS)
+        return hashlib.sha256(data).hexdigest(), self._rows(data).whole()
+
+    @cached_property
+    def _digest(self) -> str:
+        return self._rows(self.read(MEASUREMENTS)).digest()
+
+    def _rows(self, data: bytes) -> Rows:
+        table = self._table(data, table_schema(dictionaries=True))
+        with self._decoding():
+            return Rows.of(table)
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:  # no UTF-8; those of pyarrow are ValueErrors, too
+            raise self.damaged(f"{MEASUREMENTS} cannot be read ({reason(error)})") from error
+
+    def _table(self, data: bytes, expected: "pa.Schema") -> "pa.Table":
+        """Return the measurements with the columns of ``expected``; where it has dictionaries, read as such."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        encoded = [field.name for field in expected if pa.types.is_dictionary(field.type)]
+        try:
+            with pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), read_dictionary=encoded) as file:
+                if not file.schema_arrow.equals(expected):  # types too, and that only values may be null
+                    raise self.damaged(f"{MEASUREMENTS} has the columns {', '.join(map(str, file.schema_arrow))}")
+                table = file.read(use_threads=False)  # threads take longer to start than so little to read
+        except (OSError, pa.ArrowException) as error:
+            raise self.damaged(f"{MEASUREMENTS} cannot be read ({reason(error)})") from error
+        return table
+
+
+def reason(error: BaseException) -> str:
+    """Return why something could not be read or written, in one line without a full stop."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
