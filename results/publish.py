@@ -23,6 +23,7 @@ from lopbench.results.plots import (
 )
 from lopbench.results.record import Record, find_records
 from lopbench.results.statistics import INTERVAL_METHOD
+from lopbench.results.tables import rank_text
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
@@ -175,18 +176,20 @@ def section(frame: pd.DataFrame) -> str:
         f"`{first['optimizer']}`, {rows['seeds'].min()} seeds, data `{first['data']}` "
         "(half of the training images of Tiny ImageNet).",
         f"Protocol `{first['protocol_id']}`. 1 is a fresh network, 0 is chance; {INTERVAL_METHOD}. "
-        "Rank: 1 + the number of methods of the track shown to do better. "
+        "Rank: those possible within the track. To none: whether it is shown to do better or worse. "
         "Speed was taken while several runs shared two cores, and is good for no more than its first digit.",
         "",
-        "| rank | method | track | retention | held-out | self | lifetime online | late/early | speed | memory |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| rank | method | track | retention | to none | held-out | self | lifetime online | late/early | speed "
+        "| memory |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for _, row in rows.iterrows():
         values = (row[k] for k in ("heldout_retention", "self_retention", "lifetime_online", "late_early"))
         costs = (row[k] for k in ("speed", "memory"))
         numbers = " | ".join(number(value) for value in (*values, *costs))
-        rank = "-" if pd.isna(row["rank"]) else row["rank"]
-        lines.append(f"| {rank} | `{row['method']}` | {row['track']} | {with_interval(row)} | {numbers} |")
+        rank = rank_text(row["rank_low"], row["rank_high"])
+        retention, verdict = with_interval(row), row["verdict"] or "-"
+        lines.append(f"| {rank} | `{row['method']}` | {row['track']} | {retention} | {verdict} | {numbers} |")
     sweep = frame.groupby("method").filter(lambda group: group["lr"].nunique() > 1)
     rates, seeds = sorted(sweep["lr"].unique()), sweep["seeds"].min()
     lines += [

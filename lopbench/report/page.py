@@ -27,9 +27,12 @@ from lopbench.results.cells import csv_text
 from lopbench.results.files import write_whole
 from lopbench.results.leaderboard import seed_ranges
 from lopbench.results.overall import CLIP
+from lopbench.results.pairs import FEWEST_RANKED
 from lopbench.results.ranks import RANK_METHOD
 from lopbench.results.score import ERROR_RETENTION_CAP
-from lopbench.results.statistics import FEWEST_SEEDS, INTERVAL_METHOD
+from lopbench.results.statistics import COVERAGE, INTERVAL_METHOD
+from lopbench.results.tables import rank_text
+from lopbench.results.verdicts import VERDICT_METHOD
 
 #: Name of each colour, and what it is on light and on dark paper. The series "s0" (for plain learning) to "s7" and the
 #: grey of the reference differ by 20 units of CIELAB or more in any colour vision; more methods are told by dashes.
@@ -53,7 +56,7 @@ PALETTE: Mapping[str, tuple[str, str]] = {
 
 #: Column of the leaderboard, its heading, what it means; for accuracies and, where it differs, for errors.
 _COLUMNS = (
-    ("rank", "rank", f"Within the track: {RANK_METHOD}."),
+    ("rank_low", "rank", f"Ranks that are possible within the track: {RANK_METHOD}."),
     ("track", "track", "Whether the method is told of task boundaries (aware) or not (free), or replays data."),
     (
         "retention",
@@ -61,6 +64,7 @@ _COLUMNS = (
         "Plasticity retention on the late tasks: 1 is a fresh network, 0 is chance. Mean over seeds, 95% interval.",
     ),
     ("interval", "", ""),
+    ("verdict", "to none", f"Shown to be better or worse than none: {VERDICT_METHOD}."),
     ("retention_before", "before", "The retention in the last tasks before the method turned on."),
     ("heldout_retention", "held-out", "The retention of the held-out score at the end of each task."),
     ("self_retention", "self", "Retention against this method and optimizer on fresh networks."),
@@ -81,7 +85,7 @@ _OF_ERRORS: Mapping[str, tuple[str, str]] = {
 }
 
 #: Columns that are no numbers.
-_TEXTS = ("track", "interval")
+_TEXTS = ("track", "interval", "verdict")
 
 
 @dataclass(frozen=True)
@@ -276,12 +280,14 @@ def _cell(row: Row, table: Table, key: str, scale: tuple[float, float]) -> dict[
     value = math.nan if line[key] is None else line[key]
     if key == "track":
         return {**cell, "value": value, "text": str(value).removeprefix("boundary-")}
+    if key == "verdict":
+        return {**cell, "value": value, "text": value or "–"}
     if not math.isnan(value):
         cell["value"] = repr(float(value))
-    if key == "rank":
-        return {**cell, "text": _whole(line[key])}
+    if key == "rank_low":
+        return {**cell, "text": _ranks(line)}
     if key == "seeds":
-        stopped = [f"{line[outcome]} {outcome}" for outcome in ("diverged", "failed") if line[outcome]]
+        stopped = [f"{line[outcome]} {outcome}" for outcome in ("diverged", "failed", "collapsed") if line[outcome]]
         return {**cell, "text": str(value), "extra": ", ".join(stopped)}
     if key == "retention" and not math.isnan(line["retention_low"]):
         cell["extra"] = f"[{line['retention_low']:.2f}, {line['retention_high']:.2f}]"
@@ -314,14 +320,17 @@ def _notes(table: Table) -> Iterator[str]:
     if max(seeds) > 1:
         yield f"Intervals: {INTERVAL_METHOD}."
         if min(seeds) < 10:
-            yield "They cover the mean in about 75% of cases at 3 seeds, 91% at 5 and 93% at 10."
-    if all(row.line["rank"] is None for row in table.rows):
-        yield f"No ranks: they take {FEWEST_SEEDS} seeds and a ranked profile."
+            yield COVERAGE
+    unranked = all(row.line["rank_low"] is None for row in table.rows)
+    if unranked:
+        yield f"No ranks: they take {FEWEST_RANKED} seeds and a ranked profile."
     if not all(row.line["ranked"] for row in table.rows):
         yield "Unranked: this profile is for tests and first contact."
     for row in table.rows:
-        if row.line["notes"]:
-            yield f"{row.line['method']}: {row.line['notes']}"
+        near = "at the ceiling" if row.line["at_ceiling"] else ""
+        facts = (near, "" if unranked else row.line["rank_note"], row.line["notes"])
+        if any(facts):
+            yield f"{row.line['method']}: {'; '.join(filter(None, facts))}"
 
 
 def _overall(summary: Summary) -> Iterator[dict[str, Any]]:
@@ -335,14 +344,16 @@ def _overall(summary: Summary) -> Iterator[dict[str, Any]]:
             "title": f"{profile}, {count} scenarios",
             "notes": (
                 f"Mean: unweighted, of the retentions in all scenarios, each clipped to [{low:g}, {high:g}]; worst: "
-                f"the smallest of them. Rank: within the track, {RANK_METHOD}, of each seed's mean.",
+                f"the smallest of them. Rank: those possible within the track, {RANK_METHOD}, of each seed's mean.",
                 f"Protocols: {protocols}; where a scenario has several, the one with most methods.",
             ),
             "rows": [
                 {
                     "method": line["method"],
                     "track": line["track"].removeprefix("boundary-"),
-                    "rank": _whole(line["rank"]),
+                    "rank": _ranks(line),
+                    "order": _ranks(line).partition("–")[0],
+                    "verdict": line["verdict"],
                     "mean": _number(line["mean"]),
                     "worst": _number(line["worst"]),
                     "where": line["worst_scenario"],
@@ -424,8 +435,8 @@ def _json(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _whole(value: object) -> str:
-    return str(value) if isinstance(value, int) else "–"
+def _ranks(line: Mapping[Any, Any]) -> str:
+    return rank_text(line["rank_low"], line["rank_high"]).replace("-", "–")
 
 
 def _number(value: float, *, is_error: bool = False) -> str:

@@ -21,9 +21,19 @@ from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
 from lopbench.core.windows import before_window, late_window, scored_tasks
 from lopbench.results.idle import idle_notes
 from lopbench.results.overall import Entry, overall
-from lopbench.results.ranks import ranks
+from lopbench.results.pairs import Entrant
 from lopbench.results.record import Record, scan_records
-from lopbench.results.score import Score, error_late_early, error_retention, late_early, lifetime, retention
+from lopbench.results.score import (
+    Score,
+    at_ceiling,
+    ceiling,
+    error_late_early,
+    error_retention,
+    late_early,
+    lifetime,
+    retention,
+)
+from lopbench.results.standings import UNPLACED, Standing, place
 from lopbench.results.statistics import interval
 from lopbench.results.tables import latex, markdown, render, to_csv
 from lopbench.results.tasks import Floors, task_count, task_scores
@@ -59,13 +69,18 @@ COLUMNS = (
     "method",
     "method_id",
     "track",
-    "rank",
+    "rank_low",
+    "rank_high",
+    "verdict",
     "seeds",
+    "collapsed",
     "coverage",
     "score",
     "retention",
     "retention_low",
     "retention_high",
+    "ceiling",
+    "at_ceiling",
     "retention_before",
     "heldout_retention",
     "self_retention",
@@ -78,6 +93,7 @@ COLUMNS = (
     "unpaired",
     "data",
     "ranked",
+    "rank_note",
     "notes",
     "schema_version",
     "inputs_digest",
@@ -117,6 +133,7 @@ class _Scores:
     """What one seed comes to; NaN where something is missing, ``note`` saying what is missing for its retention."""
 
     retention: float
+    ceiling: float
     retention_before: float
     heldout_retention: float
     self_retention: float
@@ -142,13 +159,19 @@ def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
         lr: Learning rate.
         method_id: Hash of the methods with their versions, origins and start: what one label may stand for twice.
         track: "boundary-free", "boundary-aware" or "replay", as the method declared when it ran.
-        rank: Rank within the protocol and the track, shared by rows that the data cannot tell apart (`ranks`); missing
-            for ``reset``, in an unranked profile, and below three seeds with a retention.
+        rank_low, rank_high: The ranks that the row can have within the protocol and the track (`rank_ranges`), among
+            rows that have all seeds of the table (`table_seeds`); missing for the others, for ``reset``, and in an
+            unranked profile.
+        verdict: Whether the row is shown to be "better" or "worse" than ``none`` in the same protocol, or "not shown"
+            (`verdicts`); empty for rows without ranks, for ``none``, and without it.
         seeds: Number of runs.
+        collapsed: Number of seeds whose retention is below `COLLAPSED`.
         coverage: Their seeds, those that diverged or failed included: "0-4,7".
         score: "accuracy" or "error": what the scenario measures a learner by.
         retention, retention_low, retention_high: Plasticity retention on the late tasks and its 95% interval
             (`interval`): of accuracies as `retention` says, of errors as `error_retention` does.
+        ceiling: Mean over seeds of the largest retention possible (`ceiling`); NaN for errors.
+        at_ceiling: Whether the row is too near it to be told apart from others that are (`at_ceiling`).
         retention_before: The same on the last tasks before the method turned on (`before_window`); NaN if it was on
             from the beginning.
         heldout_retention: The same of the held-out score at the end of each task; NaN if that was not measured.
@@ -162,6 +185,7 @@ def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
         diverged, failed, unpaired: Numbers of runs.
         data: Name and start of the content hash of the data set.
         ranked: False for a profile that its scenario declares unranked, such as smoke.
+        rank_note: Why the row has no rank, or what to know about its verdict.
         notes: What a reader should know before using the row.
         inputs_digest: SHA-256 over the ids of all runs behind the row, references included, and their measurements.
 
@@ -240,10 +264,10 @@ def _board(usable: "_Usable") -> Board:
         raise ResultsError("There are no runs among the records, only references.")
     entries = [_entry(runs, usable, baselines[key[0]], usable.left_out[key]) for key, runs in rows.items()]
     _tell_code_apart(entries)
-    _rank(entries)
+    _place(entries)
     entries.sort(key=_order)
     frame = pd.DataFrame([entry.row for entry in entries], columns=list(COLUMNS))
-    frame["rank"] = frame["rank"].astype("Int64")
+    frame = frame.astype({"rank_low": "Int64", "rank_high": "Int64"})
     return Board(frame, overall(entries), tuple(usable.problems), tuple(entries), tuple(usable.records))
 
 
@@ -353,6 +377,7 @@ def _scores(record: Record, usable: _Usable) -> _Scores:
         note = "fresh reference not above chance"
     return _Scores(
         retention=value,
+        ceiling=_ceiling(fresh, score, late),
         retention_before=_retention(record, fresh, "online", score, before),
         heldout_retention=_retention(record, fresh, "heldout", score, late),
         self_retention=_retention(record, own, "online", score, late),
@@ -378,6 +403,12 @@ def _retention(
     return retention(learner, fresh, chance)
 
 
+def _ceiling(reference: Record | None, score: Score, tasks: range) -> float:
+    if reference is None or score == "error":
+        return math.nan
+    return ceiling(task_scores(reference, "online_accuracy", tasks, {}), task_scores(reference, "chance", tasks, {}))
+
+
 def _completed(spec: RunSpec, by_id: Mapping[str, Record]) -> Record | None:
     """Return the record of a reference; one that did not complete would flatter the learner and is none."""
     record = by_id.get(spec.run_id)
@@ -389,6 +420,7 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
     scores = [_scores(record, usable) for record in runs]
     retentions = {record.spec.seed: s.retention for record, s in zip(runs, scores, strict=True) if s.note is None}
     paired = list(retentions.values())
+    ceilings = [s.ceiling for s in scores if s.note is None]
     low, high = interval(paired) if paired else (math.nan, math.nan)
     used = {record.run_id: record for s in scores for record in s.used}
     inputs = "".join(f"{run_id} {used[run_id].measurements_digest}\n" for run_id in sorted(used))
@@ -403,13 +435,16 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
         "method": spec.method_label,
         "method_id": digest([runs[0].spec_json["methods"], spec.start], 12),
         "track": _track(spec),
-        "rank": None,
+        **UNPLACED,
         "seeds": len(runs),
+        "collapsed": Entrant(retentions).collapsed,
         "coverage": seed_ranges(record.spec.seed for record in runs),
         "score": usable.floors.score(runs[0]),
         "retention": _mean(paired),
         "retention_low": low,
         "retention_high": high,
+        "ceiling": _mean(ceilings),
+        "at_ceiling": at_ceiling(paired, ceilings),
         "retention_before": _mean(s.retention_before for s in scores),
         "heldout_retention": _mean(s.heldout_retention for s in scores),
         "self_retention": _mean(s.self_retention for s in scores),
@@ -430,6 +465,7 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
         row,
         retentions,
         is_control=[method.name for method in spec.methods] == ["reset"],
+        is_baseline=not spec.methods,
         code=", ".join(f"{method.name} version {method.version} of {method.origin}" for method in spec.methods),
         runs=tuple(sorted(runs, key=lambda record: record.spec.seed)),
     )
@@ -523,15 +559,15 @@ def _tell_code_apart(entries: Iterable[Entry]) -> None:
                 entry.row["notes"] = "; ".join(filter(None, (entry.row["notes"], f"code: {entry.code}")))
 
 
-def _rank(entries: Iterable[Entry]) -> None:
-    """Fill in the ranks, within each track of each protocol."""
-    groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+def _place(entries: Iterable[Entry]) -> None:
+    """Fill in where the rows of each protocol stand."""
+    protocols: dict[str, list[Standing]] = defaultdict(list)
     for entry in entries:
         if entry.row["ranked"] and not entry.is_control:
-            groups[entry.row["protocol_id"], entry.row["track"]].append(entry)
-    for group in groups.values():
-        for entry, rank in zip(group, ranks([entry.retentions for entry in group]), strict=True):
-            entry.row["rank"] = rank
+            entrant = Entrant(entry.retentions, entry.row["at_ceiling"])
+            protocols[entry.row["protocol_id"]].append(Standing(entry.row, entrant, entry.is_baseline))
+    for table in protocols.values():
+        place(table)
 
 
 def _order(entry: Entry) -> tuple[object, ...]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lopbench.results.ranks import ranks
+from lopbench.results.pairs import Entrant
 from lopbench.results.record import Record
+from lopbench.results.standings import UNPLACED, Standing, place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,12 +21,15 @@ COLUMNS = (
     "method",
     "method_id",
     "track",
-    "rank",
+    "rank_low",
+    "rank_high",
+    "verdict",
     "mean",
     "worst",
     "worst_scenario",
     "scenarios",
     "missing",
+    "rank_note",
     "protocols",
 )
 
@@ -38,6 +42,7 @@ class Entry:
         row: Its columns; some are filled in later.
         retentions: The retention of each seed that has one.
         is_control: Whether it is ``reset`` alone, which scores 1 by construction.
+        is_baseline: Whether it is ``none``.
         code: Versions and origins of its methods.
         runs: Its runs, by seed.
     """
@@ -45,6 +50,7 @@ class Entry:
     row: dict[str, Any]
     retentions: Mapping[int, float]
     is_control: bool
+    is_baseline: bool
     code: str
     runs: tuple[Record, ...]
 
@@ -59,8 +65,9 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
     Columns besides the names:
         mean: Unweighted mean over the scenarios of the row's retention, clipped to [0, 1.2]; NaN if one is missing.
         worst, worst_scenario: The smallest of them, and where that is; of an incomplete method of those it has.
-        rank: `ranks` within the track, each seed's score being its mean over the scenarios of its clipped retentions;
-            missing for ``reset``, for a method without a retention in each scenario, and below three shared seeds.
+        rank_low, rank_high, verdict, rank_note: As in the table of a protocol (`place`), each seed's score being its
+            mean over the scenarios of its clipped retentions; missing for ``reset`` and for a method without a
+            retention in each scenario.
         scenarios: Number of scenarios in which the method has a retention.
         missing: Names of the others.
         protocols: Ids of the protocols behind the row, in the order of the scenarios' names.
@@ -84,8 +91,7 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
             chosen = {name: _speaker(protocols.values()) for name, protocols in sorted(scenarios.items())}
             rows += _rows(profile, chosen)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame["rank"] = frame["rank"].astype("Int64")
-    return frame
+    return frame.astype({"rank_low": "Int64", "rank_high": "Int64"})
 
 
 def _speaker(protocols: Iterable[list[Entry]]) -> list[Entry]:
@@ -100,7 +106,8 @@ def _rows(profile: str, scenarios: Mapping[str, Sequence[Entry]]) -> list[dict[s
     for name, entries in scenarios.items():
         for entry in entries:
             by_method[entry.row["method_id"]][name] = entry
-    made: list[tuple[dict[str, Any], Mapping[int, float], bool]] = []
+    made: list[tuple[dict[str, Any], bool]] = []
+    table: list[Standing] = []
     for found in by_method.values():
         first = next(iter(found.values()))
         clipped = {
@@ -115,7 +122,7 @@ def _rows(profile: str, scenarios: Mapping[str, Sequence[Entry]]) -> list[dict[s
             "method": first.row["method"],
             "method_id": first.row["method_id"],
             "track": first.row["track"],
-            "rank": None,
+            **UNPLACED,
             "mean": math.nan if missing else math.fsum(clipped.values()) / len(clipped),
             "worst": math.nan if worst is None else clipped[worst],
             "worst_scenario": worst or "",
@@ -123,21 +130,21 @@ def _rows(profile: str, scenarios: Mapping[str, Sequence[Entry]]) -> list[dict[s
             "missing": ", ".join(missing),
             "protocols": ", ".join(entries[0].row["protocol_id"] for entries in scenarios.values()),
         }
-        made.append((row, {} if missing else _by_seed(list(found.values())), first.is_control))
-    for track in dict.fromkeys(row["track"] for row, *_ in made):
-        ranked = [(row, scores) for row, scores, is_control in made if row["track"] == track and not is_control]
-        for (row, _), rank in zip(ranked, ranks([scores for _, scores in ranked]), strict=True):
-            row["rank"] = rank
-    made.sort(key=lambda each: (not each[2], bool(each[0]["missing"]), -_known(each[0]["mean"]), each[0]["method"]))
-    return [row for row, *_ in made]
+        made.append((row, first.is_control))
+        if not first.is_control and not missing:
+            table.append(Standing(row, _entrant(list(found.values())), first.is_baseline))
+    place(table)
+    made.sort(key=lambda each: (not each[1], bool(each[0]["missing"]), -_known(each[0]["mean"]), each[0]["method"]))
+    return [row for row, _ in made]
 
 
-def _by_seed(entries: Sequence[Entry]) -> dict[int, float]:
-    """Return the mean over scenarios of the clipped retentions of each seed that has one in all of them."""
+def _entrant(entries: Sequence[Entry]) -> Entrant:
+    """Return a method over all scenarios: the mean of the clipped retentions of each seed that has one in all."""
     seeds = set.intersection(*(set(entry.retentions) for entry in entries))
-    return {
+    scores = {
         seed: math.fsum(_clip(entry.retentions[seed]) for entry in entries) / len(entries) for seed in sorted(seeds)
     }
+    return Entrant(scores, hidden_collapse=any(entry.row["collapsed"] for entry in entries))
 
 
 def _clip(value: float) -> float:

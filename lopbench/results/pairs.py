@@ -36,15 +36,22 @@ class Entrant:
     Args:
         scores: The retention of each seed, higher is better; finite.
         at_ceiling: Whether it is so near the ceiling that nothing can be shown to be better.
+        hidden_collapse: Whether a seed collapsed that the scores do not show, as in one of several scenarios.
     """
 
     scores: Mapping[int, float]
     at_ceiling: bool = False
+    hidden_collapse: bool = False
 
     @property
     def collapsed(self) -> int:
         """Number of seeds below `COLLAPSED`."""
         return sum(value < COLLAPSED for value in self.scores.values())
+
+    @property
+    def unstable(self) -> bool:
+        """Whether any seed has collapsed, so that scores are not roughly normal."""
+        return self.hidden_collapse or self.collapsed > 0
 
 
 def table_seeds(baseline: Entrant | None, entrants: Sequence[Entrant]) -> frozenset[int]:

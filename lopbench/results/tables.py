@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from lopbench.results.cells import csv_text
 from lopbench.results.files import write_whole
 from lopbench.results.overall import CLIP
-from lopbench.results.ranks import RANK_METHOD
-from lopbench.results.score import ERROR_RETENTION_CAP
-from lopbench.results.statistics import FEWEST_SEEDS, INTERVAL_METHOD
+from lopbench.results.pairs import COLLAPSED, FEWEST_RANKED, unseen_collapse
+from lopbench.results.ranks import RANK_METHOD, Range
+from lopbench.results.score import ERROR_RETENTION_CAP, NEAR_CEILING
+from lopbench.results.statistics import COVERAGE, INTERVAL_METHOD
+from lopbench.results.verdicts import VERDICT_METHOD
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +32,9 @@ _SECONDARY: Mapping[str, str] = {
 }
 #: Their headings where the score is an error.
 _OF_ERRORS: Mapping[str, str] = {"lifetime_online": "error", "late_early": "early/late"}
+
+#: Verdicts as a terminal shows them, which has little room.
+_SIGNS: Mapping[str, str] = {"better": "+", "worse": "\N{MINUS SIGN}", "not shown": "?"}
 
 _PROCEDURAL = "Procedural images, not a real data set: compare these numbers with no others."
 
@@ -85,16 +90,18 @@ def render(frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | N
 
     for each in _tables(frame, overall):
         table = Table(title=Text(each.title), title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-        for index, heading in enumerate(each.headings):
-            narrow = re.sub(r"([-/])", r"\1\n", heading)
+        for heading in each.headings:
+            narrow = re.sub(r"([-/])| ", r"\1\n", heading)
             if heading == "method":
                 table.add_column(heading, overflow="fold")
             else:
                 left = heading in ("track", "retention")
-                table.add_column(narrow, justify="left" if left else "right", no_wrap=index < len(each.headings))
+                table.add_column(narrow, justify="left" if left else "right", no_wrap=True)
         for row in each.rows:
-            table.add_row(*(Text(cell.removeprefix("boundary-")) for cell in row))
+            table.add_row(*(Text(_SIGNS.get(cell, cell.removeprefix("boundary-"))) for cell in row))
         console.print(table)
+        if "to none" in each.headings:
+            console.print(Text("To none: + is shown to be better, \N{MINUS SIGN} worse, ? neither."), style="dim")
         for note in each.notes:
             console.print(Text(note), style="dim")
         if each.warning:
@@ -150,7 +157,7 @@ def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None") -> Iterator[_
             headings=("#", "method", "track", "retention", *columns.values(), "seeds"),
             rows=[
                 (
-                    _rank(row["rank"]),
+                    rank_text(row["rank_low"], row["rank_high"]),
                     str(row["method"]),
                     str(row["track"]),
                     _with_interval(row["retention"], row["retention_low"], row["retention_high"]),
@@ -166,13 +173,14 @@ def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None") -> Iterator[_
         for profile, rows in overall.groupby("profile", sort=False):
             yield _Table(
                 title=f"All scenarios, {profile}",
-                headings=("#", "method", "track", "mean", "worst", "worst in", "scenarios"),
+                headings=("#", "method", "track", "mean", "to none", "worst", "worst in", "scenarios"),
                 rows=[
                     (
-                        _rank(row["rank"]),
+                        rank_text(row["rank_low"], row["rank_high"]),
                         row["method"],
                         row["track"],
                         _number(row["mean"]),
+                        row["verdict"] or "-",
                         _number(row["worst"]),
                         row["worst_scenario"],
                         str(row["scenarios"]),
@@ -191,13 +199,17 @@ def _title(row: "pd.Series[Any]") -> str:
 
 def _secondary(rows: "pd.DataFrame") -> dict[str, str]:
     """Return the columns that the table of a protocol shows beside the retention, and their headings."""
-    headings = {**_SECONDARY, **(_OF_ERRORS if rows.iloc[0]["score"] == "error" else {})}
+    headings = {"verdict": "to none", **_SECONDARY, **(_OF_ERRORS if rows.iloc[0]["score"] == "error" else {})}
     if rows["retention_before"].isna().all():
         del headings["retention_before"]
+    if not rows["verdict"].map(_is_text).any():
+        del headings["verdict"]
     return headings
 
 
 def _cell(row: "pd.Series[Any]", column: str) -> str:
+    if column == "verdict":
+        return row["verdict"] if _is_text(row["verdict"]) else "-"
     value = float(row[column])
     if row["score"] == "error" and column == "lifetime_online" and math.isfinite(value):
         return f"{value:.3f}" if 0.01 <= value < 1000 else f"{value:.1e}"  # an error has any size
@@ -219,10 +231,11 @@ def _with_interval(value: float, low: float, high: float) -> str:
     return _number(value) if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _rank(value: Any) -> str:
+def rank_text(low: Any, high: Any) -> str:
+    """Return a range of ranks as tables show it: "2", "1-3", or "-" for a row without."""
     import pandas as pd
 
-    return "-" if pd.isna(value) else str(int(value))
+    return "-" if pd.isna(low) else str(Range(int(low), int(high)))
 
 
 def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
@@ -242,22 +255,48 @@ def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
     if rows["retention_before"].notna().any():
         yield "Before: the retention in the last tasks before the method turned on."
     yield "Track: knows of task boundaries (aware) or not (free). Speed and memory are multiples of those of none."
-    if rows["rank"].notna().any():
-        yield f"#: rank within the track: {RANK_METHOD}. Methods of one rank are not told apart."
-    elif rows["ranked"].all():
-        yield f"#: no ranks, which take {FEWEST_SEEDS} seeds."
+    yield from _standing_notes(rows)
     if fewest < 10 and most > 1:
-        yield "Intervals cover the mean in about 75% of cases at 3 seeds, 91% at 5 and 93% at 10."
+        yield COVERAGE
     if not rows["ranked"].all():
         yield "Unranked: this profile is for tests and first contact."
     usual = max(covered, key=list(map(str, rows["coverage"])).count)
-    for method, coverage, note in zip(rows["method"], rows["coverage"], rows["notes"], strict=True):
-        seeds = "" if str(coverage) == usual else _seeds(str(coverage))
-        text = "; ".join(filter(None, (seeds, note if _is_text(note) else "")))
+    some_ranked = rows["rank_low"].notna().any()
+    columns = ("method", "coverage", "collapsed", "seeds", "at_ceiling", "rank_note", "notes")
+    for method, coverage, collapsed, count, near, rank_note, note in zip(*(rows[c] for c in columns), strict=True):
+        facts = (
+            "" if str(coverage) == usual else _seeds(str(coverage)),
+            f"{collapsed} of {count} seeds collapsed" if collapsed else "",
+            "at the ceiling" if near else "",
+            rank_note if some_ranked and _is_text(rank_note) else "",
+            note if _is_text(note) else "",
+        )
+        text = "; ".join(filter(None, facts))
         if text:
             yield f"{method}: {text}"
     if len(covered) > 1:
         yield f"All others: {_seeds(usual)}."
+
+
+def _standing_notes(rows: "pd.DataFrame") -> Iterator[str]:
+    """Yield how ranks and verdicts are made, as far as the table has any."""
+    if rows["rank_low"].notna().any():
+        yield f"#: ranks that are possible within the track: {RANK_METHOD}."
+        fewest = int(rows.loc[rows["rank_low"].notna(), "seeds"].min())
+        yield (
+            f"{fewest} seeds without a collapse (retention below {COLLAPSED:g}) leave a rate of "
+            f"{unseen_collapse(fewest):.0%} possible, under which neither ranks nor intervals hold."
+        )
+    elif rows["ranked"].all():
+        yield f"#: no ranks, which take {FEWEST_RANKED} seeds."
+    if rows["verdict"].map(_is_text).any():
+        yield f"Verdict to none: {VERDICT_METHOD}."
+    if rows["ceiling"].notna().any():
+        top = float(rows["ceiling"].mean())
+        yield (
+            f"Ceiling: {top:.2f}, the retention of a learner that is always right; rows above {NEAR_CEILING:.0%} of it "
+            "are not told apart."
+        )
 
 
 def _seeds(coverage: str) -> str:
@@ -271,11 +310,15 @@ def _overall_notes(rows: "pd.DataFrame") -> Iterator[str]:
         "smallest of them."
     )
     yield f"Protocols: {rows.iloc[0]['protocols']}; where a scenario has several, the one with most methods."
-    if rows["rank"].notna().any():
-        yield f"#: rank within the track: {RANK_METHOD}; of each seed's mean over the scenarios."
-    for method, missing in zip(rows["method"], rows["missing"], strict=True):
+    if rows["rank_low"].notna().any():
+        yield f"#: ranks that are possible within the track: {RANK_METHOD}; of each seed's mean over the scenarios."
+    if rows["verdict"].map(_is_text).any():
+        yield f"Verdict to none: {VERDICT_METHOD}."
+    for method, missing, note in zip(rows["method"], rows["missing"], rows["rank_note"], strict=True):
         if missing:
             yield f"{method}: unranked, no retention in {missing}"
+        elif note:
+            yield f"{method}: {note}"
 
 
 def _code(text: str) -> str:

@@ -66,7 +66,7 @@ def verdicts(baseline: Entrant, entrants: Sequence[Entrant], seeds: Collection[i
     order = sorted(seeds)
     values = np.array([[entrants[index].scores[seed] for seed in order] for index in fit])  # (n, S)
     base = np.broadcast_to([baseline.scores[seed] for seed in order], values.shape)
-    collapse = np.array([baseline.collapsed + entrants[index].collapsed > 0 for index in fit])
+    collapse = np.array([baseline.unstable or entrants[index].unstable for index in fit])
     outcome = pair_tests(base, values, collapse)
     corrected = holm(outcome.two_sided.tolist())
     for k, index in enumerate(fit):
@@ -97,7 +97,7 @@ def not_worse(baseline: Entrant, other: Entrant, margin: float = MARGIN) -> floa
         `FEWEST_RANKED` where seeds collapsed.
     """
     shared = sorted(baseline.scores.keys() & other.scores.keys())
-    collapse = np.array([baseline.collapsed + other.collapsed > 0])
+    collapse = np.array([baseline.unstable or other.unstable])
     if len(shared) < (FEWEST_RANKED if collapse[0] else FEWEST_SEEDS):
         return math.nan
     first, second = (np.array([[row.scores[seed] for seed in shared]]) for row in (baseline, other))

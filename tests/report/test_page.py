@@ -149,7 +149,7 @@ def test_methods_over_all_scenarios_come_first(many_seeds, results):
             many_seeds([0.7, 0.8, 0.9], m, **changes)
     shown = "".join(data for _, data in Tree(render(summarise(results.root), "title")).texts)
     assert shown.index("Over all scenarios: lite, 2 scenarios") < shown.index("one lite, net")
-    assert re.search(r"m\s*–\s*free\s*–\s*1\.00\s*one\s*1 of 2\s*without two", shown)
+    assert re.search(r"m\s*–\s*free\s*–\s*–\s*1\.00\s*one\s*1 of 2\s*without two", shown)
 
 
 def test_a_title_is_escaped(filled):

@@ -44,7 +44,7 @@ def test_a_changed_number_is_named_with_both_values(made, path):
     assert "retention is 0.75 in the file, 0.61" in said
 
 
-@pytest.mark.parametrize("column", ["track", "coverage", "inputs_digest", "rank", "notes"])
+@pytest.mark.parametrize("column", ["track", "coverage", "inputs_digest", "rank_low", "notes"])
 def test_every_column_is_looked_at(made, path, column):
     frame = pd.read_csv(path, dtype=str)
     frame.loc[0, column] = "7"

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pickle
+import re
 import shutil
 from dataclasses import replace
 
@@ -29,8 +30,10 @@ from lopbench.results.leaderboard import (
     seed_ranges,
     to_csv,
 )
-from lopbench.results.ranks import ranks
+from lopbench.results.pairs import Entrant
+from lopbench.results.ranks import rank_ranges
 from lopbench.results.statistics import interval
+from lopbench.results.tables import rank_text
 from lopbench_plugins.scenarios.bitflip import BitFlip
 
 
@@ -296,7 +299,7 @@ def test_rendered_table_says_what_it_shows(many_seeds, results):
     row = leaderboard(results.root).iloc[0]
     assert f"{row['retention']:.2f} [{row['retention_low']:.2f}, {row['retention_high']:.2f}]" in text
     assert "m[bold]" in text  # a name is text, not markup
-    assert "m[bold]: seed 0; failed: seed 0" in text
+    assert "m[bold]: seed 0; 1 of 1 seeds collapsed; unranked: 1 seed with a retention, ranks take 5; failed:" in text
     assert "1 to 5 seeds" in text
     assert "expanded percentile bootstrap" in text
     assert row["protocol_id"] in text
@@ -503,9 +506,12 @@ def test_before_the_first_task_is_over_there_is_no_before(many_seeds, results):
 
 def test_table_shows_before_and_fits_in_eighty_columns(errors, results):
     m = results.component("methods", "shrink_and_perturb", track="boundary-aware")
-    for seed in range(3):
+    for seed in range(5):
         errors(results.spec(m, seed=seed, start=0.5), 0.4 + seed, own=0.3)
+        errors(results.spec(seed=seed), 1.5 + 0.9 * seed)
     text = printed(leaderboard(results.root), width=80)
+    assert re.search(r"aware 0\.42 \[0\.12, 1\.07\] +\? ", text)
+    assert "To none: + is shown to be better, \N{MINUS SIGN} worse, ? neither." in text
     assert "before" in text.partition("from 0.5")[0]
     assert "Before: the retention in the last tasks before the method turned on." in text
     assert "…" not in text
@@ -539,13 +545,27 @@ def test_markdown_warns_of_procedural_data(many_seeds, results):
 # -- ranks and coverage
 
 
-def test_rows_share_a_rank_where_the_seeds_cannot_tell(many_seeds, results):
-    values = {"a": [0.7, 0.72, 0.74], "b": [0.72, 0.7, 0.74], "c": [0.3, 0.31, 0.32]}
+FIVE = (0.0, 0.01, -0.01, 0.005, -0.005)
+
+
+def around(value, *changes):
+    return [value + change for change in (changes or FIVE)]
+
+
+def standings(frame):
+    """Return rank range and verdict of each method."""
+    frame = frame.set_index("method")
+    return {method: (rank_text(row["rank_low"], row["rank_high"]), row["verdict"]) for method, row in frame.iterrows()}
+
+
+def test_rows_share_ranks_where_the_seeds_cannot_tell(many_seeds, results):
+    values = {"a": around(0.7), "b": around(0.7, 0.01, 0.0, 0.0, -0.01, 0.0), "c": around(0.3)}
     for name, scores in values.items():
         many_seeds(scores, results.component("methods", name, track="boundary-free"))
-    frame = leaderboard(results.root).set_index("method")
-    assert frame["rank"].to_dict() == {"a": 1, "b": 1, "c": 3}
-    assert ranks([dict(enumerate(scores)) for scores in values.values()]) == [1, 1, 3]
+    frame = leaderboard(results.root)
+    assert standings(frame) == {"a": ("1-2", ""), "b": ("1-2", ""), "c": ("3", "")}
+    entrants = [Entrant({seed: (x - 0.2) / 0.6 for seed, x in enumerate(scores)}) for scores in values.values()]
+    assert [str(each) for each in rank_ranges(entrants, range(5))] == ["1-2", "1-2", "3"]
 
 
 def test_each_track_has_its_ranks_and_the_control_has_none(many_seeds, results):
@@ -554,20 +574,74 @@ def test_each_track_has_its_ranks_and_the_control_has_none(many_seeds, results):
         ("told", 0.7, "boundary-aware"),
         ("free", 0.5, "boundary-free"),
     ):
-        many_seeds([value, value + 0.01, value - 0.01], results.component("methods", name, track=track))
-    assert leaderboard(results.root).set_index("method")["rank"].fillna(0).to_dict() == {
-        "reset": 0,
-        "told": 1,
-        "free": 1,
+        many_seeds(around(value), results.component("methods", name, track=track))
+    assert standings(leaderboard(results.root)) == {"reset": ("-", ""), "told": ("1", ""), "free": ("1", "")}
+
+
+def test_verdicts_are_against_none_in_every_track(many_seeds, results):
+    many_seeds(around(0.5))
+    for name, value, track in (("told", 0.7, "boundary-aware"), ("worse", 0.3, "boundary-free")):
+        many_seeds(around(value, *reversed(FIVE)), results.component("methods", name, track=track))
+    many_seeds(around(0.5, *reversed(FIVE)), results.component("methods", "same", track="boundary-free"))
+    assert standings(leaderboard(results.root)) == {
+        "told": ("1", "better"),
+        "none": ("1-2", ""),
+        "same": ("1-2", "not shown"),
+        "worse": ("3", "worse"),
     }
 
 
-@pytest.mark.parametrize(("seeds", "profile"), [(2, "lite"), (3, "smoke")])
-def test_few_seeds_and_unranked_profiles_have_no_rank(many_seeds, results, seeds, profile):
-    many_seeds([0.5, 0.6, 0.7][:seeds], profile=profile)
+def test_rows_without_all_seeds_of_none_are_listed_with_the_reason_and_change_nothing(many_seeds, results):
+    many_seeds(around(0.5))
+    many_seeds(around(0.4), results.component("methods", "low", track="boundary-free"))
+    before = standings(leaderboard(results.root))
+    many_seeds([0.9, 0.91, 0.9], results.component("methods", "few", track="boundary-free"))
     frame = leaderboard(results.root)
-    assert frame["rank"].isna().all()
-    assert "rank within" not in printed(frame)
+    assert standings(frame) == {**before, "few": ("-", "")}
+    notes = frame.set_index("method")["rank_note"]
+    assert notes.to_dict() == {"few": "unranked: 3 seeds with a retention, ranks take 5", "none": "", "low": ""}
+    assert "few: seeds 0-2; unranked: 3 seeds with a retention, ranks take 5" in printed(frame, width=200)
+
+
+def test_three_seeds_have_no_ranks_and_the_table_says_so_once(many_seeds, results):
+    many_seeds([0.5, 0.51, 0.52])
+    text = printed(leaderboard(results.root), width=200)
+    assert "#: no ranks, which take 5 seeds." in text
+    assert "unranked:" not in text
+    assert "collapse" not in text
+
+
+def test_collapsed_seeds_are_counted_and_hold_the_verdict_back(many_seeds, results):
+    many_seeds(around(0.5, 0.0, 0.01, -0.01, -0.29, 0.0))  # one seed near chance
+    many_seeds(around(0.7), results.component("methods", "good", track="boundary-free"))
+    frame = leaderboard(results.root)
+    assert frame.set_index("method")["collapsed"].to_dict() == {"good": 0, "none": 1}
+    assert standings(frame) == {"good": ("1-2", "not shown"), "none": ("1-2", "")}
+    text = printed(frame, width=200)
+    assert "good: seeds collapsed: the interval does not hold" in text
+    assert "none: 1 of 5 seeds collapsed" in text
+
+
+def test_rows_at_the_ceiling_are_marked_and_not_told_apart(many_seeds, results):
+    # References at .8, chance .2: the ceiling is .8 / .6.
+    many_seeds(around(0.98))
+    many_seeds(around(0.995), results.component("methods", "best", track="boundary-free"))
+    many_seeds(around(0.9), results.component("methods", "good", track="boundary-free"))
+    frame = leaderboard(results.root)
+    assert frame["ceiling"].tolist() == pytest.approx([4 / 3] * 3)
+    assert frame.set_index("method")["at_ceiling"].to_dict() == {"best": True, "none": True, "good": False}
+    assert standings(frame) == {"best": ("1-2", "not shown"), "none": ("1-2", ""), "good": ("3", "worse")}
+    text = printed(frame, width=200)
+    assert "Ceiling: 1.33" in text
+    assert "best: at the ceiling; both at the ceiling" in text
+
+
+@pytest.mark.parametrize(("seeds", "profile"), [(4, "lite"), (5, "smoke")])
+def test_few_seeds_and_unranked_profiles_have_no_rank(many_seeds, results, seeds, profile):
+    many_seeds(around(0.5)[:seeds], profile=profile)
+    frame = leaderboard(results.root)
+    assert frame[["rank_low", "rank_high"]].isna().all(axis=None)
+    assert "ranks that are possible" not in printed(frame)
 
 
 def test_a_scenario_says_which_of_its_profiles_are_unranked(many_seeds, results, monkeypatch):
@@ -588,10 +662,13 @@ def test_a_scenario_says_which_of_its_profiles_are_unranked(many_seeds, results,
 
 
 def test_rule_of_the_ranks_and_coverage_of_the_intervals_stand_under_the_table(many_seeds, results):
-    many_seeds([0.5, 0.6, 0.7])
+    many_seeds(around(0.5))
+    many_seeds(around(0.4), results.component("methods", "m", track="boundary-free"))
     text = " ".join(printed(leaderboard(results.root)).split())
-    assert "rank within the track: 1 + the number of methods shown to do better: paired t-test" in text
-    assert "75% of cases at 3 seeds, 91% at 5" in text
+    assert "#: ranks that are possible within the track: from 1 + the number of methods shown to be better" in text
+    assert "Verdict to none: paired t-test over seeds against the baseline, Holm's correction for the verdicts" in text
+    assert "For roughly normal scores, intervals cover the mean in about 77% of cases at 3 seeds, 91% at 5" in text
+    assert "5 seeds without a collapse (retention below 0.2) leave a rate of 45% possible" in text
 
 
 def test_coverage_says_which_seeds(many_seeds, results):
@@ -780,7 +857,7 @@ def test_texts_of_a_record_cannot_become_formulas(results, tmp_path):
 
 
 def test_latex_is_a_table_of_text(many_seeds, results):
-    many_seeds([0.5, 0.6, 0.7], results.component("methods", "a_b&c%~^\\{", track="boundary-free"))
+    many_seeds(around(0.5), results.component("methods", "a_b&c%~^\\{", track="boundary-free"))
     text = latex(leaderboard(results.root))
     (body,) = [line for line in text.splitlines() if line.startswith("1 & ")]
     assert r"a\_b\&c\%\textasciitilde{}\textasciicircum{}\textbackslash{}\{" in body
@@ -801,13 +878,13 @@ def test_markdown_shows_names_as_they_are(many_seeds, results):
 
 @pytest.fixture
 def scenarios(many_seeds, results):
-    """Return a function that writes three seeds of a method in the named scenarios."""
+    """Return a function that writes five seeds of a method in the named scenarios."""
 
     def write(name, **values):
         method = [] if name == "none" else [results.component("methods", name, track="boundary-free")]
         for scenario, value in values.items():
             spec = results.component("scenarios", scenario, tasks=10, steps_per_task=100, profile="lite")
-            many_seeds([value, value + 0.01, value - 0.01], *method, scenario=spec)
+            many_seeds(around(value), *method, scenario=spec)
 
     return write
 
@@ -824,7 +901,20 @@ def test_methods_over_scenarios_by_hand(scenarios, results):
     assert frame["worst_scenario"].tolist() == ["one"] * 3
     assert frame["scenarios"].tolist() == [2, 2, 1]
     assert frame["missing"].tolist() == ["", "", "two"]
-    assert frame["rank"].fillna(0).tolist() == [1, 2, 0]
+    assert standings(frame) == {"m": ("1", "better"), "none": ("2", ""), "part": ("-", "")}
+
+
+def test_a_collapse_in_one_scenario_is_not_hidden_by_the_mean_over_scenarios(scenarios, results, many_seeds):
+    scenarios("none", one=0.5, two=0.5)
+    scenarios("m", one=0.7, two=0.7)
+    assert standings(board(results.root).overall)["m"] == ("1", "better")
+    for name, last in (("one", 0.7), ("two", 0.21)):  # as good on average in four seeds, one collapses in one scenario
+        spec = results.component("scenarios", name, tasks=10, steps_per_task=100, profile="lite")
+        method = results.component("methods", "risky", track="boundary-free")
+        many_seeds([0.75, 0.76, 0.74, 0.75, last], method, scenario=spec)
+    frame = board(results.root).overall.set_index("method")
+    assert frame.loc["risky", "verdict"] == "not shown"
+    assert frame.loc["risky", "rank_note"].startswith("seeds collapsed")
 
 
 def test_the_table_over_scenarios_is_in_every_format(scenarios, results):
