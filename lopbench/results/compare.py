@@ -18,8 +18,10 @@ from lopbench.core.spec import canonical_json
 from lopbench.core.windows import late_window
 from lopbench.results.cells import csv_text
 from lopbench.results.files import write_whole
+from lopbench.results.pairs import FEWEST_RANKED, Entrant, pair_tests
 from lopbench.results.sources import BASELINE, IDENTITY, Row, Score, Source, label_of, lines, load, seeds_text
 from lopbench.results.statistics import (
+    COVERAGE,
     FEWEST_SEEDS,
     FEWEST_SEEDS_FROM_INTERVAL,
     INTERVAL_METHOD,
@@ -30,11 +32,11 @@ from lopbench.results.statistics import (
     holm,
     interval,
     needed_seeds,
-    paired_test,
     probability_of_improvement,
     unpaired_test,
 )
 from lopbench.results.tasks import task_count
+from lopbench.results.verdicts import COLLAPSE_NOTE, MARGIN, not_worse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +63,7 @@ COLUMNS = (
     "improvement_high",
     "p_value",
     "p_holm",
+    "p_not_worse",
     "verdict",
     "needed_seeds",
     "notes",
@@ -153,9 +156,13 @@ def compare(*sources: str | os.PathLike[str], score: Score = "retention") -> Com
         improvement, improvement_low, improvement_high: Probability of improvement and its 95% interval over seeds: the
             share of seeds and tasks (the late ones, for a retention) on which the method does better than the baseline,
             ties counting half; NaN without pairing. A task that a run did not finish is worse than one it did.
-        p_value, p_holm: Two-sided p-value of `paired_test` or `unpaired_test`, and the same corrected by `holm` for
-            all rows of the comparison; NaN where there are too few seeds for a test.
-        verdict: "better", "worse" or "no evidence", at 5% of ``p_holm``.
+        p_value, p_holm: Two-sided p-value of `pair_tests` or `unpaired_test`, and the same corrected by `holm` for all
+            rows of the comparison; NaN where there are too few seeds for a test. Where a retention collapsed in a seed
+            of either row, a test of bounded differences takes the place of Student's, and five seeds.
+        p_not_worse: P-value of the retention being `not_worse` than the baseline's by .02, corrected by `holm` for all
+            rows; NaN as above, without pairing, and for other scores.
+        verdict: "better", "worse", "not worse" or "no evidence", at 5% of ``p_holm`` or else of ``p_not_worse``. Two
+            rows at the ceiling are not called different.
         needed_seeds: Where there is no evidence, `needed_seeds` at 5% divided by the number of tests; missing if it
             cannot be told or is more than 1000, as ``notes`` says.
 
@@ -178,8 +185,9 @@ def compare(*sources: str | os.PathLike[str], score: Score = "retention") -> Com
         raise ResultsError(f"Nothing compares: {refused[0].row} {refused[0].reason}.")
     rows = [_Pair(baseline, row, score).result() for baseline, row in pairs]
     tests = sum(not math.isnan(row["p_value"]) for row in rows)
-    for row, corrected in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
-        _judge(row, corrected, tests)
+    families = (holm([row[key] for row in rows]) for key in ("p_value", "p_not_worse"))
+    for row, different, as_good in zip(rows, *families, strict=True):
+        _judge(row, different, as_good, tests)
     compared = list(dict.fromkeys(row for pair in pairs for row in pair))
     return Comparison(
         rows=_frame(rows),
@@ -404,8 +412,16 @@ class _Pair:
         if alone:
             notes.append(f"on one side only, left out: {seeds_text(alone)}")
         notes += filter(None, (side.without(self.score, shared) for side in (self.baseline, self.row)))
-        if len(scored) < FEWEST_SEEDS:
-            notes.append(f"a test needs at least {FEWEST_SEEDS} shared seeds")
+        first, second = (Entrant(dict(zip(scored, side, strict=True))) for side in (a, b))
+        collapse = self.score != "lifetime_online" and (first.unstable or second.unstable)
+        fewest = FEWEST_RANKED if collapse else FEWEST_SEEDS
+        if collapse:
+            notes.append(COLLAPSE_NOTE)
+        if len(scored) < fewest:
+            notes.append(f"a test needs at least {fewest} shared seeds")
+        p_value = math.nan
+        if len(scored) >= fewest:
+            p_value = float(pair_tests(np.array([a]), np.array([b]), np.array([collapse])).two_sided[0])
         return {
             "pairing": "seeds",
             "seeds": len(scored),
@@ -417,8 +433,10 @@ class _Pair:
             "improvement": _mean(improvements),
             "improvement_low": improvement_low,
             "improvement_high": improvement_high,
-            "p_value": paired_test(differences) if scored else math.nan,
-            "_deviation": float(np.std(differences, ddof=1)) if len(scored) >= FEWEST_SEEDS else math.nan,
+            "p_value": p_value,
+            "p_not_worse": math.nan if self.score == "lifetime_online" else not_worse(first, second),
+            "_at_ceiling": self.score == "retention" and self.baseline.at_ceiling and self.row.at_ceiling,
+            "_deviation": float(np.std(differences, ddof=1)) if len(scored) >= fewest and not collapse else math.nan,
             "notes": "; ".join(notes),
         }
 
@@ -448,6 +466,8 @@ class _Pair:
             "improvement_low": math.nan,
             "improvement_high": math.nan,
             "p_value": p_value,
+            "p_not_worse": math.nan,
+            "_at_ceiling": self.score == "retention" and self.baseline.at_ceiling and self.row.at_ceiling,
             "_deviation": deviation,
             "notes": "; ".join(notes),
         }
@@ -475,15 +495,19 @@ class _Pair:
         return probability_of_improvement(a, b)
 
 
-def _judge(row: dict[str, Any], corrected: float, tests: int) -> None:
+def _judge(row: dict[str, Any], different: float, as_good: float, tests: int) -> None:
     """Add the verdict to a row, in place, and how many seeds would tell where these do not."""
     deviation, difference = row.pop("_deviation"), row["difference"]
-    lower_is_better = row.pop("_lower_is_better")
-    row["p_holm"], row["needed_seeds"] = corrected, None
-    if corrected <= LEVEL:
+    lower_is_better, at_ceiling = row.pop("_lower_is_better"), row.pop("_at_ceiling")
+    row["p_holm"], row["p_not_worse"], row["needed_seeds"] = different, as_good, None
+    if at_ceiling:
+        row["notes"] = "; ".join(filter(None, (row["notes"], "both at the ceiling")))
+    elif different <= LEVEL:
         row["verdict"] = "better" if (difference > 0) != lower_is_better else "worse"
         return
-    row["verdict"] = "no evidence"
+    row["verdict"] = "not worse" if as_good <= LEVEL else "no evidence"
+    if at_ceiling:
+        return
     if not math.isnan(deviation) and difference != 0:
         row["needed_seeds"] = needed_seeds(difference, deviation, LEVEL / max(tests, 1))
         if row["needed_seeds"] is None:
@@ -529,19 +553,24 @@ def _notes(rows: Sequence[Mapping[str, Any]], compared: Sequence[Row], tests: in
     )
     yield (
         f"Verdict: two-sided t-test over seeds at {LEVEL:.0%}, p corrected by Holm's method for {tests} "
-        f"test{'' if tests == 1 else 's'}. It takes differences between seeds for normal."
+        f"test{'' if tests == 1 else 's'}. It takes differences between seeds for normal; where seeds collapse, a "
+        "test of bounded differences is made in its place."
     )
+    if any(not math.isnan(row["p_not_worse"]) for row in rows):
+        yield (
+            f"Not worse: by {MARGIN:g} or more, the same test with that margin, p corrected by Holm's method by itself."
+        )
     if any(row["verdict"] == "no evidence" for row in rows):
         yield (
             "No evidence is not evidence of no difference. Needed seeds: to tell a difference in "
             f"{POWER:.0%} of cases, if it is as large as these few seeds say."
         )
-    paired = [row["seeds"] for row in rows if row["pairing"] == "seeds" and row["seeds"] >= FEWEST_SEEDS]
+    paired = [row["seeds"] for row in rows if row["pairing"] == "seeds" and not math.isnan(row["p_value"])]
     if paired and min(paired) < 10:
         times = detectable(min(paired), LEVEL / tests)
         yield (
             f"With {min(paired)} seeds a difference has to be up to {times:.1f} times its standard deviation over "
-            "seeds to show. Intervals cover the mean in about 75% of cases at 3 seeds, 91% at 5 and 93% at 10."
+            f"seeds to show. {COVERAGE}"
         )
 
 

@@ -17,6 +17,7 @@ from lopbench.results.cells import original
 from lopbench.results.leaderboard import Board, board, board_of
 from lopbench.results.packed import SUFFIX
 from lopbench.results.record import Record
+from lopbench.results.score import at_ceiling
 from lopbench.results.statistics import Sample
 
 if TYPE_CHECKING:
@@ -105,6 +106,12 @@ class Row:
     def scores(self, score: Score) -> dict[int, float]:
         """Return the score of each seed; NaN where there is none, as without a fresh reference."""
         return {seed: float(row[score]) for seed, row in self.board.items()}
+
+    @cached_property
+    def at_ceiling(self) -> bool:
+        """Whether the row is so near the ceiling of its protocol that it is not told apart from others that are."""
+        known = [row for row in self.board.values() if not math.isnan(row["retention"])]
+        return at_ceiling([row["retention"] for row in known], [row["ceiling"] for row in known])
 
     def without(self, score: Score, seeds: Iterable[int]) -> str | None:
         """Say which of the seeds have no score and why, None if all have."""

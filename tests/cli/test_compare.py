@@ -25,7 +25,7 @@ def test_it_prints_verdicts_and_what_they_stand_on(lopbench):
     first, *_ = shown.stdout.splitlines()
     assert first == "Differs: nothing that was recorded, besides the methods."
     assert shown.stdout.index("better") < shown.stdout.index("worse")
-    assert "Holm's method for 5 tests" in shown.stdout
+    assert "Holm's method for 4 tests" in shown.stdout
     assert shown.stderr == ""
 
 
@@ -71,6 +71,9 @@ def test_fail_on_worse_does_not_pass_where_records_were_left_out(lopbench, tmp_p
     damaged = min((tmp_path / "mine" / "runs").glob("*-dropout-*"))
     (damaged / "measurements.parquet").write_bytes(b"PAR1")
     named = [f"{tmp_path / 'mine'}:{name}" for name in ("none", "layernorm")]
+    for run in PUBLISHED.glob("runs/*"):  # three seeds of none collapsed at this rate, which takes five to be tested
+        if json.loads((run / "spec.json").read_text())["optimizer"]["fields"]["lr"] == 0.005:
+            shutil.rmtree(tmp_path / "mine" / "runs" / run.name)
     shown = lopbench("compare", *named, "--fail-on=worse")
     assert shown.exit_code == 1
     assert "Error: Records were left out, and may have been worse" in shown.stderr

@@ -18,7 +18,9 @@ from lopbench.core.spec import Numerics, RunSpec
 from lopbench.results.compare import COLUMNS, compare, protocol_differences, render, to_csv
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.leaderboard import to_csv as leaderboard_to_csv
+from lopbench.results.pairs import Entrant, mass_below
 from lopbench.results.statistics import Sample, holm, interval, needed_seeds, unpaired_test
+from lopbench.results.verdicts import not_worse
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "tinyimagenet40-lite-mlp"
 
@@ -121,7 +123,11 @@ def test_a_run_that_stopped_counts_at_the_floor_and_is_told(results, many_seeds,
         -(3 / 5) * 0.5 / 3
     )  # three of five tasks at chance, in one of three seeds
     assert row["improvement"] == pytest.approx((0.5 + 0.5 + 0.5 * 2 / 5) / 3)
-    assert row["notes"] == f"m of {results.root}: diverged: seed 2"
+    told, collapsed, untested = row["notes"].split("; ")
+    assert told == f"m of {results.root}: diverged: seed 2"
+    assert collapsed.startswith("seeds collapsed: the interval does not hold")
+    assert untested == "a test needs at least 5 shared seeds"
+    assert (math.isnan(row["p_value"]), row["verdict"]) == (True, "no evidence")
 
 
 def test_a_seed_without_reference_has_no_score_and_the_reason_is_told(both, results, method):
@@ -167,7 +173,7 @@ def test_of_errors_the_lower_one_is_better(results, method):
 
 
 def test_two_seeds_are_no_evidence_of_anything(results, many_seeds, method):
-    many_seeds([0.3, 0.31])
+    many_seeds([0.4, 0.41])
     many_seeds([0.7, 0.71], method("m"))
     row = only(compare(results.root))
     assert row["verdict"] == "no evidence"
@@ -202,12 +208,53 @@ def test_equal_runs_are_no_evidence_and_rounding_is_none_either(results, many_se
     many_seeds([0.5, 0.6, 0.7])
     many_seeds([0.5 + 1e-13, 0.6 + 1e-13, 0.7 + 1e-13], method("m"))
     row = only(compare(results.root))
-    assert (row["difference"], row["p_value"], row["verdict"]) == (0.0, 1.0, "no evidence")
+    assert (row["difference"], row["p_value"], row["verdict"]) == (0.0, 1.0, "not worse")
+
+
+def test_not_worse_takes_seeds_that_say_so_and_a_family_of_its_own(both, results, many_seeds, method):
+    many_seeds([x + 0.003 * (-1) ** seed for seed, x in enumerate(NONE)], method("alike"))
+    many_seeds([x + 0.05 * (-1) ** seed for seed, x in enumerate(NONE)], method("loose"))
+    comparison = compare(results.root)
+    rows = comparison.rows.set_index("method")
+    assert rows["verdict"].to_dict() == {"good": "better", "alike": "not worse", "loose": "no evidence"}
+    baseline = Entrant(dict(enumerate(retentions(NONE))))
+    scores = compare(results.root).rows["method"].tolist()
+    alone = [
+        not_worse(baseline, Entrant(dict(enumerate(retentions(values)))))
+        for values in (
+            GOOD,
+            [x + 0.05 * (-1) ** seed for seed, x in enumerate(NONE)],
+            [x + 0.003 * (-1) ** seed for seed, x in enumerate(NONE)],
+        )
+    ]
+    by_name = dict(zip(("good", "loose", "alike"), holm(alone), strict=True))
+    assert [rows.loc[name, "p_not_worse"] for name in scores] == pytest.approx([by_name[name] for name in scores])
+    assert "Not worse: by 0.02 or more" in printed(comparison)
+
+
+def test_a_collapsed_seed_holds_the_verdict_back(results, many_seeds, method):
+    many_seeds([0.5, 0.51, 0.21, 0.5, 0.49])
+    many_seeds([0.7, 0.7, 0.71, 0.69, 0.7], method("m"))
+    row = only(compare(results.root))
+    assert row["verdict"] == "no evidence"
+    a, b = (np.array(retentions(x)) for x in ([0.5, 0.51, 0.21, 0.5, 0.49], [0.7, 0.7, 0.71, 0.69, 0.7]))
+    assert row["p_value"] == pytest.approx(2 * mass_below(np.array([[*(b - a), -a.max()]]))[0])
+    assert row["notes"].startswith("seeds collapsed: the interval does not hold")
+    assert row["needed_seeds"] is pd.NA
+
+
+def test_rows_at_the_ceiling_are_not_called_different(results, many_seeds, method):
+    many_seeds([0.97, 0.971, 0.969, 0.97, 0.972])
+    many_seeds([0.99, 0.991, 0.989, 0.99, 0.992], method("m"))
+    row = only(compare(results.root))
+    assert row["p_holm"] < 0.05
+    assert (row["verdict"], row["notes"]) == ("not worse", "both at the ceiling")
+    assert only(compare(results.root, score="lifetime_online"))["verdict"] == "better"
 
 
 def test_p_values_are_corrected_over_all_rows_and_better_rows_stand_first(both, results, many_seeds, method):
     many_seeds([0.42, 0.50, 0.40, 0.53, 0.48], method("slight"))
-    many_seeds([0.3, 0.41, 0.3, 0.40, 0.36], method("bad"))
+    many_seeds([0.33, 0.41, 0.33, 0.40, 0.36], method("bad"))
     rows = compare(results.root).rows
     assert rows["method"].tolist() == ["good", "slight", "bad"]
     assert rows["p_holm"].tolist() == pytest.approx(holm(rows["p_value"].tolist()))
@@ -219,7 +266,7 @@ def test_the_very_same_runs_are_recognised(both, results, tmp_path):
     shutil.copytree(results.root, tmp_path / "copy")
     row = compare(results.root, tmp_path / "copy").rows.iloc[0]
     assert "the same runs on both sides" in row["notes"]
-    assert row["verdict"] == "no evidence"
+    assert row["verdict"] == "not worse"
 
 
 def test_without_a_shared_seed_means_are_compared(results, method):
