@@ -1,18 +1,29 @@
 """Ratios of times, taken in rounds that alternate between what is measured and what it is measured against.
 
-Run with ``pytest tests/benchmarks``; on a machine that is busy with other things, add
+An ordinary test run does each once, with as little of it as will do, and measures nothing: it shows that they still
+run. ``pytest tests/benchmarks --benchmark-enable`` measures; on a machine that is busy with other things, add
 ``--benchmark-timer=time.process_time`` and ``OMP_NUM_THREADS=1``. Nothing fails for being slow: the table at the end
 says what was found beside what is aimed at.
 """
 
 import pkgutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 import torch
+
+from lopbench.data import ImageSet
+from lopbench_plugins.architectures.mlp import MLP
+from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40, TinyImageNetStream
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bench_toys import CPU, DEFAULT, noise_images
 
 Row = tuple[str, str, str, str]
 _ROWS = pytest.StashKey[list[Row]]()
@@ -36,6 +47,41 @@ class Comparison:
         return min(self.ours) / min(self.baseline)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny(request: pytest.FixtureRequest) -> bool:
+    """Return whether nothing is measured, so that the least amount of work will do."""
+    return bool(request.config.getoption("benchmark_disable")) and not request.config.getoption("benchmark_enable")
+
+
+@pytest.fixture(scope="session")
+def mlp(tiny: bool) -> MLP:
+    return MLP(width=8, depth=2) if tiny else MLP()
+
+
+@pytest.fixture(scope="session")
+def scenario(tiny: bool) -> TinyImageNet40:
+    few = TinyImageNet40(tasks=2, steps_per_task=2, resolution=8, images_per_class=4, batch_size=8)
+    return few if tiny else DEFAULT
+
+
+@pytest.fixture(scope="session")
+def images(scenario: TinyImageNet40) -> ImageSet:
+    return noise_images(scenario.tasks * scenario.classes_per_task, scenario.images_per_class)
+
+
+@pytest.fixture(scope="session")
+def stream(scenario: TinyImageNet40, images: ImageSet) -> TinyImageNetStream:
+    return scenario.stream(0, data=images, device=CPU)
+
+
 @pytest.fixture
 def timer(request: pytest.FixtureRequest) -> Callable[[], float]:
     """Return the clock of ``--benchmark-timer``, in seconds."""
@@ -48,29 +94,35 @@ def compare(benchmark: Any, timer: Callable[[], float]) -> Callable[..., Compari
     """Return a function that times two others in turn; the first is what pytest-benchmark records."""
 
     def run(ours: Callable[[], object], baseline: Callable[[], object], *, rounds: int, warmup: int = 2) -> Comparison:
-        against: list[float] = []
+        found = Comparison([], [])
 
-        def turn() -> None:
+        def turn(function: Callable[[], object], seconds: list[float]) -> None:
             start = timer()
-            baseline()
-            against.append(timer() - start)
+            function()
+            seconds.append(timer() - start)
 
-        benchmark.pedantic(ours, setup=turn, rounds=rounds, warmup_rounds=warmup)
-        if benchmark.stats is None:
-            pytest.skip("benchmarks are disabled")
-        return Comparison(list(benchmark.stats.stats.data), against[-rounds:])
+        benchmark.pedantic(
+            lambda: turn(ours, found.ours),
+            setup=lambda: turn(baseline, found.baseline),
+            rounds=rounds,
+            warmup_rounds=warmup,
+        )
+        return Comparison(found.ours[-rounds:], found.baseline[-rounds:])
 
     return run
 
 
 @pytest.fixture
-def report(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
+def report(benchmark: Any, request: pytest.FixtureRequest, tiny: bool) -> Callable[..., None]:
     """Return a function that puts a row into the table at the end and into the benchmark's own record."""
 
-    def add(what: str, value: float, *, unit: str = "x", target: float | None = None, note: str = "") -> None:
+    def add(
+        what: str, value: float, *, unit: str = "x", target: float | None = None, least: bool = False, note: str = ""
+    ) -> None:
         benchmark.extra_info[what] = {"value": value, "unit": unit, "target": target, "note": note}
-        aim = "" if target is None else f"<= {_show(target, unit)}"
-        request.config.stash.setdefault(_ROWS, []).append((what, _show(value, unit), aim, note))
+        aim = "" if target is None else f"{'>=' if least else '<='} {_show(target, unit)}"
+        if not tiny:
+            request.config.stash.setdefault(_ROWS, []).append((what, _show(value, unit), aim, note))
 
     return add
 
@@ -83,7 +135,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = config.stash.get(_ROWS, [])
     if not rows:
         return
-    terminalreporter.section(f"speed, {torch.get_num_threads()} threads")
+    terminalreporter.section("speed, one thread")
     width = max(len(what) for what, *_ in rows)
     for what, value, aim, note in rows:
-        terminalreporter.write_line(f"{what:<{width}}  {value:>10}  {aim:>10}  {note}".rstrip())
+        terminalreporter.write_line(f"{what:<{width}}  {value:>10}  {aim:>12}  {note}".rstrip())
