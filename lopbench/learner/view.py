@@ -233,7 +233,7 @@ class View:
 
         parts = (outputs, targets) if self.classes is None else (outputs, targets, self.classes)
         if self.replicas == 1:
-            return counting(*(part[0] for part in parts)).unsqueeze(0)
+            return counting(*(part.squeeze(0) for part in parts)).unsqueeze(0)
         return torch.vmap(counting)(*parts)
 
     def forward(
