@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from lopbench.core.errors import ResultsError, UsageError
@@ -346,7 +347,7 @@ class RunSpec:
         except (KeyError, TypeError, AttributeError, UsageError) as error:
             raise ResultsError(f"the record's spec is damaged: {type(error).__name__}: {error}") from error
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """Hash of the whole spec, 16 hex digits."""
         return digest(self.to_json(), 16)

@@ -381,6 +381,7 @@ def test_a_run_survives_json_with_its_id(run):
     assert back == run
     assert back.run_id == run.run_id
     assert len(run.run_id) == 16
+    assert run.run_id is run.run_id  # hashed once: a study of hundreds of runs asks for it thousands of times
 
 
 @pytest.mark.parametrize("part", ["seed", "methods", "kind"])
