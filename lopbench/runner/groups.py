@@ -11,6 +11,7 @@ import torch
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.fields import swept
 from lopbench.core.spec import RunSpec, canonical_json
+from lopbench.runner.garbage import cheap_collections, collect
 from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.run import Run
 from lopbench.runner.setting import methods_of
@@ -68,24 +69,30 @@ def execute(
     reporter = reporter or Quiet()
     refused: list[tuple[RunSpec, str]] = []
     needless: frozenset[str] = frozenset()
-    for group in groups(specs, data=data, device=device):
-        wanted = [spec for spec in group if spec.run_id not in needless]
-        with claimed(results, wanted, reporter) as free:
-            stopped = resumable(results, free)
-            resumed = {spec.run_id for members in stopped for spec in members}
-            new = [spec for spec in free if spec.run_id not in resumed]
-            for members in filter(None, [*stopped, new]):
-                run = Run(
-                    members, results=results, data=data, device=device, reporter=reporter, checkpoint_s=checkpoint_s
-                )
-                try:
-                    run.execute()
-                except ResultsError:
-                    raise
-                except LopbenchError as error:
-                    refused += [(spec, str(error)) for spec in members if spec in free]
-                    needless = _needless(specs, [spec for spec, _ in refused])
-                    reporter.note(f"{group_label(members)}: {error}")
+    with cheap_collections():
+        for group in groups(specs, data=data, device=device):
+            wanted = [spec for spec in group if spec.run_id not in needless]
+            with claimed(results, wanted, reporter) as free:
+                stopped = resumable(results, free)
+                resumed = {spec.run_id for members in stopped for spec in members}
+                new = [spec for spec in free if spec.run_id not in resumed]
+                for members in filter(None, [*stopped, new]):
+                    collect()
+                    try:
+                        Run(
+                            members,
+                            results=results,
+                            data=data,
+                            device=device,
+                            reporter=reporter,
+                            checkpoint_s=checkpoint_s,
+                        ).execute()
+                    except ResultsError:
+                        raise
+                    except LopbenchError as error:
+                        refused += [(spec, str(error)) for spec in members if spec in free]
+                        needless = _needless(specs, [spec for spec, _ in refused])
+                        reporter.note(f"{group_label(members)}: {error}")
     return refused
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from lopbench.learner.learner import StackLearner
 from lopbench.runner.checkpoint import part
 from lopbench.runner.feed import Feed
+from lopbench.runner.garbage import collect
 from lopbench.runner.programs import Programs
 from lopbench.runner.report import Reporter
 from lopbench.runner.schedule import Place
@@ -61,6 +62,7 @@ class Training:
             self.learner = self._scored(self.setting.new_learner(place))
             if self._acts != acted:
                 self.programs.forget()  # it is one of other methods
+            collect()  # the learner before it
         if place.cloning:
             self.clone(place)
             self._log(f"cloned by {self.setting.spec.cloner and self.setting.spec.cloner.label()}")

@@ -1,0 +1,34 @@
+"""Gives back the memory of networks that are done with, when they are done with.
+
+A learner and what looks at it refer to each other, so that Python frees them at a collection of all objects, which
+comes after so many new objects, however large. After thirty runs that made a gigabyte.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def cheap_collections() -> Iterator[None]:
+    """Leave out of collections what is there at the start: a million objects, modules mostly, which take half a second.
+
+    Inside of another one it does nothing.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def collect() -> None:
+    """Free what nobody refers to but itself; milliseconds inside of `cheap_collections`."""
+    if gc.get_freeze_count():
+        gc.collect()
