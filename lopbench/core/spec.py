@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.faces import Face, face
 from lopbench.core.fields import recorded, types_of
 from lopbench.core.interfaces import Component, Optimizer, Perturbation, Scenario
 from lopbench.core.manager import plugins
@@ -212,20 +213,17 @@ class ComponentSpec:
     def label(self, registry: Registry | None = None) -> str:
         """Return the shortest text that means this spec: ``name`` with the fields that are not at their defaults."""
         try:
-            component = (registry or _default_registry()).get(self.kind, self.name).load()
-            defaults = {f.name: f.default for f in dataclasses.fields(component) if f.init}
-            positional = component.positional
+            shown = face((registry or _default_registry()).get(self.kind, self.name))
         except Exception:  # a record of a plugin that is not installed here is still readable
-            defaults, positional = {}, None
+            shown = Face({}, None, None)
         parts: list[str] = []
         # A record sorts its fields, and its label must not differ; what has to be given comes first.
-        optional = {key: default is not dataclasses.MISSING for key, default in defaults.items()}
-        for key in sorted(self.fields, key=lambda key: (optional.get(key, False), key)):
-            value, default = self.fields[key], defaults.get(key, dataclasses.MISSING)
-            if value == (list(default) if isinstance(default, tuple) else default):
+        for key in sorted(self.fields, key=lambda key: (key in shown.defaults, key)):
+            value = self.fields[key]
+            if key in shown.defaults and value == shown.defaults[key]:
                 continue
             text = "/".join(map(str, value)) if isinstance(value, list) else format_value(value)
-            parts.insert(0, text) if key == positional else parts.append(f"{key}={text}")
+            parts.insert(0, text) if key == shown.positional else parts.append(f"{key}={text}")
         return self.name + (":" + ",".join(parts) if parts else "")
 
 
@@ -351,6 +349,12 @@ class RunSpec:
     def run_id(self) -> str:
         """Hash of the whole spec, 16 hex digits."""
         return digest(self.to_json(), 16)
+
+    def with_seed(self, seed: int) -> RunSpec:
+        """Return the same spec of another seed; unlike `replace` this checks nothing again, as thousands are read."""
+        made = object.__new__(RunSpec)
+        made.__dict__.update({name: self.__dict__[name] for name in self.__dataclass_fields__}, seed=seed)  # no run id
+        return made
 
     def protocol(self) -> dict[str, Any]:
         """Return the part that must agree for two rows to stand together: all but method, its start, seed and kind."""

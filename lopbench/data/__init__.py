@@ -1,7 +1,7 @@
 """Data sets, whichever plugins bring: found or downloaded, decoded once, memory-mapped. Imports no torch."""
 
+from lopbench.core.places import cache_directory
 from lopbench.data.arrays import ArraySet
-from lopbench.data.cache import cache_directory
 from lopbench.data.catalog import data_set, locate
 from lopbench.data.contents import Progress
 from lopbench.data.fetch import download, get

@@ -4,7 +4,6 @@ An entry is the folder ``<cache>/<form>/<key>/`` with ``.npy`` files and ``meta.
 entry is never changed; a damaged one is made anew.
 """
 
-import os
 import shutil
 from pathlib import Path
 
@@ -16,15 +15,6 @@ from lopbench.data.contents import Contents, Kept, Progress
 from lopbench.data.images import ImagePlan
 
 _FORMS: tuple[type[Contents], ...] = (ImagePlan, Arrays)
-
-
-def cache_directory() -> Path:
-    """Return where decoded and downloaded data live: ``$LOPBENCH_CACHE``, else the user's cache directory."""
-    if given := os.environ.get("LOPBENCH_CACHE"):
-        return Path(given).expanduser()
-    import platformdirs  # lazily: a run that names its directories needs it not
-
-    return Path(platformdirs.user_cache_dir("lopbench"))
 
 
 def entry_directory(cache: Path, form: type[Contents], key: str) -> Path:

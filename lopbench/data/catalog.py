@@ -11,9 +11,9 @@ from pathlib import Path
 from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, PluginError, UsageError
 from lopbench.core.interfaces import DataSet, Samples
 from lopbench.core.manager import plugins
+from lopbench.core.places import cache_directory
 from lopbench.core.registry import suggest
 from lopbench.data.arrays import Arrays
-from lopbench.data.cache import cache_directory
 from lopbench.data.contents import Contents
 
 _HASH = re.compile(r"[0-9a-f]{32,}")

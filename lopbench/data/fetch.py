@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lopbench.core.errors import DataError
 from lopbench.core.interfaces import RemoteFile
-from lopbench.data.cache import cache_directory
+from lopbench.core.places import cache_directory
 from lopbench.data.catalog import data_set
 from lopbench.data.contents import Progress
 

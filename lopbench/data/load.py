@@ -6,7 +6,8 @@ from pathlib import Path
 from lopbench.core.errors import DataError, PluginError, UsageError
 from lopbench.core.interfaces import DataSet, Samples
 from lopbench.core.manager import plugins
-from lopbench.data.cache import cache_directory, open_entry, store
+from lopbench.core.places import cache_directory
+from lopbench.data.cache import open_entry, store
 from lopbench.data.catalog import absent, cache_key, contents, data_set, locate, plugin_code, told, usable
 from lopbench.data.contents import Progress
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from lopbench.core.errors import DataError
 from lopbench.core.interfaces import DataSet, Samples
-from lopbench.data.cache import cache_directory, entry_directory, open_entry
+from lopbench.core.places import cache_directory
+from lopbench.data.cache import entry_directory, open_entry
 from lopbench.data.catalog import absent, cache_key, contents, data_set, locate, plugin_code
 from lopbench.data.contents import Contents, Progress
 from lopbench.data.images import ImagePlan

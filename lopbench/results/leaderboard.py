@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.interfaces import Scenario
+from lopbench.core.faces import face
 from lopbench.core.manager import UNPUBLISHED, plugins
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
 from lopbench.core.windows import before_window, late_window, scored_tasks
@@ -333,7 +333,7 @@ def seed_ranges(seeds: Iterable[int]) -> str:
 
 
 def _key(record: Record) -> _Key:
-    return record.protocol_id, canonical_json(record.spec_json["methods"]), record.spec.start
+    return record.protocol_id, record.recipe.methods, record.spec.start
 
 
 def _outcome(record: Record) -> tuple[str, str | None]:
@@ -346,7 +346,7 @@ def _outcome(record: Record) -> tuple[str, str | None]:
 
 def _look(record: Record) -> None:
     """Raise if a record has no measurements that can be read, or does not say how many tasks there are."""
-    record.per_task("chance")
+    record.series("chance")
     task_count(record)
 
 
@@ -357,7 +357,7 @@ def _look_whole(record: Record, floors: Floors) -> None:
     score, count = floors.score(record), task_count(record)
     scored = scored_tasks(count, record.spec.start)
     task_scores(record, f"online_{score}", range(count) if record.spec.kind == "continual" else scored, {})
-    if record.per_task(f"heldout_{score}"):
+    if record.series(f"heldout_{score}") is not None:
         task_scores(record, f"heldout_{score}", scored, {})
     if score == "accuracy":
         task_scores(record, "chance", scored, {})
@@ -367,8 +367,12 @@ def _scores(record: Record, usable: _Usable) -> _Scores:
     floors, by_id = usable.floors, usable.by_id
     score, tasks = floors.score(record), range(task_count(record))
     late, before = late_window(len(tasks)), before_window(len(tasks), record.spec.start)
-    online = task_scores(record, f"online_{score}", tasks, floors.of(record, tasks))
-    fresh, own = (_completed(spec, by_id) for spec in (record.spec.reference(), record.spec.own_reference()))
+    floor = {} if record.outcome == "completed" else floors.of(record, tasks)
+    online = task_scores(record, f"online_{score}", tasks, floor)
+    fresh, own = (
+        _completed(recipe.run_id(record.seed), by_id)
+        for recipe in (record.recipe.reference, record.recipe.own_reference)
+    )
     value = _retention(record, fresh, "online", score, late)
     note = None
     if fresh is None:
@@ -393,13 +397,14 @@ def _retention(
 ) -> float:
     """Return the retention of one run on ``tasks``, NaN if there are none or no reference that measured the score."""
     metric = f"{where}_{score}"
-    if not tasks or reference is None or not reference.per_task(metric):
+    if not tasks or reference is None or reference.series(metric) is None:
         return math.nan
     fresh = task_scores(reference, metric, tasks, {})
     if score == "error":
         return error_retention(task_scores(record, metric, tasks, dict.fromkeys(tasks, math.inf)), fresh)
     chance = task_scores(reference, "chance", tasks, {})
-    learner = task_scores(record, metric, tasks, dict(zip(tasks, chance.tolist(), strict=True)))
+    floor = {} if record.outcome == "completed" else dict(zip(tasks, chance.tolist(), strict=True))
+    learner = task_scores(record, metric, tasks, floor)
     return retention(learner, fresh, chance)
 
 
@@ -409,9 +414,9 @@ def _ceiling(reference: Record | None, score: Score, tasks: range) -> float:
     return ceiling(task_scores(reference, "online_accuracy", tasks, {}), task_scores(reference, "chance", tasks, {}))
 
 
-def _completed(spec: RunSpec, by_id: Mapping[str, Record]) -> Record | None:
+def _completed(run_id: str, by_id: Mapping[str, Record]) -> Record | None:
     """Return the record of a reference; one that did not complete would flatter the learner and is none."""
-    record = by_id.get(spec.run_id)
+    record = by_id.get(run_id)
     return record if record is not None and record.outcome == "completed" else None
 
 
@@ -498,10 +503,9 @@ def _notes(runs: Sequence[Record], scores: Sequence[_Scores], left_out: Iterable
 def _is_ranked(spec: RunSpec) -> bool:
     """Return whether the profile enters rankings, as its scenario says; where it is not installed all but smoke do."""
     try:
-        scenario = plugins().registry.get("scenarios", spec.scenario.name).load()
+        unranked = face(plugins().registry.get("scenarios", spec.scenario.name)).unranked or ()
     except Exception:  # a record of a plugin that is not installed here is still readable
-        scenario = None
-    unranked = scenario.unranked if scenario is not None and issubclass(scenario, Scenario) else {"smoke"}
+        unranked = ("smoke",)
     return spec.profile.partition("+")[0] not in unranked
 
 

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,19 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
-#: By metric of the whole network, the tasks ``(T,)`` and values ``(T,)`` of its finite rows, in their order.
-Whole = Mapping[str, tuple[Ints, Floats]]
+
+class Series(NamedTuple):
+    """The finite values of a metric of the whole network in one run.
+
+    Args:
+        tasks: Their tasks, ``(T,)``.
+        values: They, ``(T,)``.
+        dense: Whether the tasks rise by one, so that none is there twice or left out between.
+    """
+
+    tasks: Ints
+    values: Floats
+    dense: bool
 
 
 class Measurements:
@@ -152,8 +163,8 @@ class Rows:
     def _texts(self) -> tuple[tuple[Ints, Sequence[str]], tuple[Ints, Sequence[str]]]:
         return (self.layer, self.layers), (self.metric, self.metrics)
 
-    def whole(self) -> Whole:
-        """Return tasks and finite values of the metrics of the whole network.
+    def whole(self) -> dict[str, Series]:
+        """Return the series of the metrics of the whole network.
 
         That is little, where all rows of thousands of runs are much.
         """
@@ -163,7 +174,10 @@ class Rows:
         order = np.argsort(metric, kind="stable")
         codes, starts = np.unique(metric[order], return_index=True)
         parts = np.split(order, starts[1:])
-        return {self.metrics[code]: (tasks[mine], values[mine]) for code, mine in zip(codes, parts, strict=False)}
+        return {
+            self.metrics[code]: Series(tasks[mine], values[mine], bool((np.diff(tasks[mine]) == 1).all()))
+            for code, mine in zip(codes, parts, strict=False)
+        }
 
 
 @cache

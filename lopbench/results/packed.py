@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import SCHEMA_VERSION
 from lopbench.results.container import Container
-from lopbench.results.measurements import Floats, Ints, Rows
+from lopbench.results.measurements import Floats, Ints, Rows, Series
 from lopbench.results.stored import ENVIRONMENT, LOG, MEASUREMENTS, MOST_JSON_BYTES, SPEC, STATUS, Stored, reason
 
 if TYPE_CHECKING:
@@ -124,6 +124,15 @@ def _whole(value: object) -> int:
     return value
 
 
+class _Whole(NamedTuple):
+    """All finite values of a metric: tasks and values, where each record's begin, and whether they are dense."""
+
+    tasks: Ints
+    values: Floats
+    bounds: list[int]
+    dense: list[bool]
+
+
 class Packed:
     """A packed set, opened: its hashes are checked, its records are read when they are asked for.
 
@@ -143,7 +152,7 @@ class Packed:
             self._check(name, size, sha256)
         self._texts: dict[str, tuple[int, list[bytes | None]]] = {}  # by column, the row group that was read last
         self._block: tuple[int, Rows, NDArray[np.int64]] | None = None  # the one that was read last
-        self._metrics: dict[str, tuple[Ints, Floats, NDArray[np.int64]]] = {}
+        self._metrics: dict[str, _Whole] = {}
 
     @cached_property
     def names(self) -> list[str]:
@@ -200,18 +209,25 @@ class Packed:
         first = self.manifest.blocks[block]
         return rows.part(bounds[index - first], bounds[index - first + 1])
 
-    def whole(self, metric: str) -> tuple[Ints, Floats, NDArray[np.int64]]:
-        """Return all finite values of a metric of the whole network: tasks, values, and where each record's begin.
+    def whole(self, metric: str, index: int) -> Series | None:
+        """Return the finite values of a metric of the whole network of the record ``index``, None if there are none."""
+        found = self._metrics.get(metric)
+        if found is None:
+            found = self._metrics[metric] = self._read_metric(metric)
+        start, stop = found.bounds[index], found.bounds[index + 1]
+        if start == stop:
+            return None
+        return Series(found.tasks[start:stop], found.values[start:stop], found.dense[index])
 
-        The last is of shape ``(records + 1,)``; the rows of a record are in their order.
-        """
-        if metric not in self._metrics:
-            groups = [group for _, of, group in self._groups if of == metric]
-            run, task, value = self._read_groups(groups, ["run", "task", "value"])
-            known = np.isfinite(value)
-            bounds = np.searchsorted(run[known], np.arange(self.manifest.records + 1))
-            self._metrics[metric] = task[known], value[known], bounds
-        return self._metrics[metric]
+    def _read_metric(self, metric: str) -> "_Whole":
+        groups = [group for _, of, group in self._groups if of == metric]
+        run, task, value = self._read_groups(groups, ["run", "task", "value"])
+        known = np.isfinite(value)
+        run, task, value = run[known], task[known], value[known]
+        bounds = np.searchsorted(run, np.arange(self.manifest.records + 1))
+        dense = np.full(self.manifest.records, True)
+        dense[run[1:][(run[1:] == run[:-1]) & (np.diff(task) != 1)]] = False
+        return _Whole(task, value, bounds.tolist(), dense.tolist())
 
     def damaged(self, what: str) -> ResultsError:
         """Return the error that says what is wrong with the file."""
@@ -385,11 +401,9 @@ class InPack(Stored):
         """Return the digest of the file, as it was packed."""
         return self.packed.file_digests[self._index]
 
-    def whole(self, metric: str) -> tuple[Ints, Floats] | None:
-        """Return tasks and finite values of a metric."""
-        tasks, values, bounds = self.packed.whole(metric)
-        start, stop = bounds[self._index], bounds[self._index + 1]
-        return (tasks[start:stop], values[start:stop]) if start < stop else None
+    def whole(self, metric: str) -> Series | None:
+        """Return the finite values of a metric."""
+        return self.packed.whole(metric, self._index)
 
     def damaged(self, what: str) -> ResultsError:
         """Return the error that says what is wrong with the record."""

@@ -9,16 +9,17 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lopbench.core.errors import LopbenchError, ResultsError
-from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
+from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json
 from lopbench.results.files import flush, flush_directory
-from lopbench.results.measurements import Measurements
+from lopbench.results.measurements import Measurements, Series
 from lopbench.results.packed import SUFFIX, Packed
+from lopbench.results.recipes import Recipe, stands_for_all, without_seed
 from lopbench.results.schema import problem
 from lopbench.results.stored import ENVIRONMENT, LOG, MEASUREMENTS, SPEC, STATUS, Loose, Stored, reason
 
@@ -50,17 +51,27 @@ class Record:
 
     Args:
         stored: Its files.
-        spec: What was run.
-        spec_json: The same as it stands in ``spec.json``.
+        recipe: What was run, but for the seed.
+        seed: Its seed.
         environment: Versions, device, platform; free-form.
         status: Outcome, times, memory.
     """
 
     stored: Stored
-    spec: RunSpec
-    spec_json: Mapping[str, Any]
+    recipe: Recipe
+    seed: int
     environment: Mapping[str, Any]
     status: Mapping[str, Any]
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        """What was run."""
+        return self.recipe.spec(self.seed)
+
+    @property
+    def spec_json(self) -> Mapping[str, Any]:
+        """The same as it stands in ``spec.json``."""
+        return {**self.recipe.rest, "seed": self.seed}
 
     @property
     def path(self) -> Path:
@@ -70,12 +81,12 @@ class Record:
     @cached_property
     def run_id(self) -> str:
         """Hash of the spec, 16 hex digits."""
-        return digest(self.spec_json, 16)
+        return self.recipe.run_id(self.seed)
 
-    @cached_property
+    @property
     def protocol_id(self) -> str:
         """Which records stand together: `RunSpec.protocol_id`."""
-        return self.spec.protocol_id
+        return self.recipe.protocol_id
 
     @property
     def outcome(self) -> Outcome:
@@ -100,10 +111,10 @@ class Record:
         """
         return self.stored.digest()
 
-    @cached_property
+    @property
     def world(self) -> str:
         """What fixes the tasks of a seed, scenario and data set, as canonical JSON."""
-        return canonical_json([self.spec_json["scenario"], self.spec_json["data"]])
+        return self.recipe.world
 
     @cached_property
     def table(self) -> "pa.Table":
@@ -126,14 +137,19 @@ class Record:
         Raises:
             ResultsError: If the measurements are damaged or a task has two rows.
         """
-        whole = self.stored.whole(metric)
-        if whole is None:
-            return {}
-        tasks, values = whole
-        found: dict[int, float] = dict(zip(tasks.tolist(), values.tolist(), strict=True))
-        if len(found) != len(tasks):
+        series = self.series(metric)
+        return {} if series is None else dict(zip(series.tasks.tolist(), series.values.tolist(), strict=True))
+
+    def series(self, metric: str) -> Series | None:
+        """Return the same as arrays, None if there are no finite values.
+
+        Raises:
+            ResultsError: If the measurements are damaged or a task has two rows.
+        """
+        series = self.stored.whole(metric)
+        if series is not None and not series.dense and len(set(series.tasks.tolist())) != len(series.tasks):
             raise self.stored.damaged(f"{metric} stands more than once for the same task")
-        return found
+        return series
 
 
 def record_path(root: str | os.PathLike[str], spec: RunSpec) -> Path:
@@ -243,29 +259,40 @@ class _Reader:
     """Reads records. What many have in common, most of their specs and environments, is checked and kept once."""
 
     def __init__(self) -> None:
-        self._specs: dict[str, tuple[RunSpec, Mapping[str, Any]]] = {}  # by canonical JSON without the seed
+        self._by_text: dict[bytes, Recipe] = {}  # by what `without_seed` leaves
+        self._recipes: dict[str, Recipe] = {}  # by canonical JSON without the seed
         self._environments: dict[bytes, Mapping[str, Any]] = {}
 
     def read(self, stored: Stored) -> Record:
         """Return the record with these files, as `read_record` does."""
         path = stored.path
-        spec, spec_json = self._spec(stored)
+        recipe, seed = self._recipe(stored)
         environment, status = self._environment(stored), _parsed(stored, STATUS, stored.read(STATUS))
         found = problem("status", status)
         if found is not None:
             raise stored.damaged(f"{STATUS}: {found}")
         idle = status.get("idle")
-        if idle is not None and len(idle) != len(spec.methods):
-            raise stored.damaged(f"{STATUS}: idle is not of the {len(spec.methods)} methods of {SPEC}")
+        if idle is not None and len(idle) != len(recipe.rest["methods"]):
+            raise stored.damaged(f"{STATUS}: idle is not of the {len(recipe.rest['methods'])} methods of {SPEC}")
         stored.check()
-        record = Record(stored, spec, spec_json, environment, status)
+        record = Record(stored, recipe, seed, environment, status)
         if not (path.name.endswith(record.run_id) or path.resolve().name.endswith(record.run_id)):
             name = f"run id {record.run_id}, which the directory's name does not end in"
             raise stored.damaged(f"{SPEC} has {name}: one was changed")
         return record
 
-    def _spec(self, stored: Stored) -> tuple[RunSpec, Mapping[str, Any]]:
-        value = _parsed(stored, SPEC, stored.read(SPEC))
+    def _recipe(self, stored: Stored) -> tuple[Recipe, int]:
+        data = stored.read(SPEC)
+        text, seed = without_seed(data) or (None, 0)
+        if text is not None and text in self._by_text:
+            return self._by_text[text], seed
+        recipe, seed = self._parsed(stored, data)
+        if text is not None and stands_for_all(text):
+            self._by_text[text] = recipe
+        return recipe, seed
+
+    def _parsed(self, stored: Stored, data: bytes) -> tuple[Recipe, int]:
+        value = _parsed(stored, SPEC, data)
         version, seed = value.get("schema_version"), value.pop("seed", None)
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise ResultsError(
@@ -275,17 +302,16 @@ class _Reader:
         if type(seed) is not int or seed < 0:
             raise stored.damaged(f"{SPEC}: seed is {seed!r}, not a whole number from 0")
         key = canonical_json(value)
-        if key not in self._specs:
+        if key not in self._recipes:
             whole = {**value, "seed": 0}
             found = problem("spec", whole) or _unprintable(whole)
             if found is not None:
                 raise stored.damaged(f"{SPEC}: {found}")
             try:
-                self._specs[key] = RunSpec.from_json(whole), value
+                self._recipes[key] = Recipe(RunSpec.from_json(whole), value)
             except LopbenchError as error:
                 raise stored.damaged(f"{SPEC}: {error}") from error
-        spec, rest = self._specs[key]
-        return replace(spec, seed=seed), {**rest, "seed": seed}
+        return self._recipes[key], seed
 
     def _environment(self, stored: Stored) -> Mapping[str, Any]:
         data = stored.read(ENVIRONMENT)
@@ -323,7 +349,7 @@ def scan_records(*paths: str | os.PathLike[str]) -> tuple[list[Record], list[Res
     Raises:
         ResultsError: If a path does not exist or cannot be listed.
     """
-    found: dict[Path, Stored] = {}
+    found: dict[str, Stored] = {}
     problems: list[ResultsError] = []
     for path in map(Path, paths):
         for real, stored in _stored(path, problems):
@@ -337,7 +363,7 @@ def scan_records(*paths: str | os.PathLike[str]) -> tuple[list[Record], list[Res
     return records, problems
 
 
-def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, Stored]]:
+def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[str, Stored]]:
     """Yield what a path holds, each record where it really is and as it was named.
 
     Raises:
@@ -347,11 +373,11 @@ def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, St
         yield from _in_pack(path)
     elif path.parent.is_file():
         stored = Packed(path.parent).find(path.name)
-        yield path.parent.resolve() / path.name, stored
+        yield f"{path.parent.resolve()}/{path.name}", stored
     elif not path.is_dir():
         raise ResultsError(f"{path} is not a folder; give a results folder, a run directory or a packed set.")
     elif (path / SPEC).exists():
-        yield path.resolve(), Loose(path)
+        yield str(path.resolve()), Loose(path)
     else:
         for real, child in _children(path, problems):
             if child.suffix == SUFFIX and not child.is_dir():
@@ -360,13 +386,13 @@ def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, St
                 except ResultsError as error:
                     problems.append(error)
             else:
-                yield real, Loose(child)
+                yield str(real), Loose(child)
 
 
-def _in_pack(path: Path) -> Iterator[tuple[Path, Stored]]:
+def _in_pack(path: Path) -> Iterator[tuple[str, Stored]]:
     real = path.resolve()
     for stored in Packed(path).records():
-        yield real / stored.path.name, stored
+        yield f"{real}/{stored.path.name}", stored
 
 
 def _children(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, Path]]:

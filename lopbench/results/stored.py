@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lopbench.core.errors import ResultsError
-from lopbench.results.measurements import Floats, Ints, Rows, Whole, table_schema
+from lopbench.results.measurements import Rows, Series, table_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,8 +86,8 @@ class Stored(ABC):
         """
 
     @abstractmethod
-    def whole(self, metric: str) -> tuple[Ints, Floats] | None:
-        """Return tasks and finite values of a metric of the whole network, ``(T,)`` each; None if it has no rows.
+    def whole(self, metric: str) -> Series | None:
+        """Return the finite values of a metric of the whole network, None if there are none.
 
         Raises:
             ResultsError: If the measurements are damaged.
@@ -143,8 +143,8 @@ class Loose(Stored):
         """Return the digest of the file."""
         return self._content[0]
 
-    def whole(self, metric: str) -> tuple[Ints, Floats] | None:
-        """Return tasks and finite values of a metric."""
+    def whole(self, metric: str) -> Series | None:
+        """Return the finite values of a metric."""
         return self._content[1].get(metric)
 
     def damaged(self, what: str) -> ResultsError:
@@ -154,7 +154,7 @@ class Loose(Stored):
         )
 
     @cached_property
-    def _content(self) -> tuple[str, Whole]:
+    def _content(self) -> tuple[str, dict[str, Series]]:
         data = self.read(MEASUREMENTS)
         return hashlib.sha256(data).hexdigest(), self._rows(data).whole()
 

@@ -26,7 +26,7 @@ class Floors:
             world = record.world
             known = record.per_task("chance")
             self._chances[world] |= {(record.spec.seed, task): chance for task, chance in known.items()}
-            if world not in self._errors and record.per_task("online_error"):
+            if world not in self._errors and record.series("online_error") is not None:
                 self._errors.add(world)
 
     def score(self, record: Record) -> Score:
@@ -78,6 +78,11 @@ def task_scores(record: Record, metric: str, tasks: Sequence[int], floor: Mappin
     Raises:
         ResultsError: If a completed run has no score for one of the tasks.
     """
+    series = record.series(metric)
+    if series is not None and series.dense and isinstance(tasks, range) and tasks.step == 1 and len(tasks):
+        first = int(series.tasks[0])
+        if first <= tasks.start and tasks.stop <= first + len(series.tasks):  # all are there: no need to look at each
+            return series.values[tasks.start - first : tasks.stop - first]
     found = record.per_task(metric)
     missing = [task for task in tasks if task not in found]
     if missing and record.outcome == "completed":

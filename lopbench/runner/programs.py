@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from lopbench.core.errors import UnsupportedError
-from lopbench.data.cache import cache_directory
+from lopbench.core.places import cache_directory
 from lopbench.learner.compiling import cache_compiled
 from lopbench.learner.program import Program, why_not
 from lopbench.runner.feed import Feed
