@@ -27,6 +27,8 @@ from lopbench.results.tables import rank_text
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
+#: The packed set of each folder.
+RUNS = "runs.lopbench"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 #: The result set that the project's README shows.
 SHOWN = HERE / "tinyimagenet40-lite-mlp"
@@ -71,7 +73,7 @@ def main() -> None:
 
 def sets() -> list[ResultSet]:
     """Return the published result sets, those in this folder in the order of `SETS`."""
-    found = {path.parent.name for path in HERE.glob("*/runs")}
+    found = {path.parent.name for path in HERE.glob(f"*/{RUNS}")}
     known = [each for each in SETS if each.folder in found]
     assert found == {each.folder for each in known}, f"say in SETS what {found} are"
     return known
@@ -82,9 +84,19 @@ def overview() -> str:
     lines = [
         "# Results",
         "",
-        "Each folder holds the records of its runs under `runs/`, the leaderboard they give, and figures. A record is",
-        "a directory: `spec.json` (everything that changes the numbers), `measurements.parquet` (tidy: step, task,",
-        "layer, metric, value), `environment.json`, `status.json`, `log.txt`. `lopbench leaderboard results/FOLDER`",
+        "Each folder holds the records of its runs packed as one file, `runs.lopbench`, the leaderboard they give, and",
+        "figures. All commands read a packed set in the place of a folder of runs:",
+        "",
+        "```sh",
+        f"lopbench leaderboard results/{SHOWN.name}/{RUNS}",
+        f"lopbench report results/{SHOWN.name}/{RUNS}",
+        f"lopbench unpack results/{SHOWN.name}/{RUNS} --output unpacked",
+        "```",
+        "",
+        "Unpacked, a record is a directory: `spec.json` (everything that changes the numbers), `measurements.parquet`",
+        "(tidy: step, task, layer, metric, value), `environment.json`, `status.json`, `log.txt`. A packed set is an",
+        "uncompressed zip, and its Parquet files open in any program. `lopbench pack RESULTS --output NAME.lopbench`",
+        "makes one of your own runs. `lopbench leaderboard results/FOLDER`",
         "derives the tables below again; this page, the CSVs and the figures are made by `results/publish.py`.",
         "",
     ]

@@ -44,7 +44,7 @@ def test_the_overview_shows_all_sets(publish):
     text = (publish.HERE / "README.md").read_text()
     assert publish.overview() == text
     for each in publish.sets():
-        assert (each.path / "runs").is_dir()
+        assert (each.path / publish.RUNS).is_file()
         assert f"## {each.title}" in text
 
 

@@ -12,6 +12,7 @@ import lopbench
 from lopbench.cli import cli
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution
+from lopbench.results.pack import unpack
 from lopbench_plugins.data.procedural import procedural_images
 
 ROOT = Path(__file__).parents[1]
@@ -82,13 +83,14 @@ def test_the_python_example_runs(few_images, capsys):
     assert "cbp:replacement_rate=0.001" in shown
 
 
-def test_three_lines_of_pandas_read_all_records(monkeypatch):
-    monkeypatch.chdir(ROOT / "results" / "tinyimagenet40-lite-mlp")
+def test_three_lines_of_pandas_read_all_records(monkeypatch, tmp_path):
+    unpack(ROOT / "results" / "tinyimagenet40-lite-mlp" / "runs.lopbench", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(PYTHON[1].replace("results/runs", "runs"), "README.md", "exec"), names)
+    exec(compile(PYTHON[1], "README.md", "exec"), names)
     frame = names["frame"]
     assert len([line for line in PYTHON[1].splitlines() if line]) == 3
-    assert set(frame.index.get_level_values("run")) == {path.name for path in Path("runs").iterdir()}
+    assert set(frame.index.get_level_values("run")) == {path.name for path in Path("results/runs").iterdir()}
     assert list(frame.columns) == ["step", "task", "layer", "metric", "value"]
 
 

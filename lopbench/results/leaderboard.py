@@ -22,7 +22,7 @@ from lopbench.core.windows import before_window, late_window, scored_tasks
 from lopbench.results.idle import idle_notes
 from lopbench.results.overall import Entry, overall
 from lopbench.results.pairs import Entrant
-from lopbench.results.record import Record, scan_records
+from lopbench.results.record import Record, folders_with_runs, scan_records
 from lopbench.results.score import (
     Score,
     at_ceiling,
@@ -218,7 +218,9 @@ def board(*paths: str | os.PathLike[str]) -> Board:
         records, problems = scan_records(*paths)
         if problems or any(record.spec.kind == "continual" for record in records):
             return board_of(records, problems)
-    raise ResultsError(f"There are no runs in {', '.join(map(str, paths))}; 'lopbench run --results DIR' makes some.")
+    below = [str(folder) for path in paths for folder in folders_with_runs(path)]
+    advice = f"name {' or '.join(below[:5])}" if below else "'lopbench run --results DIR' makes some"
+    raise ResultsError(f"There are no runs in {', '.join(map(str, paths))}; {advice}.")
 
 
 def board_of(records: Sequence[Record], problems: Iterable[ResultsError] = ()) -> Board:

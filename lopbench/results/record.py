@@ -33,6 +33,7 @@ __all__ = [
     "Outcome",
     "Record",
     "find_records",
+    "folders_with_runs",
     "read_record",
     "record_path",
     "scan_records",
@@ -361,6 +362,12 @@ def scan_records(*paths: str | os.PathLike[str]) -> tuple[list[Record], list[Res
         except ResultsError as error:
             problems.append(error)
     return records, problems
+
+
+def folders_with_runs(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the folders right in a folder that look like results folders, by name: they hold runs or packed sets."""
+    folders = sorted(child for child in Path(path).glob("*") if child.is_dir())
+    return [folder for folder in folders if (folder / "runs").is_dir() or any(folder.glob(f"*{SUFFIX}"))]
 
 
 def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[str, Stored]]:

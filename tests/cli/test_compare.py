@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lopbench.results.pack import unpack
+
 PUBLISHED = Path(__file__).parents[2] / "results" / "tinyimagenet40-lite-mlp"
 BOARD = PUBLISHED / "leaderboard.csv"
 
@@ -12,10 +14,12 @@ BOARD = PUBLISHED / "leaderboard.csv"
 @pytest.fixture
 def few(tmp_path):
     """Return a folder with two seeds of ``none`` and ``dropout`` of the published runs."""
-    for run in sorted(PUBLISHED.glob("runs/*-s[01]-*")):
+    unpack(PUBLISHED / "runs.lopbench", tmp_path / "few")
+    for run in (tmp_path / "few" / "runs").iterdir():
         lr = json.loads((run / "spec.json").read_text())["optimizer"]["fields"]["lr"]
-        if "fresh" in run.name or (lr == 0.003 and any(f"-{name}-" in run.name for name in ("none", "dropout"))):
-            shutil.copytree(run, tmp_path / "few" / "runs" / run.name)
+        asked = "fresh" in run.name or (lr == 0.003 and any(f"-{name}-" in run.name for name in ("none", "dropout")))
+        if not (asked and any(f"-s{seed}-" in run.name for seed in (0, 1))):
+            shutil.rmtree(run)
     return tmp_path / "few"
 
 
@@ -66,14 +70,15 @@ def test_fail_on_worse_does_not_pass_what_was_not_tested(lopbench, few):
 
 
 def test_fail_on_worse_does_not_pass_where_records_were_left_out(lopbench, tmp_path):
-    for run in PUBLISHED.glob("runs/*"):
-        shutil.copytree(run, tmp_path / "mine" / "runs" / run.name)
+    unpack(PUBLISHED / "runs.lopbench", tmp_path / "mine")
     damaged = min((tmp_path / "mine" / "runs").glob("*-dropout-*"))
     (damaged / "measurements.parquet").write_bytes(b"PAR1")
     named = [f"{tmp_path / 'mine'}:{name}" for name in ("none", "layernorm")]
-    for run in PUBLISHED.glob("runs/*"):  # three seeds of none collapsed at this rate, which takes five to be tested
+    for run in (
+        tmp_path / "mine" / "runs"
+    ).iterdir():  # three seeds of none collapsed at this rate, which takes five to be tested
         if json.loads((run / "spec.json").read_text())["optimizer"]["fields"]["lr"] == 0.005:
-            shutil.rmtree(tmp_path / "mine" / "runs" / run.name)
+            shutil.rmtree(run)
     shown = lopbench("compare", *named, "--fail-on=worse")
     assert shown.exit_code == 1
     assert "Error: Records were left out, and may have been worse" in shown.stderr

@@ -13,6 +13,7 @@ from lopbench.core.errors import InvalidInputError, ResultsError, UsageError
 from lopbench.core.interfaces import Architecture, LayerMetric, Optimizer, Perturbation, Scenario
 from lopbench.core.registry import Distribution, Registration, Registry
 from lopbench.core.spec import ComponentSpec, RunSpec
+from lopbench.results.record import find_records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -461,10 +462,10 @@ def test_a_start_of_zero_leaves_no_trace(run):
 
 
 def test_a_published_record_keeps_its_id():
-    paths = sorted((Path(__file__).parents[2] / "results").glob("*/runs/*/spec.json"))
-    assert paths
-    for path in paths:
-        assert path.parent.name.endswith(RunSpec.from_json(json.loads(path.read_text())).run_id)
+    records = find_records(*(Path(__file__).parents[2] / "results").glob("*/runs.lopbench"))
+    assert records
+    for record in records:
+        assert record.path.name.endswith(RunSpec.from_json(json.loads(record.stored.read("spec.json"))).run_id)
 
 
 def test_a_whole_start_has_one_id(run):

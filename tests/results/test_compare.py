@@ -19,6 +19,7 @@ from lopbench.results.compare import COLUMNS, compare, protocol_differences, ren
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.leaderboard import to_csv as leaderboard_to_csv
 from lopbench.results.pairs import Entrant, mass_below
+from lopbench.results.record import find_records
 from lopbench.results.statistics import Sample, holm, interval, needed_seeds, unpaired_test
 from lopbench.results.verdicts import not_worse
 
@@ -328,7 +329,7 @@ def test_a_path_may_hold_a_colon(results, many_seeds, method, tmp_path):
 
 
 def test_a_method_may_be_written_in_full(results, tmp_path):
-    installed = RunSpec.from_json(json.loads(next(PUBLISHED.glob("runs/*-cbp-s0-*/spec.json")).read_text()))
+    installed = next(record.spec for record in find_records(PUBLISHED) if "-cbp-s0-" in record.path.name)
     assert installed.method_label == "cbp"
     rows = compare(f"{PUBLISHED}:none", f"{PUBLISHED}:cbp:maturity=100,replacement_rate=1e-4").rows
     assert rows["method"].tolist() == ["cbp"]

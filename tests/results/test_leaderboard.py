@@ -30,6 +30,7 @@ from lopbench.results.leaderboard import (
     seed_ranges,
     to_csv,
 )
+from lopbench.results.pack import pack
 from lopbench.results.pairs import Entrant
 from lopbench.results.ranks import rank_ranges
 from lopbench.results.statistics import interval
@@ -946,3 +947,13 @@ def test_the_protocol_of_most_methods_speaks_for_a_scenario(scenarios, many_seed
     many_seeds([0.79, 0.8, 0.81], scenario=one, lr=1e-4)  # a sweep of the learning rate
     frame = board(results.root).overall.set_index("method")
     assert frame.loc["none", "mean"] == pytest.approx(0.75)
+
+
+def test_folders_of_results_folders_are_told_apart_from_empty_ones(results, tmp_path):
+    results.add(results.spec(), 0.5, root=tmp_path / "all" / "one")
+    pack(tmp_path / "all" / "one", output=tmp_path / "all" / "two.lopbench")
+    (tmp_path / "all" / "two").mkdir()
+    (tmp_path / "all" / "two.lopbench").rename(tmp_path / "all" / "two" / "set.lopbench")
+    (tmp_path / "all" / "three").mkdir()
+    with pytest.raises(ResultsError, match=r"There are no runs in \S+/all; name \S+/all/one or \S+/all/two\.$"):
+        leaderboard(tmp_path / "all")
