@@ -63,7 +63,7 @@ def test_a_run_says_what_it_does_and_ends_with_a_table(tiny, runs):
     for expected in ("tinyimagenet40, profile lite+custom", "none, l2", "mlp:depth=1,width=8", "0-1", "Protocol"):
         assert expected in shown.stderr
     assert "10 to do" in shown.stderr
-    assert "l2, mlp:depth=1,width=8, seed 1: completed" in shown.stderr
+    assert "l2, mlp:depth=1,width=8, seed 0 and 1 more: completed" in shown.stderr
     assert f"Records: {Path.cwd() / 'results' / 'runs'}" in shown.stderr
     assert "retention" in shown.stdout
     assert "l2" in shown.stdout

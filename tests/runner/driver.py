@@ -102,6 +102,7 @@ def do(request):
     pulse = Pulse(request["pulse"])
     session.LOOK_S = request.get("look_s", session.LOOK_S)
     worth.COMPILE_STEPS = request.get("compile_steps", worth.COMPILE_STEPS)
+    worth.MOST_OPERATIONS = 50_000  # images step by step, with a look at each step; streams of bits as programs
     if "die_at_flush" in request:
         die_at_flush(request["die_at_flush"])
     if "die_at_rename" in request:
