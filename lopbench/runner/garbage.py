@@ -20,7 +20,6 @@ def cheap_collections() -> Iterator[None]:
     if gc.get_freeze_count():
         yield
         return
-    gc.collect()
     gc.freeze()
     try:
         yield

@@ -10,7 +10,7 @@ from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.tasks import task_edges
-from lopbench.runner import report, session, study
+from lopbench.runner import report, session, study, worth
 from lopbench.runner.scored import ScoredLearner
 from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40
 
@@ -44,6 +44,7 @@ class Begun(Uneven):
 
 @pytest.fixture
 def make_uneven(make_study, monkeypatch):
+    monkeypatch.setattr(worth, "MOST_OPERATIONS", 0)  # step by step
     for cls in (Uneven, Begun):
         entry = Registration("scenarios", cls.name, cls, "", Distribution("tests", "1"))
         monkeypatch.setitem(plugins().registry._entries["scenarios"], cls.name, entry)
