@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lopbench.results.record import read_record, record_path
-from lopbench.runner import study
+from lopbench.runner import study, worth
 
 DRIVER = Path(__file__).with_name("driver.py")
 _spec = importlib.util.spec_from_file_location("runner_driver", DRIVER)
@@ -20,8 +20,12 @@ _spec.loader.exec_module(driver)
 
 
 @pytest.fixture
-def make_study(monkeypatch, tmp_path):
-    """Return `plan` for tiny runs; results go to ``tmp_path / "results"`` unless told otherwise."""
+def make_study(monkeypatch, tmp_path, request):
+    """Return `plan` for tiny runs; results go to ``tmp_path / "results"`` unless told otherwise.
+
+    Networks on images take their steps one by one, unless the module of the test has its own ``MOST_OPERATIONS``.
+    """
+    monkeypatch.setattr(worth, "MOST_OPERATIONS", getattr(request.module, "MOST_OPERATIONS", 50_000))
     monkeypatch.setattr(study, "load_data", driver.tiny_images)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -10,6 +10,8 @@ from lopbench.runner import groups, study, worth
 from lopbench.runner.timing import throwaway
 
 CPU = torch.device("cpu")
+#: For `make_study`: what it is outside of tests.
+MOST_OPERATIONS = worth.MOST_OPERATIONS
 #: Ten images a class, in batches of 8 and 2.
 SMALL = {"architecture": "mlp:width=8,depth=2", "metrics": ["dead_fraction"]}
 
