@@ -11,7 +11,7 @@ from lopbench.cli.output import console, duration
 from lopbench.cli.plugins import plugin_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rich.console import Console
 
@@ -179,6 +179,8 @@ def summarise(study: Study, err: Console) -> None:
 
     scenario, first = study.scenario, study.specs[0]
     late = len(scenario.late_tasks)
+    scored, all_steps = _span(scenario.scored, scenario), _span(scenario.steps, scenario)
+    online = "" if scored == all_steps else f", online in their first {scored} steps"
     protocols = _each(spec.protocol_id for spec in study.specs)
     runs = f"{len(study.pending)} to do, {sum(study.steps):,} steps, fresh references included"
     if study.finished:
@@ -190,7 +192,7 @@ def summarise(study: Study, err: Console) -> None:
     rows = {
         "Scenario": f"{first.scenario.name}, profile {first.profile}",
         "Protocol": ", ".join(protocols),
-        "Tasks": f"{scenario.tasks} of {_lengths(scenario)} steps, the last {late} are scored",
+        "Tasks": f"{scenario.tasks} of {all_steps} steps, the last {late} are scored{online}",
         "Methods": ", ".join(_each(spec.method_label for spec in study.specs)),
         "Architecture": first.architecture_label,
         "Optimizer": f"{', '.join(_each(spec.optimizer_label for spec in study.specs))}; "
@@ -214,9 +216,9 @@ def summarise(study: Study, err: Console) -> None:
         err.print(Panel(Text(study.images.notice), title="NOT REAL DATA", style="bold yellow"))
 
 
-def _lengths(scenario: Scenario) -> str:
-    """Return how many steps the tasks have."""
-    lengths = {scenario.steps(task) for task in range(scenario.tasks)}
+def _span(count: Callable[[int], int], scenario: Scenario) -> str:
+    """Return how many steps the tasks have, or are scored of them, as ``count`` says."""
+    lengths = {count(task) for task in range(scenario.tasks)}
     return " to ".join(f"{each:,}" for each in sorted({min(lengths), max(lengths)}))
 
 

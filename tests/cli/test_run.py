@@ -62,12 +62,12 @@ def test_a_run_says_what_it_does_and_ends_with_a_table(tiny, runs):
     assert shown.exit_code == 0, shown.output
     for expected in ("tinyimagenet40, profile lite+custom", "none, l2", "mlp:depth=1,width=8", "0-1", "Protocol"):
         assert expected in shown.stderr
-    assert "10 to do" in shown.stderr
+    assert "8 to do" in shown.stderr  # the reference is that of "none" as well
     assert "l2, mlp:depth=1,width=8, seed 0 and 1 more: completed" in shown.stderr
     assert f"Records: {Path.cwd() / 'results' / 'runs'}" in shown.stderr
     assert "retention" in shown.stdout
     assert "l2" in shown.stdout
-    assert len(runs()) == 10
+    assert len(runs()) == 8
 
 
 def test_a_method_that_changed_nothing_is_told_of_in_the_run_and_under_the_table(tiny):
@@ -84,7 +84,7 @@ def test_running_again_does_nothing_and_says_so(tiny, runs):
     before = runs()
     again = tiny()
     assert again.exit_code == 0
-    assert "nothing to do, all 3 are finished" in again.stderr
+    assert "nothing to do, all 2 are finished" in again.stderr
     assert again.stdout == first.stdout
     assert runs() == before
 
@@ -93,8 +93,15 @@ def test_a_dry_run_leaves_nothing(tiny):
     shown = tiny("--dry-run")
     assert shown.exit_code == 0
     assert shown.stdout == ""
-    assert "3 to do" in shown.stderr
+    assert "2 to do" in shown.stderr
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(("scored", "told"), [(2, ", online in their first 2 steps"), (0, ""), (5, "")])
+def test_it_is_said_which_steps_are_scored(tiny, scored, told):
+    shown = tiny("--dry-run", f"--scenario=tinyimagenet40:tasks=2,steps_per_task=5,scored_steps={scored}")
+    lines = [line.strip("│ ") for line in shown.stderr.splitlines()]
+    assert f"2 of 5 steps, the last 2 are scored{told}" in [line.removeprefix("Tasks").strip() for line in lines]
 
 
 def test_images_that_are_not_real_cannot_be_missed(tiny):
@@ -168,7 +175,7 @@ def test_a_method_that_cannot_serve_the_architecture_stops_no_other(tiny, monkey
     assert shown.exit_code == 1
     last = shown.stderr.splitlines()[-1]
     refused = "l2, mlp:depth=1,width=8, seed 0: method 'l2', hook configure: l2 cannot serve this network"
-    assert f"1 of 5 runs could not be done: {refused}" in last
+    assert f"1 of 4 runs could not be done: {refused}" in last
     assert "none" in shown.stdout
 
 

@@ -12,7 +12,7 @@ from lopbench.runner import study
 
 SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=8,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
 #: The reference's own learning rate.
-REFERENCE = "adam:lr=1e-3"
+REFERENCE = "adam:lr=3e-3"
 
 
 def kinds(specs):
@@ -30,17 +30,17 @@ def test_request_expands_by_optimizer_then_seed_then_method(make_study):
 
 
 def test_references_follow_their_run_and_are_shared_by_methods_and_learning_rates(make_study):
-    planned = make_study(methods=["none", "l2"], optimizers=[None, REFERENCE])
+    planned = make_study(methods=["none", "l2"], optimizers=["adam:lr=1e-3", None])
     assert kinds(planned.pending) == [
-        (3e-3, 0, "none", "continual"),
-        (1e-3, 0, "none", "fresh"),  # the reference of all four
-        (3e-3, 0, "none", "fresh"),
-        (3e-3, 0, "l2", "continual"),
-        (3e-3, 0, "l2", "fresh"),
-        # "none" at the reference's learning rate is its own reference
         (1e-3, 0, "none", "continual"),
+        (3e-3, 0, "none", "fresh"),  # the reference of all four
+        (1e-3, 0, "none", "fresh"),
         (1e-3, 0, "l2", "continual"),
         (1e-3, 0, "l2", "fresh"),
+        # "none" at the reference's learning rate is its own reference
+        (3e-3, 0, "none", "continual"),
+        (3e-3, 0, "l2", "continual"),
+        (3e-3, 0, "l2", "fresh"),
     ]
     assert planned.steps == tuple(20 * (5 if spec.kind == "fresh" else 6) for spec in planned.pending)
     assert planned.finished == 0
@@ -52,7 +52,7 @@ def test_reference_depends_on_neither_method_nor_optimizer_nor_metrics(make_stud
     assert one.specs[0].reference() == other.specs[0].reference()
     reference = one.specs[0].reference()
     assert (reference.kind, reference.methods, reference.metrics) == ("fresh", (), ())
-    assert reference.optimizer == ComponentSpec.parse("optimizers", "adam:lr=1e-3")
+    assert reference.optimizer == ComponentSpec.parse("optimizers", REFERENCE)
     assert one.specs[0].reference().run_id != make_study(seeds=[1]).specs[0].reference().run_id
 
 
@@ -71,11 +71,25 @@ def test_requests_that_mean_the_same_collapse(make_study):
     assert len({spec.run_id for spec in planned.pending}) == len(planned.pending)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "rate"),
+    [
+        ("vit:width=12,depth=2,heads=2,patch=4", 3e-4),
+        ("timm:test_vit", 3e-4),
+        ("timm:resnet10t", 3e-3),
+        ("resnet18", 3e-3),
+    ],
+)
+def test_transformers_are_trained_by_the_recipe_for_them(make_study, architecture, rate):
+    (spec,) = make_study(architecture=architecture).specs
+    assert (spec.optimizer.fields["lr"], spec.reference_optimizer.fields["lr"]) == (rate, rate)
+
+
 def test_finished_runs_are_skipped_and_counted(make_study):
     first = make_study(scenario=SCENARIO)
     study.execute(first)
     planned = make_study(scenario=SCENARIO, methods=["none", "l2"])
-    assert planned.finished == 3
+    assert planned.finished == 2
     assert kinds(planned.pending) == [(3e-3, 0, "l2", "continual"), (3e-3, 0, "l2", "fresh")]
 
 

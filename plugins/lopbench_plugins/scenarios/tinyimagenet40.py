@@ -5,6 +5,26 @@ Joudaki et al. 2025, "Barriers for Learning in an Evolving World" (arXiv:2510.00
 Deviations from the authors' code: the probe batch is class-balanced and not augmented (theirs holds one class); the
 score is the accuracy among the task's classes (theirs is the argmax over all outputs, kept as
 ``heldout_accuracy_all_outputs``); their 500 epochs a task, which the paper calls steps, are counted as steps.
+
+The profile ``lite`` is a protocol of ours. With the authors' augmentation and few steps, past tasks help more than
+plasticity is lost, so ``lite`` has none; and since a fresh network fits 250 images in some hundred steps, it scores
+the first 50 of 100 steps, which tell how fast a task is learned.
+
+Its rates come from a grid, measured with ``mlp`` on seeds 1000 to 1002: the online accuracy of fresh networks on the
+late tasks, of which the reference has the best; that of a plain learner on the first tenth of the tasks, which is what
+tuning sees, and on the late ones; and the plain learner's retention.
+
+| Adam | fresh, late tasks | plain, first tenth | plain, late tasks | retention |
+|---|---|---|---|---|
+| 5e-4 | .420 | .521 | .649 | 1.10 |
+| 1e-3 | .517 | .562 | .758 | 1.37 |
+| 2e-3 | .587 | .586 | .754 | 1.36 |
+| 3e-3 | **.608** | **.623** | .292 | .23 |
+| 5e-3 | .597 | .611 | .188 | -.03 |
+
+So the rate that is best at first is one at which plain learning fails. Seeds 0 to 4 have a retention of .22 there, with
+a 95% t interval of .04 to .40, of 1.98 at most, and a trend of -.21, -.25 to -.17. A fresh ``vit`` scores .51 at
+3e-4 and .42 at 1e-3 (seed 1000, tasks 32 and 36).
 """
 
 import itertools
@@ -20,6 +40,25 @@ from torch.nn import functional as F
 
 from lopbench import DataError, ImageSet, Recipe, Scenario, Stream, Task, rng, whole
 from lopbench_plugins.scenarios.augmentation import ImageBatches, normalize
+
+#: What the authors train on, as their code has it.
+_AUTHORS: Mapping[str, object] = {
+    "resolution": 64,
+    "images_per_class": 0,
+    "batch_size": 128,
+    "augment": True,
+    "scored_steps": 0,
+}
+
+#: What `lite` trains on: the default of each field.
+_OURS: Mapping[str, object] = {
+    "resolution": 32,
+    "images_per_class": 50,
+    "steps_per_task": 100,
+    "batch_size": 64,
+    "augment": False,
+    "scored_steps": 50,
+}
 
 #: Images of each class in the probe batch, if the task has as many.
 PROBE_IMAGES_PER_CLASS = 50
@@ -37,6 +76,7 @@ class TinyImageNet40(Scenario):
         steps_per_task: Optimizer steps of each task.
         batch_size: Samples of a step; an epoch's last batch may be smaller.
         augment: Whether training images are cropped, flipped and colour-jittered at random.
+        scored_steps: Steps of each task that are scored online, the first ones; 0, or more than there are, for all.
         head_policy: Whether weights and bias of the head are set to zero at the start of every task.
         optimizer_policy: Whether the optimizer's state is carried over or cleared at a boundary.
         probe_every: Steps between diagnostics inside a task; 0 for the start and end of each task only.
@@ -44,25 +84,26 @@ class TinyImageNet40(Scenario):
     """
 
     name: ClassVar[str] = "tinyimagenet40"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     default_architecture: ClassVar[str] = "mlp"
     default_profile: ClassVar[str] = "lite"
     unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "full": {"resolution": 64, "images_per_class": 0, "steps_per_task": 10_000},
-        "lite": {"resolution": 32, "images_per_class": 50, "steps_per_task": 500},
-        "text": {"resolution": 64, "images_per_class": 0, "steps_per_task": 500},
-        "smoke": {"resolution": 32, "images_per_class": 20, "steps_per_task": 50, "tasks": 10},
+        "full": {**_AUTHORS, "steps_per_task": 10_000},
+        "lite": _OURS,
+        "text": {**_AUTHORS, "steps_per_task": 500},
+        "smoke": {**_OURS, "images_per_class": 20, "steps_per_task": 50, "scored_steps": 25, "tasks": 10},
     }
 
     profile: str = "lite"
     tasks: int = whole(40, least=1)
-    steps_per_task: int = whole(500, least=1)
+    steps_per_task: int = whole(100, least=1)
     classes_per_task: int = whole(5, least=2)
     images_per_class: int = whole(50, least=0)
     resolution: Literal[8, 16, 32, 64] = 32
-    batch_size: int = whole(128, least=1)
-    augment: bool = True
+    batch_size: int = whole(64, least=1)
+    augment: bool = False
+    scored_steps: int = whole(50, least=0)
 
     @property
     def data(self) -> str:
@@ -70,13 +111,18 @@ class TinyImageNet40(Scenario):
         return "tiny-imagenet-200"
 
     def recipe(self, architecture: str) -> Recipe:
-        """Return Adam at 1e-3 (ViT: 1e-4), the authors' learning rates; in the accelerated profiles thrice as fast.
+        """Return Adam at 1e-3, the authors' rate, or in the profiles of ours at 3e-3; transformers at a tenth of it.
 
-        The reference has the authors' rates in every profile.
+        Learner and reference have the same rate.
         """
-        published = "adam:lr=1e-4" if architecture == "vit" else "adam:lr=1e-3"
-        accelerated = self.profile.partition("+")[0] not in ("full", "text")
-        return Recipe(optimizer="adam:lr=3e-3" if accelerated else published, reference=published)
+        authors = self.profile.partition("+")[0] in ("full", "text")
+        rate, tenth = ("adam:lr=1e-3", "adam:lr=1e-4") if authors else ("adam:lr=3e-3", "adam:lr=3e-4")
+        return Recipe(optimizer=rate, reference=rate, transformers=Recipe(optimizer=tenth, reference=tenth))
+
+    def scored(self, task: int) -> int:
+        """Return how many steps of a task are scored online."""
+        steps = self.steps(task)
+        return min(self.scored_steps or steps, steps)
 
     def stream(self, seed: int, *, data: Any, device: torch.device) -> "TinyImageNetStream":
         """Return the stream of ``seed``.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, UsageError
+from lopbench.core.interfaces import Recipe
 from lopbench.core.spec import ComponentSpec, RunSpec, parse_scenario
 from lopbench.data import ImageSet
 from lopbench_plugins.scenarios.augmentation import MEAN, STD, normalize
@@ -261,8 +262,9 @@ OTHER_VALUES = {
     "classes_per_task": "4",
     "images_per_class": "40",
     "resolution": "16",
-    "batch_size": "64",
-    "augment": "false",
+    "batch_size": "128",
+    "augment": "true",
+    "scored_steps": "0",
     "head_policy": "keep",
     "optimizer_policy": "reset",
     "probe_every": "100",
@@ -274,7 +276,7 @@ def test_every_field_changes_the_protocol(field: str) -> None:
     changed = parse_scenario(f"tinyimagenet40:{field}={OTHER_VALUES[field]}")
     assert changed.fields["profile"] == "lite+custom"
     assert protocol_id(changed) != protocol_id(parse_scenario("tinyimagenet40"))
-    assert protocol_id(changed).startswith("tinyimagenet40@1+")
+    assert protocol_id(changed).startswith("tinyimagenet40@2+")
 
 
 def test_every_profile_is_a_protocol_of_its_own() -> None:
@@ -282,32 +284,59 @@ def test_every_profile_is_a_protocol_of_its_own() -> None:
     assert sorted(ids) == ["full", "lite", "smoke", "text"]
     assert len(set(ids.values())) == 4
     assert protocol_id(parse_scenario("tinyimagenet40")) == ids["lite"]
+    assert parse_scenario("tinyimagenet40").build() == TinyImageNet40()
 
 
 @pytest.mark.parametrize(
-    ("profile", "resolution", "images", "steps", "tasks", "late", "lr", "vit_lr"),
+    ("profile", "resolution", "images", "steps", "scored", "batch_size", "tasks", "late", "augment"),
     [
-        ("full", 64, 0, 10_000, 40, range(32, 40), "1e-3", "1e-4"),
-        ("lite", 32, 50, 500, 40, range(32, 40), "3e-3", "3e-3"),
-        ("text", 64, 0, 500, 40, range(32, 40), "1e-3", "1e-4"),
-        ("smoke", 32, 20, 50, 10, range(5, 10), "3e-3", "3e-3"),
+        ("full", 64, 0, 10_000, 10_000, 128, 40, range(32, 40), True),
+        ("lite", 32, 50, 100, 50, 64, 40, range(32, 40), False),
+        ("text", 64, 0, 500, 500, 128, 40, range(32, 40), True),
+        ("smoke", 32, 20, 50, 25, 64, 10, range(5, 10), False),
     ],
 )
 def test_profiles(
-    profile: str, resolution: int, images: int, steps: int, tasks: int, late: range, lr: str, vit_lr: str
+    profile: str,
+    resolution: int,
+    images: int,
+    steps: int,
+    scored: int,
+    batch_size: int,
+    tasks: int,
+    late: range,
+    augment: bool,
 ) -> None:
     built = parse_scenario("tinyimagenet40", profile).build()
     assert isinstance(built, TinyImageNet40)
     assert (built.profile, built.resolution, built.images_per_class) == (profile, resolution, images)
-    assert (built.steps_per_task, built.tasks, built.late_tasks) == (steps, tasks, late)
-    assert (built.classes_per_task, built.batch_size, built.augment, built.head_policy) == (5, 128, True, "zero")
-    assert built.recipe("mlp").optimizer == built.recipe("resnet18").optimizer == f"adam:lr={lr}"
-    assert built.recipe("vit").optimizer == f"adam:lr={vit_lr}"
-    assert built.recipe("mlp").reference == "adam:lr=1e-3"
-    assert built.recipe("vit").reference == "adam:lr=1e-4"
-    custom = dataclasses.replace(built, profile=f"{profile}+custom")
-    assert custom.recipe("mlp") == built.recipe("mlp")
+    assert (built.steps(7), built.scored(7), built.tasks, built.late_tasks) == (steps, scored, tasks, late)
+    assert (built.classes_per_task, built.batch_size, built.augment) == (5, batch_size, augment)
+    assert built.head_policy == "zero"
     assert (profile in built.unranked) == (profile == "smoke")
+
+
+@pytest.mark.parametrize(
+    ("profile", "rate", "tenth"),
+    [("full", "1e-3", "1e-4"), ("lite", "3e-3", "3e-4"), ("text", "1e-3", "1e-4"), ("smoke", "3e-3", "3e-4")],
+)
+def test_learner_and_reference_have_one_rate_and_transformers_a_tenth_of_it(
+    profile: str, rate: str, tenth: str
+) -> None:
+    built = parse_scenario("tinyimagenet40", profile).build()
+    assert isinstance(built, TinyImageNet40)
+    recipe = built.recipe("mlp")
+    assert recipe.optimizer == recipe.reference == f"adam:lr={rate}"
+    assert recipe.transformers == Recipe(optimizer=f"adam:lr={tenth}", reference=f"adam:lr={tenth}")
+    for architecture in ("vit", "resnet18"):
+        assert built.recipe(architecture) == recipe
+    custom = dataclasses.replace(built, profile=f"{profile}+custom")
+    assert custom.recipe("mlp") == recipe
+
+
+@pytest.mark.parametrize(("scored_steps", "scored"), [(0, 20), (1, 1), (20, 20), (50, 20)])
+def test_the_first_steps_are_scored_or_all(scored_steps: int, scored: int) -> None:
+    assert scenario(steps_per_task=20, scored_steps=scored_steps).scored(3) == scored
 
 
 @pytest.mark.parametrize(
