@@ -32,6 +32,11 @@ class Distribution:
     #: Installed editable or not installed at all: its version says nothing about its content.
     mutable: bool = False
 
+    @property
+    def label(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}"
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -77,12 +82,17 @@ class Registration:
     @property
     def origin(self) -> str:
         """Distribution and version; with the content hash of the component's file where the version proves nothing."""
-        label = f"{self.distribution.name} {self.distribution.version}"
-        if not self.distribution.mutable:
-            return label
-        path = inspect.getsourcefile(self.load())
-        assert path is not None  # a class that was imported from a file has one
-        return f"{label}+{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]}"
+        label = self.distribution.label
+        return f"{label}+{self.content}" if self.distribution.mutable else label
+
+    @property
+    def content(self) -> str:
+        """Hash of the component's file, 12 hex digits; "unknown" for a class that stands in none."""
+        try:
+            path = Path(inspect.getfile(self.load()))
+        except TypeError:
+            return "unknown"
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 class Registry:

@@ -1,5 +1,6 @@
 """Where and how fast a run ran: recorded beside it, never part of its identity."""
 
+import hashlib
 import os
 import platform
 import resource
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from typing import Any
 import torch
 
 import lopbench
-from lopbench.core.spec import Numerics
+from lopbench.core.manager import plugins
+from lopbench.core.spec import Numerics, RunSpec
 
 PACKAGES = ("lopbench", "torch", "torchvision", "timm", "torch-pruning", "numpy", "scipy", "pandas", "pyarrow")
 
@@ -32,7 +35,17 @@ def describe(device: torch.device) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "commit": _commit(),
+        "code": _code(),
     }
+
+
+def origins(spec: RunSpec) -> dict[str, Any]:
+    """Return where the code of each component of a spec comes from: distribution, version, hash of its file."""
+    parts = [spec.scenario, spec.architecture, spec.optimizer, spec.reference_optimizer, *spec.methods, *spec.metrics]
+    registry = plugins().registry
+    named = {f"{part.kind} {part.name}": part for part in (*parts, *filter(None, [spec.cloner]))}
+    found = {key: registry.get(part.kind, part.name) for key, part in sorted(named.items())}
+    return {"origins": {key: f"{entry.distribution.label}+{entry.content}" for key, entry in found.items()}}
 
 
 def device_name(device: torch.device) -> str:
@@ -89,6 +102,15 @@ def _cpu_model() -> str:
     except OSError:
         return platform.processor() or "unknown"
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+@cache
+def _code() -> str:
+    """Return a hash over the Python files of lopbench, which tells code from code where its version does not."""
+    root = Path(lopbench.__file__).parent
+    contents = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")}
+    lines = [f"{name} {hashlib.sha256(data).hexdigest()}\n" for name, data in sorted(contents.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
 
 def _commit() -> str | None:

@@ -48,6 +48,8 @@ class Run:
     ) -> None:
         self.specs = tuple(specs)
         self.setting = Setting.of(specs, data=data, device=device)
+        #: What runs, as it is now: files may be edited until the end.
+        self._where = environment.describe(device) | environment.origins(self.setting.spec)
         self._reporter = reporter or Quiet()
         self._session = Session(specs, results, reporter=self._reporter, checkpoint_s=checkpoint_s)
         self._course = Course(self.setting, self._session, results, reporter=self._reporter)
@@ -97,8 +99,7 @@ class Run:
             "started_utc": session.clock.started_utc,
             "sessions": session.clock.sessions,
         }
-        how = {"replicas": count, "steps": course.how}
-        where = environment.describe(self.setting.device) | how
+        where = {**self._where, "replicas": count, "steps": course.how}
         idle = self._tell_of_idle() if outcome == "completed" else None
         return course.members.publish(outcome, failure, environment=where, cost=cost, idle=idle, log=session.log_file)
 

@@ -1,10 +1,13 @@
 """Where runs run: recorded without telling whose machine it was, and put back as it was found."""
 
 import getpass
+import hashlib
+import inspect
 import json
 import platform
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,11 @@ import torch
 
 from lopbench.core.spec import Numerics
 from lopbench.runner import environment, study
-from lopbench.runner.environment import describe, numerics, peak_bytes
+from lopbench.runner.environment import describe, numerics, origins, peak_bytes
+from lopbench_plugins.perturbations.cbp import ContinualBackprop as Cbp
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-KEYS = {"versions", "device", "threads", "cpu_count", "platform", "cuda", "commit"}
+KEYS = {"versions", "device", "threads", "cpu_count", "platform", "cuda", "commit", "code"}
 
 
 def flags():
@@ -97,7 +101,31 @@ def test_description_has_its_keys_and_is_json():
     assert found["device"].startswith("cpu (")
     assert found["cuda"] is None
     assert found["commit"] is None or re.fullmatch("[0-9a-f]{40}", found["commit"])
+    assert re.fullmatch("[0-9a-f]{12}", found["code"])
     assert json.loads(json.dumps(found)) == found
+
+
+def test_every_component_of_a_run_is_recorded_with_version_and_content_of_its_file(make_study):
+    spec = make_study(methods=["cbp+l2"], metrics=["effective_rank"]).specs[0]
+    found = origins(spec)["origins"]
+    assert {key.partition(" ")[0] for key in found} == {
+        *("architectures", "methods", "metrics", "optimizers", "scenarios")
+    }
+    assert {"methods cbp", "methods l2", "metrics effective_rank", f"scenarios {spec.scenario.name}"} <= set(found)
+    content = hashlib.sha256(Path(inspect.getfile(Cbp)).read_bytes()).hexdigest()[:12]
+    assert found["methods cbp"] == f"lopbench {version('lopbench')}+{content}"
+
+
+def test_the_code_of_lopbench_is_told_apart_by_any_of_its_files(monkeypatch, tmp_path):
+    (tmp_path / "part").mkdir()
+    for name, text in (("__init__.py", ""), ("part/a.py", "x = 1"), ("notes.txt", "none")):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(environment.lopbench, "__file__", str(tmp_path / "__init__.py"))
+    first = environment._code.__wrapped__()
+    (tmp_path / "notes.txt").write_text("other")
+    assert environment._code.__wrapped__() == first
+    (tmp_path / "part" / "a.py").write_text("x = 2")
+    assert environment._code.__wrapped__() != first
 
 
 def test_package_that_is_not_installed_has_no_version(monkeypatch):
