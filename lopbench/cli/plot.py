@@ -56,6 +56,7 @@ _SEVERAL = ("recovery-bars", "cloning")
 @click.option("--protocol", "protocols", multiple=True, help="Only runs of this protocol, or of ids that begin so.")
 @click.option("--method", "methods", multiple=True, help="Only this method, as tables name it; may be repeated.")
 @click.option("--architecture", "architectures", multiple=True, help="Only this architecture; may be repeated.")
+@click.option("--optimizer", "optimizers", multiple=True, help="Only this optimizer, likewise; may be repeated.")
 def command(
     kind: Kind,
     results: tuple[Path, ...],
@@ -66,6 +67,7 @@ def command(
     protocols: tuple[str, ...],
     methods: tuple[str, ...],
     architectures: tuple[str, ...],
+    optimizers: tuple[str, ...],
 ) -> None:
     """Draw one figure of the runs in the folders or packed sets RESULTS, colour-blind safe, with vector fonts.
 
@@ -91,13 +93,17 @@ def command(
         raise UsageError(f"--panels is for error-curves, not for {kind}.")
     if colours is not None and kind != "cloning":
         raise UsageError(f"--colours is for cloning, not for {kind}.")
-    selected = select(results, protocols, methods, architectures)
+    selected = select(results, protocols, methods, architectures, optimizers)
     save(_draw(kind, chosen, panels or "step size", colours or "method")(selected), output)
     click.echo(f"Written to {output}.", err=True)
 
 
 def select(
-    results: Sequence[Path], protocols: Sequence[str], methods: Sequence[str], architectures: Sequence[str]
+    results: Sequence[Path],
+    protocols: Sequence[str],
+    methods: Sequence[str],
+    architectures: Sequence[str],
+    optimizers: Sequence[str],
 ) -> list[Record]:
     """Return the runs under ``results`` that were asked for, and all references; an empty selection is everything.
 
@@ -127,6 +133,7 @@ def select(
     keep("protocol", protocols, lambda record: record.protocol_id, prefix=True)
     keep("method", methods, lambda record: record.spec.method_label)
     keep("architecture", architectures, lambda record: record.spec.architecture_label)
+    keep("optimizer", optimizers, lambda record: record.spec.optimizer_label)
     return runs + [record for record in records if record.spec.kind == "fresh"]
 
 
