@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def run(
         quiet: False shows progress on stderr.
 
     Returns:
-        The rows of `leaderboard` for these methods and for ``none`` where it is known, under the same protocols.
+        The rows of `leaderboard` for these entries, and for ``none`` where it is known with the same optimizers.
 
     Raises:
         LopbenchError: If a name, field or value is wrong, data or results folder cannot be used, or runs are refused.
@@ -102,12 +103,13 @@ def _do(study: Study, *, quiet: bool) -> None:
 
 
 def study_leaderboard(study: Study) -> "pd.DataFrame":
-    """Return the rows of a study: its methods, and ``none`` where it is known under the same protocols.
+    """Return the rows of a study: its entries, and ``none`` where it is known with their protocols and optimizers.
 
     Raises:
         ResultsError: As `leaderboard`.
     """
     frame = leaderboard(study.results)
     protocols = {spec.protocol_id for spec in study.specs}
-    methods = {spec.method_label for spec in study.specs} | {"none"}
-    return frame[frame["protocol_id"].isin(protocols) & frame["method"].isin(methods)].reset_index(drop=True)
+    plain = (replace(spec, methods=(), start=0.0) for spec in study.specs)
+    entries = {spec.entry_id for spec in (*study.specs, *plain)}
+    return frame[frame["protocol_id"].isin(protocols) & frame["entry_id"].isin(entries)].reset_index(drop=True)

@@ -116,10 +116,10 @@ def with_results(text: str) -> str:
 
 
 def accuracy_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
-    """Return retention over learning rates, and online accuracy over tasks in the protocol with the most methods."""
+    """Return retention over learning rates, and online accuracy over tasks of the rows that the main table shows."""
     sweep = frame.groupby("method").filter(lambda rows: rows["lr"].nunique() > 1)
-    wanted = set(main_protocol(frame)["protocol_id"])
-    chosen = [r for r in records if r.spec.kind == "continual" and r.spec.protocol_id in wanted]
+    wanted = set(main_rows(frame)["entry_id"])
+    chosen = [r for r in records if r.spec.kind == "continual" and r.spec.entry_id in wanted]
     references = {r.spec.reference().run_id for r in chosen}
     chosen += [r for r in records if r.run_id in references]
     return {
@@ -171,16 +171,16 @@ def cloning_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
     }
 
 
-def main_protocol(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the protocol with the most methods."""
-    counts = frame.groupby("protocol_id")["method"].nunique()
-    rows: pd.DataFrame = frame[frame["protocol_id"] == counts.idxmax()]
+def main_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the protocol and optimizer with the most methods."""
+    tables = frame.groupby(["protocol_id", "optimizer"])
+    rows: pd.DataFrame = tables.get_group(tables["method"].nunique().idxmax())
     return rows
 
 
 def section(frame: pd.DataFrame) -> str:
-    """Return the README's results: the table of the main protocol, the table over learning rates, the figures."""
-    rows = main_protocol(frame)
+    """Return the README's results: the main table, the table over learning rates, the figures."""
+    rows = main_rows(frame)
     first = rows.iloc[0]
     folder = SHOWN.relative_to(HERE.parent)
     lines = [

@@ -54,10 +54,12 @@ def test_run_returns_its_rows_beside_none_and_nothing_else(tiny, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_rows_of_other_protocols_are_left_out(tiny):
+def test_rows_of_other_optimizers_and_protocols_are_left_out(tiny):
     lopbench.run(**tiny)
     frame = lopbench.run(**tiny, optimizers=["sgd:lr=0.1"])
     assert list(frame["optimizer"]) == ["sgd:lr=0.1"]
+    frame = lopbench.run(**{**tiny, "architecture": "mlp:width=9"})
+    assert list(frame["architecture"]) == ["mlp:width=9"]
 
 
 def test_run_shows_progress_when_it_is_not_quiet(tiny, capsys):

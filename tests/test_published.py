@@ -49,7 +49,7 @@ def test_the_overview_shows_all_sets(publish):
 
 
 def test_the_main_table_has_five_seeds_of_every_method(publish):
-    rows = publish.main_protocol(leaderboard(publish.SHOWN))
+    rows = publish.main_rows(leaderboard(publish.SHOWN))
     assert set(rows["method"]) == {
         *("none", "cbp", "layernorm", "l2", "shrink_and_perturb", "noisy_sgd", "dropout", "reset"),
     }

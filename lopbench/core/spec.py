@@ -1,8 +1,9 @@
 """Component and run specs: what the user writes, what the record holds, and the ids that both give.
 
 A component is written ``name`` or ``name:field=value,field=value``; methods compose with ``+``. A run spec holds
-everything that changes the numbers, in canonical JSON; its hash is the run id. The protocol id is the same over
-everything but method, seed and hardware.
+everything that changes the numbers, in canonical JSON; its hash is the run id. Its *protocol* is what is asked, its
+*entry* (methods, their start, the optimizer) the answer. Of code it names versions: of the components and of the core's
+numbers; which release made a run is recorded beside it.
 """
 
 from __future__ import annotations
@@ -25,10 +26,17 @@ from lopbench.core.interfaces import Component, Optimizer, Perturbation, Scenari
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Registry, suggest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-#: The optimizers of the first records, which know only their names and fields.
-_FIRST_OPTIMIZERS = ("sgd", "adam", "adamw")
+#: Version of the core's numbers: what a learner computes of a spec, besides its components. 1 are the records of the
+#: first schema. Golden runs (``tests/locks``) fail where numbers move and no version was raised.
+NUMBERS = 2
+
+#: Version of the score that tables make of measurements.
+SCORE = 1
+
+#: Whose components are protected by number locks, so that their version alone says what they compute.
+_OWN = "lopbench"
 
 
 def canonical_json(value: object) -> str:
@@ -153,10 +161,10 @@ def _default_registry() -> Registry:
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """A component by value: name, version, fields, and where its code came from.
+    """A component by value: name, version, fields, and whose code it is.
 
-    The origin is empty for the optimizers that were part of the core before optimizers were components, as long as
-    their version is 1: their JSON has neither version nor origin, so that published ids stay.
+    The origin is a distribution; where nothing says which code that is, as of a plugin that is installed editable or
+    read from a file, also its version and the content hash of the component's file.
     """
 
     kind: str
@@ -172,9 +180,7 @@ class ComponentSpec:
         registry = registry or _default_registry()
         fields = {k: list(v) if isinstance(v, tuple) else v for k, v in recorded(component).items()}
         track = component.track if isinstance(component, Perturbation) else None
-        entry = registry.get(kind, component.name)
-        first = kind == "optimizers" and component.name in _FIRST_OPTIMIZERS and component.version == 1
-        origin = "" if first and entry.distribution.name == "lopbench" else entry.origin
+        origin = _whose(registry.get(kind, component.name).origin)
         return cls(kind, component.name, component.version, origin, fields, track)
 
     @classmethod
@@ -198,17 +204,17 @@ class ComponentSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        if self.kind == "optimizers" and not self.origin:
-            return {"name": self.name, "fields": dict(self.fields)}
         value = {"name": self.name, "version": self.version, "origin": self.origin, "fields": dict(self.fields)}
         return value if self.track is None else {**value, "track": self.track}
 
     @classmethod
     def from_json(cls, kind: str, value: Mapping[str, Any]) -> ComponentSpec:
-        """Return the spec of a record; nothing is imported or looked up."""
-        if kind == "optimizers":
-            value = {"version": 1, "origin": "", **value}
-        return cls(kind, value["name"], value["version"], value["origin"], value["fields"], value.get("track"))
+        """Return the spec of a record; nothing is imported or looked up.
+
+        The optimizers of the first schema were part of the core, and had neither version nor origin.
+        """
+        version, origin = value.get("version", 1), _whose(value.get("origin", _OWN))
+        return cls(kind, value["name"], version, origin, value["fields"], value.get("track"))
 
     def label(self, registry: Registry | None = None) -> str:
         """Return the shortest text that means this spec: ``name`` with the fields that are not at their defaults."""
@@ -225,6 +231,12 @@ class ComponentSpec:
             text = "/".join(map(str, value)) if isinstance(value, list) else format_value(value)
             parts.insert(0, text) if key == shown.positional else parts.append(f"{key}={text}")
         return self.name + (":" + ",".join(parts) if parts else "")
+
+
+def _whose(origin: str) -> str:
+    """Return of an origin, as `Registration.origin` has it, what decides which runs stand together."""
+    name = origin.partition(" ")[0]
+    return name if name == _OWN or "+" not in origin else origin
 
 
 def format_value(value: object) -> str:
@@ -285,7 +297,7 @@ class RunSpec:
     seed: int
     metrics: tuple[ComponentSpec, ...]
     data: Mapping[str, Any] | None
-    core: str
+    numbers: int = NUMBERS
     cloner: ComponentSpec | None = None
     numerics: Numerics = field(default_factory=Numerics)
     kind: Literal["continual", "fresh"] = "continual"
@@ -293,30 +305,30 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         check_start(self.start)
-        object.__setattr__(self, "start", float(self.start))  # 1 and 1.0 have two JSON texts
+        object.__setattr__(self, "start", float(self.start) + 0.0)  # 1, 1.0 and -0.0 would have other texts
 
     def to_json(self) -> dict[str, Any]:
         """Return the canonical JSON value; its hash is the run id."""
-        value = {
+        return {
             "schema_version": SCHEMA_VERSION,
             "kind": self.kind,
             "scenario": self.scenario.to_json(),
             "architecture": self.architecture.to_json(),
             "cloner": None if self.cloner is None else self.cloner.to_json(),
             "methods": [method.to_json() for method in self.methods],
+            "start": self.start,
             "optimizer": self.optimizer.to_json(),
             "reference_optimizer": self.reference_optimizer.to_json(),
             "seed": self.seed,
             "metrics": [metric.to_json() for metric in self.metrics],
             "numerics": dataclasses.asdict(self.numerics),
             "data": None if self.data is None else dict(self.data),
-            "core": self.core,
+            "numbers": self.numbers,
         }
-        return {**value, "start": self.start} if self.start else value  # ids from before there was a start stay
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunSpec:
-        """Return the spec of a record.
+        """Return the spec of a record, of this schema or the first.
 
         Raises:
             ResultsError: If the record was written by a newer lopbench or is not a spec.
@@ -339,7 +351,7 @@ class RunSpec:
                 metrics=tuple(ComponentSpec.from_json("metrics", m) for m in value["metrics"]),
                 numerics=Numerics(**value["numerics"]),
                 data=value["data"],
-                core=value["core"],
+                numbers=1 if version == 1 else value["numbers"],
                 start=value.get("start", 0.0),
             )
         except (KeyError, TypeError, AttributeError, UsageError) as error:
@@ -357,14 +369,29 @@ class RunSpec:
         return made
 
     def protocol(self) -> dict[str, Any]:
-        """Return the part that must agree for two rows to stand together: all but method, its start, seed and kind."""
-        left_out = ("methods", "start", "seed", "kind", "schema_version")
-        return {key: part for key, part in self.to_json().items() if key not in left_out}
+        """Return what is asked, which must agree for two rows to stand together.
 
-    @property
+        Scenario, architecture and cloner with their versions, data by content, the reference, numerics, and the
+        versions of the core's numbers and of the score.
+        """
+        asked = ("scenario", "architecture", "cloner", "data", "reference_optimizer", "numerics", "numbers")
+        value = self.to_json()
+        return {**{key: value[key] for key in asked}, "score": SCORE}
+
+    def entry(self) -> dict[str, Any]:
+        """Return the answer: methods, the fraction of the stream after which they are on, and the optimizer."""
+        value = self.to_json()
+        return {key: value[key] for key in ("methods", "start", "optimizer")}
+
+    @cached_property
     def protocol_id(self) -> str:
         """Scenario, its protocol version, and the hash of `protocol`."""
         return f"{self.scenario.name}@{self.scenario.version}+{digest(self.protocol(), 12)}"
+
+    @cached_property
+    def entry_id(self) -> str:
+        """Hash of `entry`, 12 hex digits."""
+        return digest(self.entry(), 12)
 
     def reference(self) -> RunSpec:
         """Return the run of the fresh reference: no method, the protocol's frozen reference optimizer.

@@ -546,11 +546,14 @@ function mapFigures(metric) {
   });
 }
 
-function ratesFigure(tables) {
+function ratesFigure(rows) {
   const { width, height, left, right, top, bottom } = FRAME;
-  const rates = [...new Set(tables.map((each) => each.lr))].sort((a, b) => a - b);
-  const points = tables.flatMap((each) => each.rows.filter((row) => chosen.has(row.label) && row.retention[0] !== null)
-    .map((row) => ({ line: look(row.label), lr: each.lr, seeds: row.seeds, mean: row.retention[0], low: row.retention[1], high: row.retention[2] })));
+  const rates = [...new Set(rows.map((row) => row.lr))].sort((a, b) => a - b);
+  // A method has the line of its first row that is drawn, and a point for each of its rows.
+  const lines = new Map();
+  for (const row of rows) if (chosen.has(row.label) && !lines.has(row.method)) lines.set(row.method, { ...look(row.label), name: row.method });
+  const points = rows.filter((row) => lines.has(row.method) && row.retention[0] !== null)
+    .map((row) => ({ line: lines.get(row.method), lr: row.lr, seeds: row.seeds, mean: row.retention[0], low: row.retention[1], high: row.retention[2] }));
   if (points.length === 0) return null;
   const x = axis(rates, left, width - right, { log: true, pad: 0.08, at: rates });
   const y = axis([1, ...points.flatMap((p) => [p.mean, p.low ?? p.mean, p.high ?? p.mean])], height - bottom, top);
@@ -707,9 +710,9 @@ function draw() {
   const online = table.score;
   const pairs = [["effective_rank", online], ["dead_fraction", online], ["duplicate_fraction", online], ["dead_fraction", "duplicate_fraction", online]];
   byId("scatter").replaceChildren(...pairs.map((pair) => scatterFigure(...pair)).filter(Boolean).map(card));
-  const alike = DATA.tables.filter((each) => each.family === table.family);
-  const rates = new Set(alike.map((each) => each.lr)).size > 1 && alike.length === new Set(alike.map((each) => each.lr)).size;
-  const figure = rates ? ratesFigure(alike) : null;
+  const points = new Set(table.rows.map((row) => `${row.lr} ${row.method}`));
+  const rates = new Set(table.rows.map((row) => row.lr)).size > 1 && points.size === table.rows.length;
+  const figure = rates ? ratesFigure(table.rows) : null;
   byId("rates").hidden = byId("h-rates").hidden = !figure;
   byId("rates").replaceChildren(...(figure ? [card(figure)] : []));
   drawLayers();
@@ -718,7 +721,7 @@ function draw() {
 function show(index) {
   table = DATA.tables[index];
   chosen.clear();
-  const plain = table.rows.filter((row) => row.label === "none");
+  const plain = table.rows.filter((row) => row.method === "none");
   for (const row of [...plain, ...table.rows]) if (chosen.size < FEW) chosen.add(row.label);
   const boxes = table.rows.map(({ label }) => {
     const box = element("input", { type: "checkbox", value: label, change: () => {

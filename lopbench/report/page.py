@@ -197,7 +197,7 @@ def _lead(summary: Summary) -> str:
 
 def _place(table: Table) -> tuple[object, ...]:
     line = table.rows[0].line
-    return tuple(line[key] for key in ("scenario", "profile", "architecture", "data", "family", "lr", "protocol_id"))
+    return tuple(line[key] for key in ("scenario", "profile", "architecture", "data", "protocol_id"))
 
 
 def _columns(table: Table) -> list[_Column]:
@@ -224,7 +224,10 @@ def _table(table: Table, index: int) -> dict[str, Any]:
     """Return what the template shows of a protocol."""
     line = table.rows[0].line
     columns = _columns(table)
-    title = f"{line['scenario']} {line['profile']}, {line['architecture']}, {line['optimizer']}"
+    title = f"{line['scenario']} {line['profile']}, {line['architecture']}"
+    names = _names(table)
+    if len({row.line["optimizer"] for row in table.rows}) == 1:
+        title += f", {line['optimizer']}"
     data = line["data"]
     scale = _scale([row.line for row in table.rows])
     return {
@@ -234,25 +237,28 @@ def _table(table: Table, index: int) -> dict[str, Any]:
         "procedural": "procedural" in data,
         "text": f"{title} {line['protocol_id']} {data}".lower(),
         "columns": columns,
-        "rows": [_row(row, table, f"r{index}-{number}", columns, scale) for number, row in enumerate(table.rows)],
+        "rows": [
+            _row(row, table, name, f"r{index}-{number}", columns, scale)
+            for number, (row, name) in enumerate(zip(table.rows, names, strict=True))
+        ],
         "notes": list(_notes(table)),
     }
 
 
 def _row(
-    row: Row, table: Table, identity: str, columns: Sequence[_Column], scale: tuple[float, float]
+    row: Row, table: Table, name: str, identity: str, columns: Sequence[_Column], scale: tuple[float, float]
 ) -> dict[str, Any]:
     line, spec = row.line, row.spec
     notes = [note for note in line["notes"].split("; ") if note]
     return {
         "id": identity,
-        "method": line["method"],
+        "method": name,
         "track": line["track"],
-        "text": f"{line['method']} {line['track']} {line['notes']}".lower(),
+        "text": f"{name} {line['track']} {line['notes']}".lower(),
         "cells": [_cell(row, table, column.key, scale) for column in columns[1:]],
         "notes": notes + [f"No option of the command line sets: {what}" for what in beyond(spec)],
         "command": command(spec, seed_ranges(record.spec.seed for record in row.runs)),
-        "code": f"Code: {', '.join(filter(None, (f'lopbench {spec.core}', row.entry.code)))}.",
+        "code": f"Code: {', '.join(filter(None, (f'numbers {spec.numbers} of the core', row.entry.code)))}.",
         "digest": line["inputs_digest"],
         "runs": [
             {
@@ -387,12 +393,11 @@ def _data(tables: Sequence[Table], shown: Sequence[Mapping[str, Any]]) -> dict[s
 
 def _curves(table: Table, texts: Mapping[str, Any]) -> dict[str, Any]:
     line = table.rows[0].line
-    labels = Counter(str(row.line["method"]) for row in table.rows)
+    names = _names(table)
+    labels = Counter(names)
     return {
         "id": line["protocol_id"],
         "title": texts["title"],
-        "family": line["family"],
-        "lr": line["lr"],
         "score": f"online_{table.score}",
         "tasks": table.bins.tasks,
         "span": table.bins.span,
@@ -402,14 +407,16 @@ def _curves(table: Table, texts: Mapping[str, Any]) -> dict[str, Any]:
         "references": table.references,
         "rows": [
             {
-                "label": _label(row, labels),
+                "label": name if labels[name] == 1 else f"{name} ({row.entry.code})",
+                "method": row.line["method"],
+                "lr": row.line["lr"],
                 "start": row.spec.start,
                 "seeds": row.line["seeds"],
                 "retention": [_json(row.line[f"retention{end}"]) for end in ("", "_low", "_high")],
                 "curves": {metric: _encode(curve) for metric, curve in row.curves.items()},
                 "maps": {metric: _encode(_map(row, table, metric)) for metric in row.layers},
             }
-            for row in table.rows
+            for row, name in zip(table.rows, names, strict=True)
         ],
     }
 
@@ -420,10 +427,10 @@ def _map(row: Row, table: Table, metric: str) -> Array:
     return np.stack([row.layers[metric].get(layer, unknown) for layer in table.layers[metric]])
 
 
-def _label(row: Row, labels: Mapping[str, int]) -> str:
-    """Return the legend of a row; what only the code tells apart carries its origin."""
-    label = str(row.line["method"])
-    return label if labels[label] == 1 else f"{label} ({row.entry.code})"
+def _names(table: Table) -> list[str]:
+    """Return what the rows are called: the method, and the optimizer where rows have several."""
+    several = len({row.line["optimizer"] for row in table.rows}) > 1
+    return [row.line["method"] + (f", {row.line['optimizer']}" if several else "") for row in table.rows]
 
 
 def _encode(values: Array) -> str:

@@ -1,6 +1,10 @@
 """Cells of CSV files that people open in a spreadsheet, which takes some texts for formulas and runs them."""
 
+from collections.abc import Container, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lopbench.core.errors import ResultsError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,3 +27,19 @@ def harmless(value: Any) -> Any:
 def original(cell: str) -> str:
     """Return the text that `harmless` was given."""
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
+
+
+def check_header(path: Path, header: Container[str], needed: Iterable[str]) -> None:
+    """Raise `ResultsError` if a CSV file with these columns is no leaderboard, or one of an earlier edition."""
+    missing = next((column for column in needed if column not in header), None)
+    if missing is None:
+        return
+    if "protocol_id" in header and "family" in header:
+        raise ResultsError(
+            f"{path} is a leaderboard of an earlier edition, with other columns; 'lopbench leaderboard RUNS --output "
+            "FILE.csv' makes it anew."
+        )
+    raise ResultsError(
+        f"{path} is no leaderboard: it has no column {missing!r}; 'lopbench leaderboard RESULTS --output FILE.csv' "
+        "writes one."
+    )

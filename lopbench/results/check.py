@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lopbench.core.errors import ResultsError
-from lopbench.results.cells import csv_text, original
+from lopbench.results.cells import check_header, csv_text, original
 from lopbench.results.leaderboard import COLUMNS, Board
 
 #: Numbers this close, relatively, are the same: the bootstrap's draws may change with its library.
 TOLERANCE = 1e-6
 
 #: What says which row a line is.
-_IDENTITY = ("protocol_id", "method", "method_id")
+_IDENTITY = ("protocol_id", "method", "entry_id")
 
 _Lines = dict[tuple[str, ...], Mapping[str, str]]
 
@@ -35,12 +35,7 @@ def check(path: str | os.PathLike[str], board: Board) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path} cannot be read as a CSV file: {error}.") from error
     header = next(csv.reader(io.StringIO(text)), [])
-    missing = [column for column in _IDENTITY if column not in header]
-    if missing:
-        raise ResultsError(
-            f"{path} is no leaderboard: it has no column {missing[0]!r}; 'lopbench leaderboard RESULTS --output "
-            "FILE.csv' writes one."
-        )
+    check_header(path, header, _IDENTITY)
     found = [f"{column}: the file has no such column" for column in COLUMNS if column not in header]
     found += [f"{column}: no column of a leaderboard" for column in header if column not in COLUMNS]
     in_file, derived = _lines(text, str(path), found), _lines(csv_text(board.rows), "the records", found)
@@ -75,7 +70,7 @@ def _lines(text: str, where: str, found: list[str]) -> _Lines:
 
 
 def _name(row: Mapping[str, str]) -> str:
-    return f"{row['method']} under {row['protocol_id']}"
+    return f"{row['method']}, {row.get('optimizer', '?')} under {row['protocol_id']}"
 
 
 def _same(a: str, b: str) -> bool:

@@ -49,8 +49,10 @@ COLUMNS = (
     "score",
     "baseline_source",
     "baseline",
+    "baseline_optimizer",
     "source",
     "method",
+    "optimizer",
     "pairing",
     "seeds",
     "baseline_value",
@@ -142,7 +144,7 @@ def compare(*sources: str | os.PathLike[str], score: Score = "retention") -> Com
     A source is a results folder, a run directory or a leaderboard's CSV; ``SOURCE:METHOD`` is one method of it. With a
     single source, all its methods are compared with the one named, or with ``none``. With several, the first is the
     baseline: where it names a method or has just one, all rows of the others are compared with that one, and else each
-    with the row of the same method. Only rows of the same protocol are compared.
+    with the row of the same method: within a protocol, and with the same optimizer where there are several.
 
     With runs on both sides, seeds that both have are paired, and on each seed all tasks. Where there is only a CSV,
     or no shared seed, the two means are compared as if they were independent.
@@ -248,13 +250,16 @@ def render(comparison: Comparison, console: "Console") -> None:
         console.print(Text("Differs: nothing that was recorded, besides the methods."))
     for protocol_id, rows in comparison.rows.groupby("protocol_id", sort=False):
         first = rows.iloc[0]
-        sides = rows["baseline"] + " of " + rows["baseline_source"], rows["method"] + " of " + rows["source"]
-        if len({*rows["source"], *rows["baseline_source"]}) == 1:
-            sides = rows["baseline"], rows["method"]
+        against, names = rows["baseline"], rows["method"]
+        if len({*rows["optimizer"], *rows["baseline_optimizer"]}) > 1:
+            against, names = against + " with " + rows["baseline_optimizer"], names + " with " + rows["optimizer"]
+        sides = against, names
+        if len({*rows["source"], *rows["baseline_source"]}) > 1:
+            sides = against + " of " + rows["baseline_source"], names + " of " + rows["source"]
         one_baseline = sides[0].nunique() == 1  # then the title has it, and the table more room
-        against = f", against {sides[0].iloc[0]}" if one_baseline else ""
+        baseline = f", against {sides[0].iloc[0]}" if one_baseline else ""
         table = Table(
-            title=Text(f"{first['scenario']} {first['profile']}, {first['score']}{against}"),
+            title=Text(f"{first['scenario']} {first['profile']}, {first['score']}{baseline}"),
             title_justify="left",
             box=None,
             padding=(0, 1, 0, 0),
@@ -280,9 +285,9 @@ def render(comparison: Comparison, console: "Console") -> None:
             )
         console.print(table)
         console.print(Text(f"Protocol {protocol_id}."), style="dim")
-        for row in lines(rows):
-            if row["notes"]:
-                console.print(Text(f"{row['method']}: {row['notes']}"), style="dim")
+        for name, notes in zip(names, rows["notes"], strict=True):
+            if notes:
+                console.print(Text(f"{name}: {notes}"), style="dim")
     for each in comparison.left_out:
         console.print(Text(f"Not compared: {each.row} {each.reason}.", style="yellow"))
     for problem in comparison.problems:
@@ -309,9 +314,14 @@ def _match(sources: Sequence[Source]) -> tuple[list[tuple[Row, Row]], list[LeftO
         if row.source == first.name and row.method == wanted:
             continue  # itself
         counterparts = [each for each in first.rows if each.method == wanted]
-        partner = next((each for each in counterparts if each.protocol_id == row.protocol_id), None)
-        if partner is not None:
-            pairs.append((partner, row))
+        near = [each for each in counterparts if each.protocol_id == row.protocol_id]
+        alike = [each for each in near if each.optimizer == row.optimizer]
+        if len(partners := alike or near) == 1:
+            pairs.append((partners[0], row))
+        elif near:
+            names = ", ".join(each.optimizer for each in near)
+            reason = f"has {row.optimizer}, and {first.name} has {wanted} with {names}: keep the runs of one of them"
+            left_out.append(LeftOut(_in_protocol(row), reason, refused=True))
         elif counterparts:
             left_out.append(LeftOut(_in_protocol(row), _refusal(row, counterparts), refused=True))
         else:
@@ -336,7 +346,7 @@ def _refusal(row: Row, counterparts: Iterable[Row]) -> str:
 def _fields_apart(a: Row, b: Row) -> dict[str, tuple[str, str]]:
     if a.spec is not None and b.spec is not None:
         return protocol_differences(a.spec.protocol(), b.spec.protocol())
-    columns = [key for key in IDENTITY if key not in ("protocol_id", "family")]
+    columns = [key for key in IDENTITY if key != "protocol_id"]
     return {
         key: (a.facts[key] or "(none)", b.facts[key] or "(none)") for key in columns if a.facts[key] != b.facts[key]
     }
@@ -392,8 +402,10 @@ class _Pair:
             "score": self.score,
             "baseline_source": self.baseline.source,
             "baseline": self.baseline.method,
+            "baseline_optimizer": self.baseline.optimizer,
             "source": self.row.source,
             "method": self.row.method,
+            "optimizer": self.row.optimizer,
             "_lower_is_better": self.score == "lifetime_online" and (self.baseline.of_errors or self.row.of_errors),
             **(self._paired(shared) if shared else self._unpaired()),
         }
@@ -478,6 +490,9 @@ class _Pair:
         for side in (self.row, self.baseline):
             for text in side.stopped:
                 yield f"{side}: {text}"
+        optimizers = [side.optimizer for side in (self.row, self.baseline)]
+        if optimizers[0] != optimizers[1]:
+            yield f"of different optimizers: {optimizers[0]} against {optimizers[1]}"
         tracks = [side.facts["track"] for side in (self.row, self.baseline)]
         if tracks[0] != tracks[1]:
             yield f"of different tracks: {tracks[0]} against {tracks[1]}"

@@ -1,4 +1,4 @@
-"""Leaderboards: from run records to one row for each protocol and method.
+"""Leaderboards: from run records to one row for each protocol and entry.
 
 Rows are derived, never stored beside the runs; `inputs_digest` says which runs a row came from.
 """
@@ -22,7 +22,7 @@ from lopbench.core.windows import before_window, late_window, scored_tasks
 from lopbench.results.idle import idle_notes
 from lopbench.results.overall import Entry, overall
 from lopbench.results.pairs import Entrant
-from lopbench.results.record import Record, folders_with_runs, scan_records
+from lopbench.results.record import Record, folders_with_runs, one_of_each, scan_records
 from lopbench.results.score import (
     Score,
     at_ceiling,
@@ -60,7 +60,7 @@ HARDWARE: Mapping[str, object] = {"device": None, "threads": None, "replicas": 1
 
 COLUMNS = (
     "protocol_id",
-    "family",
+    "entry_id",
     "scenario",
     "profile",
     "architecture",
@@ -101,8 +101,8 @@ COLUMNS = (
 
 _TRACKS = ("boundary-free", "boundary-aware", "replay")  # a composition competes in the last track of its parts
 
-#: What makes a row: protocol, methods as canonical JSON, and their start.
-_Key = tuple[str, str, float]
+#: What makes a row: protocol and entry.
+_Key = tuple[str, str]
 
 
 class ResultsWarning(UserWarning):
@@ -144,18 +144,17 @@ class _Scores:
 
 
 def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
-    """Return the leaderboard of all runs under ``paths``: one row for each protocol and method.
+    """Return the leaderboard of all runs under ``paths``: one row for each protocol and entry.
 
-    A protocol fixes scenario, data, architecture, optimizer, metrics, numerics, versions; runs of different protocols
-    or of different code are never pooled. A row's numbers are means over seeds. A diverged or failed run counts, at
-    chance or with an infinite error from where it stopped. A seed whose fresh reference has no completed run counts in
-    no retention and is reported in ``unpaired``.
+    What `RunSpec.protocol` and `RunSpec.entry` hold is never pooled with other. A row's numbers are means over seeds. A
+    diverged or failed run counts, at chance or with an infinite error from where it stopped. A seed whose fresh
+    reference has no completed run counts in no retention and is reported in ``unpaired``.
 
     A record that is damaged, incomplete, or stands there twice with different measurements is left out with a
     `ResultsWarning`, and its row says so; `board` returns what is wrong instead.
 
     Columns besides the names:
-        family: Hash of the protocol without its optimizer: rows that differ in the learning rate share it.
+        entry_id: Hash of the entry.
         lr: Learning rate.
         method_id: Hash of the methods with their versions, origins and start: what one label may stand for twice.
         track: "boundary-free", "boundary-aware" or "replay", as the method declared when it ran.
@@ -181,7 +180,7 @@ def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
         late_early: Online accuracy on the late tasks over that on as many first ones; the error on these first ones
             over that on the late ones. Below 1 the learner got worse.
         speed, memory: Training steps per second, and bytes of parameters, buffers, optimizer and method, as multiples
-            of those of ``none`` in the same protocol where device, threads and replicas agree; NaN without such runs.
+            of those of ``none`` with the same optimizer, device, threads and replicas; NaN without such runs.
         diverged, failed, unpaired: Numbers of runs.
         data: Name and start of the content hash of the data set.
         ranked: False for a profile that its scenario declares unranked, such as smoke.
@@ -253,18 +252,18 @@ def _board(usable: "_Usable") -> Board:
     import pandas as pd
 
     rows: dict[_Key, list[Record]] = defaultdict(list)
-    baselines: dict[str, list[Record]] = defaultdict(list)
+    baselines: dict[_Key, list[Record]] = defaultdict(list)
     for record in usable.records:
         if record.spec.kind == "continual":
             key = _key(record)
             rows[key].append(record)
             if not record.spec.methods:
-                baselines[key[0]].append(record)
+                baselines[key].append(record)
     if not rows:
         if usable.problems:
             raise usable.problems[0]
         raise ResultsError("There are no runs among the records, only references.")
-    entries = [_entry(runs, usable, baselines[key[0]], usable.left_out[key]) for key, runs in rows.items()]
+    entries = [_entry(runs, usable, baselines[_plain(runs[0])]) for runs in rows.values()]
     _tell_code_apart(entries)
     _place(entries)
     entries.sort(key=_order)
@@ -287,9 +286,12 @@ class _Usable:
         self.left_out: dict[_Key, set[int]] = defaultdict(set)
         readable = [record for record in self._unique(found) if self._usable(record, _look)]
         self.floors = Floors(readable)
-        self.records = [
-            record for record in readable if self._usable(record, lambda record: _look_whole(record, self.floors))
-        ]
+        whole = [record for record in readable if self._usable(record, lambda record: _look_whole(record, self.floors))]
+        self.records = one_of_each(whole)
+        #: Seeds of runs that another stands for, which measured other metrics.
+        self.doubled: dict[_Key, set[int]] = defaultdict(set)
+        for record in set(whole).difference(self.records):
+            self.doubled[_key(record)].add(record.spec.seed)
         self.by_id = {record.run_id: record for record in self.records}
 
     def _usable(self, record: Record, look: Callable[[Record], None]) -> bool:
@@ -335,7 +337,12 @@ def seed_ranges(seeds: Iterable[int]) -> str:
 
 
 def _key(record: Record) -> _Key:
-    return record.protocol_id, record.recipe.methods, record.spec.start
+    return record.protocol_id, record.recipe.entry_id
+
+
+def _plain(record: Record) -> _Key:
+    """Return the row of plain learning with the same optimizer."""
+    return record.protocol_id, record.recipe.plain_entry_id
 
 
 def _outcome(record: Record) -> tuple[str, str | None]:
@@ -422,8 +429,12 @@ def _completed(run_id: str, by_id: Mapping[str, Record]) -> Record | None:
     return record if record is not None and record.outcome == "completed" else None
 
 
-def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], left_out: Iterable[int]) -> Entry:
-    spec = runs[0].spec
+def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record]) -> Entry:
+    spec, key = runs[0].spec, _key(runs[0])
+    left_out = {
+        "damaged, left out": usable.left_out[key],
+        "measured again with other metrics, counted once": usable.doubled[key],
+    }
     scores = [_scores(record, usable) for record in runs]
     retentions = {record.spec.seed: s.retention for record, s in zip(runs, scores, strict=True) if s.note is None}
     paired = list(retentions.values())
@@ -433,14 +444,14 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
     inputs = "".join(f"{run_id} {used[run_id].measurements_digest}\n" for run_id in sorted(used))
     row = {
         "protocol_id": runs[0].protocol_id,
-        "family": digest({key: part for key, part in spec.protocol().items() if key != "optimizer"}, 12),
+        "entry_id": spec.entry_id,
         "scenario": spec.scenario.name,
         "profile": spec.profile,
         "architecture": spec.architecture_label,
         "optimizer": spec.optimizer_label,
         "lr": spec.optimizer.fields["lr"],
         "method": spec.method_label,
-        "method_id": digest([runs[0].spec_json["methods"], spec.start], 12),
+        "method_id": digest({key: part for key, part in spec.entry().items() if key != "optimizer"}, 12),
         "track": _track(spec),
         **UNPLACED,
         "seeds": len(runs),
@@ -478,15 +489,16 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record], 
     )
 
 
-def _notes(runs: Sequence[Record], scores: Sequence[_Scores], left_out: Iterable[int]) -> list[str]:
-    """Return what a reader should know of the runs of a row before using it."""
+def _notes(runs: Sequence[Record], scores: Sequence[_Scores], left_out: Mapping[str, Iterable[int]]) -> list[str]:
+    """Return what a reader should know of the runs of a row before using it; ``left_out`` are seeds by reason."""
     spec = runs[0].spec
     seeds_by_note: dict[str, list[int]] = defaultdict(list)
     for record, s in zip(runs, scores, strict=True):
         for text in filter(None, (s.note, None if record.outcome == "completed" else record.outcome)):
             seeds_by_note[text].append(record.spec.seed)
-    if left_out:
-        seeds_by_note["damaged, left out"] += left_out
+    for reason, seeds in left_out.items():
+        if seeds:
+            seeds_by_note[reason] += seeds
     notes = [
         f"{text}: seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
         for text, seeds in sorted(seeds_by_note.items())
@@ -556,9 +568,9 @@ def _mean(values: Iterable[float]) -> float:
 
 def _tell_code_apart(entries: Iterable[Entry]) -> None:
     """Note versions and origins in rows that only the code of their methods tells apart."""
-    same: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    same: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
-        same[entry.row["protocol_id"], entry.row["method"]].append(entry)
+        same[tuple(entry.row[key] for key in ("protocol_id", "method", "optimizer"))].append(entry)
     for group in same.values():
         if len(group) > 1:
             for entry in group:
@@ -579,4 +591,4 @@ def _place(entries: Iterable[Entry]) -> None:
 def _order(entry: Entry) -> tuple[object, ...]:
     row, value = entry.row, entry.row["retention"]
     rank = (1, 0.0) if math.isnan(value) else (0, -value)
-    return (row["protocol_id"], not entry.is_control, rank, row["method"], row["inputs_digest"])
+    return (row["protocol_id"], not entry.is_control, rank, row["method"], row["optimizer"], row["inputs_digest"])

@@ -58,9 +58,9 @@ class Entry:
 def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
     """Return one row for each profile and method, over the scenarios of that profile, if they are two or more.
 
-    Where a scenario stands there under several protocols (other architectures, learning rates), the one with most
-    methods speaks for it, then that with most runs; the column ``protocols`` says which. Unranked profiles are left
-    out.
+    Where a scenario stands there under several protocols or optimizers, the rows of the protocol and optimizer with
+    most methods speak for it, then those with most runs; the column ``protocols`` says which. Unranked profiles are
+    left out.
 
     Columns besides the names:
         mean: Unweighted mean over the scenarios of the row's retention, clipped to [0, 1.2]; NaN if one is missing.
@@ -70,7 +70,7 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
             retention in each scenario.
         scenarios: Number of scenarios in which the method has a retention.
         missing: Names of the others.
-        protocols: Ids of the protocols behind the row, in the order of the scenarios' names.
+        protocols: Ids of the protocols behind the row, each with its optimizer, in the order of the scenarios' names.
 
     Args:
         entries: Rows of a leaderboard.
@@ -84,21 +84,25 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
     for entry in entries:
         if entry.row["ranked"]:
             row = entry.row
-            profiles[row["profile"]][row["scenario"]][row["protocol_id"]].append(entry)
+            profiles[row["profile"]][row["scenario"]][_table(entry)].append(entry)
     rows: list[dict[str, Any]] = []
     for profile, scenarios in sorted(profiles.items()):
         if len(scenarios) > 1:
-            chosen = {name: _speaker(protocols.values()) for name, protocols in sorted(scenarios.items())}
+            chosen = {name: _speaker(tables.values()) for name, tables in sorted(scenarios.items())}
             rows += _rows(profile, chosen)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype({"rank_low": "Int64", "rank_high": "Int64"})
 
 
-def _speaker(protocols: Iterable[list[Entry]]) -> list[Entry]:
-    def weight(entries: list[Entry]) -> tuple[int, int, str]:
-        return len(entries), sum(entry.row["seeds"] for entry in entries), entries[0].row["protocol_id"]
+def _table(entry: Entry) -> str:
+    return f"{entry.row['protocol_id']} with {entry.row['optimizer']}"
 
-    return max(protocols, key=weight)
+
+def _speaker(tables: Iterable[list[Entry]]) -> list[Entry]:
+    def weight(entries: list[Entry]) -> tuple[int, int, str]:
+        return len(entries), sum(entry.row["seeds"] for entry in entries), _table(entries[0])
+
+    return max(tables, key=weight)
 
 
 def _rows(profile: str, scenarios: Mapping[str, Sequence[Entry]]) -> list[dict[str, Any]]:
@@ -128,7 +132,7 @@ def _rows(profile: str, scenarios: Mapping[str, Sequence[Entry]]) -> list[dict[s
             "worst_scenario": worst or "",
             "scenarios": len(clipped),
             "missing": ", ".join(missing),
-            "protocols": ", ".join(entries[0].row["protocol_id"] for entries in scenarios.values()),
+            "protocols": ", ".join(_table(entries[0]) for entries in scenarios.values()),
         }
         made.append((row, first.is_control))
         if not first.is_control and not missing:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json, format_value
 from lopbench.core.windows import before_window
-from lopbench.results.record import Record
+from lopbench.results.record import Record, one_of_each
 from lopbench.results.statistics import INTERVAL_METHOD, interval
 from lopbench.results.tasks import Floors, task_count, task_edges, task_scores
 
@@ -55,11 +55,11 @@ def retention_vs_learning_rate(frame: "pd.DataFrame") -> "Figure":
     Raises:
         ResultsError: If the rows differ in anything else, or none has a retention.
     """
-    if frame["family"].nunique() > 1:
+    if frame["protocol_id"].nunique() > 1:
         columns = ("scenario", "profile", "architecture", "data")
-        differing = [c for c in columns if frame[c].nunique(dropna=False) > 1] or ["metrics, numerics or versions"]
+        differing = [c for c in columns if frame[c].nunique(dropna=False) > 1] or ["reference, numerics or versions"]
         raise ResultsError(
-            f"One figure cannot hold these rows: they differ in {', '.join(differing)}. Select rows of one 'family'."
+            f"One figure cannot hold these rows: they differ in {', '.join(differing)}. Select rows of one protocol."
         )
     rows = frame[frame["retention"].notna()].sort_values("lr")
     if rows.empty:
@@ -109,6 +109,7 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
     import seaborn as sns
     from matplotlib.ticker import MaxNLocator
 
+    records = one_of_each(records)
     runs = [record for record in records if record.spec.kind == "continual"]
     protocols = sorted({record.spec.protocol_id for record in runs})
     if len(protocols) > 1:
@@ -141,7 +142,9 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="task", ylabel=metric.replace("_", " "))
         spec = runs[0].spec
-        setting = f"{spec.scenario.name} {spec.profile}, {spec.architecture_label}, {spec.optimizer_label}"
+        optimizers = {record.spec.optimizer_label for record in runs}
+        setting = f"{spec.scenario.name} {spec.profile}, {spec.architecture_label}"
+        setting += f", {spec.optimizer_label}" if len(optimizers) == 1 else ""
         seeds = data[data["method"] != _REFERENCE].groupby("method")["seed"].nunique()
         _finish(figure, axes, setting, seeds.min(), seeds.max())
     return figure
@@ -154,10 +157,11 @@ def _points(records: Sequence[Record], runs: Sequence[Record], metric: str) -> "
     references = {record.spec.reference().run_id for record in runs}
     floors = Floors(records)
     labels = _labels(runs)
+    several = len({record.spec.optimizer_label for record in runs}) > 1
     rows: list[tuple[str, int, int, float]] = []
     for record in records:
         if record.spec.kind == "continual":
-            label = labels[_recipe(record)]
+            label = labels[_recipe(record)] + (f", {record.spec.optimizer_label}" if several else "")
         elif record.run_id in references and record.outcome == "completed":
             label = _REFERENCE
         else:
@@ -380,10 +384,10 @@ def _learners(records: Iterable[Record]) -> list[Record]:
     Raises:
         ResultsError: If there are none.
     """
-    runs = {record.run_id: record for record in records if record.spec.kind == "continual"}
+    runs = one_of_each(record for record in records if record.spec.kind == "continual")
     if not runs:
         raise ResultsError("There is no run of a learner to draw.")
-    return list(runs.values())
+    return runs
 
 
 def _check_alike(runs: Iterable[Record], but: Literal["", "width", "lr and architecture", "optimizer"] = "") -> None:
@@ -394,7 +398,8 @@ def _check_alike(runs: Iterable[Record], but: Literal["", "width", "lr and archi
     """
     found: dict[str, set[str]] = defaultdict(set)
     for record in runs:
-        protocol = json.loads(canonical_json(record.spec.protocol()))  # a copy, to cut up
+        asked = {**record.spec.protocol(), "optimizer": record.spec.entry()["optimizer"]}
+        protocol = json.loads(canonical_json(asked))  # a copy, to cut up
         if but == "width":
             protocol["architecture"]["fields"].pop("width", None)
         elif but == "optimizer":
@@ -505,7 +510,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _recipe(record: Record) -> str:
     """Return what one line of a figure is of: the methods and when they turn on."""
-    return canonical_json([record.spec_json["methods"], record.spec.start])
+    return canonical_json({key: part for key, part in record.spec.entry().items() if key != "optimizer"})
 
 
 def _labels(runs: Sequence[Record]) -> dict[str, str]:
@@ -548,7 +553,7 @@ def _describe(figure: "Figure", runs: Sequence[Record], colours: Mapping[str, An
             setting[index] = " and ".join(sorted({label.partition(":")[0] for label in labels}))
     lines: dict[tuple[str, str], set[int]] = defaultdict(set)
     for record in runs:
-        lines[record.spec.protocol_id, _recipe(record)].add(record.spec.seed)
+        lines[record.spec.protocol_id, record.spec.entry_id].add(record.spec.seed)
     counts = [len(seeds) for seeds in lines.values()]
     stopped = sum(record.outcome != "completed" for record in runs)
     notes = [_spread(min(counts), max(counts))]

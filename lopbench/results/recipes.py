@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,20 +14,32 @@ from lopbench.core.spec import RunSpec, canonical_json
 _SEED = re.compile(rb'\n  "seed": (0|[1-9][0-9]{0,17})(?=,?\n)')
 
 
+class _Ids:
+    """The hashes, 16 hex digits, of JSON values that differ in their seed."""
+
+    def __init__(self, rest: Mapping[str, Any]) -> None:
+        texts = [canonical_json({**rest, "seed": seed}) for seed in (0, 1)]
+        place = next(i for i, (zero, one) in enumerate(zip(*texts, strict=True)) if zero != one)
+        self._head, self._tail = texts[0][:place], texts[0][place + 1 :]
+
+    def of(self, seed: int) -> str:
+        return hashlib.sha256(f"{self._head}{seed}{self._tail}".encode()).hexdigest()[:16]
+
+
 class Recipe:
     """A spec without its seed.
 
     Args:
         spec: The spec of the seed 0.
-        rest: Its JSON without the seed.
+        rest: Its JSON without the seed, as it stands in records, which may be of an older schema.
     """
 
     def __init__(self, spec: RunSpec, rest: Mapping[str, Any]) -> None:
         self._spec = spec
         self.rest = rest
-        texts = [canonical_json({**rest, "seed": seed}) for seed in (0, 1)]
-        place = next(i for i, (zero, one) in enumerate(zip(*texts, strict=True)) if zero != one)
-        self._head, self._tail = texts[0][:place], texts[0][place + 1 :]
+        self._stored_ids = _Ids(rest)
+        now = _without_seed(spec)
+        self._ids = self._stored_ids if now == rest else _Ids(now)
 
     def spec(self, seed: int) -> RunSpec:
         """Return the spec of a seed."""
@@ -34,7 +47,11 @@ class Recipe:
 
     def run_id(self, seed: int) -> str:
         """Return the run id of a seed: `RunSpec.run_id`."""
-        return hashlib.sha256(f"{self._head}{seed}{self._tail}".encode()).hexdigest()[:16]
+        return self._ids.of(seed)
+
+    def stored_id(self, seed: int) -> str:
+        """Return the hash of what records hold, in which the names of their directories end."""
+        return self._stored_ids.of(seed)
 
     @cached_property
     def protocol_id(self) -> str:
@@ -44,12 +61,18 @@ class Recipe:
     @cached_property
     def world(self) -> str:
         """What fixes the tasks of a seed, scenario and data set, as canonical JSON."""
-        return canonical_json([self.rest["scenario"], self.rest["data"]])
+        asked = self._spec.protocol()
+        return canonical_json([asked["scenario"], asked["data"]])
 
     @cached_property
-    def methods(self) -> str:
-        """The methods as canonical JSON."""
-        return canonical_json(self.rest["methods"])
+    def entry_id(self) -> str:
+        """`RunSpec.entry_id`, which no seed changes."""
+        return self._spec.entry_id
+
+    @cached_property
+    def plain_entry_id(self) -> str:
+        """The same of plain learning with the same optimizer."""
+        return replace(self._spec, methods=(), start=0.0).entry_id
 
     @cached_property
     def reference(self) -> "Recipe":
@@ -63,7 +86,11 @@ class Recipe:
 
 
 def _recipe_of(spec: RunSpec) -> Recipe:
-    return Recipe(spec, {key: value for key, value in spec.to_json().items() if key != "seed"})
+    return Recipe(spec, _without_seed(spec))
+
+
+def _without_seed(spec: RunSpec) -> dict[str, Any]:
+    return {key: value for key, value in spec.to_json().items() if key != "seed"}
 
 
 def without_seed(data: bytes) -> tuple[bytes, int] | None:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
     "Record",
     "find_records",
     "folders_with_runs",
+    "one_of_each",
     "read_record",
     "record_path",
     "scan_records",
@@ -81,7 +82,7 @@ class Record:
 
     @cached_property
     def run_id(self) -> str:
-        """Hash of the spec, 16 hex digits."""
+        """Which run it is: `RunSpec.run_id`; of a record of an older schema, not the hash in its directory's name."""
         return self.recipe.run_id(self.seed)
 
     @property
@@ -276,11 +277,11 @@ class _Reader:
         if idle is not None and len(idle) != len(recipe.rest["methods"]):
             raise stored.damaged(f"{STATUS}: idle is not of the {len(recipe.rest['methods'])} methods of {SPEC}")
         stored.check()
-        record = Record(stored, recipe, seed, environment, status)
-        if not (path.name.endswith(record.run_id) or path.resolve().name.endswith(record.run_id)):
-            name = f"run id {record.run_id}, which the directory's name does not end in"
+        run_id = recipe.stored_id(seed)  # of the spec as it stands there, whatever its schema
+        if not (path.name.endswith(run_id) or path.resolve().name.endswith(run_id)):
+            name = f"run id {run_id}, which the directory's name does not end in"
             raise stored.damaged(f"{SPEC} has {name}: one was changed")
-        return record
+        return Record(stored, recipe, seed, environment, status)
 
     def _recipe(self, stored: Stored) -> tuple[Recipe, int]:
         data = stored.read(SPEC)
@@ -305,7 +306,7 @@ class _Reader:
         key = canonical_json(value)
         if key not in self._recipes:
             whole = {**value, "seed": 0}
-            found = problem("spec", whole) or _unprintable(whole)
+            found = problem("spec-1" if version == 1 else "spec", whole) or _unprintable(whole)
             if found is not None:
                 raise stored.damaged(f"{SPEC}: {found}")
             try:
@@ -339,6 +340,25 @@ def find_records(*paths: str | os.PathLike[str]) -> list[Record]:
     if problems:
         raise problems[0]
     return records
+
+
+def one_of_each(records: Iterable[Record]) -> list[Record]:
+    """Return the records without those of which another has the same protocol, entry, seed and kind.
+
+    Such runs learn the same and differ in what they measure. The one of most metrics stays, however it ended.
+    """
+    found: dict[tuple[object, ...], Record] = {}
+    for record in records:
+        recipe = record.recipe
+        key = (recipe.protocol_id, recipe.entry_id, recipe.rest["kind"], record.seed)
+        if _measured(record) >= _measured(found.setdefault(key, record)):
+            found[key] = record
+    return list(found.values())
+
+
+def _measured(record: Record) -> tuple[int, str]:
+    """Return by which number of metrics, and then by what, a record is chosen."""
+    return len(record.recipe.rest["metrics"]), record.run_id
 
 
 def scan_records(*paths: str | os.PathLike[str]) -> tuple[list[Record], list[ResultsError]]:

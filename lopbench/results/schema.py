@@ -1,7 +1,8 @@
 """The JSON Schemas (draft 7) of a record's files, ``schemas/*.json``; the reader refuses what they refuse.
 
-They are those of schema version `SCHEMA_VERSION`. A key that may be absent was added without a new version: records
-from before it mean what its description says of its absence.
+They are those of schema version `SCHEMA_VERSION`, and ``spec-1.json`` that of the specs of version 1, which are still
+read. A key that may be absent was added without a new version: records from before it mean what its description says of
+its absence.
 """
 
 import json
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMAS", "SCHEMA_VERSION", "problem", "schema"]
 
-Name = Literal["spec", "status", "environment", "measurement"]
+Name = Literal["spec", "spec-1", "status", "environment", "measurement"]
 
 #: The first three are files of a record; the last is a row of its measurements.
 SCHEMAS: tuple[Name, ...] = ("spec", "status", "environment", "measurement")
@@ -57,7 +58,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-@lru_cache(maxsize=len(SCHEMAS))
+@lru_cache
 def _validator(name: Name) -> Callable[[object], object]:
     import fastjsonschema
 

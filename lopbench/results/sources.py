@@ -3,9 +3,10 @@
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
 from lopbench.core.registry import suggest
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, parse_methods
-from lopbench.results.cells import original
+from lopbench.results.cells import check_header, original
 from lopbench.results.leaderboard import Board, board, board_of
 from lopbench.results.packed import SUFFIX
 from lopbench.results.record import Record
@@ -30,10 +31,12 @@ Score = Literal["retention", "heldout_retention", "lifetime_online"]
 BASELINE = "none"
 
 #: What a table says of a row's protocol: the id decides whether rows compare, the others tell why they do not.
-IDENTITY = ("protocol_id", "scenario", "profile", "architecture", "optimizer", "data", "family")
+IDENTITY = ("protocol_id", "scenario", "profile", "architecture", "data")
 _NUMBERS = ("retention", "retention_low", "retention_high")
 _COUNTS = ("schema_version", "seeds", "unpaired", "diverged", "failed")
-_NEEDED = (*IDENTITY, *_NUMBERS, *_COUNTS, "method", "track", "inputs_digest")
+#: What a row knows of itself besides.
+_FACTS = (*IDENTITY, "optimizer", "entry_id", "track")
+_NEEDED = (*_FACTS, *_NUMBERS, *_COUNTS, "method", "inputs_digest")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,8 @@ class Row:
 
     Args:
         source: The folder or file.
-        facts: The columns of `IDENTITY`, and "track".
+        facts: The columns of `IDENTITY`, "optimizer", "entry_id" and "track".
+        is_alone: Whether its source has the method with one optimizer only in this protocol.
         method: Label of the method.
         runs: The runs by seed; empty if they are not at hand.
         references: The references that the runs may need, by run id.
@@ -55,9 +59,20 @@ class Row:
     runs: Mapping[int, Record] = field(default_factory=dict)
     references: Mapping[str, Record] = field(default_factory=dict)
     line: Mapping[str, Any] | None = None
+    is_alone: bool = True
 
     def __str__(self) -> str:
-        return f"{self.method} of {self.source}"
+        return f"{self.name} of {self.source}"
+
+    @property
+    def name(self) -> str:
+        """The method, with its optimizer where that tells rows apart."""
+        return self.method if self.is_alone else f"{self.method} with {self.optimizer}"
+
+    @property
+    def optimizer(self) -> str:
+        """Label of the optimizer."""
+        return self.facts["optimizer"]
 
     @property
     def protocol_id(self) -> str:
@@ -218,17 +233,25 @@ def label_of(text: str, rows: Iterable[Row], name: str) -> str:
 
 def _from_board(path: Path, made: Board) -> Iterator[Row]:
     references = {record.run_id: record for record in made.records if record.spec.kind == "fresh"}
-    labels: dict[tuple[str, str], Row] = {}
+    labels: dict[tuple[str, ...], Row] = {}
     for entry in made.entries:
-        facts = {key: str(entry.row[key]) for key in (*IDENTITY, "track")}
+        facts = {key: str(entry.row[key]) for key in _FACTS}
         runs = {record.spec.seed: record for record in entry.runs}
         row = Row(str(path), facts, str(entry.row["method"]), runs, references)
-        if labels.setdefault((row.protocol_id, row.method), row) is not row:
+        if labels.setdefault((row.protocol_id, row.method, row.optimizer), row) is not row:
             raise ResultsError(
                 f"{row.method} in {path} stands for two versions of its code under one protocol; "
                 "put the runs of one of them into a folder of their own."
             )
-    yield from labels.values()
+    yield from _named(labels.values())
+
+
+def _named(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the rows of a source, with their optimizers in their names where these tell rows apart."""
+    found = list(rows)
+    count = Counter((row.protocol_id, row.method) for row in found)
+    for row in found:
+        yield replace(row, is_alone=count[row.protocol_id, row.method] == 1)
 
 
 def _rows_of(records: Sequence[Record]) -> "pd.DataFrame":
@@ -240,22 +263,17 @@ def _rows_of(records: Sequence[Record]) -> "pd.DataFrame":
 
 
 def _from_csv(path: Path) -> Iterator[Row]:
-    found: dict[tuple[str, str], Row] = {}
+    found: dict[tuple[str, ...], Row] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             header = list(reader.fieldnames or ())
-            missing = [column for column in _NEEDED if column not in header]
-            if missing:
-                raise ResultsError(
-                    f"{path} is no leaderboard: it has no column {missing[0]!r}; "
-                    "'lopbench leaderboard RESULTS --output FILE.csv' writes one."
-                )
+            check_header(path, header, _NEEDED)
             for cells in reader:
                 if [cells[column] for column in header] == header:  # files were joined with their headers
                     continue
                 row = _line(path, reader.line_num, cells)
-                other = found.setdefault((row.protocol_id, row.method), row)
+                other = found.setdefault((row.protocol_id, row.method, row.optimizer), row)
                 if other.same != row.same:
                     raise ResultsError(
                         f"{path} has {row.method} under protocol {row.protocol_id} twice, from different runs; "
@@ -265,7 +283,7 @@ def _from_csv(path: Path) -> Iterator[Row]:
         raise ResultsError(f"{path} cannot be read as a CSV file: {error}.") from error
     if not found:
         raise ResultsError(f"{path} has no rows.")
-    yield from found.values()
+    yield from _named(found.values())
 
 
 def _line(path: Path, number: int, cells: Mapping[str, str | None]) -> Row:
@@ -295,7 +313,7 @@ def _line(path: Path, number: int, cells: Mapping[str, str | None]) -> Row:
     for column in ("protocol_id", "method"):
         if not texts[column]:
             raise ResultsError(f"{where} has no {column}.")
-    row = Row(str(path), {key: texts[key] for key in (*IDENTITY, "track")}, texts["method"], line=line)
+    row = Row(str(path), {key: texts[key] for key in _FACTS}, texts["method"], line=line)
     try:
         row.sample("retention")
     except InvalidInputError as error:

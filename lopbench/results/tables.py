@@ -47,6 +47,10 @@ _LATEX = {
 }
 
 
+#: Columns of names as the command line takes them.
+_NAMES = ("method", "optimizer")
+
+
 @dataclass(frozen=True)
 class _Table:
     """A table in no format yet: rank, method and track come first, what follows are numbers.
@@ -92,7 +96,7 @@ def render(frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | N
         table = Table(title=Text(each.title), title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for heading in each.headings:
             narrow = re.sub(r"([-/])| ", r"\1\n", heading)
-            if heading == "method":
+            if heading in _NAMES:
                 table.add_column(heading, overflow="fold")
             else:
                 left = heading in ("track", "retention")
@@ -120,7 +124,7 @@ def markdown(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> st
         lines += [_markdown(each.title), "", f"| {' | '.join(each.headings)} |", "|" + "---|" * len(each.headings)]
         for row in each.rows:
             cells = [
-                _code(cell) if heading == "method" else cell for heading, cell in zip(each.headings, row, strict=True)
+                _code(cell) if heading in _NAMES else cell for heading, cell in zip(each.headings, row, strict=True)
             ]
             lines.append(f"| {' | '.join(cells)} |")
         lines += ["", *(f"- {_markdown(note)}" for note in each.notes)]
@@ -140,7 +144,7 @@ def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
     lines: list[str] = []
     for each in _tables(frame, overall):
         notes = [f"{each.title}.", *each.notes, *([each.warning] if each.warning else [])]
-        alignment = "".join("l" if heading in ("method", "track", "retention") else "r" for heading in each.headings)
+        alignment = "".join("l" if heading in (*_NAMES, "track", "retention") else "r" for heading in each.headings)
         lines += [r"\begin{table}", r"\centering", rf"\caption{{{_latex(' '.join(notes))}}}"]
         lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
         lines += [rf"{' & '.join(map(_latex, each.headings))} \\", r"\midrule"]
@@ -152,13 +156,15 @@ def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
 def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None") -> Iterator[_Table]:
     for protocol_id, rows in frame.groupby("protocol_id", sort=False):
         columns = _secondary(rows)
+        optimizer = ["optimizer"] if _is_of_several(rows) else []
         yield _Table(
-            title=_title(rows.iloc[0]),
-            headings=("#", "method", "track", "retention", *columns.values(), "seeds"),
+            title=_title(rows),
+            headings=("#", "method", *optimizer, "track", "retention", *columns.values(), "seeds"),
             rows=[
                 (
                     rank_text(row["rank_low"], row["rank_high"]),
                     str(row["method"]),
+                    *(str(row[column]) for column in optimizer),
                     str(row["track"]),
                     _with_interval(row["retention"], row["retention_low"], row["retention_high"]),
                     *(_cell(row, column) for column in columns),
@@ -191,10 +197,17 @@ def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None") -> Iterator[_
             )
 
 
-def _title(row: "pd.Series[Any]") -> str:
-    """Return what all rows of a table share, from one of them."""
+def _title(rows: "pd.DataFrame") -> str:
+    """Return what all rows of a table share."""
+    row = rows.iloc[0]
+    optimizer = f", {row['optimizer']}" if not _is_of_several(rows) else ""
     data = f", data {row['data']}" if _is_text(row["data"]) else ""
-    return f"{row['scenario']} {row['profile']}, {row['architecture']}, {row['optimizer']}{data}"
+    return f"{row['scenario']} {row['profile']}, {row['architecture']}{optimizer}{data}"
+
+
+def _is_of_several(rows: "pd.DataFrame") -> bool:
+    """Return whether the rows of a table have several optimizers."""
+    return rows["optimizer"].nunique() > 1
 
 
 def _secondary(rows: "pd.DataFrame") -> dict[str, str]:
@@ -254,7 +267,9 @@ def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
     yield f"Protocol {protocol_id}, {seeds}. Retention: {scale}; {INTERVAL_METHOD}."
     if rows["retention_before"].notna().any():
         yield "Before: the retention in the last tasks before the method turned on."
-    yield "Track: knows of task boundaries (aware) or not (free). Speed and memory are multiples of those of none."
+    same = " with the same optimizer" if _is_of_several(rows) else ""
+    track = "Track: knows of task boundaries (aware) or not (free)."
+    yield f"{track} Speed and memory are multiples of those of none{same}."
     yield from _standing_notes(rows)
     if fewest < 10 and most > 1:
         yield COVERAGE
@@ -262,8 +277,9 @@ def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
         yield "Unranked: this profile is for tests and first contact."
     usual = max(covered, key=list(map(str, rows["coverage"])).count)
     some_ranked = rows["rank_low"].notna().any()
-    columns = ("method", "coverage", "collapsed", "seeds", "at_ceiling", "rank_note", "notes")
-    for method, coverage, collapsed, count, near, rank_note, note in zip(*(rows[c] for c in columns), strict=True):
+    names = rows["method"] + (" with " + rows["optimizer"] if _is_of_several(rows) else "")
+    columns = ("coverage", "collapsed", "seeds", "at_ceiling", "rank_note", "notes")
+    for name, coverage, collapsed, count, near, rank_note, note in zip(names, *(rows[c] for c in columns), strict=True):
         facts = (
             "" if str(coverage) == usual else _seeds(str(coverage)),
             f"{collapsed} of {count} seeds collapsed" if collapsed else "",
@@ -273,7 +289,7 @@ def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
         )
         text = "; ".join(filter(None, facts))
         if text:
-            yield f"{method}: {text}"
+            yield f"{name}: {text}"
     if len(covered) > 1:
         yield f"All others: {_seeds(usual)}."
 
@@ -290,13 +306,25 @@ def _standing_notes(rows: "pd.DataFrame") -> Iterator[str]:
     elif rows["ranked"].all():
         yield f"#: no ranks, which take {FEWEST_RANKED} seeds."
     if rows["verdict"].map(_is_text).any():
-        yield f"Verdict to none: {VERDICT_METHOD}."
+        yield f"Verdict to none{_baseline(rows)}: {VERDICT_METHOD}."
     if rows["ceiling"].notna().any():
         top = float(rows["ceiling"].mean())
         yield (
             f"Ceiling: {top:.2f}, the retention of a learner that is always right; rows above {NEAR_CEILING:.0%} of it "
             "are not told apart."
         )
+
+
+def _baseline(rows: "pd.DataFrame") -> str:
+    """Return of which optimizer the plain learning is that others were judged against, as `place` chose it."""
+    plain = rows[rows["method"] == "none"]
+    if len(plain) < 2:
+        return ""
+    chosen, best = (plain.sort_values(by, na_position="first").iloc[-1] for by in (["seeds", "retention"], "retention"))
+    text = f" with {chosen['optimizer']}, the best of those with most seeds"
+    if best["retention"] > chosen["retention"]:
+        text += f" (with {best['optimizer']} it has {best['retention']:.2f} over {best['seeds']})"
+    return text
 
 
 def _seeds(coverage: str) -> str:

@@ -58,9 +58,7 @@ def forecast(study: Study, *, limit_s: float = 1.5) -> Forecast | None:
 
 def _workload(spec: RunSpec, replicas: int) -> str:
     """Return what must agree for a step to take about as long; optimizers and metrics cost little."""
-    left_out = ("optimizer", "metrics")
-    protocol = {key: part for key, part in spec.protocol().items() if key not in left_out}
-    return canonical_json([protocol, [method.name for method in spec.methods], replicas])
+    return canonical_json([spec.protocol(), [method.name for method in spec.methods], replicas])
 
 
 def _recorded_seconds(study: Study) -> dict[str, float]:

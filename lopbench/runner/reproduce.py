@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +14,7 @@ import torch
 from lopbench.core.errors import DataError, InvalidInputError, PluginError, ResultsError, UsageError
 from lopbench.core.interfaces import Samples, Scenario
 from lopbench.core.manager import UNPUBLISHED
-from lopbench.core.spec import ComponentSpec, RunSpec
+from lopbench.core.spec import NUMBERS, ComponentSpec, RunSpec
 from lopbench.data import load_data
 from lopbench.results.compare import protocol_differences
 from lopbench.results.record import Record, read_record
@@ -36,6 +35,9 @@ Verdict = Literal["identical", "within tolerance", "different"]
 
 #: What is absent from older environments, and what that means.
 _ABSENT = {"replicas": "1", "steps": '"one by one"'}
+
+#: What records of the first schema say in their specs.
+_LATER = ("code", "origins")
 
 #: What cannot change a number.
 _HARMLESS = ("cpu_count",)
@@ -132,7 +134,7 @@ def _as_installed(record: Record) -> RunSpec:
         optimizer=here(spec.optimizer),
         reference_optimizer=here(spec.reference_optimizer),
         metrics=tuple(map(here, spec.metrics)),
-        core=version("lopbench"),
+        numbers=NUMBERS,
     )
 
 
@@ -170,7 +172,9 @@ def _compared(record: Record, again: Record, tolerance: float) -> Reproduction:
     environment = {
         key: (before, now)
         for key, (before, now) in protocol_differences(record.environment, again.environment).items()
-        if key not in _HARMLESS and now != (_ABSENT.get(key) if before == "(none)" else before)
+        if key not in _HARMLESS
+        and now != (_ABSENT.get(key) if before == "(none)" else before)
+        and not (before == "(none)" and key.partition(".")[0] in _LATER)
     }
     metrics = _metrics(record, again)
     outcomes = record.outcome, again.outcome

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 from lopbench.core.errors import UsageError
@@ -123,7 +122,6 @@ class Asked:
 
     def specs(self, data: Mapping[str, Any] | None) -> tuple[RunSpec, ...]:
         """Return the continual runs that are meant, on ``data`` by name and content hash."""
-        core = version("lopbench")
         return tuple(
             RunSpec(
                 scenario=self.scenario_spec,
@@ -134,7 +132,6 @@ class Asked:
                 seed=seed,
                 metrics=self.metrics,
                 data=data,
-                core=core,
                 cloner=self.cloner,
                 start=self.start if method else 0.0,
             )

@@ -74,7 +74,6 @@ def test_short_run(
         seed=0,
         metrics=tuple(default_metrics()),
         data={"name": images.name, "content_hash": images.content_hash},
-        core="0",
     )
 
     def run() -> None:

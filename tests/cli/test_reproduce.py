@@ -5,6 +5,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from lopbench.core.spec import NUMBERS
 from lopbench.runner.reproduce import reproduce
 
 
@@ -81,10 +82,25 @@ def test_another_end_is_different(run):
 
 
 def test_other_code_is_named(run, monkeypatch):
-    monkeypatch.setattr("lopbench.runner.reproduce.version", lambda _: "9.9")
+    monkeypatch.setattr("lopbench.runner.reproduce.NUMBERS", NUMBERS + 1)
     found = reproduce(run)
     assert found.verdict == "identical"
-    assert found.code == {"core": (f'"{json.loads((run / "spec.json").read_text())["core"]}"', '"9.9"')}
+    assert found.code == {"numbers": (str(NUMBERS), str(NUMBERS + 1))}
+
+
+def test_other_files_of_the_same_version_are_named(run):
+    value = json.loads((run / "environment.json").read_text())
+    edit(run / "environment.json", code="0" * 12)
+    found = reproduce(run)
+    assert found.environment == {"code": (f'"{"0" * 12}"', f'"{value["code"]}"')}
+    assert found.verdict == "identical"
+
+
+def test_that_a_record_of_the_first_schema_has_its_origins_elsewhere_is_not_told(run):
+    value = json.loads((run / "environment.json").read_text())
+    del value["code"], value["origins"]
+    (run / "environment.json").write_text(json.dumps(value))
+    assert reproduce(run).environment == {}
 
 
 def test_other_data_are_refused(lopbench, run, monkeypatch, images):

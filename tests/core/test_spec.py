@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 from dataclasses import dataclass, replace
@@ -13,7 +14,6 @@ from lopbench.core.errors import InvalidInputError, ResultsError, UsageError
 from lopbench.core.interfaces import Architecture, LayerMetric, Optimizer, Perturbation, Scenario
 from lopbench.core.registry import Distribution, Registration, Registry
 from lopbench.core.spec import ComponentSpec, RunSpec
-from lopbench.results.record import find_records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,10 +310,11 @@ def test_an_optimizer_out_of_range_is_refused(text, expected):
         ("adamw:lr=1e-3,eps=1e-6", {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-6, "weight_decay": 0.0}),
     ],
 )
-def test_the_first_optimizers_have_the_json_of_published_records(text, fields):
+def test_the_optimizers_of_the_first_schema_are_those_of_today(text, fields):
     made = ComponentSpec.parse("optimizers", text)
-    assert made.to_json() == {"name": text.partition(":")[0], "fields": fields}
-    assert spec.build_optimizer(made) == spec.build_optimizer(ComponentSpec.from_json("optimizers", made.to_json()))
+    old = {"name": text.partition(":")[0], "fields": fields}
+    assert made.to_json() == {**old, "version": 1, "origin": "lopbench"}
+    assert ComponentSpec.from_json("optimizers", old) == made
 
 
 def test_a_field_that_came_later_is_in_the_json_only_where_it_is_set():
@@ -325,31 +326,51 @@ def test_a_field_that_came_later_is_in_the_json_only_where_it_is_set():
     assert nesterov.label() == "sgd:lr=0.1,momentum=0.9,nesterov=true"
 
 
-@pytest.mark.parametrize("text", ["rmsprop:lr=0.001", "muon:lr=0.02"])
-def test_later_optimizers_record_version_and_origin(text):
-    made = ComponentSpec.parse("optimizers", text)
-    value = made.to_json()
-    assert value["version"] == 1
-    assert value["origin"].startswith("lopbench ")
-    assert ComponentSpec.from_json("optimizers", value) == made
+@dataclass(frozen=True, kw_only=True)
+class Theirs(Optimizer):
+    name = "theirs"
+
+    def update(self, gradient, entries, parameter, lr):
+        raise NotImplementedError
 
 
-def test_an_optimizer_of_another_distribution_records_version_and_origin(registry):
-    @dataclass(frozen=True, kw_only=True)
-    class Adam(Optimizer):
-        name = "adam"
+@pytest.mark.parametrize(
+    ("distribution", "origin"),
+    [
+        (Distribution("lopbench", "3"), "lopbench"),
+        (Distribution("lopbench", "3", mutable=True), "lopbench"),  # number locks tell code from code
+        (Distribution("lopbench-theirs", "3"), "lopbench-theirs"),
+        (Distribution("lopbench-theirs", "3", mutable=True), "lopbench-theirs 3+{hash}"),
+        (Distribution("unpublished", "mine.py", mutable=True), "unpublished mine.py+{hash}"),
+    ],
+)
+def test_an_origin_is_a_distribution_with_the_hash_of_code_that_nothing_else_names(distribution, origin):
+    registry = Registry()
+    registry.add(Registration("optimizers", "theirs", Theirs, "", distribution))
+    value = ComponentSpec.parse("optimizers", "theirs:lr=1", registry).to_json()
+    content = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    assert value == {"name": "theirs", "version": 1, "origin": origin.format(hash=content), "fields": {"lr": 1.0}}
 
-        def update(self, gradient, entries, parameter, lr):
-            raise NotImplementedError
 
-    registry.add(Registration("optimizers", "adam", Adam, "", Distribution("lopbench-theirs", "3")))
-    value = ComponentSpec.parse("optimizers", "adam:lr=1", registry).to_json()
-    assert value == {"name": "adam", "version": 1, "origin": "lopbench-theirs 3", "fields": {"lr": 1.0}}
+@pytest.mark.parametrize(
+    ("recorded", "today"),
+    [
+        ("lopbench 0.1.0", "lopbench"),
+        ("lopbench 0.1.0+0123456789ab", "lopbench"),
+        ("lopbench-theirs 3", "lopbench-theirs"),
+        ("lopbench-theirs 3+0123456789ab", "lopbench-theirs 3+0123456789ab"),
+        ("unpublished mine.py+0123456789ab", "unpublished mine.py+0123456789ab"),
+        ("lopbench", "lopbench"),
+    ],
+)
+def test_origins_of_the_first_schema_are_read_as_those_of_today(recorded, today):
+    value = {"name": "m", "version": 2, "origin": recorded, "fields": {}, "track": "replay"}
+    assert ComponentSpec.from_json("methods", value).to_json() == {**value, "origin": today}
 
 
 def test_an_optimizer_of_a_record_is_read_without_plugins(monkeypatch):
     monkeypatch.setattr(spec, "plugins", None)
-    value = {"name": "adam", "fields": {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}}
+    value = {"name": "adam", "version": 1, "origin": "lopbench", "fields": {"lr": 0.001, "betas": [0.9, 0.999]}}
     assert ComponentSpec.from_json("optimizers", value).to_json() == value
 
 
@@ -367,7 +388,6 @@ def run(registry):
         seed=0,
         metrics=(ComponentSpec.parse("metrics", "count", registry),),
         data={"name": "squares", "content_hash": "ab"},
-        core="0.1.0",
     )
 
 
@@ -385,30 +405,58 @@ def test_a_run_survives_json_with_its_id(run):
     assert run.run_id is run.run_id  # hashed once: a study of hundreds of runs asks for it thousands of times
 
 
-@pytest.mark.parametrize("part", ["seed", "methods", "kind"])
-def test_method_seed_and_kind_change_the_run_and_not_the_protocol(run, part, registry):
-    other = replace(run, **{part: {"seed": 1, "methods": (), "kind": "fresh"}[part]})
+@pytest.mark.parametrize("part", ["seed", "kind", "metrics"])
+def test_seed_kind_and_diagnostics_change_the_run_and_neither_protocol_nor_entry(run, part):
+    other = replace(run, **{part: {"seed": 1, "kind": "fresh", "metrics": ()}[part]})
     assert other.run_id != run.run_id
+    assert (other.protocol_id, other.entry_id) == (run.protocol_id, run.entry_id)
+
+
+@pytest.mark.parametrize("part", ["methods", "start", "optimizer"])
+def test_the_answer_changes_run_and_entry_and_not_the_protocol(run, part):
+    answers = {"methods": (), "start": 0.5, "optimizer": ComponentSpec.parse("optimizers", "sgd:lr=0.2")}
+    other = replace(run, **{part: answers[part]})
+    assert other.run_id != run.run_id
+    assert other.entry_id != run.entry_id
     assert other.protocol_id == run.protocol_id
 
 
-@pytest.mark.parametrize(
-    "part", ["scenario", "architecture", "optimizer", "reference_optimizer", "metrics", "data", "core", "numerics"]
-)
-def test_everything_else_changes_run_and_protocol(run, part, registry):
-    changed = {
+def another_question(part, registry):
+    """Return another value of a part of the protocol."""
+    questions = {
         "scenario": spec.parse_scenario("toy", "full", registry),
         "architecture": ComponentSpec.parse("architectures", "zoo:lion,width=9", registry),
-        "optimizer": ComponentSpec.parse("optimizers", "sgd:lr=0.2"),
         "reference_optimizer": ComponentSpec.parse("optimizers", "sgd:lr=0.2"),
-        "metrics": (),
+        "cloner": ComponentSpec("cloners", "twice", 1, "lopbench", {}),
         "data": {"name": "squares", "content_hash": "cd"},
-        "core": "0.2.0",
+        "numbers": spec.NUMBERS + 1,
         "numerics": spec.Numerics(dtype="float64"),
     }
-    other = replace(run, **{part: changed[part]})
+    return questions[part]
+
+
+@pytest.mark.parametrize(
+    "part", ["scenario", "architecture", "reference_optimizer", "cloner", "data", "numbers", "numerics"]
+)
+def test_the_question_changes_run_and_protocol_and_not_the_entry(run, part, registry):
+    other = replace(run, **{part: another_question(part, registry)})
     assert other.run_id != run.run_id
     assert other.protocol_id != run.protocol_id
+    assert other.entry_id == run.entry_id
+
+
+def test_another_score_is_another_protocol_of_the_same_run(run, monkeypatch):
+    protocol_id, run_id = run.protocol_id, run.run_id
+    monkeypatch.setattr(spec, "SCORE", spec.SCORE + 1)
+    other = replace(run)
+    assert other.protocol_id != protocol_id
+    assert other.run_id == run_id
+
+
+def test_every_part_of_a_run_is_question_or_answer_or_named_as_neither(run):
+    neither = {"schema_version", "kind", "seed", "metrics"}
+    assert {*run.protocol(), *run.entry(), *neither} == {*run.to_json(), "score"}
+    assert not run.protocol().keys() & run.entry().keys()
 
 
 def test_the_origin_of_a_component_changes_the_run(run):
@@ -455,17 +503,49 @@ def test_both_references_keep_the_start(run):
     assert (later.reference().start, later.own_reference().start) == (0.5, 0.5)
 
 
-def test_a_start_of_zero_leaves_no_trace(run):
+def test_a_start_of_zero_has_one_id(run):
+    assert run.to_json()["start"] == 0.0
     for zero in (0, 0.0, -0.0):
-        assert replace(run, start=zero).to_json() == run.to_json()
-    assert "start" not in run.to_json()
+        assert replace(run, start=zero).run_id == run.run_id
 
 
-def test_a_published_record_keeps_its_id():
-    records = find_records(*(Path(__file__).parents[2] / "results").glob("*/runs.lopbench"))
-    assert records
-    for record in records:
-        assert record.path.name.endswith(RunSpec.from_json(json.loads(record.stored.read("spec.json"))).run_id)
+#: A spec of the first schema, of before there were later starts.
+FIRST = {
+    "schema_version": 1,
+    "kind": "continual",
+    "scenario": {"name": "toy", "version": 1, "origin": "lopbench 0.1.0+0123456789ab", "fields": {"profile": "lite"}},
+    "architecture": {"name": "net", "version": 1, "origin": "lopbench-x 2", "fields": {"width": 8}},
+    "cloner": None,
+    "methods": [{"name": "m", "version": 3, "origin": "lopbench-x 2+abc", "fields": {}, "track": "replay"}],
+    "optimizer": {"name": "adam", "fields": {"lr": 0.003}},
+    "reference_optimizer": {"name": "adam", "fields": {"lr": 0.001}},
+    "seed": 4,
+    "metrics": [],
+    "numerics": {"dtype": "float32", "tf32": False, "deterministic": True},
+    "data": None,
+    "core": "0.1.0",
+}
+
+
+def test_a_spec_of_the_first_schema_is_read_as_one_of_today():
+    read = RunSpec.from_json(FIRST)
+    assert read.to_json() == {
+        **{key: part for key, part in FIRST.items() if key != "core"},
+        "schema_version": spec.SCHEMA_VERSION,
+        "scenario": {**FIRST["scenario"], "origin": "lopbench"},
+        "architecture": {**FIRST["architecture"], "origin": "lopbench-x"},
+        "optimizer": {**FIRST["optimizer"], "version": 1, "origin": "lopbench"},
+        "reference_optimizer": {**FIRST["reference_optimizer"], "version": 1, "origin": "lopbench"},
+        "start": 0.0,
+        "numbers": 1,
+    }
+    assert RunSpec.from_json(read.to_json()) == read
+    assert RunSpec.from_json({**FIRST, "start": 0.5}).start == 0.5
+
+
+@pytest.mark.parametrize("release", ["0.1.0", "0.9.0"])
+def test_a_release_is_no_part_of_the_protocol(release):
+    assert RunSpec.from_json({**FIRST, "core": release}).protocol_id == RunSpec.from_json(FIRST).protocol_id
 
 
 def test_a_whole_start_has_one_id(run):
@@ -494,7 +574,7 @@ def test_a_newer_record_is_refused(run):
         RunSpec.from_json({**run.to_json(), "schema_version": spec.SCHEMA_VERSION + 1})
 
 
-@pytest.mark.parametrize("missing", ["scenario", "kind", "seed", "numerics", "optimizer", "data"])
+@pytest.mark.parametrize("missing", ["scenario", "kind", "seed", "numerics", "optimizer", "data", "numbers"])
 def test_a_damaged_record_is_an_error_naming_the_damage(run, missing):
     value = run.to_json()
     del value[missing]

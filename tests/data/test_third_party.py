@@ -196,7 +196,6 @@ def run_spec(samples):
         seed=0,
         metrics=(),
         data={"name": samples.name, "content_hash": samples.content_hash},
-        core="0",
     )
 
 

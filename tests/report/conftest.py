@@ -61,17 +61,22 @@ def write(results, spec: RunSpec, *, online, layers=("in", "out"), status="compl
 
 
 def fill(results) -> None:
-    """Write two learning rates of plain learning and two methods, of which one has a run that failed."""
+    """Write two learning rates of plain learning and two methods, of which one has a run that failed.
+
+    A second protocol has plain learning of a wider network.
+    """
+    wide = results.component("architectures", "net", width=16)
     m = results.component("methods", "m", track="boundary-free")
     hostile = results.component("methods", HOSTILE, track="boundary-aware")
     for seed in range(3):
-        for lr, methods, level in (
-            (3e-3, (), 0.5),
-            (3e-3, (m,), 0.7),
-            (3e-3, (hostile,), 0.6),
-            (1e-3, (), 0.65),
+        for lr, methods, level, changes in (
+            (3e-3, (), 0.5, {}),
+            (3e-3, (m,), 0.7, {}),
+            (3e-3, (hostile,), 0.6, {}),
+            (1e-3, (), 0.65, {}),
+            (3e-3, (), 0.55, {"architecture": wide}),
         ):
-            spec = results.spec(*methods, seed=seed, lr=lr)
+            spec = results.spec(*methods, seed=seed, lr=lr, **changes)
             values = [level + 0.01 * seed + 0.002 * task for task in range(10)]
             if methods == (hostile,) and seed == 2:
                 write(results, spec, online=values[:4], status="failed", error=FAULT)

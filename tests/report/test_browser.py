@@ -7,7 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-HOSTILE = "<script>alert(1)</script>"
+HOSTILE = "<script>alert(1)</script>, adam:lr=0.003"
+M, NONE, SLOW = "m, adam:lr=0.003", "none, adam:lr=0.003", "none, adam:lr=0.001"
+#: What tells the sections of the two protocols apart.
+NARROW, WIDE = "net:width=8", "net:width=16"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -40,8 +43,8 @@ def tab(open_page):
     return open_page()
 
 
-def methods(tab, lr="0.003"):
-    section = tab.locator(".protocol", has_text=f"adam:lr={lr}")
+def methods(tab, which=NARROW):
+    section = tab.locator(".protocol", has_text=which)
     return section.locator(".expand:visible").all_text_contents()
 
 
@@ -54,19 +57,19 @@ def saved(tab, card, kind, tmp_path):
 
 
 def test_a_click_sorts_by_a_column_and_another_turns_it_around(tab):
-    section = tab.locator(".protocol", has_text="adam:lr=0.003")
+    section = tab.locator(".protocol", has_text=NARROW)
     heading = section.get_by_role("button", name="retention", exact=True)
     heading.click()
-    assert methods(tab) == ["m", "none", HOSTILE]
+    assert methods(tab) == [M, SLOW, NONE, HOSTILE]
     heading.click()
-    assert methods(tab) == [HOSTILE, "none", "m"]
+    assert methods(tab) == [HOSTILE, NONE, SLOW, M]
     assert section.locator("[aria-sort]").get_attribute("aria-sort") == "ascending"
     section.get_by_role("button", name="method", exact=True).click()
-    assert methods(tab) == [HOSTILE, "m", "none"]
+    assert methods(tab) == [HOSTILE, M, SLOW, NONE]
 
 
 def test_what_is_not_known_is_last_either_way(tab):
-    section = tab.locator(".protocol", has_text="adam:lr=0.003")
+    section = tab.locator(".protocol", has_text=NARROW)
     last = tab.evaluate(
         """section => {
             section.querySelector("tbody:nth-of-type(2) td:nth-of-type(3)").dataset.v = "";
@@ -81,11 +84,13 @@ def test_what_is_not_known_is_last_either_way(tab):
 
 def test_the_filter_takes_words_of_rows_and_of_protocols(tab):
     tab.get_by_label("Filter").fill("NONE 0.001")
-    assert (methods(tab), methods(tab, "0.001")) == ([], ["none"])
-    assert tab.locator("#count").text_content() == "1 of 4 rows"
+    assert (methods(tab), methods(tab, WIDE)) == ([SLOW], [])
+    assert tab.locator("#count").text_content() == "1 of 5 rows"
+    tab.get_by_label("Filter").fill("width=16")
+    assert (methods(tab), methods(tab, WIDE)) == ([], ["none"])
     tab.get_by_label("Filter").fill("")
     tab.get_by_label("Track").select_option("boundary-aware")
-    assert (methods(tab), methods(tab, "0.001")) == ([HOSTILE], [])
+    assert (methods(tab), methods(tab, WIDE)) == ([HOSTILE], [])
     tab.get_by_label("Filter").fill("nothing like it")
     assert tab.get_by_text("No row matches.").is_visible()
 
@@ -104,7 +109,7 @@ def test_a_row_unfolds_to_its_command_and_runs_by_keyboard(tab):
 
 def test_hostile_names_are_text_in_figures_too(tab):
     labels = tab.locator("#methods label").all_text_contents()
-    assert sorted(labels) == sorted(["none", "m", HOSTILE])
+    assert sorted(labels) == sorted([NONE, SLOW, M, HOSTILE])
     assert tab.locator("body script").count() == 2
     assert tab.locator("img").count() == 0
     tab.get_by_label("Metric").select_option("dead_fraction")
@@ -117,12 +122,22 @@ def test_there_is_a_figure_for_each_metric_and_layers_and_pairs(tab):
         "online accuracy", "retention", "heldout accuracy", "dead fraction", "duplicate fraction", "effective rank",
     ]  # fmt: skip
     assert tab.locator("#scatter figure").count() == 4
-    assert tab.locator("#layers figure").count() == 3
+    assert tab.locator("#layers figure").count() == 4
     assert tab.locator("#rates figure").count() == 1
-    tab.locator("#methods label", has_text="none").click()
-    assert tab.locator("#layers figure").count() == 2
+    tab.locator("#methods label", has_text=NONE).click()
+    assert tab.locator("#layers figure").count() == 3
     tab.get_by_label("Protocol").select_option("0")
     assert tab.locator("#layers figure").count() == 1
+    assert tab.locator("#rates figure").count() == 0
+
+
+def test_over_learning_rates_a_method_is_one_line(tab, tmp_path):
+    with saved(tab, tab.locator("#rates figure"), "CSV", tmp_path).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["learning_rate"]) for row in rows if row["method"] == "none"] == [
+        ("none", "0.001"),
+        ("none", "0.003"),
+    ]
 
 
 def test_a_curve_tells_its_numbers_to_the_pointer_and_the_keyboard(tab):
@@ -131,7 +146,7 @@ def test_a_curve_tells_its_numbers_to_the_pointer_and_the_keyboard(tab):
     tab.keyboard.press("ArrowRight")
     tip = tab.locator("#curves .tip").first
     assert "task 0" in tip.text_content()
-    assert re.search(r"m 0\.71 \[0\.7, 0\.72\]", tip.text_content())
+    assert re.search(r"m, adam:lr=0\.003 0\.71 \[0\.7, 0\.72\]", tip.text_content())
     tab.keyboard.press("Escape")
     assert tip.is_hidden()
     box = drawing.bounding_box()
@@ -146,7 +161,7 @@ def test_svg_downloads_are_drawings_with_title_and_legend(tab, tmp_path):
     assert root.tag == f"{SVG}svg"
     texts = [each.text for each in root.iter(f"{SVG}text")]
     assert texts[0] == "online accuracy"
-    assert {"none", "m", HOSTILE, "fresh network"} <= set(texts)
+    assert {NONE, SLOW, M, HOSTILE, "fresh network"} <= set(texts)
     assert {each.tag for each in root.iter()} == {SVG + tag for tag in ("svg", "path", "text", "circle")}
     paint = {each.get(key) for each in root.iter() for key in ("fill", "stroke")} - {None, "none"}
     assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in paint)
@@ -174,15 +189,15 @@ def test_pdf_downloads_are_well_formed(tab, tmp_path, place):
 def test_csv_downloads_hold_what_is_drawn(tab, tmp_path):
     with saved(tab, tab.locator("#curves figure").first, "CSV", tmp_path).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    (first,) = [row for row in rows if row["method"] == "m" and row["first_task"] == "0"]
+    (first,) = [row for row in rows if row["method"] == M and row["first_task"] == "0"]
     assert first["metric"] == "online_accuracy"
     assert [float(first[key]) for key in ("mean", "low", "high")] == pytest.approx([0.71, 0.7, 0.72])
-    assert {row["method"] for row in rows} == {"none", "m", HOSTILE, "fresh network"}
+    assert {row["method"] for row in rows} == {NONE, SLOW, M, HOSTILE, "fresh network"}
     with tab.expect_download() as started:
         tab.get_by_role("button", name="Download as CSV", exact=True).click()
     started.value.save_as(tmp_path / "board.csv")
     with (tmp_path / "board.csv").open(newline="") as file:
-        assert [row["method"] for row in csv.DictReader(file)].count(HOSTILE) == 1
+        assert [f"{row['method']}, {row['optimizer']}" for row in csv.DictReader(file)].count(HOSTILE) == 1
 
 
 def test_cells_of_a_csv_cannot_become_formulas(tab):
@@ -223,7 +238,7 @@ def test_the_page_cannot_ask_for_anything_even_if_it_tried(browser, page):
 
 def test_it_fits_a_phone(open_page):
     tab = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
-    tab.get_by_role("button", name="m", exact=True).tap()
+    tab.get_by_role("button", name=M, exact=True).tap()
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360
     small = tab.evaluate(
         """() => [...document.querySelectorAll(".tools button, .expand, input[type=search]")]
@@ -253,7 +268,7 @@ def test_print_is_dark_on_white_without_controls(open_page):
 
 def test_without_its_script_the_tables_still_stand(open_page):
     tab = open_page(java_script_enabled=False)
-    assert methods(tab)[0] == "m"
+    assert methods(tab)[0] == M
     assert tab.get_by_text("All runs completed").count() == 0
 
 

@@ -18,7 +18,7 @@ STEPS = 100
 
 
 def component(kind: str, name: str, track: str | None = None, version: int = 1, **fields: Any) -> ComponentSpec:
-    return ComponentSpec(kind, name, version, "tests 1", fields, track)
+    return ComponentSpec(kind, name, version, "tests", fields, track)
 
 
 def make_spec(
@@ -33,7 +33,6 @@ def make_spec(
         seed=seed,
         metrics=(),
         data={"name": "toy-images", "content_hash": "0123456789abcdef"},
-        core="0.1.0",
     )
     return replace(spec, **changes)
 

@@ -40,7 +40,7 @@ def test_a_changed_number_is_named_with_both_values(made, path):
     frame.loc[frame["method"] == "none", "retention"] = 0.75
     frame.to_csv(path, index=False)
     (said,) = check(path, made)
-    assert said.startswith("none under toy@1+")
+    assert said.startswith("none, adam:lr=0.003 under toy@1+")
     assert "retention is 0.75 in the file, 0.61" in said
 
 
@@ -57,11 +57,11 @@ def test_rows_on_one_side_only_are_named(made, path, many_seeds, results):
     frame = pd.read_csv(path)
     frame[frame["method"] == "none"].to_csv(path, index=False)
     (said,) = check(path, made)
-    assert said.startswith("@m under")
+    assert said.startswith("@m, adam:lr=0.003 under toy@1+")
     assert said.endswith("the file has no such row")
     many_seeds([0.4], results.component("methods", "later", track="boundary-free"))
     to_csv(board(results.root).rows, path)
-    assert [said.partition(":")[0].split()[0] for said in check(path, made)] == ["later"]
+    assert [said.partition(",")[0] for said in check(path, made)] == ["later"]
 
 
 def test_a_row_that_stands_twice_with_different_numbers_is_named(made, path):
@@ -81,3 +81,21 @@ def test_what_is_no_leaderboard_is_refused(made, path, content):
     path.write_bytes(content)
     with pytest.raises(ResultsError, match=r"is no leaderboard|cannot be read as a CSV"):
         check(path, made)
+
+
+def test_a_table_of_an_earlier_edition_is_refused_in_a_sentence(made, path):
+    pd.read_csv(path).rename(columns={"entry_id": "family"}).to_csv(path, index=False)
+    with pytest.raises(ResultsError, match=f"^{path} is a leaderboard of an earlier edition, .* makes it anew.$"):
+        check(path, made)
+
+
+def test_rows_of_several_optimizers_are_told_apart(many_seeds, results, path):
+    many_seeds([0.5, 0.6], lr=1e-3)
+    two = board(results.root)
+    to_csv(two.rows, path)
+    assert check(path, two) == []
+    frame = pd.read_csv(path)
+    frame.loc[frame["lr"] == 1e-3, "retention"] = 0.75
+    frame.to_csv(path, index=False)
+    (said,) = check(path, two)
+    assert said.startswith("none, adam:lr=0.001 under toy@1+")

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
+from lopbench.core import spec as core_spec
 from lopbench.core.errors import ResultsError, UsageError
-from lopbench.core.spec import Numerics, RunSpec
+from lopbench.core.spec import SCHEMA_VERSION, ComponentSpec, Numerics, RunSpec
 from lopbench.results.compare import COLUMNS, compare, protocol_differences, render, to_csv
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.leaderboard import to_csv as leaderboard_to_csv
@@ -440,14 +441,9 @@ def test_different_tracks_are_told(results, many_seeds):
 # Protocols do not mix
 
 
-def rich_spec(results, seed=0):
-    metric = results.component("metrics", "dead", tau=0.5)
-    return results.spec(
-        seed=seed,
-        metrics=(metric, results.component("metrics", "rank")),
-        cloner=results.component("cloners", "twice", noise=0.0),
-        numerics=Numerics(),
-    )
+def rich_spec(results, **changes):
+    cloner = results.component("cloners", "twice", noise=0.0)
+    return results.spec(**{"cloner": cloner, "numerics": Numerics(), **changes})
 
 
 def leaves(value, path=(), name=""):
@@ -458,10 +454,7 @@ def leaves(value, path=(), name=""):
     elif isinstance(value, dict):
         for key, part in value.items():
             yield from leaves(part, (*path, key), f"{dot}{key}")
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        for index, part in enumerate(value):
-            yield from leaves(part, (*path, index), f"{dot}{part['name']}")
-    else:
+    elif name != "score":  # which is no part of a spec
         yield path, name
 
 
@@ -472,7 +465,7 @@ def changed(spec, path):
     for key in path[:-1]:
         place = place[key]
     old = place.get(path[-1], 0)
-    others = {"adam": "adamw", "float32": "float64"}
+    others = {"float32": "float64"}
     if isinstance(old, str):
         place[path[-1]] = others.get(old, f"{old}x")
     elif isinstance(old, bool):
@@ -489,15 +482,19 @@ def changed(spec, path):
 def test_every_field_of_a_protocol_in_turn_is_named(results):
     spec = rich_spec(results)
     found = list(leaves(spec.protocol()))
-    assert len(found) > 35
+    assert len(found) > 25
     for path, name in found:
         other = changed(spec, path)
         assert other.protocol_id != spec.protocol_id
         named = protocol_differences(spec.protocol(), other.protocol())
-        if path[0] == "metrics" and path[-1] == "name":  # another metric in its place
-            assert {key.split(".")[1] for key in named} == {name.split(".")[1], f"{name.split('.')[1]}x"}
-        else:
-            assert list(named) == [name], name
+        assert list(named) == [name], name
+
+
+def test_the_version_of_the_score_is_named(results, monkeypatch):
+    here = results.spec().protocol()
+    monkeypatch.setattr(core_spec, "SCORE", core_spec.SCORE + 1)
+    now = core_spec.SCORE
+    assert protocol_differences(here, results.spec().protocol()) == {"score": (str(now - 1), str(now))}
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -517,25 +514,70 @@ def test_runs_of_which_one_field_of_the_protocol_differs_do_not_compare(results,
     assert other.protocol_id in str(refused.value)
 
 
-def test_a_metric_more_or_no_data_is_named(results):
+def test_no_data_or_no_cloner_is_named(results):
     spec = rich_spec(results)
-    fewer = results.spec(metrics=spec.metrics[:1], cloner=spec.cloner, numerics=spec.numerics)
-    named = protocol_differences(spec.protocol(), fewer.protocol())
-    assert named == {"metrics.rank.name": ('"rank"', "(none)")}
-    bare = results.spec(metrics=spec.metrics, cloner=spec.cloner, numerics=spec.numerics, data=None)
-    named = protocol_differences(spec.protocol(), bare.protocol())
+    named = protocol_differences(spec.protocol(), rich_spec(results, data=None).protocol())
     assert named["data.name"] == ('"toy-images"', "(none)")
+    named = protocol_differences(spec.protocol(), rich_spec(results, cloner=None).protocol())
+    assert named == {"cloner.name": ('"twice"', "(none)")}
 
 
 def test_the_nearest_row_is_named_and_the_others_are_compared(both, results, many_seeds, method):
-    many_seeds(GOOD, method("good"), lr=1e-3)
+    reference = ComponentSpec.parse("optimizers", "adam:lr=2e-3")
+    many_seeds(GOOD, method("good"), reference_optimizer=reference)
     comparison = compare(results.root)
     assert only(comparison)["verdict"] == "better"
     (left_out,) = comparison.left_out
     assert left_out.refused
     assert left_out.row.startswith(f"good of {results.root} under toy@1+")
-    assert left_out.reason.endswith("differs in its protocol: optimizer.fields.lr is 0.001 here and 0.003 there")
+    assert left_out.reason.endswith(
+        "differs in its protocol: reference_optimizer.fields.lr is 0.002 here and 0.001 there"
+    )
     assert "Not compared: good" in printed(comparison)
+
+
+# Optimizers of one protocol
+
+
+def test_a_row_meets_that_of_the_same_optimizer(both, results, many_seeds, method):
+    many_seeds([value + 0.1 for value in NONE], lr=1e-3)
+    many_seeds(NONE, method("good"), lr=1e-3)
+    comparison = compare(results.root)
+    rows = comparison.rows.set_index("optimizer")
+    assert rows["baseline_optimizer"].tolist() == rows.index.tolist() == ["adam:lr=0.003", "adam:lr=0.001"]
+    assert rows["verdict"].tolist() == ["better", "worse"]
+    assert rows["method"].tolist() == ["good", "good"]
+    assert comparison.left_out == ()
+    assert "good with adam:lr=0.001" in printed(comparison)
+    assert "none with adam:lr=0.001" in printed(comparison)
+
+
+def test_a_row_without_one_of_its_optimizer_meets_the_only_one_and_it_is_told(both, results, many_seeds, method):
+    many_seeds(NONE, method("tuned"), lr=1e-3)
+    row = compare(results.root).rows.set_index("method").loc["tuned"]
+    assert (row["baseline"], row["baseline_optimizer"], row["optimizer"]) == ("none", "adam:lr=0.003", "adam:lr=0.001")
+    assert row["notes"] == "of different optimizers: adam:lr=0.001 against adam:lr=0.003"
+
+
+def test_of_several_other_optimizers_none_is_chosen(both, results, many_seeds, method):
+    many_seeds(NONE, lr=1e-3)
+    many_seeds(NONE, method("tuned"), lr=1e-2)
+    comparison = compare(results.root)
+    assert only(comparison)["optimizer"] == "adam:lr=0.003"
+    (left_out,) = comparison.left_out
+    assert left_out.refused
+    assert left_out.row.startswith(f"tuned of {results.root} under toy@1+")
+    assert "has adam:lr=0.01, and" in left_out.reason
+    assert left_out.reason.endswith("has none with adam:lr=0.001, adam:lr=0.003: keep the runs of one of them")
+
+
+def test_a_csv_of_several_optimizers_compares_like_the_runs(both, results, many_seeds, method, tmp_path):
+    many_seeds([value + 0.1 for value in NONE], lr=1e-3)
+    many_seeds(NONE, method("good"), lr=1e-3)
+    leaderboard_to_csv(leaderboard(results.root), tmp_path / "board.csv")
+    names = ["method", "optimizer", "baseline_optimizer"]
+    from_csv = compare(tmp_path / "board.csv").rows[names].sort_values(names).to_numpy().tolist()
+    assert from_csv == compare(results.root).rows[names].sort_values(names).to_numpy().tolist()
 
 
 # CSVs
@@ -590,7 +632,7 @@ def test_seeds_of_a_csv_that_had_no_reference_do_not_count(board):
     assert (row["seeds"], row["verdict"]) == (4, "no evidence")
 
 
-@pytest.mark.parametrize("column", ["scenario", "profile", "architecture", "optimizer", "data"])
+@pytest.mark.parametrize("column", ["scenario", "profile", "architecture", "data"])
 def test_csvs_of_other_protocols_do_not_compare_and_the_column_is_named(board, column):
     other = rewrite(board, "other.csv", **{"protocol_id": "toy@1+ffffffffffff", column: "another"})
     with pytest.raises(ResultsError, match=rf"differs in its protocol: {column} is another here and .* there\."):
@@ -626,13 +668,22 @@ def test_a_csv_with_two_versions_of_a_row_is_refused(board):
         (lambda text: text.replace(",5,", ",five,"), "line 2: seeds is 'five', not a number"),
         (lambda text: text.replace(",5,", ",-5,"), "line 2: seeds is '-5', which it cannot be"),
         (lambda text: text.replace(",5,", ",inf,"), "line 2: seeds is 'inf', which it cannot be"),
-        (lambda text: text.replace(",1,", ",999,"), "line 2 has schema version 999, .* upgrade lopbench"),
+        (
+            lambda text: text.replace(f",{SCHEMA_VERSION},", ",999,"),
+            "line 2 has schema version 999, .* upgrade lopbench",
+        ),
         (lambda text: text + "\0", "cannot be read as a CSV|ends before the column"),
     ],
 )
 def test_a_damaged_csv_is_one_sentence(board, change, message):
     board.write_text(change(board.read_text()))
     with pytest.raises(ResultsError, match=message):
+        compare(board)
+
+
+def test_a_leaderboard_of_an_earlier_edition_is_refused_in_a_sentence(board):
+    pd.read_csv(board).rename(columns={"entry_id": "family"}).to_csv(board, index=False)
+    with pytest.raises(ResultsError, match=f"^{board} is a leaderboard of an earlier edition, .* makes it anew.$"):
         compare(board)
 
 
@@ -678,7 +729,7 @@ def test_a_csv_that_cannot_be_written_is_a_sentence(both, results, tmp_path):
 
 def test_json_holds_everything_and_no_nan(both, results, many_seeds, method):
     many_seeds([0.5, 0.6], method("few"))
-    many_seeds(GOOD, method("good"), lr=1e-3)
+    many_seeds(GOOD, method("good"), data=None)
     value = json.loads(json.dumps(compare(results.root).to_json(), allow_nan=False))
     assert [row["verdict"] for row in value["rows"]] == ["better", "no evidence"]
     assert value["rows"][1]["p_value"] is None
@@ -710,11 +761,14 @@ def test_few_seeds_are_told_what_they_cannot_show(results, many_seeds, method):
 
 def test_the_published_set_compares_with_its_own_leaderboard(tmp_path):
     rows = compare(PUBLISHED).rows
-    board = pd.read_csv(PUBLISHED / "leaderboard.csv").set_index(["protocol_id", "method"])
-    assert len(rows) == len(board) - (board.index.get_level_values("method") == "none").sum()
+    board = pd.read_csv(PUBLISHED / "leaderboard.csv")
+    assert len(rows) == len(board) - (board["method"] == "none").sum()
+    values = board.set_index(["protocol_id", "method", "optimizer"])["retention"]
     for row in rows.to_dict("records"):
-        assert row["value"] == pytest.approx(board.loc[(row["protocol_id"], row["method"]), "retention"], rel=1e-12)
-        assert row["baseline_value"] == pytest.approx(board.loc[(row["protocol_id"], "none"), "retention"], rel=1e-12)
+        found = values[row["protocol_id"], row["method"], row["optimizer"]]
+        assert row["value"] == pytest.approx(found, rel=1e-12)
+        plain = values[row["protocol_id"], "none", row["baseline_optimizer"]]
+        assert row["baseline_value"] == pytest.approx(plain, rel=1e-12)
     verdicts = rows[rows["seeds"] == 5].set_index("method")["verdict"]
     assert verdicts["layernorm"] == "better"
     assert verdicts["dropout"] == "worse"

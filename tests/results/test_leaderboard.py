@@ -17,7 +17,7 @@ from rich.console import Console
 from lopbench.core.errors import ResultsError
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
-from lopbench.core.spec import ComponentSpec, RunSpec
+from lopbench.core.spec import NUMBERS, SCHEMA_VERSION, ComponentSpec, RunSpec
 from lopbench.results.compare import compare
 from lopbench.results.leaderboard import (
     COLUMNS,
@@ -78,7 +78,8 @@ def test_one_row_by_hand(results):
     ]
     assert row["protocol_id"] == spec.protocol_id
     assert row["data"] == "toy-images@0123456789ab"
-    assert row["schema_version"] == 1
+    assert row["schema_version"] == SCHEMA_VERSION
+    assert row["entry_id"] == spec.entry_id
     assert row["ranked"]
     assert row["notes"] == ""
 
@@ -179,21 +180,20 @@ def test_completed_run_with_a_missing_task_is_refused(results):
 def test_protocols_are_separate_rows(many_seeds, results):
     changes = [
         {},
-        {"lr": 1e-3},
         {"profile": "smoke"},
         {"data": {"name": "toy-images", "content_hash": "f" * 16}},
         {"data": {"name": "procedural", "content_hash": "0123456789abcdef"}},
         {"architecture": results.component("architectures", "net", width=16)},
         {"architecture": results.component("architectures", "net", version=2, width=8)},
         {"reference_optimizer": ComponentSpec.parse("optimizers", "adam:lr=2e-3")},
-        {"core": "0.2.0"},
+        {"numbers": NUMBERS + 1},
     ]
     for change in changes:
         many_seeds([0.5], **change)
     frame = leaderboard(results.root)
     assert len(frame) == len(changes)
     assert frame["protocol_id"].is_unique
-    assert frame["family"].nunique() == len(changes) - 1  # the learning rate alone stays in the family
+    assert frame["entry_id"].nunique() == 1
     assert frame.set_index("profile")["ranked"].to_dict() == {"lite": True, "smoke": False}
 
 
@@ -202,7 +202,40 @@ def test_methods_of_one_protocol_with_other_code_are_not_pooled(many_seeds, resu
         many_seeds([0.5], results.component("methods", "m", track="boundary-free", version=version))
     frame = leaderboard(results.root)
     assert frame["method"].tolist() == ["m", "m"]
-    assert set(frame["notes"]) == {f"code: m version {version} of tests 1" for version in (1, 2)}
+    assert set(frame["notes"]) == {f"code: m version {version} of tests" for version in (1, 2)}
+
+
+def test_entries_of_one_protocol_are_separate_rows(many_seeds, results):
+    method = results.component("methods", "m", track="boundary-free")
+    for methods, change in (((), {}), ((), {"lr": 1e-3}), ((method,), {}), ((method,), {"start": 0.5})):
+        many_seeds([0.5], *methods, **change)
+    frame = leaderboard(results.root)
+    assert len(frame) == 4
+    assert frame["protocol_id"].nunique() == 1
+    assert frame["entry_id"].is_unique
+    assert frame["method_id"].nunique() == 3  # the same methods, with any optimizer
+
+
+def test_runs_pool_whatever_they_measured_and_whichever_release_made_them(results):
+    for seed, metrics in enumerate([(), (results.component("metrics", "rank", tau=0.5),)]):
+        spec = results.spec(seed=seed, metrics=metrics)
+        results.add(spec, 0.5, environment={"versions": {"lopbench": f"{seed}.0"}, "code": f"{seed}"})
+        results.add(spec.reference(), 0.8)
+    row = only(leaderboard(results.root))
+    assert list(row[["seeds", "coverage", "unpaired", "notes"]]) == [2, "0-1", 0, ""]
+
+
+def test_a_seed_that_was_measured_twice_counts_once_however_it_ended(results):
+    rank, dead = (results.component("metrics", name) for name in ("rank", "dead"))
+    for value, metrics, status in ((0.6, (rank,), "completed"), (0.4, (rank, dead), "diverged"), (0.7, (), "failed")):
+        results.add(results.spec(metrics=metrics), value, status=status)
+    results.add(results.spec().reference(), 0.8)
+    made = board(results.root)
+    row = only(made.rows)
+    assert row["seeds"] == 1
+    assert row["retention"] == pytest.approx(0.2 / 0.6)  # that of most metrics
+    assert row["notes"] == "diverged: seed 0; measured again with other metrics, counted once: seed 0"
+    assert [len(record.spec.metrics) for record in made.records if record.spec.kind == "continual"] == [2]
 
 
 def test_control_first_then_by_falling_retention(many_seeds, results):
@@ -324,7 +357,7 @@ def test_numbers_fit_in_eighty_columns(many_seeds, results):
 
 def test_record_without_the_plugins_is_readable(results):
     path = results.add(results.spec(results.component("methods", "elsewhere", track="replay", rate=0.5)), 0.5)
-    assert json.loads((path / "spec.json").read_text())["methods"][0]["origin"] == "tests 1"
+    assert json.loads((path / "spec.json").read_text())["methods"][0]["origin"] == "tests"
     assert only(leaderboard(results.root))["method"] == "elsewhere:rate=0.5"
 
 
@@ -541,6 +574,70 @@ def test_markdown_has_a_table_for_each_protocol(errors, many_seeds, results):
 def test_markdown_warns_of_procedural_data(many_seeds, results):
     many_seeds([0.5], data={"name": "procedural", "content_hash": "00"})
     assert "- **Procedural images, not a real data set" in markdown(leaderboard(results.root))
+
+
+# -- optimizers
+
+
+@pytest.fixture
+def of_two_optimizers(many_seeds, results):
+    """Write plain learning and a method with two learning rates each, the second better for plain learning."""
+    method = results.component("methods", "m", track="boundary-free")
+    for lr, plain, better in ((3e-3, 0.4, 0.5), (1e-3, 0.6, 0.7)):
+        many_seeds(around(plain), lr=lr)
+        many_seeds(around(better), method, lr=lr)
+
+
+@pytest.mark.usefixtures("of_two_optimizers")
+def test_optimizers_of_a_protocol_stand_in_one_table_and_have_to_beat_the_best_plain_learning(results):
+    frame = leaderboard(results.root).set_index(["method", "lr"])
+    assert frame.index.tolist() == [("m", 0.001), ("none", 0.001), ("m", 0.003), ("none", 0.003)]
+    assert frame["verdict"].tolist() == ["better", "", "worse", "worse"]
+    assert frame["rank_low"].tolist() == frame["rank_high"].tolist() == [1, 2, 3, 4]
+
+
+def test_the_baseline_of_several_optimizers_is_first_of_all_one_with_most_seeds(many_seeds, results):
+    many_seeds(around(0.4))
+    many_seeds([0.6, 0.61, 0.6], lr=1e-3)
+    many_seeds(around(0.5), results.component("methods", "m", track="boundary-free"))
+    frame = leaderboard(results.root)
+    verdicts = {(row["method"], row["lr"]): row["verdict"] for row in frame.to_dict("records")}
+    assert verdicts == {("none", 1e-3): "", ("none", 3e-3): "", ("m", 3e-3): "better"}
+    assert (
+        "Verdict to none with adam:lr=0.003, the best of those with most seeds (with adam:lr=0.001 it has 0.67 over 3):"
+        in printed(frame)
+    )
+
+
+@pytest.mark.usefixtures("of_two_optimizers")
+def test_the_optimizer_is_a_column_where_it_tells_rows_apart_and_in_the_title_elsewhere(results, many_seeds):
+    frame = leaderboard(results.root)
+    text = printed(frame)
+    title, heads = text.splitlines()[0], text.partition("Protocol")[0]
+    assert title.rstrip() == "toy lite, net:width=8, data toy-images@0123456789ab"
+    assert "optimizer" in heads
+    assert heads.count("adam:lr=0.003") == heads.count("adam:lr=0.001") == 2
+    assert "Verdict to none with adam:lr=0.001, the best of those with most seeds:" in text
+    assert "Speed and memory are multiples of those of none with the same optimizer." in text
+    narrow = printed(frame, width=80)
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "| `m` | `adam:lr=0.003` | boundary-free |" in markdown(frame)
+    assert "m & adam:lr=0.003 & boundary-free &" in latex(frame)
+    alone = printed(frame[frame["lr"] == 0.003])
+    assert alone.splitlines()[0].rstrip() == "toy lite, net:width=8, adam:lr=0.003, data toy-images@0123456789ab"
+    assert "optimizer" not in alone.partition("Protocol")[0]
+
+
+def test_cost_is_relative_to_none_with_the_same_optimizer(results):
+    method = results.component("methods", "m", track="boundary-free")
+    for lr, plain, other in ((3e-3, 10.0, 20.0), (1e-3, 40.0, 160.0)):
+        results.add(results.spec(lr=lr), 0.5, train_time_s=plain)
+        results.add(results.spec(method, lr=lr), 0.5, train_time_s=other)
+    results.add(results.spec(method, lr=1.0), 0.5)
+    frame = leaderboard(results.root).set_index(["method", "lr"])
+    assert frame.loc[("m", 3e-3), "speed"] == 0.5
+    assert frame.loc[("m", 1e-3), "speed"] == 0.25
+    assert math.isnan(frame.loc[("m", 1.0), "speed"])
 
 
 # -- ranks and coverage
@@ -780,60 +877,94 @@ def other(value):
 
 WHOLE = RunSpec.from_json(
     {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "kind": "continual",
         "scenario": {
             "name": "toy",
             "version": 1,
-            "origin": "tests 1",
+            "origin": "tests",
             "fields": {"tasks": 10, "steps_per_task": 100, "profile": "lite", "augment": True, "resolution": 32},
         },
-        "architecture": {"name": "net", "version": 1, "origin": "tests 1", "fields": {"width": 8}},
-        "cloner": {"name": "tile", "version": 1, "origin": "tests 1", "fields": {"noise": 0.5}},
+        "architecture": {"name": "net", "version": 1, "origin": "tests", "fields": {"width": 8}},
+        "cloner": {"name": "tile", "version": 1, "origin": "tests", "fields": {"noise": 0.5}},
         "methods": [],
-        "optimizer": {"name": "sgd", "fields": {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.25}},
-        "reference_optimizer": {"name": "adam", "fields": {"lr": 0.1, "betas": [0.5, 0.75], "eps": 0.5}},
+        "start": 0.0,
+        "optimizer": {
+            "name": "sgd",
+            "version": 1,
+            "origin": "lopbench",
+            "fields": {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.25},
+        },
+        "reference_optimizer": {
+            "name": "adam",
+            "version": 1,
+            "origin": "lopbench",
+            "fields": {"lr": 0.1, "betas": [0.5, 0.75], "eps": 0.5},
+        },
         "seed": 0,
         "metrics": [{"name": "rank", "version": 1, "origin": "lopbench-x 2+abc", "fields": {"tau": 0.25}}],
         "numerics": {"dtype": "float32", "tf32": False, "deterministic": True},
         "data": {"name": "toy-images", "content_hash": "0123456789abcdef"},
-        "core": "0.1.0",
+        "numbers": 1,
     }
 ).to_json()
-FIELDS = [
-    place
-    for place in leaves(WHOLE)
-    if place[0] not in ("schema_version", "kind", "methods", "seed") and place not in [("optimizer", "name")]
-]
+#: Places in the protocol; the version of the score is no part of a spec.
+FIELDS = [place for place in leaves(RunSpec.from_json(WHOLE).protocol()) if place != ("score",)]
+#: Places in the entry that are not in a list.
+ANSWERS = [place for place in leaves(RunSpec.from_json(WHOLE).entry()) if place not in [("methods",)]]
 
 
-def check_apart(results, roots, places):
-    """Write a run of `WHOLE` and one that differs in ``places``; assert that they stand apart and it is said why."""
+def write_both(results, roots, places):
+    """Write a run of `WHOLE` and one that differs in ``places``; return the table of both."""
     value = copy.deepcopy(WHOLE)
     for place in places:
         part = value
         for key in place[:-1]:
             part = part[key]
-        known = {("numerics", "dtype"): "float64", ("reference_optimizer", "name"): "adamw"}
+        known = {("numerics", "dtype"): "float64"}
         part[place[-1]] = known.get(place, other(part[place[-1]]))
     for root, spec in zip(roots, (WHOLE, value), strict=True):
         results.add(RunSpec.from_json(spec), 0.5, root=root)
-    frame = leaderboard(*roots)
+    return leaderboard(*roots)
+
+
+def check_apart(results, roots, places):
+    """Check that a run that differs from `WHOLE` in ``places`` stands apart, and that it is said why."""
+    frame = write_both(results, roots, places)
     assert len(frame) == frame["protocol_id"].nunique() == 2
     with pytest.raises(ResultsError, match="Nothing compares") as raised:
         compare(*roots)
     for place in places:
-        named = (*place[: 2 if place[0] == "metrics" else 1], "name")
+        named = (place[0], "name")
         if named in places and place != named:
             continue  # of another component the name is told alone
-        # Metrics go by their names, and betas are a list, which is named whole.
-        name = ".".join(key for key in place if isinstance(key, str)).replace("metrics.", "metrics.rank.")
-        assert ("metrics.rankx" if name == "metrics.rank.name" else name) in str(raised.value)
+        assert ".".join(key for key in place if isinstance(key, str)) in str(raised.value)  # betas are named whole
 
 
 @pytest.mark.parametrize("place", FIELDS, ids=lambda place: ".".join(map(str, place)))
 def test_rows_that_differ_in_a_field_of_the_protocol_stand_apart(tmp_path, results, place):
     check_apart(results, [tmp_path / "a", tmp_path / "b"], [place])
+
+
+def test_the_fields_of_the_protocol_are_there():
+    parts = {place[0] for place in FIELDS}
+    assert parts == {"scenario", "architecture", "cloner", "data", "reference_optimizer", "numerics", "numbers"}
+    assert len(FIELDS) > 25
+
+
+@pytest.mark.parametrize("place", ANSWERS, ids=lambda place: ".".join(map(str, place)))
+def test_rows_that_differ_in_the_answer_stand_together_and_compare(tmp_path, results, place):
+    roots = [tmp_path / "a", tmp_path / "b"]
+    frame = write_both(results, roots, [place])
+    assert frame["protocol_id"].nunique() == 1
+    assert len(frame) == frame["entry_id"].nunique() == 2
+    assert len(compare(*roots).rows) == 1
+
+
+@pytest.mark.parametrize("place", list(leaves(WHOLE["metrics"])), ids=lambda place: str(place[-1]))
+def test_what_is_measured_besides_tells_no_rows_apart(tmp_path, results, place):
+    frame = write_both(results, [tmp_path / "a", tmp_path / "b"], [("metrics", *place)])
+    assert "measured again with other metrics, counted once: seed 0" in only(frame)["notes"]
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lopbench.core.errors import ResultsError
+from lopbench.core.spec import NUMBERS
 from lopbench.results.leaderboard import leaderboard, to_csv
 from lopbench.results.plots import (
     cloning_curves,
@@ -98,9 +99,25 @@ def test_curves_refuse_several_protocols_and_unmeasured_metrics(many_seeds, resu
     many_seeds([0.5])
     with pytest.raises(ResultsError, match="No run measured 'dead_fraction'"):
         curves(find_records(results.root), "dead_fraction")
-    many_seeds([0.5], lr=1e-3)
+    many_seeds([0.5], data=None)
     with pytest.raises(ResultsError, match="several protocols"):
         curves(find_records(results.root))
+
+
+def test_curves_name_the_optimizer_where_it_tells_lines_apart(many_seeds, results):
+    many_seeds([0.5])
+    assert "adam:lr=0.003" in curves(find_records(results.root)).axes[0].get_title()
+    many_seeds([0.6], lr=1e-3)
+    figure = curves(find_records(results.root))
+    assert labels(figure) == ["none, adam:lr=0.001", "none, adam:lr=0.003", "fresh network"]
+    assert "adam" not in figure.axes[0].get_title()
+
+
+def test_a_run_that_was_measured_twice_is_drawn_once(many_seeds, results):
+    many_seeds([0.5, 0.5])
+    results.add(results.spec(metrics=(results.component("metrics", "rank"),)), 0.7)
+    line = curves(find_records(results.root)).axes[0].lines[0]
+    assert line.get_ydata() == pytest.approx([0.6] * 10)  # of seeds 0 and 1
 
 
 def test_curves_tell_when_methods_turn_on(many_seeds, results):
@@ -193,7 +210,7 @@ def test_a_recipe_of_which_a_run_failed_at_once_has_no_line(stream, results):
     ("changes", "panels", "named"),
     [
         ({"lr": 0.1}, "width", "optimizer"),
-        ({"width": 9, "core": "0.2.0"}, "width", "core"),
+        ({"width": 9, "numbers": NUMBERS + 1}, "width", "numbers"),
         ({"data": {"name": "other", "content_hash": "00"}}, "step size", "data"),
         ({"architecture": ("net", 2)}, "step size", "the code of net:width=8"),
         ({"architecture": ("other", 1)}, "width", "architecture"),

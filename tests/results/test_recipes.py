@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lopbench.core.spec import RunSpec
 from lopbench.results.recipes import Recipe, stands_for_all, without_seed
 
 
@@ -21,9 +23,21 @@ def test_a_recipe_gives_the_ids_of_every_seed(results, seed):
     made = recipe(results.spec(results.component("methods", "m", seed=3, at=1e-3), seed=7, start=0.5))
     assert made.spec(seed) == spec
     assert made.run_id(seed) == spec.run_id
+    assert made.stored_id(seed) == spec.run_id
     assert made.protocol_id == spec.protocol_id
+    assert made.entry_id == spec.entry_id
+    assert made.plain_entry_id == results.spec(seed=seed).entry_id
     assert made.reference.run_id(seed) == spec.reference().run_id
     assert made.own_reference.run_id(seed) == spec.own_reference().run_id
+
+
+def test_of_an_older_schema_the_id_in_the_name_is_another(results):
+    path = next(Path(__file__).with_name("old_records").glob("*-cbp-*"))
+    rest = json.loads((path / "spec.json").read_text())
+    seed = rest.pop("seed")
+    made = Recipe(RunSpec.from_json({**rest, "seed": 0}), rest)
+    assert path.name.endswith(made.stored_id(seed))
+    assert made.run_id(seed) == made.spec(seed).run_id != made.stored_id(seed)
 
 
 def test_a_spec_of_another_seed_does_not_keep_the_id(results):

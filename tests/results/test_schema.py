@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.spec import SCHEMA_VERSION, ComponentSpec, RunSpec
+from lopbench.core.spec import SCHEMA_VERSION, ComponentSpec, RunSpec, digest
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records, read_record
 from lopbench.results.schema import SCHEMAS, problem, schema
@@ -26,7 +27,16 @@ def files(name):
 
 @pytest.mark.parametrize("name", ["spec", "status", "environment"])
 def test_published_records_are_valid(name):
-    assert [problem(name, value) for value in files(name)] == [None] * len(files(name))
+    for value in files(name):
+        assert problem("spec-1" if name == "spec" and value["schema_version"] == 1 else name, value) is None
+
+
+def test_specs_of_one_schema_are_not_valid_in_the_other(results):
+    (old,) = (json.loads(path.read_text()) for path in OLD.glob("*-cbp-*/spec.json"))
+    new = results.spec().to_json()
+    assert problem("spec-1", old) is problem("spec", new) is None
+    assert problem("spec", old) is not None
+    assert problem("spec-1", new) is not None
 
 
 def test_measurements_are_valid_row_by_row(results):
@@ -36,13 +46,13 @@ def test_measurements_are_valid_row_by_row(results):
     assert problem("measurement", {**row, "step": 0.5}) == "step must be integer, got 0.5"
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", [*SCHEMAS, "spec-1"])
 def test_schemas_say_their_version_and_explain_every_field(name):
     value = schema(name)
-    assert f"schema version {SCHEMA_VERSION}" in value["title"]
+    assert f"schema version {1 if name == 'spec-1' else SCHEMA_VERSION}" in value["title"]
     assert value["$schema"] == "http://json-schema.org/draft-07/schema#"
     assert value["type"] == "object"
-    if name != "spec":
+    if name not in ("spec", "spec-1"):
         unexplained = [key for key, part in value["properties"].items() if "description" not in part]
         assert set(unexplained) <= {"status", "device", "cpu_count", "cuda", "threads", "platform"}
 
@@ -75,7 +85,7 @@ def places(value, prefix=()):
         yield from places(part, (*prefix, key))
 
 
-SPEC = files("spec")[0]
+SPEC = RunSpec.from_json(files("spec")[0]).to_json()
 
 
 @settings(deadline=None)
@@ -91,7 +101,7 @@ def test_a_spec_that_is_valid_can_be_read_and_written_again(place, value):
             spec = RunSpec.from_json(changed)
         except ResultsError:  # right in form, but out of range, such as a negative learning rate
             return
-        assert spec.to_json() == {key: part for key, part in changed.items() if key != "start" or part}
+        assert spec.to_json() == changed
         assert spec.protocol_id.startswith(f"{spec.scenario.name}@")
         assert isinstance(spec.method_label, str)
 
@@ -101,7 +111,7 @@ def test_a_spec_that_is_valid_can_be_read_and_written_again(place, value):
     [
         ({"seed": -1}, "seed must be bigger than or equal to 0, got -1"),
         ({"seed": True}, "seed must be integer, got True"),
-        ({"core": None}, "core must be string, got None"),
+        ({"numbers": None}, "numbers must be integer, got None"),
         ({"later": 1}, "later is not known to this lopbench"),
         ({"data": {"name": "x"}}, "data cannot be validated"),
     ],
@@ -114,16 +124,39 @@ def test_what_is_missing_is_named():
     assert problem("spec", {key: part for key, part in SPEC.items() if key != "seed"}) == "seed is missing"
 
 
-def test_an_old_record_reads_as_ever():
+def test_an_old_record_is_read():
     # Version 1 from before there were later starts and replicas.
-    (record,) = find_records(OLD)
+    record, reference = find_records(OLD)
     assert "start" not in record.spec_json
     assert "replicas" not in record.environment
-    assert record.spec.to_json() == record.spec_json
-    assert record.run_id == record.spec.run_id == "ee0d0b1b10f7ed9d"
-    assert record.protocol_id == "tinyimagenet40@1+3d418025b49a"
+    assert record.path.name.endswith("-ee0d0b1b10f7ed9d")
+    assert digest(record.spec_json, 16) == "ee0d0b1b10f7ed9d"
+    assert problem("spec", record.spec.to_json()) is None
+    assert record.run_id == record.spec.run_id == "07af30ad51927832"
+    assert record.protocol_id == "tinyimagenet40@1+3e13a7328c29"
+    assert record.spec.numbers == 1
     assert (record.spec.start, record.spec.method_label, record.spec.seed) == (0.0, "cbp", 3)
     assert len(record.per_task("online_accuracy")) == 40
     (row,) = leaderboard(OLD).to_dict("records")
-    assert row["inputs_digest"] == "fae7cd5606c76b5b5089ba5a87e90ae6c4c1234d875a1bd8b21ce7e047fbdde3"
+    assert reference.run_id == record.spec.reference().run_id
+    assert row["retention"] == pytest.approx(1.1647877299593257, rel=1e-12)
+    assert row["inputs_digest"] == "2791e506e68404f7648c9f06c92489ca0bc5859a9c827803eefb071b2c6605df"
     assert row["lifetime_online"] == pytest.approx(0.8940989433913934, rel=1e-12)
+
+
+def test_a_changed_old_record_is_damaged(tmp_path):
+    (path,) = OLD.glob("*-cbp-*")
+    changed = tmp_path / path.name
+    shutil.copytree(path, changed)
+    text = (changed / "spec.json").read_text()
+    (changed / "spec.json").write_text(text.replace('"seed": 3', '"seed": 4'))
+    with pytest.raises(ResultsError, match="which the directory's name does not end in"):
+        read_record(changed)
+
+
+def test_published_records_keep_their_names_and_find_their_references():
+    for path in (ROOT / "results").glob("*/runs.lopbench"):
+        records = {record.run_id: record for record in find_records(path)}
+        for record in records.values():
+            assert record.path.name.endswith(digest(json.loads(record.stored.read("spec.json")), 16))
+            assert record.spec.reference().run_id in records

@@ -1,7 +1,6 @@
 """Records name data sets by content, and caches are found by key: neither may change."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from lopbench.core.spec import RunSpec
 from lopbench.data import data_set, load_data, locate
 from lopbench.data.catalog import cache_key
+from lopbench.results.record import find_records
 
 RESULTS = Path(__file__).parents[3] / "results"
 REAL = os.environ.get("LOPBENCH_DATA")  # read before the fixture hides it
@@ -22,7 +22,7 @@ PUBLISHED = {
 
 
 def specs():
-    return (json.loads(path.read_text()) for path in sorted(RESULTS.glob("*/runs/*/spec.json")))
+    return (record.spec_json for record in find_records(*sorted(RESULTS.glob("*/runs.lopbench"))))
 
 
 def test_every_published_record_names_a_set_and_content_of_today():

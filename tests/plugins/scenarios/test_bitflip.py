@@ -413,7 +413,7 @@ def test_every_field_changes_the_protocol(field: str) -> None:
 def protocol_id(spec: ComponentSpec) -> str:
     optimizer = ComponentSpec.parse("optimizers", "sgd:lr=0.01")
     architecture = ComponentSpec.parse("architectures", "online_mlp")
-    return RunSpec(spec, architecture, optimizer, optimizer, (), 0, (), None, "0").protocol_id
+    return RunSpec(spec, architecture, optimizer, optimizer, (), 0, (), None).protocol_id
 
 
 @pytest.mark.parametrize("cls", SCENARIOS.values())

@@ -252,7 +252,6 @@ def protocol_id(spec: ComponentSpec) -> str:
         seed=0,
         metrics=(),
         data=None,
-        core="0",
     ).protocol_id
 
 
