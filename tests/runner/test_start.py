@@ -75,7 +75,7 @@ def test_method_that_would_turn_on_at_the_end_never_does(measured, scenario, met
 def test_start_at_zero_is_no_start(make_study):
     late, plain = make_study(methods=["l2"], start=0.0).specs[0], make_study(methods=["l2"]).specs[0]
     assert late.run_id == plain.run_id
-    assert "start" not in late.to_json()
+    assert late.to_json()["start"] == 0.0
     assert make_study(methods=["l2"], start=0.5).specs[0].run_id != plain.run_id
 
 
