@@ -1,8 +1,9 @@
 """What labels need of component classes, kept from process to process: importing the classes would import torch.
 
-A leaderboard calls a method ``cbp:utility=...`` by the fields that are not at their defaults, and asks a scenario which
-of its profiles are unranked. Both are read off the classes once and kept in ``<cache>/faces.json``, beside path, size
-and time of every file that the class and its bases come from: when one of them changes, the class is looked at again.
+A run is called ``cbp:utility=...`` by the fields that are not at their defaults, and a scenario says which of its
+profiles are unranked. Records hold what tables show of them; where one does not, and before a run, it is read off the
+classes. That is done once and kept in ``<cache>/faces.json``, beside path, size and time of every file that the class
+and its bases come from: when one of them changes, the class is looked at again.
 The file is a cache: what cannot be read or written, or has another form, is passed over.
 """
 
@@ -16,11 +17,11 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lopbench.core.interfaces import Component, Scenario
+from lopbench.core.interfaces import Component, Headline, Perturbation, Scenario
 from lopbench.core.places import cache_directory
 from lopbench.core.registry import Registration
 
@@ -37,23 +38,29 @@ class Face:
     Args:
         defaults: The fields that need not be given, with their defaults as JSON values.
         positional: The field that may be given without its name.
-        unranked: The profiles of a scenario that enter no rankings; None for any other component.
+        unranked: The profiles of a scenario that enter no rankings; empty for any other component.
+        headline: `Scenario.headline`; its default for any other component.
+        control: `Perturbation.control`; False for any other component.
     """
 
     defaults: Mapping[str, Any]
     positional: str | None
-    unranked: tuple[str, ...] | None
+    unranked: tuple[str, ...] = ()
+    headline: Headline = "trainability"
+    control: bool = False
 
     @classmethod
     def of(cls, component: type[Component]) -> Face:
         """Return the face of a class."""
         fields = [f for f in dataclasses.fields(component) if f.init]
         known = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-        return cls(
+        plain = cls(
             defaults={name: list(value) if isinstance(value, tuple) else value for name, value in known.items()},
             positional=component.positional,
-            unranked=tuple(sorted(component.unranked)) if issubclass(component, Scenario) else None,
         )
+        if issubclass(component, Scenario):
+            return replace(plain, unranked=tuple(sorted(component.unranked)), headline=component.headline)
+        return replace(plain, control=component.control) if issubclass(component, Perturbation) else plain
 
 
 def face(entry: Registration) -> Face:
@@ -76,8 +83,13 @@ def face(entry: Registration) -> Face:
 
 
 def _parsed(value: dict[str, Any]) -> Face:
-    unranked = value["unranked"]
-    return Face(value["defaults"], value["positional"], None if unranked is None else tuple(unranked))
+    return Face(
+        defaults=value["defaults"],
+        positional=value["positional"],
+        unranked=tuple(value["unranked"]),
+        headline=value["headline"],
+        control=value["control"],
+    )
 
 
 def _stamp(path: str) -> list[int] | None:

@@ -17,7 +17,7 @@ from lopbench.core.learning import Learner, OptimizerState, Pass, State, Units
 from lopbench.core.metric import LayerMetric, Metric, NetworkMetric, TrainingMetric
 from lopbench.core.optimizer import Optimizer
 from lopbench.core.perturbation import Perturbation, Track
-from lopbench.core.streams import Batches, ChunkedBatches, Growth, Recipe, Scenario, Stream, Task
+from lopbench.core.streams import Batches, ChunkedBatches, Growth, Headline, Recipe, Scenario, Stream, Task
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -33,6 +33,7 @@ __all__ = [
     "Component",
     "DataSet",
     "Growth",
+    "Headline",
     "LayerMetric",
     "Learner",
     "Metric",

@@ -57,6 +57,9 @@ class Perturbation(Component, ABC):
     uses_replay: ClassVar[bool] = False
     #: Asks for data of the task that begins (`Learner.coming`).
     uses_data: ClassVar[bool] = False
+    #: The control whose retention is 1 by construction: it becomes the fresh reference at each task. It always has the
+    #: reference's optimizer, and composes with nothing.
+    control: ClassVar[bool] = False
     #: False keeps the steps of the method out of programs, although they could be traced.
     as_program: ClassVar[bool] = True
 

@@ -3,7 +3,7 @@
 A component is written ``name`` or ``name:field=value,field=value``; methods compose with ``+``. A run spec holds
 everything that changes the numbers, in canonical JSON; its hash is the run id. Its *protocol* is what is asked, its
 *entry* (methods, their start, the optimizer) the answer. Of code it names versions: of the components and of the core's
-numbers; which release made a run is recorded beside it.
+numbers; which release made a run is recorded beside it, as is what tables show of a run (`Shown`), outside of the hash.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Literal
 from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.faces import Face, face
 from lopbench.core.fields import recorded, types_of
-from lopbench.core.interfaces import Component, Optimizer, Perturbation, Scenario
+from lopbench.core.interfaces import Component, Headline, Optimizer, Perturbation, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Registry, suggest
 
@@ -216,12 +216,16 @@ class ComponentSpec:
         version, origin = value.get("version", 1), _whose(value.get("origin", _OWN))
         return cls(kind, value["name"], version, origin, value["fields"], value.get("track"))
 
+    def face(self, registry: Registry | None = None) -> Face | None:
+        """Return what labels and tables need of the class; None where it is not installed or cannot be imported."""
+        try:
+            return face((registry or _default_registry()).get(self.kind, self.name))
+        except Exception:  # a record of a plugin that is not installed here is still readable
+            return None
+
     def label(self, registry: Registry | None = None) -> str:
         """Return the shortest text that means this spec: ``name`` with the fields that are not at their defaults."""
-        try:
-            shown = face((registry or _default_registry()).get(self.kind, self.name))
-        except Exception:  # a record of a plugin that is not installed here is still readable
-            shown = Face({}, None, None)
+        shown = self.face(registry) or Face({}, None)
         parts: list[str] = []
         # A record sorts its fields, and its label must not differ; what has to be given comes first.
         for key in sorted(self.fields, key=lambda key: (key in shown.defaults, key)):
@@ -278,12 +282,38 @@ def check_start(start: float) -> None:
         raise UsageError(f"--from is the fraction of the stream before the method, in [0, 1], got {start}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What tables show of a run and cannot tell from its components alone.
+
+    A record keeps it from when the run was made, so that tables need no plugin and are the same everywhere. It changes
+    no number, and no hash covers it.
+
+    Args:
+        method: `RunSpec.method_label`.
+        architecture: `RunSpec.architecture_label`.
+        optimizer: `RunSpec.optimizer_label`.
+        ranked: `RunSpec.is_ranked`.
+        control: `RunSpec.is_control`.
+        headline: `RunSpec.headline`.
+    """
+
+    method: str
+    architecture: str
+    optimizer: str
+    ranked: bool
+    control: bool
+    headline: Headline
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """Everything that changes the numbers of one run of one seed.
 
     ``kind`` is "continual" for the learner, or "fresh" for networks freshly initialised at each scored task.
     ``start`` is the fraction of the stream after which the methods are on, in [0, 1]; before, the learner is plain.
+    ``shown`` is what the record says of its row; None for a spec that is in no record, or in one without it. A spec
+    that `replace` makes is another run and has none.
 
     Raises:
         UsageError: If ``start`` is outside [0, 1].
@@ -302,9 +332,11 @@ class RunSpec:
     numerics: Numerics = field(default_factory=Numerics)
     kind: Literal["continual", "fresh"] = "continual"
     start: float = 0.0
+    shown: Shown | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_start(self.start)
+        object.__setattr__(self, "shown", None)  # a field without `init` is no attribute of the object yet
         object.__setattr__(self, "start", float(self.start) + 0.0)  # 1, 1.0 and -0.0 would have other texts
 
     def to_json(self) -> dict[str, Any]:
@@ -326,6 +358,18 @@ class RunSpec:
             "numbers": self.numbers,
         }
 
+    def recorded(self) -> dict[str, Any]:
+        """Return what a record holds: the value that is hashed, and beside it what tables show."""
+        shown = Shown(
+            method=self.method_label,
+            architecture=self.architecture_label,
+            optimizer=self.optimizer_label,
+            ranked=self.is_ranked,
+            control=self.is_control,
+            headline=self.headline,
+        )
+        return {**self.to_json(), "shown": dataclasses.asdict(shown)}
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunSpec:
         """Return the spec of a record, of this schema or the first.
@@ -339,7 +383,7 @@ class RunSpec:
                 f"the record has schema version {version}, this lopbench reads up to {SCHEMA_VERSION}; upgrade lopbench"
             )
         try:
-            return cls(
+            made = cls(
                 kind=value["kind"],
                 scenario=ComponentSpec.from_json("scenarios", value["scenario"]),
                 architecture=ComponentSpec.from_json("architectures", value["architecture"]),
@@ -354,6 +398,9 @@ class RunSpec:
                 numbers=1 if version == 1 else value["numbers"],
                 start=value.get("start", 0.0),
             )
+            if "shown" in value:
+                object.__setattr__(made, "shown", Shown(**value["shown"]))
+            return made
         except (KeyError, TypeError, AttributeError, UsageError) as error:
             raise ResultsError(f"the record's spec is damaged: {type(error).__name__}: {error}") from error
 
@@ -398,7 +445,7 @@ class RunSpec:
 
         It keeps ``start``, and so also covers the tasks that are scored before the method turns on.
         """
-        return replace(self.own_reference(), methods=(), optimizer=self.reference_optimizer)
+        return replace(self, kind="fresh", metrics=(), methods=(), optimizer=self.reference_optimizer)
 
     def own_reference(self) -> RunSpec:
         """Return the run of this recipe (method and optimizer) from fresh at each scored task; it is not diagnosed."""
@@ -407,18 +454,46 @@ class RunSpec:
     @property
     def method_label(self) -> str:
         """The methods as the command line takes them, "none" for no method; with "from 0.5" where they start later."""
+        if self.shown is not None:
+            return self.shown.method
         text = "+".join(method.label() for method in self.methods) or "none"
         return f"{text} from {format_value(self.start)}" if self.start else text
 
     @property
     def architecture_label(self) -> str:
         """The architecture as the command line takes it."""
-        return self.architecture.label()
+        return self.architecture.label() if self.shown is None else self.shown.architecture
 
     @property
     def optimizer_label(self) -> str:
         """The optimizer as the command line takes it."""
-        return self.optimizer.label()
+        return self.optimizer.label() if self.shown is None else self.shown.optimizer
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the profile enters rankings, as its scenario says; where it is not installed all but smoke do."""
+        if self.shown is not None:
+            return self.shown.ranked
+        known = self.scenario.face()
+        return self.profile.partition("+")[0] not in (("smoke",) if known is None else known.unranked)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the method is the control, which becomes the reference at each task; "reset" if not installed."""
+        if self.shown is not None:
+            return self.shown.control
+        if len(self.methods) != 1:  # the control composes with nothing
+            return False
+        known = self.methods[0].face()
+        return self.methods[0].name == "reset" if known is None else known.control
+
+    @property
+    def headline(self) -> Headline:
+        """The axis that leads the table, as the scenario says; where it is not installed it is "trainability"."""
+        if self.shown is not None:
+            return self.shown.headline
+        known = self.scenario.face()
+        return "trainability" if known is None else known.headline
 
     @property
     def profile(self) -> str:

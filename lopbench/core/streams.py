@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+#: The online score, or the held-out one.
+Headline = Literal["trainability", "generalisation"]
+
 
 class Batches(ABC):
     """The training stream of one task: deterministic, and resumable in the middle."""
@@ -174,6 +177,8 @@ class Scenario(Component, ABC):
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     default_profile: ClassVar[str] = "full"
     unranked: ClassVar[frozenset[str]] = frozenset()
+    #: Which axis leads the table: "trainability" (the online score) or "generalisation" (the held-out one).
+    headline: ClassVar[Headline] = "trainability"
     #: "accuracy" (a ratio of sums above chance) or "error" (geometric ratio of errors).
     score: ClassVar[Literal["accuracy", "error"]] = "accuracy"
     #: False where the problem changes without boundaries: its tasks are only the bins in which the score is averaged,

@@ -474,7 +474,7 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record]) 
         "failed": sum(record.outcome == "failed" for record in runs),
         "unpaired": len(runs) - len(paired),
         "data": _provenance(spec),
-        "ranked": _is_ranked(spec),
+        "ranked": spec.is_ranked,
         "notes": "; ".join(_notes(runs, scores, left_out)),
         "schema_version": SCHEMA_VERSION,
         "inputs_digest": hashlib.sha256(inputs.encode()).hexdigest(),
@@ -482,7 +482,7 @@ def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record]) 
     return Entry(
         row,
         retentions,
-        is_control=[method.name for method in spec.methods] == ["reset"],
+        is_control=spec.is_control,
         is_baseline=not spec.methods,
         code=", ".join(f"{method.name} version {method.version} of {method.origin}" for method in spec.methods),
         runs=tuple(sorted(runs, key=lambda record: record.spec.seed)),

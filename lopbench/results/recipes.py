@@ -31,7 +31,8 @@ class Recipe:
 
     Args:
         spec: The spec of the seed 0.
-        rest: Its JSON without the seed, as it stands in records, which may be of an older schema.
+        rest: Its JSON without the seed, as it stands in records, which may be of an older schema; without ``shown``,
+            which is in no hash.
     """
 
     def __init__(self, spec: RunSpec, rest: Mapping[str, Any]) -> None:

@@ -72,7 +72,7 @@ class Record:
 
     @property
     def spec_json(self) -> Mapping[str, Any]:
-        """The same as it stands in ``spec.json``."""
+        """The same as it stands in ``spec.json``, which is what its hash is of: without ``shown``."""
         return {**self.recipe.rest, "seed": self.seed}
 
     @property
@@ -175,7 +175,7 @@ def write_record(
 
     Args:
         directory_root: Results folder; made if it does not exist.
-        spec_json: What `RunSpec.to_json` gave.
+        spec_json: What `RunSpec.recorded` gave.
         run_id: Its run id.
         environment: What only changed where and how fast it ran; JSON values.
         status: Outcome ("status": completed, diverged or failed), "error", "wall_time_s" and "train_time_s" in seconds,
@@ -310,7 +310,9 @@ class _Reader:
             if found is not None:
                 raise stored.damaged(f"{SPEC}: {found}")
             try:
-                self._recipes[key] = Recipe(RunSpec.from_json(whole), value)
+                spec = RunSpec.from_json(whole)
+                value.pop("shown", None)
+                self._recipes[key] = Recipe(spec, value)
             except LopbenchError as error:
                 raise stored.damaged(f"{SPEC}: {error}") from error
         return self._recipes[key], seed

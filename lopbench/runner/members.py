@@ -131,7 +131,7 @@ class Members:
                 status = {"status": how, "error": why, "diverged_at": self.diverged_at[replica], **cost}
                 status["idle"] = idle if how == "completed" else None
                 measured = self.measurements[replica]
-                path = write_record(self._results, spec.to_json(), spec.run_id, environment, status, measured, log)
+                path = write_record(self._results, spec.recorded(), spec.run_id, environment, status, measured, log)
             ended.append((how, path))
         return ended
 

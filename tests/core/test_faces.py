@@ -20,6 +20,7 @@ from lopbench import Scenario
 class Mine(Scenario):
     name: ClassVar[str] = "mine"
     unranked = frozenset({"b", "a"})
+    headline = "generalisation"
     rate: float
     width: int = 3
     sizes: tuple[int, ...] = (1, 2)
@@ -35,6 +36,7 @@ from lopbench.core.faces import face
 from lopbench.core.registry import Distribution, Registration
 found = face(Registration("scenarios", "mine", "mine_plugin:Mine", "", Distribution("d", "1")))
 print(found.defaults["width"], found.defaults["sizes"], "rate" in found.defaults, found.positional, found.unranked)
+print(found.headline, found.control)
 print("mine_plugin" in sys.modules)
 """
 
@@ -48,8 +50,8 @@ def look(tmp_path):
     def look():
         done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=where)
         assert done.returncode == 0, done.stderr
-        shown, imported = done.stdout.splitlines()
-        return shown, imported == "True"
+        *shown, imported = done.stdout.splitlines()
+        return "; ".join(shown), imported == "True"
 
     return look
 
@@ -61,8 +63,13 @@ def test_every_component_has_the_face_of_its_class():
             assert face(entry) == Face.of(entry.load())
 
 
+def test_one_method_is_the_control():
+    registry = plugins().registry
+    assert [name for name in registry.names("methods") if face(registry.get("methods", name)).control] == ["reset"]
+
+
 def test_a_class_is_imported_once_and_then_when_it_changes(look, tmp_path):
-    shown = "3 [1, 2] False None ('a', 'b')"
+    shown = "3 [1, 2] False None ('a', 'b'); generalisation False"
     assert look() == (shown, True)
     assert look() == (shown, False)
     (tmp_path / "mine_plugin.py").write_text(PLUGIN.replace("width: int = 3", "width: int = 31"))

@@ -1,7 +1,7 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lopbench.core import spec
 from lopbench.core.errors import InvalidInputError, ResultsError, UsageError
 from lopbench.core.interfaces import Architecture, LayerMetric, Optimizer, Perturbation, Scenario
+from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration, Registry
 from lopbench.core.spec import ComponentSpec, RunSpec
 
@@ -489,6 +490,91 @@ def test_labels_and_directory_name(run):
     assert run.directory_name == f"toy-lite-zoo-decay-s0-{run.run_id}"
     assert run.own_reference().directory_name.startswith("toy-lite-zoo-fresh-decay-s0-")
     assert replace(run, methods=()).directory_name.startswith("toy-lite-zoo-none-s0-")
+
+
+OTHER = spec.Shown(
+    method="their method", architecture="net", optimizer="rule", ranked=False, control=True, headline="generalisation"
+)
+
+
+def facts(run):
+    return spec.Shown(
+        method=run.method_label,
+        architecture=run.architecture_label,
+        optimizer=run.optimizer_label,
+        ranked=run.is_ranked,
+        control=run.is_control,
+        headline=run.headline,
+    )
+
+
+def test_a_record_holds_what_tables_show_outside_of_every_hash(run):
+    value = run.recorded()
+    assert value["shown"] == asdict(facts(run))
+    assert {key: part for key, part in value.items() if key != "shown"} == run.to_json()
+    back = RunSpec.from_json({**value, "shown": asdict(OTHER)})
+    assert facts(back) == back.shown == OTHER
+    assert back.recorded()["shown"] == asdict(OTHER)
+    assert back == run
+    assert (back.to_json(), back.run_id) == (run.to_json(), run.run_id)
+    assert (back.protocol_id, back.entry_id) == (run.protocol_id, run.entry_id)
+
+
+def test_a_spec_made_of_a_record_shows_nothing_of_it_but_under_another_seed(run):
+    back = RunSpec.from_json({**run.recorded(), "shown": asdict(OTHER)})
+    assert back.with_seed(3).shown == OTHER
+    for made in (replace(back, seed=3), back.reference(), replace(back, methods=())):
+        assert made.shown is None
+        assert facts(made) == facts(RunSpec.from_json(made.to_json())) != OTHER
+
+
+@pytest.mark.parametrize("shown", [None, {}, {**asdict(OTHER), "colour": "red"}, "none"])
+def test_a_record_that_shows_something_else_is_damaged(run, shown):
+    with pytest.raises(ResultsError, match="damaged"):
+        RunSpec.from_json({**run.to_json(), "shown": shown})
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Return a function that installs a component for the duration of the test."""
+
+    def install(kind, cls):
+        registration = Registration(kind, cls.name, cls, "", Distribution("here", "1.0"))
+        monkeypatch.setitem(plugins().registry._entries[kind], cls.name, registration)
+
+    return install
+
+
+def test_a_scenario_says_what_is_ranked_and_what_leads_the_table(run, installed):
+    assert (run.is_ranked, run.headline) == (True, "trainability")  # not installed
+    assert not replace(run, scenario=replace(run.scenario, fields={"profile": "smoke+custom"})).is_ranked
+
+    class Declaring(Toy):
+        unranked = frozenset({"lite"})
+        headline = "generalisation"
+
+    installed("scenarios", Declaring)
+    assert (run.is_ranked, run.headline) == (False, "generalisation")
+    assert replace(run, scenario=replace(run.scenario, fields={"profile": "smoke"})).is_ranked
+
+
+def test_a_method_says_that_it_is_the_control(run, installed):
+    class Control(Decay):
+        control = True
+
+    reset = ComponentSpec.parse("methods", "reset")
+    assert replace(run, methods=(reset,)).is_control
+    assert not replace(run, methods=()).is_control
+    assert not replace(run, methods=(reset, reset)).is_control  # of before it was refused
+    assert not run.is_control
+    installed("methods", Control)
+    assert run.is_control
+
+
+def test_reset_is_the_control_where_it_is_not_installed(run, monkeypatch):
+    monkeypatch.delitem(plugins().registry._entries["methods"], "reset")
+    assert replace(run, methods=(replace(run.methods[0], name="reset"),)).is_control
+    assert not run.is_control
 
 
 def test_a_start_changes_the_run_and_not_the_protocol(run):

@@ -104,7 +104,7 @@ class Results:
             online = dict.fromkeys(tasks, online)
         return write_record(
             root or self.root,
-            spec.to_json(),
+            spec.recorded(),
             spec.run_id,
             environment or {"device": "cpu"},
             make_status(status, **status_changes),

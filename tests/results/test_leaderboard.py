@@ -361,6 +361,27 @@ def test_record_without_the_plugins_is_readable(results):
     assert only(leaderboard(results.root))["method"] == "elsewhere:rate=0.5"
 
 
+def test_tables_ask_no_component_what_the_record_says(results, monkeypatch):
+    """Neither another default nor a plugin that is missing changes a table; a record without the facts asks."""
+    for methods in (
+        (),
+        (ComponentSpec.parse("methods", "cbp:maturity=7"),),
+        (ComponentSpec.parse("methods", "reset"),),
+    ):
+        spec = results.spec(*methods)
+        results.add(spec, 0.5)
+        results.add(spec.reference(), 0.8)
+    before = leaderboard(results.root)
+    assert set(before["method"]) == {"none", "cbp:maturity=7", "reset"}
+    monkeypatch.setattr(ComponentSpec, "face", lambda *_: None)
+    assert leaderboard(results.root).equals(before)
+    for path in (results.root / "runs").iterdir():
+        value = json.loads((path / "spec.json").read_text())
+        del value["shown"]
+        (path / "spec.json").write_text(json.dumps(value))
+    assert any(method.startswith("cbp:accumulate=") for method in leaderboard(results.root)["method"])
+
+
 # -- errors
 
 

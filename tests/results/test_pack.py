@@ -96,6 +96,7 @@ def test_packed_records_read_as_loose_ones(runs, packed):
     for ours, theirs in zip(read, loose, strict=True):
         assert ours.path == packed / theirs.path.name
         assert (ours.spec, ours.spec_json, ours.run_id) == (theirs.spec, theirs.spec_json, theirs.run_id)
+        assert ours.spec.shown == theirs.spec.shown
         assert (ours.status, ours.environment) == (theirs.status, theirs.environment)
         assert ours.table.equals(theirs.table)
         assert ours.measurements_digest == theirs.measurements_digest
@@ -103,6 +104,7 @@ def test_packed_records_read_as_loose_ones(runs, packed):
         for metric in ("chance", "online_accuracy", "heldout_accuracy", "dead_fraction", "nothing"):
             assert ours.per_task(metric) == theirs.per_task(metric)
         assert read_record(ours.path).run_id == ours.run_id
+    assert {record.spec.shown is None for record in read} == {False, True}  # as now, and as of an older lopbench
 
 
 def test_packing_gives_the_same_bytes_whatever_the_order_and_the_source(runs, packed, tmp_path):

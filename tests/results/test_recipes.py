@@ -10,7 +10,7 @@ from lopbench.results.recipes import Recipe, stands_for_all, without_seed
 
 
 def text(spec):
-    return (json.dumps(spec.to_json(), indent=2, sort_keys=True) + "\n").encode()
+    return (json.dumps(spec.recorded(), indent=2, sort_keys=True) + "\n").encode()
 
 
 def recipe(spec):

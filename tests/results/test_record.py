@@ -291,6 +291,24 @@ def test_spec_that_is_none_is_refused(run, change):
         read_record(moved)
 
 
+@pytest.mark.parametrize("change", [{"method": "a\x1b[1mb"}, {"ranked": "no"}, {"headline": None}])
+def test_what_tables_show_is_checked(run, change):
+    edit(run / "spec.json", lambda spec: spec["shown"].update(change))
+    with pytest.raises(ResultsError, match=r"is damaged: spec\.json: "):
+        read_record(run)
+
+
+def test_what_tables_show_is_no_part_of_the_identity(run):
+    before = read_record(run)
+    edit(run / "spec.json", lambda spec: spec["shown"].update(method="so called", ranked=False))
+    after = read_record(run)
+    assert (after.spec.method_label, after.spec.is_ranked) == ("so called", False)
+    assert (after.run_id, after.protocol_id, after.spec_json) == (before.run_id, before.protocol_id, before.spec_json)
+    edit(run / "spec.json", lambda spec: spec.pop("shown"))  # of an older lopbench
+    assert read_record(run).spec.shown is None
+    assert read_record(run).spec.recorded() == before.spec.recorded()
+
+
 def test_truncated_measurements_are_damaged(run):
     content = (run / "measurements.parquet").read_bytes()
     (run / "measurements.parquet").write_bytes(content[: len(content) // 2])

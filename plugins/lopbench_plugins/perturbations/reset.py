@@ -15,6 +15,7 @@ class Reset(Perturbation):
     """
 
     name: ClassVar[str] = "reset"
+    control: ClassVar[bool] = True
     equation: ClassVar[str] = "theta ~ initialisation law, at each task"
     validated: ClassVar[tuple[str, ...]] = ("property: bit-identical to the fresh reference of each task",)
 
