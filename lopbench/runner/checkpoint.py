@@ -131,6 +131,8 @@ def _hash(tensors: Mapping[str, Tensor], header: str) -> str:
     found = blake2b(header.encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         found.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        if tensor.numel() == 1:  # expanded, its stride is 0, which no view as bytes takes
+            tensor = tensor.reshape(()).clone()
         if tensor.numel():  # numpy's empty arrays have no strides
             found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

@@ -22,6 +22,7 @@ TENSORS = {
     "half": torch.linspace(-1, 1, 3).bfloat16(),
     "none": torch.empty(0, dtype=torch.float64),
     "numpy's none": torch.from_numpy(np.array([], dtype=np.int32)),
+    "one, expanded": torch.tensor(3.0, dtype=torch.float64).expand(1),
     "odd/key with blanks": torch.tensor([float("nan"), float("inf"), -0.0], dtype=torch.float64),
 }
 HEADER = {"place": 3, "clock": {"started_utc": "2025-01-01T00:00:00+00:00"}}
@@ -32,10 +33,10 @@ def save(folder, tensors=TENSORS, header=HEADER, *, session="a", steps=7):
 
 
 def bits(tensors):
-    return {
-        name: (tensor.dtype, tensor.shape, tensor.numel() and tensor.reshape(-1).view(torch.uint8).tolist())
-        for name, tensor in tensors.items()
-    }
+    def as_bytes(tensor):
+        return torch.cat([tensor.reshape(-1), tensor.new_zeros(1)])[:-1].view(torch.uint8).tolist()  # of stride 1
+
+    return {name: (tensor.dtype, tensor.shape, tensor.numel() and as_bytes(tensor)) for name, tensor in tensors.items()}
 
 
 def test_saved_tensors_and_header_come_back_bit_for_bit(tmp_path):
