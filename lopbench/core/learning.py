@@ -114,6 +114,14 @@ class Learner(Protocol):
         """R, the number of replicas."""
 
     @property
+    def age(self) -> int:
+        """Steps of the stream on which the methods were to act before this learner was built.
+
+        0 but for a fresh network that is born in the middle of the stream, to see what a recipe can learn there: a
+        schedule over the steps of the stream does not begin anew for it. To be asked for in `Perturbation.begin`.
+        """
+
+    @property
     def device(self) -> torch.device:
         """Where all tensors are."""
 

@@ -59,6 +59,11 @@ class Boundary:
         """Where the incoming weights of units that are reset come from."""
         return self._learner.nursery.rows(self._learner.network.module)
 
+    @property
+    def age(self) -> int:
+        """Steps of the stream on which the methods were to act before the learner was built."""
+        return self._learner.age
+
     def fresh(self, state: State) -> Mapping[str, Tensor]:
         """Return the parameters ``(R, ...)`` of newly initialised networks, drawn from the method's own stream."""
         return self._learner.nursery.fresh(state)

@@ -67,6 +67,7 @@ class StackLearner:
         dtype: Type of parameters and inputs.
         init_index: Index of the named stream of the first initialisation: networks that start at task ``t`` start
             from the stream ``("init", t)``, whoever asks for them.
+        age: Steps of the stream on which the methods were to act before the learner is built.
         waiting: Whether the methods wait for `turn_on`; what they make of the network they make at once.
         clones: Cloned networks to start from, one for each replica, and what is a clone of what in them. ``build`` is
             then of networks as wide, and asked only where something is drawn anew.
@@ -93,11 +94,13 @@ class StackLearner:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         init_index: int = 0,
+        age: int = 0,
         waiting: bool = False,
         clones: tuple[Sequence[nn.Module], Profile] | None = None,
     ) -> None:
         self.seeds = tuple(seeds)
         self.replicas = len(self.seeds)
+        self.age = age
         self.methods = tuple(methods)
         self.device = torch.device(device)
         self.dtype = dtype

@@ -349,6 +349,10 @@ class _TraceHost:
         self.rows.asked = True
         return groups
 
+    @property
+    def age(self) -> int:
+        raise UntraceableError("it asks in a step for the age of the learner")
+
     def fresh(self, state: State) -> Mapping[str, Tensor]:
         raise UntraceableError("it builds networks in a step")
 

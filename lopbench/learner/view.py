@@ -46,6 +46,10 @@ class Host(Protocol):
     def restart(self) -> None:
         """Become the protocol's fresh reference."""
 
+    @property
+    def age(self) -> int:
+        """Steps of the stream on which the methods were to act before the learner was built."""
+
     def coming(self, steps: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches of the task that begins."""
 
@@ -96,6 +100,11 @@ class View:
         self._differentiable: Mapping[str, Tensor] | None = None
 
     # -- the network
+
+    @property
+    def age(self) -> int:
+        """Steps of the stream on which the methods were to act before this learner was built."""
+        return self._host.age
 
     @property
     def replicas(self) -> int:

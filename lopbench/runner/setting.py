@@ -126,6 +126,7 @@ class Setting:
             device=self.device,
             dtype=torch.float64 if self.spec.numerics.dtype == "float64" else torch.float32,
             init_index=place.origin,
+            age=max(0, place.first - self.schedule.switch),
             waiting=self.schedule.waits(place),
             clones=clones,
         )

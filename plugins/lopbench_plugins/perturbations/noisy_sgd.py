@@ -17,6 +17,8 @@ from lopbench import Learner, Perturbation, State, add_scaled, number
 class NoisySGD(Perturbation):
     """Adds ``scale * decay**t * norm(g) * N(0, I)`` to the gradient ``g`` of each tensor at step t = 0, 1, ...
 
+    The schedule is one over the stream: in a fresh network that is born later, t is the step of the stream as well.
+
     The norm is that of the whole tensor and is not divided by the root of its size, as in the authors' code: in a
     tensor of ``d`` entries the noise is ``scale * sqrt(d)`` times as long as the gradient, 6.3 times at scale 0.01
     and 3072 x 128 weights. The optimizer of the run does the rest (theirs: weight decay and momentum after the noise).
@@ -34,9 +36,10 @@ class NoisySGD(Perturbation):
     decay: float = number(1.0, least=0, most=1, swept=True)
 
     def begin(self, learner: Learner, state: State) -> None:
-        """Start at the full scale."""
+        """Start at the full scale, or where the schedule has come to."""
         device = learner.parameters[learner.head[0]].device
-        state["decayed"] = torch.ones(learner.replicas, dtype=torch.float64, device=device)
+        decay = torch.as_tensor(self.decay, dtype=torch.float64, device=device)
+        state["decayed"] = (decay**learner.age).expand(learner.replicas).clone()
 
     def after_backward(self, learner: Learner, state: State) -> None:
         """Add noise to the gradients in place, drawn from the method's own generators."""
