@@ -35,5 +35,16 @@ def before_window(tasks: int, start: float) -> range:
 
 
 def scored_tasks(tasks: int, start: float = 0.0) -> list[int]:
-    """Return the tasks that a fresh reference must cover, in order: those of `before_window` and of `late_window`."""
+    """Return the tasks that fresh networks must cover, in order: those of `before_window` and of `late_window`."""
     return sorted({*before_window(tasks, start), *late_window(tasks)})
+
+
+def reference_tasks(tasks: int, start: float = 0.0) -> list[int]:
+    """Return the tasks that the fresh reference covers, in order: `scored_tasks`, and others spread over the stream.
+
+    The others, for the trend and the curve over the stream, are at even distances from the first task on, and no more
+    than there are late ones.
+    """
+    late = late_window(tasks)
+    spread = range(0, late.start, math.ceil(late.start / len(late)) or 1)
+    return sorted({*spread, *scored_tasks(tasks, start)})

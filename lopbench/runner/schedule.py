@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 
 from lopbench.core.interfaces import Scenario
 from lopbench.core.spec import RunSpec
-from lopbench.core.windows import scored_tasks
+from lopbench.core.windows import reference_tasks, scored_tasks
 
 #: Most steps of one call of a program: longer ones save little and take longer to compile.
 MAX_UNROLL = 16
@@ -74,7 +74,9 @@ class Schedule:
 
     @classmethod
     def of(cls, scenario: Scenario, spec: RunSpec) -> Schedule:
-        """Return the schedule of a run: all tasks of a continual one, the scored ones with their leads of a fresh one.
+        """Return the schedule of a run: all tasks of a continual one, of a fresh one those it covers with their leads.
+
+        The reference covers `reference_tasks`, and fresh networks of another recipe `scored_tasks`.
 
         Where the learner is cloned, a fresh network is born at the cloning and lives to the end.
         """
@@ -171,7 +173,8 @@ def _places(scenario: Scenario, spec: RunSpec) -> Iterator[Place]:
     elif growth is not None:
         yield from _life(scenario, growth.task, scenario.tasks)
     else:
-        for origin in scored_tasks(scenario.tasks, spec.start):
+        covered = reference_tasks if spec == spec.reference() else scored_tasks
+        for origin in covered(scenario.tasks, spec.start):
             yield from _life(scenario, max(0, origin - scenario.reference_lead), origin + 1, origin=origin)
 
 

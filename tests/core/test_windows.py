@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lopbench.core.errors import InvalidInputError
-from lopbench.core.windows import before_window, late_window, scored_tasks
+from lopbench.core.windows import before_window, late_window, reference_tasks, scored_tasks
 
 
 def test_late_window_is_the_last_fifth_but_at_least_five_tasks():
@@ -35,6 +35,23 @@ def test_task_over_at_the_start_is_before_it(tasks, data):
 def test_before_window_refuses_what_is_no_stream(tasks, start):
     with pytest.raises(InvalidInputError, match="window needs"):
         before_window(tasks, start)
+
+
+def test_the_reference_is_spread_over_the_stream_at_no_more_than_as_many_tasks_again():
+    assert reference_tasks(40) == [*range(0, 32, 4), *range(32, 40)]
+    assert reference_tasks(10) == [*range(10)]
+    assert reference_tasks(12) == [0, 2, 4, 6, 7, 8, 9, 10, 11]
+    assert reference_tasks(5) == [0, 1, 2, 3, 4]
+    assert reference_tasks(40, 0.5) == [0, 4, 8, 12, 15, 16, 17, 18, 19, 20, 24, 28, *range(32, 40)]
+
+
+@given(st.integers(1, 700), st.floats(0, 1))
+def test_the_reference_covers_what_is_scored_and_half_of_it_is_needed(tasks, start):
+    covered = reference_tasks(tasks, start)
+    assert {*scored_tasks(tasks, start)} <= {*covered} <= {*range(tasks)}
+    assert covered == sorted({*covered})
+    assert len(covered) <= len(scored_tasks(tasks, start)) + len(late_window(tasks))
+    assert min(covered) == 0
 
 
 def test_references_cover_both_windows_once():
