@@ -88,7 +88,8 @@ class Architecture(Component, ABC):
     def widened(self, factor: int) -> Architecture:
         """Return this architecture with ``factor`` times the units, whose parameters have the names of its clones.
 
-        It gives the law from which units of a cloned network are drawn when they are reset.
+        It gives the law from which units of a cloned network are drawn when they are reset, and the fresh network
+        that stands beside a clone.
 
         Args:
             factor: Clones of each unit, at least 1.
@@ -98,7 +99,8 @@ class Architecture(Component, ABC):
         """
         raise UnsupportedError(
             f"{self.name} does not say how its wider networks start ('widened'), so that no unit of a clone can be "
-            "drawn anew; choose a method that resets none, or another architecture"
+            "drawn anew, and no network as wide stands beside it; choose a method that resets none, or another "
+            "architecture"
         )
 
 

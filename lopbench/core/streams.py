@@ -137,8 +137,9 @@ class Stream(ABC):
 class Growth:
     """The replacement of the learner by a wider clone of itself.
 
-    The clone is what is scored, and what methods act on; the base goes on beside it, on the same batches. A fresh
-    reference is one network, born at this task and trained to the end.
+    The clone is what is scored, against the base that goes on beside it on the same batches: 1 is a clone whose width
+    is not used. Methods act on the clone alone. The fresh reference is one network as wide as the clone, trained on the
+    whole stream: beside it, 1 is a clone that uses its width as if it had been born with it.
 
     Args:
         task: The task before which it happens, at least 1.

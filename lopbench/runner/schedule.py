@@ -78,7 +78,7 @@ class Schedule:
 
         The reference covers `reference_tasks`, and fresh networks of another recipe `scored_tasks`.
 
-        Where the learner is cloned, a fresh network is born at the cloning and lives to the end.
+        Where the learner is cloned, the fresh network is as wide as the clone, and lives as long as base and clone.
         """
         switch = switch_step(scenario, spec)
         return cls(
@@ -171,7 +171,7 @@ def _places(scenario: Scenario, spec: RunSpec) -> Iterator[Place]:
     if spec.kind == "continual":
         yield from _life(scenario, 0, scenario.tasks, grows_at=None if growth is None else growth.task)
     elif growth is not None:
-        yield from _life(scenario, growth.task, scenario.tasks)
+        yield from _life(scenario, 0, scenario.tasks)
     else:
         covered = reference_tasks if spec == spec.reference() else scored_tasks
         for origin in covered(scenario.tasks, spec.start):

@@ -28,7 +28,7 @@ class Setting:
         schedule: What a run does, step by step.
         architecture: What is trained.
         methods: The methods, each of all replicas.
-        cloner: What clones the learner; None where it is not cloned. A fresh reference is as wide as the base.
+        cloner: What clones the learner; None where it is not cloned. A fresh network is as wide as a clone.
         metrics: The diagnostics, by label.
         streams: The stream of each seed.
     """
@@ -107,7 +107,8 @@ class Setting:
         """
 
         def build(generator: Generator) -> nn.Module:
-            architecture = self.architecture if clones is None else self.architecture.widened(self.factor)
+            is_wide = clones is not None or self.spec.kind == "fresh"
+            architecture = self.architecture.widened(self.factor) if is_wide and self.factor > 1 else self.architecture
             return architecture.build(self.stream.input_shape, self.stream.outputs, generator=generator)
 
         return StackLearner(

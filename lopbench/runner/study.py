@@ -81,7 +81,9 @@ def plan(
     images = None if streamed is None else load_data(data, wanted=streamed, data_dir=data_dir, progress=progress)
     specs = asked.specs(None if images is None else {"name": images.name, "content_hash": images.content_hash})
     # A seed's references follow its runs: the number asked for comes first, and several methods share one reference.
-    runs = (run for spec in specs for run in (spec, spec.reference(), spec.own_reference()))
+    # A clone is measured against its base, and needs no fresh network of its own recipe.
+    cloned = asked.scenario.growth is not None
+    runs = (run for spec in specs for run in (spec, spec.reference(), *([] if cloned else [spec.own_reference()])))
     wanted = list({run.run_id: run for run in runs}.values())
     pending = tuple(spec for spec in wanted if not record_path(results, spec).exists())
     return Study(

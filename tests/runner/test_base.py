@@ -21,7 +21,11 @@ from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import read_record, record_path
 from lopbench.runner import report, session, study
 from lopbench.runner.scored import BASE, ScoredLearner
+from lopbench.runner.setting import Setting
+from lopbench_plugins.architectures.cnn import CNN
 from lopbench_plugins.architectures.mlp import MLP
+from lopbench_plugins.architectures.resnet18 import ResNet18
+from lopbench_plugins.architectures.vit import ViT
 from lopbench_plugins.cloners.interleave import Interleave
 
 CLASSES, TRAIN, TEST = 10, 9, 4
@@ -197,22 +201,60 @@ def test_methods_that_reset_units_draw_them_from_the_law_of_the_wider_network(ma
     assert values(record, "manifold_distance")[-1] > 1e-2
 
 
-def test_fresh_reference_is_one_network_born_at_the_cloning(make_study):
+def test_fresh_reference_is_one_network_as_wide_as_the_clone_and_as_old_as_its_base(make_study):
     planned = make_study()
     assert study.execute(planned) == []
     (spec,) = planned.specs
     assert planned.pending == (spec, spec.reference())
-    assert planned.steps == (STEPS * (BASE_EPOCHS + EPOCHS), STEPS * EPOCHS)
+    assert planned.steps == (STEPS * (BASE_EPOCHS + EPOCHS), STEPS * (BASE_EPOCHS + EPOCHS))
     record, fresh = (read_record(record_path(planned.results, each)) for each in planned.pending)
-    assert list(fresh.per_task("online_accuracy")) == list(range(BASE_EPOCHS, BASE_EPOCHS + EPOCHS))
-    assert fresh.status["steps"] == STEPS * EPOCHS
-    # Born anew and as wide as the base: another network, of half as many hidden units, on the same batches.
-    assert fresh.status["state_bytes"] < record.status["state_bytes"]
+    assert list(fresh.per_task("online_accuracy")) == list(range(BASE_EPOCHS + EPOCHS))
+    assert fresh.status["steps"] == STEPS * (BASE_EPOCHS + EPOCHS)
+    assert fresh.status["state_bytes"] == record.status["state_bytes"]  # both without the base
     assert not [name for name in fresh.measurements["metric"] if name.startswith("base_")]
     row = leaderboard(planned.results).iloc[0]
-    late = [record.per_task("online_accuracy"), fresh.per_task("online_accuracy")]
-    gained = [sum(scores[task] - 0.1 for task in range(BASE_EPOCHS, BASE_EPOCHS + EPOCHS)) for scores in late]
+    scores = [record.per_task("online_accuracy"), record.per_task("base_online_accuracy")]
+    scores.append(fresh.per_task("online_accuracy"))
+    gained = [sum(each[task] - 0.1 for task in range(BASE_EPOCHS, BASE_EPOCHS + EPOCHS)) for each in scores]
     assert row["retention"] == pytest.approx(gained[0] / gained[1])
+    assert row["wide_retention"] == pytest.approx(gained[0] / gained[2])
+    assert row["reference"] == "base"
+
+
+WIDER = [
+    MLP(width=6),
+    MLP(width=6, normalization="batch"),
+    CNN(channels=(3, 4), hidden=5),
+    ResNet18(base_width=4),
+    ViT(depth=1, width=8, heads=2),
+]
+
+
+@pytest.mark.parametrize("architecture", WIDER, ids=repr)
+def test_the_fresh_network_beside_a_clone_has_the_law_of_the_wider_architecture(make_study, monkeypatch, architecture):
+    built = []
+    usual = type(architecture).build
+    monkeypatch.setattr(type(architecture), "build", lambda self, *a, **k: built.append(self) or usual(self, *a, **k))
+    planned = make_study(architecture=architecture)
+    (spec,) = planned.specs
+    setting = Setting.of([spec.reference()], data=images(), device=torch.device("cpu"))
+    learner = setting.new_learner(setting.schedule.places[0])
+    assert built[-1] == architecture.widened(2)
+    narrow = usual(architecture, (3, 32, 32), CLASSES, generator=rng.derive(0, "x"))
+    wide, _ = Interleave().clone(narrow, 2, example=torch.zeros(2, 3, 32, 32), generator=rng.derive(0))
+    fresh = {name: value[0].shape for name, value in learner.view.parameters.items()}
+    assert fresh == {name: value.shape for name, value in wide.named_parameters()}
+
+
+def test_an_architecture_that_cannot_say_has_no_network_as_wide_beside_its_clones(make_study, monkeypatch):
+    monkeypatch.setattr(MLP, "widened", Architecture.widened)
+    planned = make_study()
+    ((spec, reason),) = study.execute(planned)
+    assert spec == planned.specs[0].reference()
+    assert "mlp does not say how its wider networks start" in reason
+    row = leaderboard(planned.results).iloc[0]
+    assert not np.isnan(row["retention"])  # the base is there
+    assert np.isnan(row["wide_retention"])
 
 
 def test_base_that_diverged_is_measured_no_more():

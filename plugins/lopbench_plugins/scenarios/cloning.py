@@ -86,6 +86,9 @@ PREPARATIONS = {
 class Cloning(Scenario):
     """One classification problem; a task is an epoch, and after the first ones the network is replaced by its clone.
 
+    The score is the clone over its base, on the same batches: 1 is a clone that does no better, whose added width is
+    not used. The fresh network beside it is as wide as the clone and is trained from the first epoch on.
+
     Methods act on the clone alone, from the cloning on. What a method builds into the network (dropout, say) is in the
     base as well, as in the paper: a clone is a copy, and inherits it.
 
@@ -107,7 +110,7 @@ class Cloning(Scenario):
     """
 
     name: ClassVar[str] = "cloning"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # since 2 a clone is scored against its base, and the fresh network is as wide as it
     boundaries: ClassVar[bool] = False
     default_architecture: ClassVar[str] = "mlp:normalization=batch"
     extra_metrics: ClassVar[tuple[str, ...]] = (
@@ -173,7 +176,7 @@ class Cloning(Scenario):
     def recipe(self, architecture: str) -> Recipe:
         """Return SGD at 0.01, as in Fig. B.7, for all architectures; the short profiles are ten times as fast.
 
-        A reference has the same, for it differs from the base in its age alone.
+        The fresh network has the same, for it differs from the clone in its birth alone.
         """
         rate = "sgd:lr=0.01" if self.profile.partition("+")[0] == "full" else "sgd:lr=0.1"
         return Recipe(optimizer=rate, reference=rate)
