@@ -11,8 +11,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lopbench.results.columns import BY_NAME, SECONDARY
 from lopbench.results.leaderboard import leaderboard, markdown, to_csv
 from lopbench.results.plots import (
+    RETENTION,
     cloning_curves,
     curves,
     error_curves,
@@ -22,14 +24,14 @@ from lopbench.results.plots import (
     save,
 )
 from lopbench.results.record import Record, find_records
-from lopbench.results.statistics import INTERVAL_METHOD
-from lopbench.results.tables import rank_text
+from lopbench.results.seed_scores import AXES
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 #: The packed set of each folder.
 RUNS = "runs.lopbench"
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
+#: The columns that the project's README explains besides the two axes.
+SHOWN_COLUMNS = (*(name for name in SECONDARY if name not in AXES), "track", "rank_low", "seeds")
 #: The result set that the project's README shows.
 SHOWN = HERE / "tinyimagenet40-lite-mlp"
 
@@ -109,20 +111,38 @@ def overview() -> str:
 
 
 def with_results(text: str) -> str:
-    """Return the project's README with its results as the records give them."""
-    head, _, rest = text.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    return f"{head}{BEGIN}\n{section(leaderboard(SHOWN))}{END}{tail}"
+    """Return the project's README with its columns as they are declared, and its results as the records give them."""
+    text = _between(text, "columns", column_table())
+    return _between(text, "results", section(leaderboard(SHOWN)))
+
+
+def _between(text: str, name: str, new: str) -> str:
+    head, begin, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, tail = rest.partition(f"<!-- /{name} -->")
+    return f"{head}{begin}{new}{end}{tail}"
+
+
+def column_table() -> str:
+    """Return what the columns of tables are, as they are declared."""
+    lines = ["| column | is |", "|---|---|"]
+    for name in (*AXES, *SHOWN_COLUMNS):
+        heading, meaning = BY_NAME[name].shown("accuracy")
+        lines.append(f"| `{heading}` | {meaning} |")
+    return "\n".join(lines) + "\n"
 
 
 def accuracy_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
-    """Return retention over learning rates, and online accuracy over tasks of the rows that the main table shows."""
+    """Return the rows that the main table shows over the tasks, against fresh networks and by themselves.
+
+    And the retention over learning rates.
+    """
     sweep = frame.groupby("method").filter(lambda rows: rows["lr"].nunique() > 1)
     wanted = set(main_rows(frame)["entry_id"])
     chosen = [r for r in records if r.spec.kind == "continual" and r.spec.entry_id in wanted]
     references = {r.spec.reference().run_id for r in chosen}
     chosen += [r for r in records if r.run_id in references]
     return {
+        "learner-over-fresh": curves(chosen, RETENTION),
         "online-accuracy": curves(chosen, "online_accuracy"),
         "retention-vs-learning-rate": retention_vs_learning_rate(sweep),
     }
@@ -180,33 +200,16 @@ def main_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 def section(frame: pd.DataFrame) -> str:
     """Return the README's results: the main table, the table over learning rates, the figures."""
-    rows = main_rows(frame)
-    first = rows.iloc[0]
     folder = SHOWN.relative_to(HERE.parent)
     lines = [
-        f"`{first['scenario']}`, profile `{first['profile']}`, architecture `{first['architecture']}`, "
-        f"`{first['optimizer']}`, {rows['seeds'].min()} seeds, data `{first['data']}` "
-        "(half of the training images of Tiny ImageNet).",
-        f"Protocol `{first['protocol_id']}`. 1 is a fresh network, 0 is chance; {INTERVAL_METHOD}. "
-        "Rank: those possible within the track. To none: whether it is shown to do better or worse. "
-        "Speed was taken while several runs shared two cores, and is good for no more than its first digit.",
-        "",
-        "| rank | method | track | retention | to none | held-out | self | lifetime online | late/early | speed "
-        "| memory |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        markdown(main_rows(frame)),
+        f"![Learner over fresh network, over the tasks]({folder}/learner-over-fresh.svg)",
     ]
-    for _, row in rows.iterrows():
-        values = (row[k] for k in ("heldout_retention", "self_retention", "lifetime_online", "late_early"))
-        costs = (row[k] for k in ("speed", "memory"))
-        numbers = " | ".join(number(value) for value in (*values, *costs))
-        rank = rank_text(row["rank_low"], row["rank_high"])
-        retention, verdict = with_interval(row), row["verdict"] or "-"
-        lines.append(f"| {rank} | `{row['method']}` | {row['track']} | {retention} | {verdict} | {numbers} |")
     sweep = frame.groupby("method").filter(lambda group: group["lr"].nunique() > 1)
     rates, seeds = sorted(sweep["lr"].unique()), sweep["seeds"].min()
     lines += [
         "",
-        f"The learning rate sets the size of the loss (retention, with its interval; {seeds} seeds or more):",
+        f"The learning rate sets the size of the loss (trainability, with its interval; {seeds} seeds or more):",
         "",
         "| method | " + " | ".join(f"Adam {rate:g}" for rate in rates) + " |",
         "|---|" + "---|" * len(rates),

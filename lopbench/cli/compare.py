@@ -20,10 +20,10 @@ FOUND = 3
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE[:METHOD]...")
 @click.option(
     "--score",
-    type=click.Choice(["retention", "heldout_retention", "lifetime_online"]),
+    type=click.Choice(["retention", "trainability", "generalisation", "lifetime_online"]),
     default="retention",
     show_default=True,
-    help="Column of the leaderboard to compare by.",
+    help="Column of the leaderboard to compare by; retention is the one that the scenario goes by.",
 )
 @click.option(
     "--fail-on",

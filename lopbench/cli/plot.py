@@ -72,7 +72,8 @@ def command(
     """Draw one figure of the runs in the folders or packed sets RESULTS, colour-blind safe, with vector fonts.
 
     \b
-    curves         a metric over the tasks, each method's mean with its interval
+    curves         a metric over the tasks, each method's mean with its interval; --metric retention is the learner
+                   over the fresh network
     learning-rate  retention over the learning rate
     error-curves   the online error over the stream, a panel for each step size or width
     recovery       the online error, and a metric under it, around the moment when methods turn on

@@ -24,15 +24,15 @@ import numpy as np
 from lopbench.report.command import beyond, command
 from lopbench.report.summary import Array, Failure, Row, Summary, Table, reason, summarise
 from lopbench.results.cells import csv_text
+from lopbench.results.columns import BY_NAME, SECONDARY
 from lopbench.results.files import write_whole
 from lopbench.results.leaderboard import seed_ranges
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import FEWEST_RANKED
 from lopbench.results.ranks import RANK_METHOD
-from lopbench.results.score import ERROR_RETENTION_CAP
+from lopbench.results.seed_scores import AXES
 from lopbench.results.statistics import COVERAGE, INTERVAL_METHOD
 from lopbench.results.tables import rank_text
-from lopbench.results.verdicts import VERDICT_METHOD
 
 #: Name of each colour, and what it is on light and on dark paper. The series "s0" (for plain learning) to "s7" and the
 #: grey of the reference differ by 20 units of CIELAB or more in any colour vision; more methods are told by dashes.
@@ -54,35 +54,8 @@ PALETTE: Mapping[str, tuple[str, str]] = {
     "s7": ("#b487b4", "#a578b4"),
 }
 
-#: Column of the leaderboard, its heading, what it means; for accuracies and, where it differs, for errors.
-_COLUMNS = (
-    ("rank_low", "rank", f"Ranks that are possible within the track: {RANK_METHOD}."),
-    ("track", "track", "Whether the method is told of task boundaries (aware) or not (free), or replays data."),
-    (
-        "retention",
-        "retention",
-        "Plasticity retention on the late tasks: 1 is a fresh network, 0 is chance. Mean over seeds, 95% interval.",
-    ),
-    ("interval", "", ""),
-    ("verdict", "to none", f"Shown to be better or worse than none: {VERDICT_METHOD}."),
-    ("retention_before", "before", "The retention in the last tasks before the method turned on."),
-    ("heldout_retention", "held-out", "The retention of the held-out score at the end of each task."),
-    ("self_retention", "self", "Retention against this method and optimizer on fresh networks."),
-    ("lifetime_online", "online", "Online accuracy, mean over all tasks."),
-    ("late_early", "late/early", "Online accuracy on the late tasks over that on as many first ones."),
-    ("speed", "speed", "Training steps per second, as a multiple of that of none on the same hardware."),
-    ("memory", "memory", "Bytes of parameters, buffers, optimizer and method, as a multiple of those of none."),
-    ("seeds", "seeds", "Number of runs; those that diverged or failed count, at the floor."),
-)
-_OF_ERRORS: Mapping[str, tuple[str, str]] = {
-    "retention": (
-        "retention",
-        "Plasticity retention on the late tasks: the fresh network's error over the learner's, at most "
-        f"{ERROR_RETENTION_CAP:g}; 0 is a run that stopped. Mean over seeds, 95% interval.",
-    ),
-    "lifetime_online": ("error", "Online error, mean over all tasks; lower is better."),
-    "late_early": ("early/late", "Online error on the first tasks over that on as many late ones."),
-}
+#: The columns of a table, besides the methods; the interval is drawn.
+_SHOWN = ("rank_low", "track", "retention", "interval", *SECONDARY, "seeds")
 
 #: Columns that are no numbers.
 _TEXTS = ("track", "interval", "verdict")
@@ -201,14 +174,25 @@ def _place(table: Table) -> tuple[object, ...]:
 
 
 def _columns(table: Table) -> list[_Column]:
+    """Return the columns of a table, those of which something is known."""
     lines = [row.line for row in table.rows]
+    axis = lines[0]["headline"]
+    second = next(each for each in AXES if each != axis)
     columns = [_Column("method", "method", "", number=False)]
-    for key, heading, meaning in _COLUMNS:
-        if key == "retention_before" and all(math.isnan(line[key]) for line in lines):
+    for name in _SHOWN:
+        if name == "interval":
+            columns.append(_Column(name, "", "", number=False))
             continue
-        heading, meaning = _OF_ERRORS.get(key, (heading, meaning)) if table.score == "error" else (heading, meaning)
+        key = second if name == "generalisation" else name
+        if key in SECONDARY and all(_is_empty(line[key]) for line in lines):
+            continue
+        heading, meaning = BY_NAME[axis if key == "retention" else key].shown(table.score)
         columns.append(_Column(key, heading, meaning, number=key not in _TEXTS))
     return columns
+
+
+def _is_empty(value: Any) -> bool:
+    return value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _meanings(tables: Sequence[Table]) -> Iterator[tuple[str, str]]:
@@ -295,8 +279,10 @@ def _cell(row: Row, table: Table, key: str, scale: tuple[float, float]) -> dict[
     if key == "seeds":
         stopped = [f"{line[outcome]} {outcome}" for outcome in ("diverged", "failed", "collapsed") if line[outcome]]
         return {**cell, "text": str(value), "extra": ", ".join(stopped)}
-    if key == "retention" and not math.isnan(line["retention_low"]):
-        cell["extra"] = f"[{line['retention_low']:.2f}, {line['retention_high']:.2f}]"
+    if key in ("retention", "trend", *AXES) and not math.isnan(line[f"{key}_low"]):
+        cell["extra"] = f"[{line[f'{key}_low']:.2f}, {line[f'{key}_high']:.2f}]"
+    if key == "trend" and line["trend_word"]:
+        return {**cell, "text": f"{_number(value)} {line['trend_word']}"}
     return {**cell, "text": _number(value, is_error=key == "lifetime_online" and table.score == "error")}
 
 

@@ -16,7 +16,8 @@ from lopbench.core.spec import RunSpec
 from lopbench.results.leaderboard import board
 from lopbench.results.overall import Entry
 from lopbench.results.record import Record
-from lopbench.results.score import Score, error_retention, retention
+from lopbench.results.score import Score, retention
+from lopbench.results.seed_scores import Reference
 from lopbench.results.statistics import RESAMPLES
 from lopbench.results.tasks import Floors, task_count
 
@@ -355,21 +356,22 @@ def _bands(values: Iterable[tuple[str, Array]]) -> dict[str, Array]:
 
 def _retentions(record: Record, by_id: Mapping[str, Record], score: Score, bins: Bins) -> list[float] | None:
     """Return the retention on the tasks of each point, NaN where there is no reference; None without any."""
-    reference = by_id.get(record.spec.reference().run_id)
-    if reference is None or reference.outcome != "completed":
+    reference, metric = Reference.of(record, by_id, score), f"online_{score}"
+    if reference is None:
         return None
-    metric = f"online_{score}"
-    fresh, chance, learner = reference.per_task(metric), reference.per_task("chance"), record.per_task(metric)
+    learner, measured = record.per_task(metric), reference.tasks(metric)
+    fresh, chance = (
+        dict(zip(measured, values.tolist(), strict=True))
+        for values in (reference.scores(metric, measured), reference.chance(measured))
+    )
     line = []
     for part in bins.parts:
         tasks = [task for task in part if task in fresh]
-        if not tasks:
-            line.append(math.nan)
-        elif score == "error":
-            line.append(error_retention([learner.get(t, math.inf) for t in tasks], [fresh[t] for t in tasks]))
-        else:
-            scores = [learner.get(t, chance[t]) for t in tasks]
-            line.append(retention(scores, [fresh[t] for t in tasks], [chance[t] for t in tasks]))
+        floor = {task: math.inf if score == "error" else chance[task] for task in tasks}
+        scores = [learner.get(task, floor[task]) for task in tasks]
+        line.append(
+            retention(scores, [fresh[t] for t in tasks], [chance[t] for t in tasks], score) if tasks else math.nan
+        )
     return line
 
 

@@ -19,6 +19,7 @@ from lopbench.core.windows import late_window
 from lopbench.results.cells import csv_text
 from lopbench.results.files import write_whole
 from lopbench.results.pairs import FEWEST_RANKED, Entrant, pair_tests
+from lopbench.results.seed_scores import AXES
 from lopbench.results.sources import BASELINE, IDENTITY, Row, Score, Source, label_of, lines, load, seeds_text
 from lopbench.results.statistics import (
     COVERAGE,
@@ -447,7 +448,7 @@ class _Pair:
             "improvement_high": improvement_high,
             "p_value": p_value,
             "p_not_worse": math.nan if self.score == "lifetime_online" else not_worse(first, second),
-            "_at_ceiling": self.score == "retention" and self.baseline.at_ceiling and self.row.at_ceiling,
+            "_at_ceiling": self.baseline.at_ceiling(self.score) and self.row.at_ceiling(self.score),
             "_deviation": float(np.std(differences, ddof=1)) if len(scored) >= fewest and not collapse else math.nan,
             "notes": "; ".join(notes),
         }
@@ -479,7 +480,7 @@ class _Pair:
             "improvement_high": math.nan,
             "p_value": p_value,
             "p_not_worse": math.nan,
-            "_at_ceiling": self.score == "retention" and self.baseline.at_ceiling and self.row.at_ceiling,
+            "_at_ceiling": self.baseline.at_ceiling(self.score) and self.row.at_ceiling(self.score),
             "_deviation": deviation,
             "notes": "; ".join(notes),
         }
@@ -501,7 +502,8 @@ class _Pair:
         """Return the probability of improvement over the tasks of one seed; what was not finished is worst."""
         runs = self.baseline.runs[seed], self.row.runs[seed]
         kind = "error" if self.baseline.of_errors or self.row.of_errors else "accuracy"
-        metric = f"{'heldout' if self.score == 'heldout_retention' else 'online'}_{kind}"
+        axis = self.row.axis if self.score == "retention" else self.score
+        metric = f"{'online' if axis == 'lifetime_online' else AXES[axis]}_{kind}"
         count = task_count(runs[0])
         tasks = range(count) if self.score == "lifetime_online" else late_window(count)
         sign = -1.0 if kind == "error" else 1.0

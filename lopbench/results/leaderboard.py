@@ -4,37 +4,23 @@ Rows are derived, never stored beside the runs; `inputs_digest` says which runs 
 """
 
 import gc
-import hashlib
 import math
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.faces import face
-from lopbench.core.manager import UNPUBLISHED, plugins
-from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json, digest
-from lopbench.core.windows import before_window, late_window, scored_tasks
-from lopbench.results.idle import idle_notes
+from lopbench.core.windows import scored_tasks
+from lopbench.results.columns import BY_NAME
+from lopbench.results.group import Group, seed_ranges
 from lopbench.results.overall import Entry, overall
-from lopbench.results.pairs import Entrant
 from lopbench.results.record import Record, folders_with_runs, one_of_each, scan_records
-from lopbench.results.score import (
-    Score,
-    at_ceiling,
-    ceiling,
-    error_late_early,
-    error_retention,
-    late_early,
-    lifetime,
-    retention,
-)
+from lopbench.results.seed_scores import AXES, Axis, seed_scores
 from lopbench.results.standings import UNPLACED, Standing, place
-from lopbench.results.statistics import interval
 from lopbench.results.tables import latex, markdown, render, to_csv
 from lopbench.results.tasks import Floors, task_count, task_scores
 
@@ -55,51 +41,8 @@ __all__ = [
     "to_csv",
 ]
 
-#: What must agree in the environment of two runs for their speed and memory to be compared, and what absence means.
-HARDWARE: Mapping[str, object] = {"device": None, "threads": None, "replicas": 1}
-
-COLUMNS = (
-    "protocol_id",
-    "entry_id",
-    "scenario",
-    "profile",
-    "architecture",
-    "optimizer",
-    "lr",
-    "method",
-    "method_id",
-    "track",
-    "rank_low",
-    "rank_high",
-    "verdict",
-    "seeds",
-    "collapsed",
-    "coverage",
-    "score",
-    "retention",
-    "retention_low",
-    "retention_high",
-    "ceiling",
-    "at_ceiling",
-    "retention_before",
-    "heldout_retention",
-    "self_retention",
-    "lifetime_online",
-    "late_early",
-    "speed",
-    "memory",
-    "diverged",
-    "failed",
-    "unpaired",
-    "data",
-    "ranked",
-    "rank_note",
-    "notes",
-    "schema_version",
-    "inputs_digest",
-)
-
-_TRACKS = ("boundary-free", "boundary-aware", "replay")  # a composition competes in the last track of its parts
+#: The columns, of which each is explained by `lopbench.results.columns`.
+COLUMNS = tuple(BY_NAME)
 
 #: What makes a row: protocol and entry.
 _Key = tuple[str, str]
@@ -128,21 +71,6 @@ class Board:
     records: tuple[Record, ...]
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """What one seed comes to; NaN where something is missing, ``note`` saying what is missing for its retention."""
-
-    retention: float
-    ceiling: float
-    retention_before: float
-    heldout_retention: float
-    self_retention: float
-    lifetime_online: float
-    late_early: float
-    note: str | None
-    used: tuple[Record, ...]
-
-
 def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
     """Return the leaderboard of all runs under ``paths``: one row for each protocol and entry.
 
@@ -153,40 +81,7 @@ def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
     A record that is damaged, incomplete, or stands there twice with different measurements is left out with a
     `ResultsWarning`, and its row says so; `board` returns what is wrong instead.
 
-    Columns besides the names:
-        entry_id: Hash of the entry.
-        lr: Learning rate.
-        method_id: Hash of the methods with their versions, origins and start: what one label may stand for twice.
-        track: "boundary-free", "boundary-aware" or "replay", as the method declared when it ran.
-        rank_low, rank_high: The ranks that the row can have within the protocol and the track (`rank_ranges`), among
-            rows that have all seeds of the table (`table_seeds`); missing for the others, for ``reset``, and in an
-            unranked profile.
-        verdict: Whether the row is shown to be "better" or "worse" than ``none`` in the same protocol, or "not shown"
-            (`verdicts`); empty for rows without ranks, for ``none``, and without it.
-        seeds: Number of runs.
-        collapsed: Number of seeds whose retention is below `COLLAPSED`.
-        coverage: Their seeds, those that diverged or failed included: "0-4,7".
-        score: "accuracy" or "error": what the scenario measures a learner by.
-        retention, retention_low, retention_high: Plasticity retention on the late tasks and its 95% interval
-            (`interval`): of accuracies as `retention` says, of errors as `error_retention` does.
-        ceiling: Mean over seeds of the largest retention possible (`ceiling`); NaN for errors.
-        at_ceiling: Whether the row is too near it to be told apart from others that are (`at_ceiling`).
-        retention_before: The same on the last tasks before the method turned on (`before_window`); NaN if it was on
-            from the beginning.
-        heldout_retention: The same of the held-out score at the end of each task; NaN if that was not measured.
-        self_retention: Retention against this method and optimizer on fresh networks; NaN if no such runs are there.
-        lifetime_online: Mean over all tasks of the online accuracy, in [0, 1], or of the online error, infinite if a
-            run stopped.
-        late_early: Online accuracy on the late tasks over that on as many first ones; the error on these first ones
-            over that on the late ones. Below 1 the learner got worse.
-        speed, memory: Training steps per second, and bytes of parameters, buffers, optimizer and method, as multiples
-            of those of ``none`` with the same optimizer, device, threads and replicas; NaN without such runs.
-        diverged, failed, unpaired: Numbers of runs.
-        data: Name and start of the content hash of the data set.
-        ranked: False for a profile that its scenario declares unranked, such as smoke.
-        rank_note: Why the row has no rank, or what to know about its verdict.
-        notes: What a reader should know before using the row.
-        inputs_digest: SHA-256 over the ids of all runs behind the row, references included, and their measurements.
+    `lopbench.results.columns` tells what each column is.
 
     Args:
         paths: Results folders, folders of run directories, single run directories, or packed sets.
@@ -263,12 +158,12 @@ def _board(usable: "_Usable") -> Board:
         if usable.problems:
             raise usable.problems[0]
         raise ResultsError("There are no runs among the records, only references.")
-    entries = [_entry(runs, usable, baselines[_plain(runs[0])]) for runs in rows.values()]
+    entries = [Entry.of(group) for group in (usable.group(runs, baselines[_plain(runs[0])]) for runs in rows.values())]
     _tell_code_apart(entries)
     _place(entries)
     entries.sort(key=_order)
     frame = pd.DataFrame([entry.row for entry in entries], columns=list(COLUMNS))
-    frame = frame.astype({"rank_low": "Int64", "rank_high": "Int64"})
+    frame = frame.astype({name: "Int64" for name in frame.columns if name.endswith(("rank_low", "rank_high"))})
     return Board(frame, overall(entries), tuple(usable.problems), tuple(entries), tuple(usable.records))
 
 
@@ -293,6 +188,16 @@ class _Usable:
         for record in set(whole).difference(self.records):
             self.doubled[_key(record)].add(record.spec.seed)
         self.by_id = {record.run_id: record for record in self.records}
+
+    def group(self, runs: Sequence[Record], baseline: Sequence[Record]) -> Group:
+        """Return the runs of one row with what they come to."""
+        key = _key(runs[0])
+        left_out = {
+            "damaged, left out": self.left_out[key],
+            "measured again with other metrics, counted once": self.doubled[key],
+        }
+        scores = [seed_scores(record, self.by_id, self.floors) for record in runs]
+        return Group(runs, scores, self.floors.score(runs[0]), baseline, left_out)
 
     def _usable(self, record: Record, look: Callable[[Record], None]) -> bool:
         try:
@@ -323,17 +228,6 @@ class _Usable:
                     ),
                 )
         return [record for run_id, record in found.items() if run_id not in torn]
-
-
-def seed_ranges(seeds: Iterable[int]) -> str:
-    """Return seeds in short, as ``--seeds`` reads them: "0-4,7"."""
-    found: list[list[int]] = []
-    for seed in sorted(set(seeds)):
-        if found and seed == found[-1][1] + 1:
-            found[-1][1] = seed
-        else:
-            found.append([seed, seed])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
 
 
 def _key(record: Record) -> _Key:
@@ -372,200 +266,6 @@ def _look_whole(record: Record, floors: Floors) -> None:
         task_scores(record, "chance", scored, {})
 
 
-def _scores(record: Record, usable: _Usable) -> _Scores:
-    floors, by_id = usable.floors, usable.by_id
-    score, tasks = floors.score(record), range(task_count(record))
-    late, before = late_window(len(tasks)), before_window(len(tasks), record.spec.start)
-    floor = {} if record.outcome == "completed" else floors.of(record, tasks)
-    online = task_scores(record, f"online_{score}", tasks, floor)
-    fresh, own = (
-        _completed(recipe.run_id(record.seed), by_id)
-        for recipe in (record.recipe.reference, record.recipe.own_reference)
-    )
-    value = _retention(record, fresh, "online", score, late)
-    note = None
-    if fresh is None:
-        note = "no completed fresh reference"
-    elif math.isnan(value):
-        note = "fresh reference not above chance"
-    return _Scores(
-        retention=value,
-        ceiling=_ceiling(fresh, score, late),
-        retention_before=_retention(record, fresh, "online", score, before),
-        heldout_retention=_retention(record, fresh, "heldout", score, late),
-        self_retention=_retention(record, own, "online", score, late),
-        lifetime_online=lifetime(online),
-        late_early=error_late_early(online) if score == "error" else late_early(online),
-        note=note,
-        used=tuple(r for r in (record, fresh, own) if r is not None),
-    )
-
-
-def _retention(
-    record: Record, reference: Record | None, where: Literal["online", "heldout"], score: Score, tasks: range
-) -> float:
-    """Return the retention of one run on ``tasks``, NaN if there are none or no reference that measured the score."""
-    metric = f"{where}_{score}"
-    if not tasks or reference is None or reference.series(metric) is None:
-        return math.nan
-    fresh = task_scores(reference, metric, tasks, {})
-    if score == "error":
-        return error_retention(task_scores(record, metric, tasks, dict.fromkeys(tasks, math.inf)), fresh)
-    chance = task_scores(reference, "chance", tasks, {})
-    floor = {} if record.outcome == "completed" else dict(zip(tasks, chance.tolist(), strict=True))
-    learner = task_scores(record, metric, tasks, floor)
-    return retention(learner, fresh, chance)
-
-
-def _ceiling(reference: Record | None, score: Score, tasks: range) -> float:
-    if reference is None or score == "error":
-        return math.nan
-    return ceiling(task_scores(reference, "online_accuracy", tasks, {}), task_scores(reference, "chance", tasks, {}))
-
-
-def _completed(run_id: str, by_id: Mapping[str, Record]) -> Record | None:
-    """Return the record of a reference; one that did not complete would flatter the learner and is none."""
-    record = by_id.get(run_id)
-    return record if record is not None and record.outcome == "completed" else None
-
-
-def _entry(runs: Sequence[Record], usable: _Usable, baseline: Sequence[Record]) -> Entry:
-    spec, key = runs[0].spec, _key(runs[0])
-    left_out = {
-        "damaged, left out": usable.left_out[key],
-        "measured again with other metrics, counted once": usable.doubled[key],
-    }
-    scores = [_scores(record, usable) for record in runs]
-    retentions = {record.spec.seed: s.retention for record, s in zip(runs, scores, strict=True) if s.note is None}
-    paired = list(retentions.values())
-    ceilings = [s.ceiling for s in scores if s.note is None]
-    low, high = interval(paired) if paired else (math.nan, math.nan)
-    used = {record.run_id: record for s in scores for record in s.used}
-    inputs = "".join(f"{run_id} {used[run_id].measurements_digest}\n" for run_id in sorted(used))
-    row = {
-        "protocol_id": runs[0].protocol_id,
-        "entry_id": spec.entry_id,
-        "scenario": spec.scenario.name,
-        "profile": spec.profile,
-        "architecture": spec.architecture_label,
-        "optimizer": spec.optimizer_label,
-        "lr": spec.optimizer.fields["lr"],
-        "method": spec.method_label,
-        "method_id": digest({key: part for key, part in spec.entry().items() if key != "optimizer"}, 12),
-        "track": _track(spec),
-        **UNPLACED,
-        "seeds": len(runs),
-        "collapsed": Entrant(retentions).collapsed,
-        "coverage": seed_ranges(record.spec.seed for record in runs),
-        "score": usable.floors.score(runs[0]),
-        "retention": _mean(paired),
-        "retention_low": low,
-        "retention_high": high,
-        "ceiling": _mean(ceilings),
-        "at_ceiling": at_ceiling(paired, ceilings),
-        "retention_before": _mean(s.retention_before for s in scores),
-        "heldout_retention": _mean(s.heldout_retention for s in scores),
-        "self_retention": _mean(s.self_retention for s in scores),
-        "lifetime_online": _mean(s.lifetime_online for s in scores),
-        "late_early": _mean(s.late_early for s in scores),
-        "speed": _relative(runs, baseline, _steps_per_s),
-        "memory": _relative(runs, baseline, _state_bytes),
-        "diverged": sum(record.outcome == "diverged" for record in runs),
-        "failed": sum(record.outcome == "failed" for record in runs),
-        "unpaired": len(runs) - len(paired),
-        "data": _provenance(spec),
-        "ranked": spec.is_ranked,
-        "notes": "; ".join(_notes(runs, scores, left_out)),
-        "schema_version": SCHEMA_VERSION,
-        "inputs_digest": hashlib.sha256(inputs.encode()).hexdigest(),
-    }
-    return Entry(
-        row,
-        retentions,
-        is_control=spec.is_control,
-        is_baseline=not spec.methods,
-        code=", ".join(f"{method.name} version {method.version} of {method.origin}" for method in spec.methods),
-        runs=tuple(sorted(runs, key=lambda record: record.spec.seed)),
-    )
-
-
-def _notes(runs: Sequence[Record], scores: Sequence[_Scores], left_out: Mapping[str, Iterable[int]]) -> list[str]:
-    """Return what a reader should know of the runs of a row before using it; ``left_out`` are seeds by reason."""
-    spec = runs[0].spec
-    seeds_by_note: dict[str, list[int]] = defaultdict(list)
-    for record, s in zip(runs, scores, strict=True):
-        for text in filter(None, (s.note, None if record.outcome == "completed" else record.outcome)):
-            seeds_by_note[text].append(record.spec.seed)
-    for reason, seeds in left_out.items():
-        if seeds:
-            seeds_by_note[reason] += seeds
-    notes = [
-        f"{text}: seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
-        for text, seeds in sorted(seeds_by_note.items())
-    ]
-    count = task_count(runs[0])
-    if spec.start * count > late_window(count).start:
-        notes.append("on in a part of the late tasks only")
-    origins = [part.origin for part in (*spec.methods, spec.optimizer)]
-    unpublished = [origin.removeprefix(f"{UNPUBLISHED} ") for origin in origins if origin.startswith(UNPUBLISHED)]
-    if unpublished:
-        notes.append(f"{UNPUBLISHED}: {', '.join(unpublished)}")
-    notes += idle_notes(runs)
-    return notes
-
-
-def _is_ranked(spec: RunSpec) -> bool:
-    """Return whether the profile enters rankings, as its scenario says; where it is not installed all but smoke do."""
-    try:
-        unranked = face(plugins().registry.get("scenarios", spec.scenario.name)).unranked or ()
-    except Exception:  # a record of a plugin that is not installed here is still readable
-        unranked = ("smoke",)
-    return spec.profile.partition("+")[0] not in unranked
-
-
-def _track(spec: RunSpec) -> str:
-    tracks = [method.track or "unknown" for method in spec.methods]
-    unknown = [track for track in tracks if track not in _TRACKS]
-    return "unknown" if unknown else max(tracks, key=_TRACKS.index, default=_TRACKS[0])
-
-
-def _provenance(spec: RunSpec) -> str:
-    if spec.data is None:
-        return ""
-    return f"{spec.data.get('name', '?')}@{str(spec.data.get('content_hash', '?'))[:12]}"
-
-
-def _steps_per_s(record: Record) -> float:
-    seconds = record.status["train_time_s"]
-    return record.status["steps"] / seconds if seconds > 0 else math.nan
-
-
-def _state_bytes(record: Record) -> float:
-    return record.status["state_bytes"] or math.nan
-
-
-def _relative(runs: Iterable[Record], baseline: Iterable[Record], quantity: Callable[[Record], float]) -> float:
-    """Return the mean ratio of a quantity to its mean in the completed ``baseline`` runs on the same hardware."""
-    known: dict[str, list[float]] = defaultdict(list)
-    for record in baseline:
-        if record.outcome == "completed":
-            known[_hardware(record)].append(quantity(record))
-    usual = {hardware: _mean(quantities) for hardware, quantities in known.items()}
-    return _mean(
-        quantity(record) / usual.get(_hardware(record), math.nan) for record in runs if record.outcome == "completed"
-    )
-
-
-def _hardware(record: Record) -> str:
-    return canonical_json([record.environment.get(key, absent) for key, absent in HARDWARE.items()])
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Return the mean of the values that are known, NaN if none is."""
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
-
-
 def _tell_code_apart(entries: Iterable[Entry]) -> None:
     """Note versions and origins in rows that only the code of their methods tells apart."""
     same: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
@@ -578,14 +278,26 @@ def _tell_code_apart(entries: Iterable[Entry]) -> None:
 
 
 def _place(entries: Iterable[Entry]) -> None:
-    """Fill in where the rows of each protocol stand."""
-    protocols: dict[str, list[Standing]] = defaultdict(list)
+    """Fill in where the rows of each protocol stand, on each axis, and by the headline."""
+    protocols: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.row["ranked"] and not entry.is_control:
-            entrant = Entrant(entry.retentions, entry.row["at_ceiling"])
-            protocols[entry.row["protocol_id"]].append(Standing(entry.row, entrant, entry.is_baseline))
+            protocols[entry.row["protocol_id"]].append(entry)
     for table in protocols.values():
-        place(table)
+        for axis in AXES:
+            _place_on(table, axis)
+
+
+def _place_on(table: Sequence[Entry], axis: Axis) -> None:
+    """Fill in where the rows of a table stand on an axis; if it is the headline, verdicts and notes as well."""
+    standings = [Standing({"track": e.row["track"]}, e.group.entrant(axis), e.is_baseline) for e in table]
+    place(standings)
+    for entry, standing in zip(table, standings, strict=True):
+        found = {key: standing.row[key] for key in UNPLACED}
+        ranks = {key: found[key] for key in ("rank_low", "rank_high")}
+        entry.row.update({f"{axis}_{key}": value for key, value in ranks.items()})
+        if axis == entry.group.headline:
+            entry.row.update(found)
 
 
 def _order(entry: Entry) -> tuple[object, ...]:

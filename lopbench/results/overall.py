@@ -4,8 +4,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lopbench.results.columns import COLUMNS as TABLE
+from lopbench.results.group import Group
 from lopbench.results.pairs import Entrant
 from lopbench.results.record import Record
 from lopbench.results.standings import UNPLACED, Standing, place
@@ -39,20 +42,42 @@ class Entry:
     """A row of a leaderboard in the making.
 
     Args:
-        row: Its columns; some are filled in later.
-        retentions: The retention of each seed that has one.
-        is_control: Whether it is ``reset`` alone, which scores 1 by construction.
-        is_baseline: Whether it is ``none``.
-        code: Versions and origins of its methods.
-        runs: Its runs, by seed.
+        row: Its columns; those that only the whole table tells are filled in later.
+        group: What it is made of.
     """
 
     row: dict[str, Any]
-    retentions: Mapping[int, float]
-    is_control: bool
-    is_baseline: bool
-    code: str
-    runs: tuple[Record, ...]
+    group: Group
+
+    @classmethod
+    def of(cls, group: Group) -> "Entry":
+        """Return the row of some runs, not placed yet."""
+        return cls({column.name: column.value(group) for column in TABLE} | UNPLACED, group)
+
+    @property
+    def retentions(self) -> Mapping[int, float]:
+        """The headline's retention of each seed that has one."""
+        return self.group.retentions
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is the control that scores 1 by construction."""
+        return self.group.spec.is_control
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is ``none``."""
+        return not self.group.spec.methods
+
+    @property
+    def code(self) -> str:
+        """Versions and origins of its methods."""
+        return self.group.code
+
+    @cached_property
+    def runs(self) -> tuple[Record, ...]:
+        """Its runs, by seed."""
+        return tuple(sorted(self.group.runs, key=lambda record: record.seed))
 
 
 def overall(entries: Iterable[Entry]) -> "pd.DataFrame":

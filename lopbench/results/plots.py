@@ -20,6 +20,8 @@ from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json, format_value
 from lopbench.core.windows import before_window
 from lopbench.results.record import Record, one_of_each
+from lopbench.results.score import retention
+from lopbench.results.seed_scores import BASE, Reference
 from lopbench.results.statistics import INTERVAL_METHOD, interval
 from lopbench.results.tasks import Floors, task_count, task_edges, task_scores
 
@@ -31,15 +33,16 @@ if TYPE_CHECKING:
 #: Scores, which a diverged or failed run continues at chance; other metrics just end.
 _SCORES = ("online_accuracy", "heldout_accuracy")
 
+#: What `curves` draws under this name is no metric: the learner over the fresh network.
+RETENTION = "retention"
+_LEARNER_OVER_FRESH = "learner over fresh network, S/F"
+
 #: The metadata that each format we save would stamp with the time.
 _DATE: Mapping[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
 _REFERENCE = "fresh network"
 #: Share of the stream whose mean stands for the end of a phase: the last 100,000 of 5,000,000 samples of the paper.
 _PHASE_END = 0.02
-
-#: What the names of metrics of the base beside a clone begin with.
-_BASE = "base_"
 
 _MARKERS = "osD^vP*X<>"
 _REFERENCE_STYLE: Mapping[str, Any] = {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
@@ -96,12 +99,13 @@ def retention_vs_learning_rate(frame: "pd.DataFrame") -> "Figure":
 def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figure":
     """Return a metric over the tasks: each method's mean over seeds with its 95% interval, and the fresh reference's.
 
-    Where a metric has several rows in a task (layers, probes during training), their mean is drawn. Diverged and failed
-    runs go on at chance in online and held-out accuracy; other metrics end with the run.
+    Of what was measured more than once in a task, the end of the task is drawn; of layers, their mean. Diverged and
+    failed runs go on at chance in online and held-out accuracy; other metrics end with the run.
 
     Args:
         records: Runs of one protocol, and their fresh references if those should be drawn.
-        metric: Label of the metric.
+        metric: Label of the metric, or `RETENTION`: the learner above chance over the fresh network, task by task, on
+            the tasks that the reference covers.
 
     Raises:
         ResultsError: If the runs are of several protocols, or no run measured the metric.
@@ -140,7 +144,7 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
                 reference, x="task", y="value", errorbar=interval, label=_REFERENCE, ax=axes, **_REFERENCE_STYLE
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="task", ylabel=metric.replace("_", " "))
+        axes.set(xlabel="task", ylabel=_LEARNER_OVER_FRESH if metric == RETENTION else metric.replace("_", " "))
         spec = runs[0].spec
         optimizers = {record.spec.optimizer_label for record in runs}
         setting = f"{spec.scenario.name} {spec.profile}, {spec.architecture_label}"
@@ -155,7 +159,7 @@ def _points(records: Sequence[Record], runs: Sequence[Record], metric: str) -> "
     import pandas as pd
 
     references = {record.spec.reference().run_id for record in runs}
-    floors = Floors(records)
+    floors, by_id = Floors(records), {record.run_id: record for record in records}
     labels = _labels(runs)
     several = len({record.spec.optimizer_label for record in runs}) > 1
     rows: list[tuple[str, int, int, float]] = []
@@ -166,7 +170,8 @@ def _points(records: Sequence[Record], runs: Sequence[Record], metric: str) -> "
             label = _REFERENCE
         else:
             continue
-        rows += [(label, record.spec.seed, task, value) for task, value in _by_task(record, metric, floors)]
+        found = _ratios(record, by_id, floors) if metric == RETENTION else _by_task(record, metric, floors)
+        rows += [(label, record.spec.seed, task, value) for task, value in found]
     return pd.DataFrame(rows, columns=["method", "seed", "task", "value"])
 
 
@@ -371,10 +376,26 @@ def _by_task(record: Record, metric: str, floors: Floors) -> Iterator[tuple[int,
     yield from _task_means(record, metric).items()
 
 
+def _ratios(record: Record, by_id: Mapping[str, Record], floors: Floors) -> Iterator[tuple[int, float]]:
+    """Yield the retention of each task that the reference of a run covers; of a reference it is 1."""
+    score = floors.score(record)
+    metric = f"online_{score}"
+    reference = Reference(record) if record.spec.kind == "fresh" else Reference.of(record, by_id, score)
+    tasks = [] if reference is None else reference.tasks(metric)
+    if reference is None or not tasks:
+        return
+    learner = task_scores(record, metric, tasks, floors.of(record, tasks))
+    fresh, chance = reference.scores(metric, tasks), reference.chance(tasks)
+    for task, s, f, c in zip(tasks, learner, fresh, chance, strict=True):
+        yield task, retention([s], [f], [c], score)
+
+
 def _task_means(record: Record, metric: str) -> dict[int, float]:
-    """Return the mean of a metric over its rows in each task (layers, probes during training), where it is known."""
+    """Return a metric at the end of each task, where it is known; the mean over layers, if there are any."""
     frame = record.measurements
-    mean = frame[frame["metric"] == metric].groupby("task")["value"].mean().dropna()
+    rows = frame[frame["metric"] == metric]
+    last = rows["step"] == rows.groupby("task")["step"].transform("max")
+    mean = rows[last].groupby("task")["value"].mean().dropna()
     return dict(zip(mean.index.tolist(), mean.tolist(), strict=True))
 
 
@@ -445,7 +466,7 @@ def _cloned_at(runs: Iterable[Record]) -> int:
     Raises:
         ResultsError: If no run came so far.
     """
-    tasks = [frame.loc[frame["metric"].str.startswith(_BASE), "task"].min() for frame in (r.measurements for r in runs)]
+    tasks = [frame.loc[frame["metric"].str.startswith(BASE), "task"].min() for frame in (r.measurements for r in runs)]
     found = [int(task) for task in tasks if not math.isnan(task)]
     if not found:
         raise ResultsError("No run has measured a base beside its clone; select runs of a scenario that clones.")
@@ -471,7 +492,7 @@ def _by_epoch(record: Record, metrics: Sequence[str], *, since: int = 0, until: 
 
 def _base_by_epoch(record: Record, metrics: Sequence[str], start: int) -> dict[float, float]:
     """Return `_by_epoch` of the base: of the learner before task ``start``, and of what went on beside its clone."""
-    beside = _by_epoch(record, [_BASE + metric for metric in metrics])
+    beside = _by_epoch(record, [BASE + metric for metric in metrics])
     return {**beside, **_by_epoch(record, metrics, until=start)}
 
 

@@ -23,11 +23,8 @@ NO_RETENTION = "fresh reference not above chance"
 #: Share of the ceiling above which a row is marked: what is left says nothing about plasticity.
 NEAR_CEILING = 0.95
 
-#: Errors below this count as this, so that two perfect fits compare as equals.
+#: Errors below this count as this in `error_late_early`, so that two perfect fits compare as equals.
 ERROR_FLOOR = 1e-12
-
-#: What `error_retention` is cut off at: a near-zero error would otherwise outweigh all other seeds.
-ERROR_RETENTION_CAP = 2.0
 
 
 def at_floor(scores: Mapping[int, float], floor: Mapping[int, float], tasks: Sequence[int]) -> NDArray[np.float64]:
@@ -47,7 +44,9 @@ def retention(learner: ArrayLike, fresh: ArrayLike, chance: ArrayLike, score: Sc
     is the same for both: 1 is as good as a fresh network, 0 is chance. The retention can exceed 1 (transfer); of
     accuracies it can fall below 0 (noise around chance).
 
-    It is a ratio of sums, which hard tasks with a small denominator cannot blow up, unlike a mean of ratios.
+    It is a ratio of sums, which hard tasks with a small denominator cannot blow up, unlike a mean of ratios. The
+    precedent is the relative performance of L2Metrics (New et al. 2022, arXiv:2201.08278), the sum of a learner's curve
+    over that of a single-task expert; here it is of what is above chance, on the late tasks, against a fresh network.
 
     With other scores in place of the learner's or of the reference's, the same formula splits the retention into two
     factors, whose product it is:
@@ -110,24 +109,6 @@ def at_ceiling(retentions: Sequence[float], ceilings: Sequence[float]) -> bool:
     """
     shares = [value / top for value, top in zip(retentions, ceilings, strict=True)]
     return bool(shares) and math.fsum(shares) / len(shares) > NEAR_CEILING
-
-
-def error_retention(learner: ArrayLike, fresh: ArrayLike) -> float:
-    """Return the retention where the score is an error: the geometric mean of ``fresh / learner``, capped at 2.
-
-    Args:
-        learner: Errors of the learner on the late tasks, ``(T,)``, at least 0; infinite where it did not finish.
-        fresh: Errors of a fresh network on the same tasks, ``(T,)``, at least 0, finite.
-
-    Raises:
-        InvalidInputError: If shapes differ, an error is negative or NaN, or one of ``fresh`` is infinite.
-    """
-    s, f = _pair(learner, fresh)
-    if not ((s >= 0).all() and (f >= 0).all() and np.isfinite(f).all()):
-        raise InvalidInputError("error_retention needs errors of at least 0, the reference's finite")
-    gain = np.log(np.maximum(f, ERROR_FLOOR)) - np.log(np.maximum(s, ERROR_FLOOR))  # (T,), -inf where s is infinite
-    mean = math.fsum(gain) / gain.size
-    return min(math.exp(min(mean, 1.0)), ERROR_RETENTION_CAP)  # e > cap: the inner min only keeps exp from overflowing
 
 
 def late_early(scores: ArrayLike) -> float:

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,17 +14,18 @@ from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError,
 from lopbench.core.registry import suggest
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, parse_methods
 from lopbench.results.cells import check_header, original
-from lopbench.results.leaderboard import Board, board, board_of
+from lopbench.results.leaderboard import Board, board
 from lopbench.results.packed import SUFFIX
 from lopbench.results.record import Record
 from lopbench.results.score import at_ceiling
+from lopbench.results.seed_scores import Axis, SeedScores
 from lopbench.results.statistics import Sample
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Score = Literal["retention", "heldout_retention", "lifetime_online"]
-
+#: What rows can be compared by: columns of `leaderboard`.
+Score = Literal["retention", "trainability", "generalisation", "lifetime_online"]
 
 #: The method that a single folder or CSV is compared with, unless another is named.
 BASELINE = "none"
@@ -49,7 +49,7 @@ class Row:
         is_alone: Whether its source has the method with one optimizer only in this protocol.
         method: Label of the method.
         runs: The runs by seed; empty if they are not at hand.
-        references: The references that the runs may need, by run id.
+        seeds: What each of them comes to.
         line: The numbers of a CSV; None if there are runs.
     """
 
@@ -57,7 +57,7 @@ class Row:
     facts: Mapping[str, str]
     method: str
     runs: Mapping[int, Record] = field(default_factory=dict)
-    references: Mapping[str, Record] = field(default_factory=dict)
+    seeds: Mapping[int, SeedScores] = field(default_factory=dict)
     line: Mapping[str, Any] | None = None
     is_alone: bool = True
 
@@ -108,25 +108,23 @@ class Row:
                 if seeds:
                     yield f"{outcome}: {seeds_text(seeds)}"
 
-    @cached_property
-    def board(self) -> Mapping[int, Mapping[str, Any]]:
-        """The leaderboard of each seed's run alone, so that what a score means is said in one place."""
-        rows = {}
-        for seed, record in self.runs.items():
-            wanted = (record.spec.reference().run_id, record.spec.own_reference().run_id)
-            known = {run_id: self.references[run_id] for run_id in wanted if run_id in self.references}
-            rows[seed] = lines(_rows_of([record, *known.values()]))[0]
-        return rows
-
     def scores(self, score: Score) -> dict[int, float]:
         """Return the score of each seed; NaN where there is none, as without a fresh reference."""
-        return {seed: float(row[score]) for seed, row in self.board.items()}
+        return {seed: _of(found, score, self.axis) for seed, found in self.seeds.items()}
 
-    @cached_property
-    def at_ceiling(self) -> bool:
-        """Whether the row is so near the ceiling of its protocol that it is not told apart from others that are."""
-        known = [row for row in self.board.values() if not math.isnan(row["retention"])]
-        return at_ceiling([row["retention"] for row in known], [row["ceiling"] for row in known])
+    @property
+    def axis(self) -> Axis:
+        """The headline of its scenario."""
+        return "trainability" if self.spec is None else self.spec.headline
+
+    def at_ceiling(self, score: Score) -> bool:
+        """Return whether the row is so near the ceiling that it is not told apart from others that are."""
+        if score == "lifetime_online":
+            return False
+        axis = self.axis if score == "retention" else score
+        values = [(s.retentions[axis], s.ceilings[axis]) for s in self.seeds.values()]
+        known = [(value, top) for value, top in values if not math.isnan(value)]
+        return at_ceiling([value for value, _ in known], [top for _, top in known])
 
     def without(self, score: Score, seeds: Iterable[int]) -> str | None:
         """Say which of the seeds have no score and why, None if all have."""
@@ -134,7 +132,7 @@ class Row:
         missing = [seed for seed in seeds if not math.isfinite(scores[seed])]
         if not missing:
             return None
-        reasons = {re.sub(r": seeds? [\d, ]+", "", self.board[seed]["notes"]) or "not measured" for seed in missing}
+        reasons = {self.seeds[seed].note or "not measured" for seed in missing}
         return f"{self}: no {score}, left out: {seeds_text(missing)} ({', '.join(sorted(reasons))})"
 
     def sample(self, score: Score) -> Sample | None:
@@ -232,12 +230,12 @@ def label_of(text: str, rows: Iterable[Row], name: str) -> str:
 
 
 def _from_board(path: Path, made: Board) -> Iterator[Row]:
-    references = {record.run_id: record for record in made.records if record.spec.kind == "fresh"}
     labels: dict[tuple[str, ...], Row] = {}
     for entry in made.entries:
         facts = {key: str(entry.row[key]) for key in _FACTS}
         runs = {record.spec.seed: record for record in entry.runs}
-        row = Row(str(path), facts, str(entry.row["method"]), runs, references)
+        scores = {record.seed: found for record, found in zip(entry.group.runs, entry.group.scores, strict=True)}
+        row = Row(str(path), facts, str(entry.row["method"]), runs, scores)
         if labels.setdefault((row.protocol_id, row.method, row.optimizer), row) is not row:
             raise ResultsError(
                 f"{row.method} in {path} stands for two versions of its code under one protocol; "
@@ -254,12 +252,10 @@ def _named(rows: Iterable[Row]) -> Iterator[Row]:
         yield replace(row, is_alone=count[row.protocol_id, row.method] == 1)
 
 
-def _rows_of(records: Sequence[Record]) -> "pd.DataFrame":
-    """Return the leaderboard of some records, none of which may be left out."""
-    made = board_of(records)
-    if made.problems:
-        raise made.problems[0]
-    return made.rows
+def _of(found: SeedScores, score: Score, headline: Axis) -> float:
+    if score == "lifetime_online":
+        return found.lifetime_online
+    return found.retentions[headline if score == "retention" else score]
 
 
 def _from_csv(path: Path) -> Iterator[Row]:

@@ -8,33 +8,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lopbench.results.cells import csv_text
+from lopbench.results.columns import BY_NAME, SECONDARY
 from lopbench.results.files import write_whole
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import COLLAPSED, FEWEST_RANKED, unseen_collapse
 from lopbench.results.ranks import RANK_METHOD, Range
-from lopbench.results.score import ERROR_RETENTION_CAP, NEAR_CEILING
+from lopbench.results.score import NEAR_CEILING
+from lopbench.results.seed_scores import AXES, Axis
 from lopbench.results.statistics import COVERAGE, INTERVAL_METHOD
+from lopbench.results.trend import FEWEST_TASKS, REACH, WARM_UP
 from lopbench.results.verdicts import VERDICT_METHOD
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-#: The columns that tables show beside the retention, and their headings.
-_SECONDARY: Mapping[str, str] = {
-    "retention_before": "before",
-    "heldout_retention": "held-out",
-    "self_retention": "self",
-    "lifetime_online": "online",
-    "late_early": "late/early",
-    "speed": "speed",
-    "memory": "mem.",
-}
-#: Their headings where the score is an error.
-_OF_ERRORS: Mapping[str, str] = {"lifetime_online": "error", "late_early": "early/late"}
+#: What a terminal has no room for; other formats have it.
+_WIDE = ("lifetime_online", "late_early", "memory")
 
-#: Verdicts as a terminal shows them, which has little room.
-_SIGNS: Mapping[str, str] = {"better": "+", "worse": "\N{MINUS SIGN}", "not shown": "?"}
+#: Verdicts and trends as a terminal shows them, which has little room.
+_SIGNS: Mapping[str, str] = {
+    "better": "+",
+    "worse": "\N{MINUS SIGN}",
+    "not shown": "?",
+    "losing": "\N{DOWNWARDS ARROW}",
+    "gaining": "\N{UPWARDS ARROW}",
+    "level": "=",
+    "unclear": "?",
+}
+
+#: Headings that a terminal breaks.
+_BROKEN: Mapping[str, str] = {"generalisation": "generali-\nsation"}
 
 _PROCEDURAL = "Procedural images, not a real data set: compare these numbers with no others."
 
@@ -49,6 +53,13 @@ _LATEX = {
 
 #: Columns of names as the command line takes them.
 _NAMES = ("method", "optimizer")
+
+#: Headings of other columns that are flush left.
+_LEFT = ("track", *AXES)
+
+_VERDICT_SIGNS = "To none: + is shown to be better, \N{MINUS SIGN} worse, ? neither."
+_TREND = "Trend: change of the learner's score over that of a fresh network per tenth of the stream"
+_TREND_SIGNS = "\N{DOWNWARDS ARROW} is losing, \N{UPWARDS ARROW} gaining, = level, ? unclear"
 
 
 @dataclass(frozen=True)
@@ -92,24 +103,28 @@ def render(frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | N
     from rich.table import Table
     from rich.text import Text
 
-    for each in _tables(frame, overall):
-        table = Table(title=Text(each.title), title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    tables = list(_tables(frame, overall, wide=False))
+    common = [note for note in tables[0].notes if len(tables) > 1 and all(note in each.notes for each in tables)]
+    for each in tables:
+        console.print(Text(each.title, style="italic"))  # not the table's title, which its width would break
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for heading in each.headings:
-            narrow = re.sub(r"([-/])| ", r"\1\n", heading)
+            narrow = _BROKEN.get(heading) or re.sub(r"([-/])| ", r"\1\n", heading)
             if heading in _NAMES:
                 table.add_column(heading, overflow="fold")
             else:
-                left = heading in ("track", "retention")
+                left = heading in _LEFT
                 table.add_column(narrow, justify="left" if left else "right", no_wrap=True)
         for row in each.rows:
-            table.add_row(*(Text(_SIGNS.get(cell, cell.removeprefix("boundary-"))) for cell in row))
+            table.add_row(*map(Text, row))
         console.print(table)
-        if "to none" in each.headings:
-            console.print(Text("To none: + is shown to be better, \N{MINUS SIGN} worse, ? neither."), style="dim")
         for note in each.notes:
-            console.print(Text(note), style="dim")
+            if note not in common:
+                console.print(Text(note), style="dim")
         if each.warning:
             console.print(Text(each.warning), style="bold yellow")
+    for note in common:
+        console.print(Text(note), style="dim")
 
 
 def markdown(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
@@ -120,7 +135,7 @@ def markdown(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> st
         overall: Methods over all scenarios.
     """
     lines: list[str] = []
-    for each in _tables(frame, overall):
+    for each in _tables(frame, overall, wide=True):
         lines += [_markdown(each.title), "", f"| {' | '.join(each.headings)} |", "|" + "---|" * len(each.headings)]
         for row in each.rows:
             cells = [
@@ -142,9 +157,9 @@ def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
         overall: Methods over all scenarios.
     """
     lines: list[str] = []
-    for each in _tables(frame, overall):
+    for each in _tables(frame, overall, wide=True):
         notes = [f"{each.title}.", *each.notes, *([each.warning] if each.warning else [])]
-        alignment = "".join("l" if heading in (*_NAMES, "track", "retention") else "r" for heading in each.headings)
+        alignment = "".join("l" if heading in (*_NAMES, *_LEFT) else "r" for heading in each.headings)
         lines += [r"\begin{table}", r"\centering", rf"\caption{{{_latex(' '.join(notes))}}}"]
         lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
         lines += [rf"{' & '.join(map(_latex, each.headings))} \\", r"\midrule"]
@@ -153,48 +168,59 @@ def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
     return "\n".join(lines)
 
 
-def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None") -> Iterator[_Table]:
+def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool) -> Iterator[_Table]:
     for protocol_id, rows in frame.groupby("protocol_id", sort=False):
-        columns = _secondary(rows)
+        columns = _secondary(rows, wide=wide)
         optimizer = ["optimizer"] if _is_of_several(rows) else []
+        seeds = ["seeds"] if rows["seeds"].nunique() > 1 else []
+        score = str(rows.iloc[0]["score"])
         yield _Table(
             title=_title(rows),
-            headings=("#", "method", *optimizer, "track", "retention", *columns.values(), "seeds"),
+            headings=(
+                *("#", "method", *optimizer, "track", str(rows.iloc[0]["headline"])),
+                *(_heading(name, score) for name in columns),
+                *seeds,
+            ),
             rows=[
                 (
                     rank_text(row["rank_low"], row["rank_high"]),
                     str(row["method"]),
                     *(str(row[column]) for column in optimizer),
-                    str(row["track"]),
+                    str(row["track"]) if wide else str(row["track"]).removeprefix("boundary-"),
                     _with_interval(row["retention"], row["retention_low"], row["retention_high"]),
-                    *(_cell(row, column) for column in columns),
-                    str(row["seeds"]),
+                    *(_cell(row, column, wide=wide) for column in columns),
+                    *(str(row[column]) for column in seeds),
                 )
                 for _, row in rows.iterrows()
             ],
-            notes=list(_notes(str(protocol_id), rows)),
+            notes=list(_notes(str(protocol_id), rows, wide=wide)),
             warning=_PROCEDURAL if "procedural" in str(rows.iloc[0]["data"]) else None,
         )
     if overall is not None:
         for profile, rows in overall.groupby("profile", sort=False):
-            yield _Table(
-                title=f"All scenarios, {profile}",
-                headings=("#", "method", "track", "mean", "to none", "worst", "worst in", "scenarios"),
-                rows=[
-                    (
-                        rank_text(row["rank_low"], row["rank_high"]),
-                        row["method"],
-                        row["track"],
-                        _number(row["mean"]),
-                        row["verdict"] or "-",
-                        _number(row["worst"]),
-                        row["worst_scenario"],
-                        str(row["scenarios"]),
-                    )
-                    for _, row in rows.iterrows()
-                ],
-                notes=list(_overall_notes(rows)),
+            yield _overall_table(str(profile), rows, wide=wide)
+
+
+def _overall_table(profile: str, rows: "pd.DataFrame", *, wide: bool) -> _Table:
+    return _Table(
+        title=f"All scenarios, {profile}",
+        headings=("#", "method", "track", "mean", "to none", "worst", "worst in", "scenarios"),
+        rows=[
+            (
+                rank_text(row["rank_low"], row["rank_high"]),
+                row["method"],
+                row["track"] if wide else row["track"].removeprefix("boundary-"),
+                _number(row["mean"]),
+                _word(row["verdict"], wide=wide),
+                _number(row["worst"]),
+                row["worst_scenario"],
+                str(row["scenarios"]),
             )
+            for _, row in rows.iterrows()
+        ],
+        notes=list(_overall_notes(rows, wide=wide)),
+        warning=None,
+    )
 
 
 def _title(rows: "pd.DataFrame") -> str:
@@ -210,23 +236,51 @@ def _is_of_several(rows: "pd.DataFrame") -> bool:
     return rows["optimizer"].nunique() > 1
 
 
-def _secondary(rows: "pd.DataFrame") -> dict[str, str]:
-    """Return the columns that the table of a protocol shows beside the retention, and their headings."""
-    headings = {"verdict": "to none", **_SECONDARY, **(_OF_ERRORS if rows.iloc[0]["score"] == "error" else {})}
-    if rows["retention_before"].isna().all():
-        del headings["retention_before"]
-    if not rows["verdict"].map(_is_text).any():
-        del headings["verdict"]
-    return headings
+def _secondary(rows: "pd.DataFrame", *, wide: bool) -> list[str]:
+    """Return the columns that the table of a protocol shows beside the headline, those of which something is known."""
+    names = [_second(str(rows.iloc[0]["headline"])) if name == "generalisation" else name for name in SECONDARY]
+    left_out = () if wide else _WIDE if not _is_of_several(rows) else (*_WIDE, "speed")
+    known = [name for name in names if rows[name].map(_is_known).any() and name not in left_out]
+    if wide:
+        known = [each for name in known for each in ((name, f"{name}_rank_low") if name in AXES else (name,))]
+        known = [name for name in known if not name.endswith("_rank_low") or rows[name].notna().any()]
+    return known
 
 
-def _cell(row: "pd.Series[Any]", column: str) -> str:
-    if column == "verdict":
-        return row["verdict"] if _is_text(row["verdict"]) else "-"
-    value = float(row[column])
-    if row["score"] == "error" and column == "lifetime_online" and math.isfinite(value):
+def _second(headline: str) -> Axis:
+    """Return the axis that is not the headline."""
+    return next(axis for axis in AXES if axis != headline)
+
+
+def _heading(name: str, score: str) -> str:
+    return f"# {name.removesuffix('_rank_low')}" if name.endswith("_rank_low") else BY_NAME[name].shown(score)[0]
+
+
+def _cell(row: "pd.Series[Any]", name: str, *, wide: bool) -> str:
+    if name == "verdict":
+        return _word(row["verdict"], wide=wide)
+    if name.endswith("_rank_low"):
+        return rank_text(row[name], row[name.replace("_low", "_high")])
+    value = float(row[name])
+    if name == "trend" and not math.isnan(value):
+        text = _with_interval(value, row["trend_low"], row["trend_high"]) if wide else _number(value)
+        return f"{text} {_word(row['trend_word'], wide=wide)}"
+    if name in AXES and wide:
+        return _with_interval(value, row[f"{name}_low"], row[f"{name}_high"])
+    if row["score"] == "error" and name == "lifetime_online" and math.isfinite(value):
         return f"{value:.3f}" if 0.01 <= value < 1000 else f"{value:.1e}"  # an error has any size
     return _number(value)
+
+
+def _word(value: object, *, wide: bool) -> str:
+    """Return the word of a verdict or trend, or in a terminal the sign for it; "-" for none."""
+    if not _is_text(value):
+        return "-"
+    return str(value) if wide else _SIGNS[str(value)]
+
+
+def _is_known(value: object) -> bool:
+    return _is_text(value) if isinstance(value, str) else not math.isnan(float(value))  # type: ignore[arg-type]
 
 
 def _number(value: float) -> str:
@@ -251,26 +305,22 @@ def rank_text(low: Any, high: Any) -> str:
     return "-" if pd.isna(low) else str(Range(int(low), int(high)))
 
 
-def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
+def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
     fewest, most = int(rows["seeds"].min()), int(rows["seeds"].max())
     covered = list(dict.fromkeys(map(str, rows["coverage"])))
     if len(covered) == 1:
         seeds = _seeds(covered[0])
     else:
         seeds = f"{fewest} to {most} seeds" if fewest < most else f"{most} seeds each"
-    if rows.iloc[0]["score"] == "error":
-        scale = (
-            f"the fresh network's error over the learner's, at most {ERROR_RETENTION_CAP:g}, 0 is a run that stopped"
-        )
-    else:
-        scale = "1 is a fresh network, 0 is chance"
-    yield f"Protocol {protocol_id}, {seeds}. Retention: {scale}; {INTERVAL_METHOD}."
+    headline = str(rows.iloc[0]["headline"]).capitalize()
+    reference = rows.iloc[0]["reference"]
+    yield f"Protocol {protocol_id}, {seeds}. {headline}: 1 is a {reference}, 0 is chance; {INTERVAL_METHOD}."
     if rows["retention_before"].notna().any():
         yield "Before: the retention in the last tasks before the method turned on."
     same = " with the same optimizer" if _is_of_several(rows) else ""
     track = "Track: knows of task boundaries (aware) or not (free)."
     yield f"{track} Speed and memory are multiples of those of none{same}."
-    yield from _standing_notes(rows)
+    yield from _standing_notes(rows, wide=wide)
     if fewest < 10 and most > 1:
         yield COVERAGE
     if not rows["ranked"].all():
@@ -294,8 +344,15 @@ def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
         yield f"All others: {_seeds(usual)}."
 
 
-def _standing_notes(rows: "pd.DataFrame") -> Iterator[str]:
-    """Yield how ranks and verdicts are made, as far as the table has any."""
+def _standing_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
+    """Yield how trends, ranks and verdicts are made, as far as the table has any."""
+    if rows["trend"].isna().all():
+        yield (
+            f"No trend: it takes fresh networks on {FEWEST_TASKS} tasks after the first {WARM_UP:.0%} of the stream, "
+            f"over {REACH:.0%} of it, that are above chance."
+        )
+    else:
+        yield f"{_TREND}, the first {WARM_UP:.0%} left out{'' if wide else f'; {_TREND_SIGNS}'}."
     if rows["rank_low"].notna().any():
         yield f"#: ranks that are possible within the track: {RANK_METHOD}."
         fewest = int(rows.loc[rows["rank_low"].notna(), "seeds"].min())
@@ -306,11 +363,13 @@ def _standing_notes(rows: "pd.DataFrame") -> Iterator[str]:
     elif rows["ranked"].all():
         yield f"#: no ranks, which take {FEWEST_RANKED} seeds."
     if rows["verdict"].map(_is_text).any():
+        if not wide:
+            yield _VERDICT_SIGNS
         yield f"Verdict to none{_baseline(rows)}: {VERDICT_METHOD}."
     if rows["ceiling"].notna().any():
         top = float(rows["ceiling"].mean())
         yield (
-            f"Ceiling: {top:.2f}, the retention of a learner that is always right; rows above {NEAR_CEILING:.0%} of it "
+            f"Ceiling: {top:.2f}, the score of a learner that is always right; rows above {NEAR_CEILING:.0%} of it "
             "are not told apart."
         )
 
@@ -331,7 +390,7 @@ def _seeds(coverage: str) -> str:
     return f"seed {coverage}" if coverage.isdecimal() else f"seeds {coverage}"
 
 
-def _overall_notes(rows: "pd.DataFrame") -> Iterator[str]:
+def _overall_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
     low, high = CLIP
     yield (
         f"Mean: unweighted, of the retentions in all scenarios, each clipped to [{low:g}, {high:g}]; worst: the "
@@ -341,6 +400,8 @@ def _overall_notes(rows: "pd.DataFrame") -> Iterator[str]:
     if rows["rank_low"].notna().any():
         yield f"#: ranks that are possible within the track: {RANK_METHOD}; of each seed's mean over the scenarios."
     if rows["verdict"].map(_is_text).any():
+        if not wide:
+            yield _VERDICT_SIGNS
         yield f"Verdict to none: {VERDICT_METHOD}."
     for method, missing, note in zip(rows["method"], rows["missing"], rows["rank_note"], strict=True):
         if missing:

@@ -65,7 +65,7 @@ def test_a_run_says_what_it_does_and_ends_with_a_table(tiny, runs):
     assert "8 to do" in shown.stderr  # the reference is that of "none" as well
     assert "l2, mlp:depth=1,width=8, seed 0 and 1 more: completed" in shown.stderr
     assert f"Records: {Path.cwd() / 'results' / 'runs'}" in shown.stderr
-    assert "retention" in shown.stdout
+    assert "trainability" in shown.stdout
     assert "l2" in shown.stdout
     assert len(runs()) == 8
 
@@ -221,7 +221,7 @@ def test_sweeps_and_later_starts_make_rows(lopbench, one_thread):
     assert "none, online_mlp, seed 0 and 1 more: completed" in shown.stderr
     assert "compil" not in shown.stderr
     assert shown.stdout.count("l2:strength=1 from 0.5") >= 2
-    assert "before" in shown.stdout
+    assert "fresh reference not above chance" in shown.stdout  # after ten samples
 
 
 @pytest.mark.parametrize(

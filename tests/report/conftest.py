@@ -115,7 +115,7 @@ def thousand(filled) -> Path:
         entry = replace(
             row.entry,
             row={**row.line, "method": f"method_with_a_name:rate={index:03}", "retention": 0.5 + index / 400},
-            runs=row.runs[:1] * 5,
+            group=replace(row.entry.group, runs=row.runs[:1] * 5, scores=row.entry.group.scores[:1] * 5),
         )
         curves = {metric: rng.random((3, 40)) for metric in ("online_accuracy", "retention", *metrics)}
         layers = {metric: {f"layers.{layer}": rng.random(40) for layer in range(6)} for metric in metrics[:8]}

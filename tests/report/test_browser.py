@@ -58,7 +58,7 @@ def saved(tab, card, kind, tmp_path):
 
 def test_a_click_sorts_by_a_column_and_another_turns_it_around(tab):
     section = tab.locator(".protocol", has_text=NARROW)
-    heading = section.get_by_role("button", name="retention", exact=True)
+    heading = section.get_by_role("button", name="trainability", exact=True)
     heading.click()
     assert methods(tab) == [M, SLOW, NONE, HOSTILE]
     heading.click()
@@ -78,7 +78,7 @@ def test_what_is_not_known_is_last_either_way(tab):
         section.element_handle(),
     )
     for _ in range(2):
-        section.get_by_role("button", name="retention", exact=True).click()
+        section.get_by_role("button", name="trainability", exact=True).click()
         assert methods(tab)[-1] == last
 
 

@@ -68,8 +68,8 @@ def test_rows_have_the_numbers_of_the_leaderboard(many_seeds, results):
 
 def test_errors_have_retentions_of_errors(results):
     spec = results.spec()
-    results.add(spec, 0.4, score="error")
-    results.add(spec.reference(), 0.1, score="error")
+    results.add(spec, 0.4, score="error", chance=0.5)
+    results.add(spec.reference(), 0.1, score="error", chance=0.5)
     (table,) = summarise(results.root).tables
     assert table.metrics[0] == "online_error"
     assert table.rows[0].curves["retention"][0, 5:] == pytest.approx([0.25] * 5)

@@ -60,6 +60,7 @@ def fill(
     *,
     score: str = "accuracy",
     metrics: Mapping[str, Mapping[int, float]] | None = None,
+    whole: Mapping[str, Mapping[int, float]] | None = None,
 ) -> Measurements:
     rows = Measurements()
     for task, value in online.items():
@@ -70,6 +71,9 @@ def fill(
     for metric, values in (metrics or {}).items():
         for task, value in values.items():
             rows.add(STEPS * (task + 1), task, metric, value, "hidden")
+    for metric, values in (whole or {}).items():
+        for task, value in values.items():
+            rows.add(STEPS * (task + 1), task, metric, value)
     return rows
 
 
@@ -95,6 +99,7 @@ class Results:
         root: Path | None = None,
         score: str = "accuracy",
         metrics: Mapping[str, Mapping[int, float]] | None = None,
+        whole: Mapping[str, Mapping[int, float]] | None = None,
         **status_changes: Any,
     ) -> Path:
         """Write a run; one number for ``online`` stands for all tasks of its kind."""
@@ -108,7 +113,7 @@ class Results:
             spec.run_id,
             environment or {"device": "cpu"},
             make_status(status, **status_changes),
-            fill(online, heldout, chance, score=score, metrics=metrics),
+            fill(online, heldout, chance, score=score, metrics=metrics, whole=whole),
             None,
         )
 

@@ -145,25 +145,25 @@ def test_held_out_scores_are_compared_where_they_were_measured(results, method):
         for spec, value in ((results.spec(seed=seed), a), (results.spec(method("m"), seed=seed), b)):
             results.add(spec, 0.5, dict.fromkeys(range(10), value))
         results.add(results.spec(seed=seed).reference(), 0.5, dict.fromkeys(range(5, 10), 0.6))
-    row = only(compare(results.root, score="heldout_retention"))
+    row = only(compare(results.root, score="generalisation"))
     assert row["difference"] == pytest.approx((0.2 + 0.15 + 0.3) / 3 / 0.4)
     assert row["improvement"] == 1.0
     assert only(compare(results.root))["difference"] == 0.0
 
 
 def test_a_score_that_was_not_measured_is_no_evidence(both, results):
-    row = only(compare(results.root, score="heldout_retention"))
+    row = only(compare(results.root, score="generalisation"))
     assert row["verdict"] == "no evidence"
     assert row["seeds"] == 0
-    assert "no heldout_retention, left out: seeds 0, 1, 2, 3, 4 (not measured)" in row["notes"]
+    assert "no generalisation, left out: seeds 0, 1, 2, 3, 4 (not measured)" in row["notes"]
     assert math.isnan(row["difference"])
 
 
 def test_of_errors_the_lower_one_is_better(results, method):
     for seed, (a, b) in enumerate([(0.30, 0.20), (0.33, 0.22), (0.36, 0.25), (0.29, 0.20)]):
         for spec, value in ((results.spec(seed=seed), a), (results.spec(method("m"), seed=seed), b)):
-            results.add(spec, value, score="error")
-        results.add(results.spec(seed=seed).reference(), 0.2, score="error")
+            results.add(spec, value, score="error", chance=0.9)
+        results.add(results.spec(seed=seed).reference(), 0.2, score="error", chance=0.9)
     for score, sign in (("retention", 1), ("lifetime_online", -1)):
         row = only(compare(results.root, score=score))
         assert np.sign(row["difference"]) == sign

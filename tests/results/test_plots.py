@@ -8,6 +8,7 @@ from lopbench.core.errors import ResultsError
 from lopbench.core.spec import NUMBERS
 from lopbench.results.leaderboard import leaderboard, to_csv
 from lopbench.results.plots import (
+    RETENTION,
     cloning_curves,
     curves,
     error_curves,
@@ -16,7 +17,7 @@ from lopbench.results.plots import (
     retention_vs_learning_rate,
     save,
 )
-from lopbench.results.record import find_records
+from lopbench.results.record import find_records, write_record
 from lopbench.results.statistics import interval
 
 
@@ -74,6 +75,33 @@ def test_learning_rate_figure_needs_a_retention(results):
     results.add(results.spec(), 0.5)
     with pytest.raises(ResultsError, match="no completed fresh references"):
         retention_vs_learning_rate(leaderboard(results.root))
+
+
+def test_curves_of_the_retention_are_learner_over_fresh_network_by_task(results):
+    for seed in range(2):
+        spec = results.spec(seed=seed)
+        results.add(spec, {task: 0.8 - 0.03 * task for task in range(10)})
+        results.add(spec.reference(), dict.fromkeys((0, 3, 6, *range(7, 10)), 0.5))
+    figure = curves(find_records(results.root), RETENTION)
+    ours, fresh = (line for line in figure.axes[0].lines if len(line.get_xdata()))
+    assert ours.get_xdata().tolist() == [0, 3, 6, 7, 8, 9]  # where there is a reference
+    assert ours.get_ydata() == pytest.approx([(0.6 - 0.03 * task) / 0.3 for task in (0, 3, 6, 7, 8, 9)])
+    assert fresh.get_ydata() == pytest.approx([1.0] * 6)
+    assert "S/F" in figure.axes[0].get_ylabel()
+
+
+def test_curves_are_drawn_from_the_ends_of_tasks(results):
+    rows = results.fill(dict.fromkeys(range(10), 0.5))
+    for task in range(10):
+        for layer in ("a", "b"):
+            rows.add(100 * task, task, "dead_fraction", 1.0, layer)
+            rows.add(100 * task + 100, task, "dead_fraction", 0.1 if layer == "a" else 0.3, layer)
+    spec = results.spec()
+    write_record(results.root, spec.to_json(), spec.run_id, {"device": "cpu"}, results.status(), rows, None)
+    (line,) = (
+        each for each in curves(find_records(results.root), "dead_fraction").axes[0].lines if len(each.get_xdata())
+    )
+    assert line.get_ydata() == pytest.approx([0.2] * 10)
 
 
 def test_curves_show_methods_and_the_reference(many_seeds, results):

@@ -14,7 +14,6 @@ from lopbench.results.score import (
     at_floor,
     ceiling,
     error_late_early,
-    error_retention,
     late_early,
     lifetime,
     retention,
@@ -182,33 +181,6 @@ def test_unfinished_tasks_stand_at_chance():
     found = at_floor({0: 0.9, 2: 0.7}, {0: 0.2, 1: 0.25, 2: 0.2, 3: 0.5}, range(4))
     np.testing.assert_array_equal(found, [0.9, 0.25, 0.7, 0.5])
     assert retention(at_floor({}, dict.fromkeys(range(3), 0.2), range(3)), [0.8] * 3, 0.2) == 0.0
-
-
-def test_error_retention_is_the_geometric_ratio_of_errors():
-    # ratios 1/2 and 1/8: geometric mean 1/4
-    assert error_retention([2.0, 8.0], [1.0, 1.0]) == pytest.approx(0.25, rel=1e-12)
-    assert error_retention([0.3, 0.0], [0.3, 0.0]) == 1.0
-
-
-def test_error_retention_is_capped_at_two():
-    assert error_retention([0.1], [1.0]) == 2.0
-    assert error_retention([0.0], [1e6]) == 2.0
-
-
-def test_error_retention_of_an_unfinished_task_is_zero():
-    assert error_retention([math.inf, 0.1], [0.1, 0.1]) == 0.0
-
-
-@given(st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)), min_size=1, max_size=10), st.floats(1e-3, 1e3))
-def test_error_retention_is_free_of_units(rows, unit):
-    learner, fresh = map(np.array, zip(*rows, strict=True))
-    assert error_retention(learner * unit, fresh * unit) == pytest.approx(error_retention(learner, fresh), rel=1e-9)
-
-
-@pytest.mark.parametrize(("learner", "fresh"), [([-1.0], [1.0]), ([math.nan], [1.0]), ([1.0], [math.inf])])
-def test_error_retention_refuses_bad_input(learner, fresh):
-    with pytest.raises(InvalidInputError, match="errors of at least 0"):
-        error_retention(learner, fresh)
 
 
 def test_late_early_compares_as_many_first_tasks():

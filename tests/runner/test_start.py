@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from lopbench.core.errors import UsageError
-from lopbench.core.windows import before_window, late_window, scored_tasks
+from lopbench.core.windows import before_window, late_window, reference_tasks, scored_tasks
 from lopbench.results.leaderboard import leaderboard
-from lopbench.results.score import error_retention
+from lopbench.results.score import retention
 from lopbench.runner import study
 
 #: 8 bins of 12 samples.
@@ -87,24 +87,30 @@ def test_start_concerns_methods_alone(make_study):
 
 
 def test_references_cover_both_windows_and_the_leaderboard_has_both_columns(make_study, record_of):
-    request = {**BITS, "scenario": "bitflip:samples=128,m=8,f=5,T=8,steps_per_task=8", "metrics": []}
+    request = {**BITS, "scenario": "bitflip:samples=640,m=8,f=5,T=40,steps_per_task=40", "metrics": []}
     planned = make_study(**request, methods=["none", CBP], start=0.5)
     assert study.execute(planned) == []
     none, late = planned.specs
     before, after = before_window(16, 0.5), late_window(16)
     fresh = record_of(planned, late.reference()).per_task("online_error")
-    assert list(fresh) == scored_tasks(16, 0.5) == [*before, *after] == [*range(3, 8), *range(11, 16)]
+    chance = record_of(planned, late.reference()).per_task("chance")
+    assert list(fresh) == reference_tasks(16, 0.5) == [0, 3, 4, 5, 6, 7, 9, *after]
+    assert {*before, *after} <= fresh.keys()
     # The method's own reference is plain where the method is not on yet.
     own = record_of(planned, late.own_reference()).per_task("online_error")
+    assert list(own) == scored_tasks(16, 0.5) == [*before, *after] == [*range(3, 8), *range(11, 16)]
     assert [own[task] for task in before] == [fresh[task] for task in before]
     assert [own[task] for task in after] != [fresh[task] for task in after]
     rows = leaderboard(planned.results).set_index("method")
     plain = record_of(planned, none).per_task("online_error")
-    expected = error_retention([plain[t] for t in before], [fresh[t] for t in before])
     row = rows.loc[late.method_label]
-    assert row["retention_before"] == expected
+
+    def expected(errors, tasks):
+        return retention(*([each[t] for t in tasks] for each in (errors, fresh, chance)), "error")
+
+    assert row["retention_before"] == expected(plain, before)
     ran = record_of(planned, late).per_task("online_error")
-    assert row["retention"] == error_retention([ran[t] for t in after], [fresh[t] for t in after])
+    assert row["retention"] == expected(ran, after)
     assert rows["retention_before"].isna()["none"]
     # The same tasks have the same reference, whoever asks.
     plain_fresh = record_of(planned, none.reference()).per_task("online_error")
@@ -123,3 +129,14 @@ def test_method_that_is_built_into_the_network_cannot_turn_on_later(make_study, 
 def test_start_outside_the_stream_is_refused(make_study, method, start):
     with pytest.raises(UsageError, match=rf"in \[0, 1\], got {start}"):
         make_study(methods=[method], start=start)
+
+
+def test_a_schedule_over_the_stream_does_not_begin_anew_in_a_fresh_network(make_study, record_of):
+    # Noise in the first step of the stream alone: networks that are born later have none.
+    planned = make_study(**IMAGES, methods=["none", "noisy_sgd:decay=0"], optimizers=["adam:lr=2e-3"])
+    assert study.execute(planned) == []
+    none, noisy = planned.specs
+    plain, own = (record_of(planned, spec.own_reference()).per_task("online_accuracy") for spec in (none, noisy))
+    assert plain == own
+    learners = [record_of(planned, spec).per_task("online_loss") for spec in (none, noisy)]
+    assert learners[0][0] != learners[1][0]

@@ -1,0 +1,195 @@
+"""What one run comes to: its retention on both axes, and what the retention is made of."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lopbench.core.windows import before_window, late_window
+from lopbench.results.record import Record
+from lopbench.results.score import (
+    NO_RETENTION,
+    Score,
+    ceiling,
+    error_late_early,
+    late_early,
+    lifetime,
+    retention,
+)
+from lopbench.results.tasks import Floors, task_count, task_scores
+from lopbench.results.trend import trend
+
+#: What a retention is of, and what the metrics that it is made of begin with.
+Axis = Literal["trainability", "generalisation"]
+AXES: Mapping[Axis, str] = {"trainability": "online", "generalisation": "heldout"}
+
+#: What the names of a base's measurements begin with, which is trained beside its clone.
+BASE = "base_"
+
+#: Why a run has no retention.
+NO_REFERENCE = "no completed fresh reference"
+
+
+@dataclass(frozen=True)
+class SeedScores:
+    """What one run comes to; NaN where something was not measured.
+
+    Args:
+        retentions: The retention on the late tasks, on each axis.
+        ceilings: The largest retention possible, on each axis.
+        retention_before: The headline's retention on the last tasks before the method turned on.
+        trend: Change of the headline's S/F per tenth of the stream.
+        fresh: Retention of a fresh network of its own recipe, on the headline's axis.
+        self_retention: The headline's retention against that network.
+        wide: The headline's retention against a fresh network as wide as a clone.
+        lifetime_online: Mean over all tasks of the online score.
+        late_early: Late tasks over as many first ones, or the other way round of errors.
+        note: What is missing for the headline's retention, None for nothing.
+        used: The records that this is made of.
+    """
+
+    retentions: Mapping[Axis, float]
+    ceilings: Mapping[Axis, float]
+    retention_before: float
+    trend: float
+    fresh: float
+    self_retention: float
+    wide: float
+    lifetime_online: float
+    late_early: float
+    note: str | None
+    used: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a learner is measured against: fresh networks in a run of their own, or the base in the learner's own run.
+
+    Args:
+        record: The run.
+        prefix: What the names of its measurements begin with.
+    """
+
+    record: Record
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, record: Record, by_id: Mapping[str, Record], score: Score) -> "Reference | None":
+        """Return what a run is measured against; None if that is missing.
+
+        A clone is measured against the base that its run trained beside it, on the same batches.
+        """
+        if record.series(f"{BASE}online_{score}") is not None:
+            return cls(record, BASE)
+        return _fresh(record.recipe.reference.run_id(record.seed), by_id)
+
+    def tasks(self, metric: str) -> list[int]:
+        """Return the tasks on which a metric was measured, in order; none if it was not."""
+        series = self.record.series(self.prefix + metric)
+        return [] if series is None else sorted(series.tasks.tolist())
+
+    def scores(self, metric: str, tasks: Sequence[int]) -> NDArray[np.float64]:
+        """Return the scores of ``tasks``, ``(T,)``, all of which are among `tasks`."""
+        return task_scores(self.record, self.prefix + metric, tasks, {})
+
+    def chance(self, tasks: Sequence[int]) -> NDArray[np.float64]:
+        """Return the score at chance of ``tasks``, ``(T,)``."""
+        return task_scores(self.record, "chance", tasks, {})
+
+
+def seed_scores(record: Record, by_id: Mapping[str, Record], floors: Floors) -> SeedScores:
+    """Return what a run comes to.
+
+    Args:
+        record: The run of a learner.
+        by_id: All records, its references among them, by run id.
+        floors: What a task counts that it did not finish.
+
+    Raises:
+        ResultsError: If a completed record lacks a score.
+    """
+    score, tasks = floors.score(record), range(task_count(record))
+    late, before = late_window(len(tasks)), before_window(len(tasks), record.spec.start)
+    floor = {} if record.outcome == "completed" else floors.of(record, tasks)
+    sides = {axis: _Side(record, f"{where}_{score}", score, floor) for axis, where in AXES.items()}
+    main = sides[record.spec.headline]
+    reference = Reference.of(record, by_id, score)
+    own = wide = None
+    if reference is None or reference.prefix != BASE:
+        own = _fresh(record.recipe.own_reference.run_id(record.seed), by_id)
+    else:
+        wide = _fresh(record.recipe.reference.run_id(record.seed), by_id)
+    retentions = {axis: side.against(reference, late) for axis, side in sides.items()}
+    note = None
+    if math.isnan(retentions[record.spec.headline]):
+        note = NO_RETENTION if main.covers(reference, late) else NO_REFERENCE
+    online = sides["trainability"].scores(tasks)
+    return SeedScores(
+        retentions=retentions,
+        ceilings={axis: side.ceiling(reference, late) for axis, side in sides.items()},
+        retention_before=main.against(reference, before),
+        trend=main.trend(reference, tasks),
+        fresh=_Side(own.record, main.metric, score, {}).against(reference, late) if own else math.nan,
+        self_retention=main.against(own, late),
+        wide=main.against(wide, late),
+        lifetime_online=lifetime(online),
+        late_early=error_late_early(online) if score == "error" else late_early(online),
+        note=note,
+        used=tuple(dict.fromkeys([record, *(side.record for side in (reference, own, wide) if side is not None)])),
+    )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One score of a learner by task, to be held against a reference."""
+
+    record: Record
+    metric: str
+    score: Score
+    floor: Mapping[int, float]
+
+    def scores(self, tasks: Sequence[int]) -> NDArray[np.float64]:
+        return task_scores(self.record, self.metric, tasks, self.floor)
+
+    def against(self, reference: Reference | None, tasks: Sequence[int]) -> float:
+        """Return the retention on ``tasks``, NaN if there are none or the reference did not measure the score there."""
+        if reference is not None and reference.record is self.record and self.record.outcome != "completed":
+            return 0.0  # its base stopped with it: it counts at chance, whatever the base would have come to
+        if not self.covers(reference, tasks):
+            return math.nan
+        assert reference is not None
+        return retention(self.scores(tasks), reference.scores(self.metric, tasks), reference.chance(tasks), self.score)
+
+    def ceiling(self, reference: Reference | None, tasks: Sequence[int]) -> float:
+        if not self.covers(reference, tasks):
+            return math.nan
+        assert reference is not None
+        return ceiling(reference.scores(self.metric, tasks), reference.chance(tasks), self.score)
+
+    def trend(self, reference: Reference | None, stream: Sequence[int]) -> float:
+        """Return the trend over all tasks of the stream that the reference measured; tasks count as equally long."""
+        tasks = [] if reference is None else reference.tasks(self.metric)
+        if not self.covers(reference, tasks):
+            return math.nan
+        assert reference is not None
+        position = (np.array(tasks) + 0.5) / len(stream)
+        return trend(
+            self.scores(tasks), reference.scores(self.metric, tasks), reference.chance(tasks), position, self.score
+        )
+
+    def covers(self, reference: Reference | None, tasks: Sequence[int]) -> bool:
+        """Return whether both sides measured the score on ``tasks``, and there are some."""
+        if reference is None or not len(tasks):
+            return False
+        if self.record.outcome == "completed" and self.record.series(self.metric) is None:
+            return False
+        return set(tasks) <= set(reference.tasks(self.metric))
+
+
+def _fresh(run_id: str, by_id: Mapping[str, Record]) -> Reference | None:
+    """Return the run of fresh networks; one that did not complete would flatter the learner and is none."""
+    record = by_id.get(run_id)
+    return Reference(record) if record is not None and record.outcome == "completed" else None
