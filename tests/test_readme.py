@@ -96,7 +96,7 @@ def test_three_lines_of_pandas_read_all_records(monkeypatch, tmp_path):
 
 def test_the_plugin_example_is_a_method_that_does_what_it_says(plugin, few_images):
     module = plugin(PYTHON[2])
-    tiny = {"scenario": "tinyimagenet40:tasks=1,steps_per_task=5,resolution=8", "metrics": ["weight_norm"]}
+    tiny = {"scenario": "tinyimagenet40:tasks=2,steps_per_task=5,resolution=8", "metrics": ["weight_norm"]}
     frame = lopbench.run(methods=["none", "clip:factor=1"], device="cpu", **tiny)
     assert set(frame["method"]) == {"none", "clip:factor=1"}
     assert list(frame["failed"]) == [0, 0]

@@ -116,6 +116,11 @@ class Asked:
             raise UsageError(f"seeds must be at least 0, got {min(self.seeds)}")
         if not (self.methods and self.seeds and self.optimizers):
             raise UsageError("nothing to run: give at least one method, one seed and one optimizer")
+        if self.scenario.tasks < 2:
+            raise UsageError(
+                f"{self.scenario.name} has {self.scenario.tasks} task: nothing comes before it in which plasticity "
+                "could be lost; ask for at least 2"
+            )
         check_start(self.start)  # runs without methods do not have it
         for specs in self.methods:
             _check_methods(specs, self.scenario, self.start)

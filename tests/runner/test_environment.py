@@ -140,7 +140,7 @@ def test_peak_memory_is_that_of_this_process():
 
 
 def test_record_names_no_machine_no_user_and_no_folder(make_study, record_of):
-    scenario = "tinyimagenet40:tasks=1,steps_per_task=2,classes_per_task=2,images_per_class=20,resolution=8"
+    scenario = "tinyimagenet40:tasks=2,steps_per_task=2,classes_per_task=2,images_per_class=20,resolution=8"
     planned = make_study(scenario=scenario)
     study.execute(planned)
     record = record_of(planned, planned.specs[0])

@@ -118,6 +118,8 @@ def test_planning_writes_nothing(make_study):
         ({"seeds": [0, -3, -1]}, "seeds must be at least 0, got -3"),
         ({"methods": []}, "give at least one method, one seed and one optimizer"),
         ({"seeds": []}, "give at least one method, one seed and one optimizer"),
+        ({"scenario": "tinyimagenet40:tasks=1"}, "tinyimagenet40 has 1 task: nothing comes before it .*at least 2"),
+        ({"scenario": "bitflip:samples=100,T=100,steps_per_task=100"}, "bitflip has 1 task: "),
         ({"optimizers": []}, "give at least one method, one seed and one optimizer"),
         ({"device": "gpu"}, "device 'gpu' cannot be used: .*; try --device cpu"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used: .*; try --device cpu"),
