@@ -329,7 +329,7 @@ def _table(entries: Sequence[Entry], by_id: Mapping[str, Record], floors: Floors
 
 
 def _rank(metric: str, score: Score) -> tuple[int, str]:
-    first = (f"online_{score}", RETENTION, f"heldout_{score}")
+    first = (RETENTION, f"online_{score}", f"heldout_{score}")
     return (first.index(metric) if metric in first else len(first), metric)
 
 

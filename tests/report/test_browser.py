@@ -119,7 +119,7 @@ def test_hostile_names_are_text_in_figures_too(tab):
 def test_there_is_a_figure_for_each_metric_and_layers_and_pairs(tab):
     headings = tab.locator("#curves h4").all_text_contents()
     assert headings == [
-        "online accuracy", "retention", "heldout accuracy", "dead fraction", "duplicate fraction", "effective rank",
+        "retention", "online accuracy", "heldout accuracy", "dead fraction", "duplicate fraction", "effective rank",
     ]  # fmt: skip
     assert tab.locator("#scatter figure").count() == 4
     assert tab.locator("#layers figure").count() == 4
@@ -141,10 +141,10 @@ def test_over_learning_rates_a_method_is_one_line(tab, tmp_path):
 
 
 def test_a_curve_tells_its_numbers_to_the_pointer_and_the_keyboard(tab):
-    drawing = tab.locator("#curves svg[role=img]").first
+    drawing = tab.locator("#curves svg[role=img]").nth(1)
     drawing.focus()
     tab.keyboard.press("ArrowRight")
-    tip = tab.locator("#curves .tip").first
+    tip = tab.locator("#curves .tip").nth(1)
     assert "task 0" in tip.text_content()
     assert re.search(r"m, adam:lr=0\.003 0\.71 \[0\.7, 0\.72\]", tip.text_content())
     tab.keyboard.press("Escape")
@@ -155,7 +155,7 @@ def test_a_curve_tells_its_numbers_to_the_pointer_and_the_keyboard(tab):
 
 
 def test_svg_downloads_are_drawings_with_title_and_legend(tab, tmp_path):
-    path = saved(tab, tab.locator("#curves figure").first, "SVG", tmp_path)
+    path = saved(tab, tab.locator("#curves figure").nth(1), "SVG", tmp_path)
     assert path.name.endswith("online-accuracy.svg")
     root = ElementTree.parse(path).getroot()
     assert root.tag == f"{SVG}svg"
@@ -187,7 +187,7 @@ def test_pdf_downloads_are_well_formed(tab, tmp_path, place):
 
 
 def test_csv_downloads_hold_what_is_drawn(tab, tmp_path):
-    with saved(tab, tab.locator("#curves figure").first, "CSV", tmp_path).open(newline="") as file:
+    with saved(tab, tab.locator("#curves figure").nth(1), "CSV", tmp_path).open(newline="") as file:
         rows = list(csv.DictReader(file))
     (first,) = [row for row in rows if row["method"] == M and row["first_task"] == "0"]
     assert first["metric"] == "online_accuracy"

@@ -55,7 +55,7 @@ def test_rows_have_the_numbers_of_the_leaderboard(many_seeds, results):
     many_seeds([0.5, 0.6, 0.7])
     (table,) = summarise(results.root).tables
     (row,) = table.rows
-    assert table.metrics[:2] == ("online_accuracy", "retention")
+    assert table.metrics[:2] == ("retention", "online_accuracy")
     assert row.curves["online_accuracy"][0] == pytest.approx([0.6] * 10)
     retention = row.curves["retention"]
     assert np.isnan(retention[:, :5]).all()
@@ -71,7 +71,7 @@ def test_errors_have_retentions_of_errors(results):
     results.add(spec, 0.4, score="error", chance=0.5)
     results.add(spec.reference(), 0.1, score="error", chance=0.5)
     (table,) = summarise(results.root).tables
-    assert table.metrics[0] == "online_error"
+    assert table.metrics[:2] == ("retention", "online_error")
     assert table.rows[0].curves["retention"][0, 5:] == pytest.approx([0.25] * 5)
 
 
