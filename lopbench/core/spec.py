@@ -449,8 +449,11 @@ class RunSpec:
         return replace(self, kind="fresh", metrics=(), methods=(), optimizer=self.reference_optimizer)
 
     def own_reference(self) -> RunSpec:
-        """Return the run of this recipe (method and optimizer) from fresh at each scored task; it is not diagnosed."""
-        return replace(self, kind="fresh", metrics=())
+        """Return the run of this recipe (method and optimizer) from fresh at each scored task; it is not diagnosed.
+
+        The control does nothing to fresh networks and has the reference's optimizer, so that this is the reference.
+        """
+        return replace(self, kind="fresh", metrics=(), methods=() if self.is_control else self.methods)
 
     @property
     def method_label(self) -> str:

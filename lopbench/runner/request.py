@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, TypeVar
 
 from lopbench.core.errors import UsageError
@@ -26,7 +27,7 @@ class Request:
         architecture: The architecture; None for the scenario's own.
         cloner: The cloner, for a scenario that clones the learner; None for the scenario's own.
         seeds: Seeds, at least 0.
-        optimizers: Optimizers; None for the protocol's own.
+        optimizers: Optimizers; None for the protocol's own. The control, ``reset``, has the reference's at any rate.
         sweeps: Numeric hyperparameters with the values to run, as in ``lr=0.01,0.001`` for the optimizers and
             ``cbp.replacement_rate=1e-5,1e-4`` for the methods that have this part; several are crossed.
         start: Fraction of the stream after which the methods turn on, in [0, 1].
@@ -140,10 +141,19 @@ class Asked:
                 cloner=self.cloner,
                 start=self.start if method else 0.0,
             )
-            for optimizer in self.optimizers
-            for seed in self.seeds
-            for method in self.methods
+            for optimizer, seed, method in self._combinations()
         )
+
+    def _combinations(self) -> Iterator[tuple[ComponentSpec, int, Methods]]:
+        """Yield optimizers, seeds and methods, crossed.
+
+        The control is the reference at each task, and so has its optimizer at all of them, whichever is asked for.
+        """
+        for optimizer, seed, method in product(self.optimizers, self.seeds, self.methods):
+            if not any(_is_control(part) for part in method):
+                yield optimizer, seed, method
+            elif optimizer is self.optimizers[0]:
+                yield self.reference, seed, method
 
 
 def _unique(items: Iterable[T]) -> list[T]:
@@ -195,8 +205,14 @@ def _metrics(given: Iterable[str | Metric] | None, scenario: Scenario) -> tuple[
     return (*chosen, *(ComponentSpec.parse("metrics", text) for text in scenario.extra_metrics))
 
 
+def _is_control(spec: ComponentSpec) -> bool:
+    method = spec.build()
+    assert isinstance(method, Perturbation)  # the registry checked
+    return method.control
+
+
 def _check_methods(specs: Sequence[ComponentSpec], scenario: Scenario, start: float) -> None:
-    """Refuse methods that need boundaries where there are none, or cannot start later."""
+    """Refuse methods that need boundaries where there are none, cannot start later, or stand alone and do not."""
     for spec in specs:
         method = spec.build()
         assert isinstance(method, Perturbation)
@@ -204,6 +220,11 @@ def _check_methods(specs: Sequence[ComponentSpec], scenario: Scenario, start: fl
             raise UsageError(
                 f"method {spec.name!r} acts at task boundaries, and {scenario.name} is a stream without any; choose "
                 "one that acts at steps"
+            )
+        if method.control and (start or len(specs) > 1):
+            raise UsageError(
+                f"method {spec.name!r} is the control, the fresh reference at each task; run it without other methods "
+                "and without --from"
             )
         if start and scenario.growth is not None:
             raise UsageError(

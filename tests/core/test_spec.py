@@ -567,8 +567,12 @@ def test_a_method_says_that_it_is_the_control(run, installed):
     assert not replace(run, methods=()).is_control
     assert not replace(run, methods=(reset, reset)).is_control  # of before it was refused
     assert not run.is_control
+    same = replace(run, optimizer=run.reference_optimizer)
+    assert same.own_reference().run_id != same.reference().run_id
     installed("methods", Control)
     assert run.is_control
+    assert same.own_reference().run_id == same.reference().run_id
+    assert run.own_reference().optimizer == run.optimizer  # of before it always had the reference's
 
 
 def test_reset_is_the_control_where_it_is_not_installed(run, monkeypatch):

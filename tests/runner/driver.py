@@ -21,7 +21,7 @@ import torch
 from lopbench.data.images import ImageSet, content_hash
 from lopbench.runner import groups, report, session, study, timing, worth
 
-CLASSES, TRAIN, TEST = 12, 24, 6
+CLASSES, TRAIN, TEST = 24, 24, 6
 SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=20,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
 WARM = ["none", "cbp", "noisy_sgd", "dropout", "layernorm", "shrink_and_perturb", "reset"]
 ARCHITECTURE = "mlp:width=16,depth=2"
@@ -29,7 +29,7 @@ ARCHITECTURE = "mlp:width=16,depth=2"
 
 @cache
 def tiny_images(*arguments, **options):
-    """Stands for `load_data`: a dozen classes that differ in colour, under noise."""
+    """Stands for `load_data`: two dozen classes that differ in colour, under noise."""
     draws = np.random.default_rng(0)
     colours = draws.integers(60, 196, (CLASSES, 1, 3, 1, 1))
 
@@ -50,7 +50,7 @@ def tiny_images(*arguments, **options):
         test_images=test[0],
         test_labels=test[1],
         real=False,
-        notice="A dozen coloured classes.",
+        notice="Two dozen coloured classes.",
         terms="",
     )
 

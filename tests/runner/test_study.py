@@ -6,6 +6,7 @@ import pytest
 
 from lopbench.core.errors import InvalidInputError, UsageError
 from lopbench.core.spec import ComponentSpec
+from lopbench.core.windows import reference_tasks
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import record_path
 from lopbench.runner import study
@@ -27,6 +28,23 @@ def test_request_expands_by_optimizer_then_seed_then_method(make_study):
     assert kinds(planned.specs) == [
         (lr, seed, method, "continual") for lr in (3e-3, 1e-2) for seed in (3, 1) for method in ("none", "l2")
     ]
+
+
+def test_the_control_has_the_optimizer_of_the_reference_and_is_there_once(make_study):
+    planned = make_study(methods=["none", "reset"], optimizers=["adam:lr=1e-3"], sweeps=["lr=1e-3,1e-4"], seeds=[0, 1])
+    assert kinds(planned.specs) == [
+        *((rate, seed, method, "continual") for seed in (0, 1) for rate, method in ((1e-3, "none"), (3e-3, "reset"))),
+        *((1e-4, seed, "none", "continual") for seed in (0, 1)),
+    ]
+    assert not any(spec.kind == "fresh" and "reset" in spec.method_label for spec in planned.pending)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"methods": ["reset+l2"]}, {"methods": ["l2+reset"]}, {"methods": ["none", "reset"], "start": 0.5}]
+)
+def test_the_control_stands_alone(make_study, changes):
+    with pytest.raises(UsageError, match=r"'reset' is the control, .* without other methods and without --from"):
+        make_study(**changes)
 
 
 def test_references_follow_their_run_and_are_shared_by_methods_and_learning_rates(make_study):
@@ -152,18 +170,26 @@ def finished(make_study, record_of):
     return do
 
 
-@pytest.mark.parametrize("optimizer", [None, "sgd:lr=0.05,momentum=0.9"])
-def test_reset_has_a_retention_of_exactly_one(finished, optimizer):
-    planned, records = finished(["reset"], optimizers=[optimizer])
+@pytest.mark.parametrize("tasks", [2, 5, 12])
+def test_reset_is_the_fresh_reference_whatever_the_optimizer(make_study, record_of, tasks):
+    planned = make_study(
+        scenario=SCENARIO.replace("tasks=6", f"tasks={tasks}"),
+        methods=["reset"],
+        optimizers=["sgd:lr=0.05,momentum=0.9", "adam:lr=1e-4"],
+        metrics=[],
+    )
+    assert study.execute(planned) == []
+    (spec,) = planned.specs
+    assert spec.own_reference() == spec.reference()
+    reset, fresh = record_of(planned, spec), record_of(planned, spec.reference())
+    for metric in ("online_accuracy", "heldout_accuracy"):
+        expected = fresh.per_task(metric)
+        assert list(expected) == reference_tasks(tasks)
+        assert {task: value for task, value in reset.per_task(metric).items() if task in expected} == expected
     (row,) = leaderboard(planned.results).to_dict("records")
-    assert records["reset"].outcome == "completed"
-    assert (row["retention"], row["generalisation"]) == (1.0, 1.0)
-
-
-def test_reset_has_a_self_retention_of_exactly_one_at_the_learning_rate_of_the_reference(finished):
-    planned, _ = finished(["reset"], optimizers=[REFERENCE])
-    (row,) = leaderboard(planned.results).to_dict("records")
-    assert (row["retention"], row["self_retention"]) == (1.0, 1.0)
+    columns = ["retention", "trainability", "generalisation", "self_retention", "fresh_retention"]
+    assert [row[column] for column in columns] == [1.0] * len(columns)
+    assert row["optimizer"] == spec.reference_optimizer.label()
 
 
 @pytest.mark.parametrize("kind", ["continual", "fresh"])

@@ -11,7 +11,8 @@ class Reset(Perturbation):
     """Becomes the protocol's fresh reference at each task boundary: new network, new optimizer, its learning rate.
 
     The standard retrained baseline, as in Dohare et al. 2024, Nature 632:768-774 (incremental CIFAR). It tells
-    whether a scenario measures what it means to: its score must not depend on the index of the task.
+    whether a scenario measures what it means to: its score must not depend on the index of the task. The runner gives
+    it the reference's optimizer for the first task as well.
     """
 
     name: ClassVar[str] = "reset"
