@@ -5,9 +5,9 @@ Leaderboards, comparisons, reports, the README and its check read this declarati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lopbench.core.spec import SCHEMA_VERSION
 from lopbench.results.pairs import COLLAPSED, Entrant
@@ -20,8 +20,6 @@ from lopbench.results.verdicts import VERDICT_METHOD
 if TYPE_CHECKING:
     from lopbench.results.group import Group
 
-Kind = Literal["text", "number", "count", "flag"]
-
 
 @dataclass(frozen=True)
 class Column:
@@ -33,7 +31,6 @@ class Column:
         value: What it is of the runs of a row; None where that is only known when the whole table is.
         heading: What tables call it; empty for the name, or where no table shows it.
         of_errors: Heading and meaning where the score is an error, if they are others.
-        kind: What its cells are.
     """
 
     name: str
@@ -41,7 +38,6 @@ class Column:
     value: Callable[[Group], Any]
     heading: str = ""
     of_errors: tuple[str, str] | None = None
-    kind: Kind = "text"
 
     def shown(self, score: str) -> tuple[str, str]:
         """Return heading and meaning for a kind of score."""
@@ -52,10 +48,6 @@ class Column:
 
 def _unplaced(_: Group) -> None:
     """What stands in a column that `standings.place` fills in, for a row that is not placed."""
-
-
-def _number(name: str, meaning: str, value: Callable[[Group], float], heading: str, **others: Any) -> Column:
-    return Column(name, meaning, value, heading, kind="number", **others)
 
 
 #: What each axis measures, as tables say it.
@@ -70,11 +62,11 @@ AXIS_MEANINGS: dict[Axis, str] = {
 
 def _of_axis(axis: Axis) -> Iterator[Column]:
     low, high = (f"The {end} end of its 95% interval over seeds." for end in ("low", "high"))
-    yield _number(axis, AXIS_MEANINGS[axis], lambda g: g.retention(axis), axis)
-    yield _number(f"{axis}_low", low, lambda g: g.interval(axis)[0], "")
-    yield _number(f"{axis}_high", high, lambda g: g.interval(axis)[1], "")
-    yield Column(f"{axis}_rank_low", "The best rank that is possible on this axis.", _unplaced, kind="count")
-    yield Column(f"{axis}_rank_high", "The worst of them.", _unplaced, kind="count")
+    yield Column(axis, AXIS_MEANINGS[axis], lambda g: g.retention(axis), axis)
+    yield Column(f"{axis}_low", low, lambda g: g.intervals[axis][0])
+    yield Column(f"{axis}_high", high, lambda g: g.intervals[axis][1])
+    yield Column(f"{axis}_rank_low", "The best rank that is possible on this axis.", _unplaced)
+    yield Column(f"{axis}_rank_high", "The worst of them.", _unplaced)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -84,7 +76,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("profile", "Profile of the scenario.", lambda g: g.spec.profile),
     Column("architecture", "The network.", lambda g: g.spec.architecture_label),
     Column("optimizer", "The learner's optimizer.", lambda g: g.spec.optimizer_label, "optimizer"),
-    Column("lr", "Its learning rate.", lambda g: g.spec.optimizer.fields["lr"], kind="number"),
+    Column("lr", "Its learning rate.", lambda g: g.spec.optimizer.fields["lr"]),
     Column("method", "The methods.", lambda g: g.spec.method_label, "method"),
     Column(
         "method_id",
@@ -98,21 +90,19 @@ COLUMNS: tuple[Column, ...] = (
         "track",
     ),
     Column("headline", "The axis that the scenario goes by: `retention` is of it.", lambda g: g.headline),
-    Column("rank_low", f"Ranks that are possible within the track: {RANK_METHOD}.", _unplaced, "#", kind="count"),
-    Column("rank_high", "The worst of them.", _unplaced, kind="count"),
+    Column("rank_low", f"Ranks that are possible within the track: {RANK_METHOD}.", _unplaced, "#"),
+    Column("rank_high", "The worst of them.", _unplaced),
     Column("verdict", f"Shown to be better or worse than none: {VERDICT_METHOD}.", lambda _: "", "to none"),
     Column(
         "seeds",
         "Number of runs; those that diverged or failed count, at chance.",
         lambda g: len(g.runs),
         "seeds",
-        kind="count",
     ),
     Column(
         "collapsed",
         f"Number of seeds whose retention is below {COLLAPSED:g}; where there are any, the interval does not hold.",
         lambda g: Entrant(g.retentions).collapsed,
-        kind="count",
     ),
     Column("coverage", "Their seeds.", lambda g: g.coverage),
     Column("score", "What the scenario measures a learner by: accuracy or error.", lambda g: g.score),
@@ -121,31 +111,31 @@ COLUMNS: tuple[Column, ...] = (
         "What a retention of 1 stands for: a fresh network, or, of clones, the base that was cloned.",
         lambda g: g.reference,
     ),
-    _number(
+    Column(
         "retention",
         "Plasticity retention on the headline's axis: what a learner has above chance on the late tasks over what "
         "fresh networks have; of clones, over what their bases have. Mean over seeds.",
         lambda g: g.retention(g.headline),
         "retention",
     ),
-    _number("retention_low", "The low end of its 95% interval over seeds.", lambda g: g.interval(g.headline)[0], ""),
-    _number("retention_high", "The high end of it.", lambda g: g.interval(g.headline)[1], ""),
+    Column("retention_low", "The low end of its 95% interval over seeds.", lambda g: g.intervals[g.headline][0]),
+    Column("retention_high", "The high end of it.", lambda g: g.intervals[g.headline][1]),
     *(column for axis in AXES for column in _of_axis(axis)),
-    _number(
+    Column(
         "trend",
         "Change of the headline's S/F, learner over fresh network, per tenth of the stream, the first fifth left out.",
         lambda g: g.trend,
         "trend",
     ),
-    _number("trend_low", "The low end of its 95% interval over seeds.", lambda g: g.trend_interval[0], ""),
-    _number("trend_high", "The high end of it.", lambda g: g.trend_interval[1], ""),
+    Column("trend_low", "The low end of its 95% interval over seeds.", lambda g: g.trend_interval[0]),
+    Column("trend_high", "The high end of it.", lambda g: g.trend_interval[1]),
     Column(
         "trend_word",
         f"What the interval of the trend shows: losing, gaining, level (no change above {FLAT:g} is left possible), or "
         "unclear; empty without a trend.",
         lambda g: g.trend_word,
     ),
-    _number(
+    Column(
         "ceiling",
         "The retention of a learner that is always right, mean over seeds.",
         lambda g: g.mean(s.ceilings[g.headline] for s in g.scores),
@@ -155,71 +145,69 @@ COLUMNS: tuple[Column, ...] = (
         "at_ceiling",
         f"Whether the row is above {NEAR_CEILING:.0%} of it: such rows are not told apart.",
         lambda g: g.at_ceiling(g.headline),
-        kind="flag",
     ),
-    _number(
+    Column(
         "retention_before",
         "The retention in the last tasks before the method turned on.",
         lambda g: g.mean(s.retention_before for s in g.scores),
         "before",
     ),
-    _number(
+    Column(
         "fresh_retention",
         "A fresh network with this method and this optimizer, over the reference: how good the recipe is at first.",
         lambda g: g.mean(s.fresh for s in g.scores),
         "fresh",
     ),
-    _number(
+    Column(
         "self_retention",
         "The learner over a fresh network with this method and this optimizer: whether this recipe has lost anything.",
         lambda g: g.mean(s.self_retention for s in g.scores),
         "self",
     ),
-    _number(
+    Column(
         "wide_retention",
         "Of clones: the clone over a fresh network as wide, trained on the whole stream.",
         lambda g: g.mean(s.wide for s in g.scores),
         "wide",
     ),
-    _number(
+    Column(
         "lifetime_online",
         "Online accuracy, mean over all tasks.",
         lambda g: g.mean(s.lifetime_online for s in g.scores),
         "online",
         of_errors=("error", "Online error, mean over all tasks, infinite if a run stopped; lower is better."),
     ),
-    _number(
+    Column(
         "late_early",
         "Online accuracy on the late tasks over that on as many first ones; the tasks' difficulty is in it too.",
         lambda g: g.mean(s.late_early for s in g.scores),
         "late/early",
         of_errors=("early/late", "Online error on the first tasks over that on as many late ones."),
     ),
-    _number(
+    Column(
         "speed",
         "Training steps a second, as a multiple of those of none with the same optimizer and hardware.",
         lambda g: g.speed,
         "speed",
     ),
-    _number(
+    Column(
         "memory",
         "Bytes of parameters, buffers, optimizer and method, as a multiple likewise.",
         lambda g: g.memory,
         "mem.",
     ),
-    Column("diverged", "Number of runs that diverged.", lambda g: g.count("diverged"), kind="count"),
-    Column("failed", "Number of runs that failed.", lambda g: g.count("failed"), kind="count"),
+    Column("diverged", "Number of runs that diverged.", lambda g: g.count("diverged")),
+    Column("failed", "Number of runs that failed.", lambda g: g.count("failed")),
     Column(
         "unpaired",
         "Number of runs without a retention, for want of a reference.",
         lambda g: len(g.runs) - len(g.retentions),
-        kind="count",
     ),
     Column("data", "Name and start of the content hash of the data set.", lambda g: g.data),
-    Column("ranked", "Whether the profile is ranked.", lambda g: g.spec.is_ranked, kind="flag"),
+    Column("ranked", "Whether the profile is ranked.", lambda g: g.spec.is_ranked),
     Column("rank_note", "Why the row has no rank, or what to know about its verdict.", lambda _: ""),
     Column("notes", "What to know before using the row.", lambda g: "; ".join(g.notes)),
-    Column("schema_version", "Version of this table.", lambda _: SCHEMA_VERSION, kind="count"),
+    Column("schema_version", "Version of this table.", lambda _: SCHEMA_VERSION),
     Column(
         "inputs_digest",
         "SHA-256 over the ids of all runs behind the row, references included, and their measurements.",
@@ -244,8 +232,3 @@ SECONDARY = (
     "speed",
     "memory",
 )
-
-
-def meanings(names: Iterable[str], score: str = "accuracy") -> Iterator[tuple[str, str]]:
-    """Yield heading and meaning of columns, as tables with this kind of score show them."""
-    yield from (BY_NAME[name].shown(score) for name in names)

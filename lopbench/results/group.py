@@ -14,7 +14,7 @@ from lopbench.results.idle import idle_notes
 from lopbench.results.pairs import Entrant
 from lopbench.results.record import Outcome, Record
 from lopbench.results.score import Score, at_ceiling
-from lopbench.results.seed_scores import BASE, Axis, SeedScores
+from lopbench.results.seed_scores import AXES, BASE, Axis, SeedScores
 from lopbench.results.statistics import interval, t_interval
 from lopbench.results.tasks import task_count
 from lopbench.results.trend import trend_word
@@ -117,10 +117,11 @@ class Group:
         """Return the mean retention over seeds."""
         return self.mean(self.on_axis(axis).values())
 
-    def interval(self, axis: Axis) -> tuple[float, float]:
-        """Return its 95% interval over seeds, NaN where there is none."""
-        values = list(self.on_axis(axis).values())
-        return interval(values) if values else (math.nan, math.nan)
+    @cached_property
+    def intervals(self) -> dict[Axis, tuple[float, float]]:
+        """Its 95% interval over seeds on each axis, NaN where there is none."""
+        values = {axis: list(self.on_axis(axis).values()) for axis in AXES}
+        return {axis: interval(found) if found else (math.nan, math.nan) for axis, found in values.items()}
 
     @property
     def trend(self) -> float:
