@@ -77,7 +77,10 @@ def trend(
     if _flaw(x, w, f) is not None:
         return math.nan
     middle, spread = _moments(x, w * f)
-    slope = math.fsum(w * (x - middle) * s[order]) / (spread * math.fsum(w * f))
+    total = math.fsum(w * f)
+    # Without the part that does not change, whose product with x - m is zero: a learner like the fresh network has 0.
+    changing = s[order] - f * (math.fsum(w * s[order]) / total)
+    slope = math.fsum(w * (x - middle) * changing) / (spread * total)
     return slope / 10
 
 

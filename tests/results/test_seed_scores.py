@@ -134,6 +134,15 @@ def test_a_trend_that_all_seeds_show_is_named(results):
     assert row["trend_word"] == "losing"
 
 
+def test_a_learner_that_is_the_fresh_network_has_no_trend_at_all(results):
+    values = {task: 0.3 + 0.1 * math.sin(task) for task in range(10)}
+    for seed in range(3):
+        results.add(results.spec(seed=seed), values)
+        results.add(results.spec(seed=seed).reference(), values)
+    (row,) = leaderboard(results.root).to_dict("records")
+    assert (row["trend"], row["trend_low"], row["trend_high"], row["trend_word"]) == (0.0, 0.0, 0.0, "level")
+
+
 # -- clones
 
 
