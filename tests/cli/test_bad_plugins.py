@@ -156,7 +156,7 @@ def test_what_a_method_does_wrong_is_a_sentence_and_the_others_go_on(tiny, writt
         assert f"{name}, mlp:depth=1,width=8, seed 0: method '{name}', hook {told}" in lines
     first = next(iter(TOLD))
     assert lines[-1] == (
-        f"Error: {len(TOLD)} of {len(TOLD) * 2 + 3} runs could not be done: {first}, mlp:depth=1,width=8, seed 0: "
+        f"Error: {len(TOLD)} of {len(TOLD) * 2 + 2} runs could not be done: {first}, mlp:depth=1,width=8, seed 0: "
         f"method '{first}', hook {TOLD[first]}"
     )
 
