@@ -36,7 +36,7 @@ def test_seeds_on_images_are_one_program_and_give_what_each_gives_alone(make_stu
         assert other[run_id].environment["steps"] == "one by one"
         a, b = record.measurements, other[run_id].measurements
         assert a.drop(columns="value").equals(b.drop(columns="value"))
-        np.testing.assert_allclose(a["value"], b["value"], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(a["value"], b["value"], rtol=5e-3, atol=1e-5)
 
 
 def test_rates_and_strengths_on_images_are_replicas_too(make_study):
