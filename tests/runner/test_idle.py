@@ -119,7 +119,7 @@ def test_fresh_networks_and_runs_that_stop_say_nothing_of_it(make_study, record_
         raise RuntimeError("no luck")
 
     monkeypatch.setattr(course.Course, "_train_task", fail)
-    planned = one_run(make_study, images(2), "shrink_and_perturb")
+    planned = one_run(make_study, images(3), "shrink_and_perturb")
     study.execute(planned)
     record = record_of(planned, planned.specs[0])
     assert (record.outcome, record.status["idle"]) == ("failed", None)
