@@ -75,7 +75,9 @@ def test_it_is_told_in_the_log_and_to_the_reporter_once_a_run(make_study, start,
     path = record_path(planned.results, planned.specs[0])
     assert read_record(path).status["idle"] == idle
     told = [note for note in notes.notes if "nothing" in note]
-    assert told == ([] if idle == [None] else [f"shrink_and_perturb from 0.6, mlp:depth=2,width=16, seed 0: {sentence}"])
+    assert told == (
+        [] if idle == [None] else [f"shrink_and_perturb from 0.6, mlp:depth=2,width=16, seed 0: {sentence}"]
+    )
     assert (path / "log.txt").read_text().count(sentence) == len(told)
 
 
