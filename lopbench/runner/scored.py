@@ -15,9 +15,6 @@ from lopbench.learner.step import Taken
 from lopbench.runner.checkpoint import part
 from lopbench.runner.measure import diagnostics, task_scores, training_means, training_metrics
 
-#: What the names of a base's measurements begin with.
-BASE = "base_"
-
 
 class ScoredLearner:
     """A learner with the losses and scores of its steps on the current task.

@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager
 from torch import Tensor
 
 from lopbench.learner.learner import StackLearner
+from lopbench.results.seed_scores import BASE
 from lopbench.runner.checkpoint import part
 from lopbench.runner.feed import Feed
 from lopbench.runner.garbage import collect
 from lopbench.runner.programs import Programs
 from lopbench.runner.report import Reporter
 from lopbench.runner.schedule import Place
-from lopbench.runner.scored import BASE, ScoredLearner
+from lopbench.runner.scored import ScoredLearner
 from lopbench.runner.setting import Setting
 
 

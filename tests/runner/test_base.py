@@ -19,8 +19,9 @@ from lopbench.learner.learner import StackLearner
 from lopbench.learner.step import Taken
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import read_record, record_path
+from lopbench.results.seed_scores import BASE
 from lopbench.runner import report, session, study
-from lopbench.runner.scored import BASE, ScoredLearner
+from lopbench.runner.scored import ScoredLearner
 from lopbench.runner.setting import Setting
 from lopbench_plugins.architectures.cnn import CNN
 from lopbench_plugins.architectures.mlp import MLP
