@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lopbench.core.component import Component
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.fields import later
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,13 @@ class LayerMetric(Metric, ABC):
     """A number of each probed layer.
 
     What layers share (flattened activations, Gram matrices, decompositions) is computed once, in the `LayerProbe`.
+
+    Args:
+        modules: Names of the modules of the network whose outputs are measured, such as ``hidden`` of ``online_mlp``,
+            which is what comes before its activation; where none is named, the layers that the architecture probes.
     """
+
+    modules: tuple[str, ...] = later(())
 
     #: Inputs worked out by hand.
     known: ClassVar[Known] = ()

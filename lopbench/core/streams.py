@@ -187,8 +187,6 @@ class Scenario(Component, ABC):
     boundaries: ClassVar[bool] = True
 
     default_architecture: ClassVar[str]
-    #: Metrics that are measured beside the default ones when none is named.
-    extra_metrics: ClassVar[tuple[str, ...]] = ()
 
     profile: str
     tasks: int = whole(least=1)
@@ -217,14 +215,21 @@ class Scenario(Component, ABC):
         """The tasks that the score is made of: the last 20% of tasks, at least 5 (all, if there are fewer)."""
         return late_window(self.tasks)
 
-    @property
-    def reference_lead(self) -> int:
-        """Tasks on which a fresh reference is trained before the late task on which it is measured.
+    def reference_lead(self, lr: float) -> int:
+        """Return the tasks on which a fresh reference is trained before the one on which it is measured.
 
         Zero where a task is long enough for a fresh network to learn it. At most ``late_tasks.start``, so that the
-        tasks before the first late one suffice.
+        tasks before the first late one suffice; before an early task there may be fewer.
+
+        Args:
+            lr: Learning rate of the reference, above 0: the lower it is, the longer a network takes to learn.
         """
         return 0
+
+    @property
+    def extra_metrics(self) -> tuple[str, ...]:
+        """Metrics that are measured beside the default ones when none is named."""
+        return ()
 
     @property
     def growth(self) -> Growth | None:

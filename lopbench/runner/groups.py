@@ -10,10 +10,12 @@ import torch
 
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.fields import swept
+from lopbench.core.interfaces import Scenario
 from lopbench.core.spec import RunSpec, canonical_json
 from lopbench.runner.garbage import cheap_collections, collect
 from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.run import Run
+from lopbench.runner.schedule import fresh_lives
 from lopbench.runner.setting import methods_of
 from lopbench.runner.timing import throwaway
 from lopbench.runner.unfinished import claimed, resumable
@@ -26,7 +28,8 @@ def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> l
     """Return ``specs`` in groups that one program can train, in the order of their first members.
 
     Replicas of a program agree in everything but seed, learning rate and the swept fields of their methods, and stream
-    their batches in chunks. What no program can train, or not as fast, is a group of its own.
+    their batches in chunks. Fresh ones also come to the same tasks, which may depend on the learning rate, and on
+    whether they are the reference. What no program can train, or not as fast, is a group of its own.
     """
     shapes = [_shape(spec) for spec in specs]
     alike: dict[str, list[RunSpec]] = {}
@@ -103,6 +106,10 @@ def _shape(spec: RunSpec) -> str:
     for part, method in zip(value["methods"], methods_of(spec), strict=True):
         part["fields"] = {k: v for k, v in part["fields"].items() if k not in swept(type(method))}
         part["active"] = method.active
+    if spec.kind == "fresh":
+        scenario = spec.scenario.build()
+        assert isinstance(scenario, Scenario)  # the registry checked
+        value["lives"] = [[life.start, life.stop] for life in fresh_lives(scenario, spec)]
     return canonical_json(value)
 
 

@@ -5,9 +5,10 @@ from typing import Literal
 
 from torch import Tensor
 
+from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import LayerMetric, Metric, Task, TrainingMetric
 from lopbench.core.measuring import measured
-from lopbench.core.probe import LayerProbe
+from lopbench.core.probe import LayerProbe, NetworkProbe
 from lopbench.learner.learner import StackLearner
 
 
@@ -62,6 +63,7 @@ def diagnostics(
 
     Raises:
         MetricFailure: If a metric raises, or returns what is no number.
+        UnsupportedError: If a metric names a module that the network does not have.
     """
     wanted = [
         (label, metric)
@@ -72,7 +74,21 @@ def diagnostics(
         return
     probe = learner.probe(replica, task)
     for label, metric in wanted:
-        for each in probe.layers if isinstance(metric, LayerMetric) else (probe,):
+        for each in _layers(label, metric, probe) if isinstance(metric, LayerMetric) else (probe,):
             value = measured(metric, each)
             if value is not None:
                 yield label, each.name if isinstance(each, LayerProbe) else "", value
+
+
+def _layers(label: str, metric: LayerMetric, probe: NetworkProbe) -> Sequence[LayerProbe]:
+    """Return what a metric is asked of: the modules that it names, or the layers that the architecture probes."""
+    if not metric.modules:
+        return probe.layers
+    found = probe.modules(metric.modules)
+    missing = sorted(set(metric.modules) - {layer.name for layer in found})
+    if missing:
+        raise UnsupportedError(
+            f"metric {label!r} reads the output of {', '.join(map(repr, missing))}, and this network has no module of "
+            "that name that returns a tensor; name others in 'modules', or leave the metric out"
+        )
+    return found

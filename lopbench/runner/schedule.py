@@ -166,6 +166,13 @@ def switch_step(scenario: Scenario, spec: RunSpec) -> int:
     return begins[task] + max(0, within)
 
 
+def fresh_lives(scenario: Scenario, spec: RunSpec) -> list[range]:
+    """Return the tasks of each fresh network of a run: its lead, and last the one on which it is measured."""
+    covered = reference_tasks if spec == spec.reference() else scored_tasks
+    lead = scenario.reference_lead(spec.optimizer.fields["lr"])
+    return [range(max(0, origin - lead), origin + 1) for origin in covered(scenario.tasks, spec.start)]
+
+
 def _places(scenario: Scenario, spec: RunSpec) -> Iterator[Place]:
     growth = scenario.growth
     if spec.kind == "continual":
@@ -173,9 +180,8 @@ def _places(scenario: Scenario, spec: RunSpec) -> Iterator[Place]:
     elif growth is not None:
         yield from _life(scenario, 0, scenario.tasks)
     else:
-        covered = reference_tasks if spec == spec.reference() else scored_tasks
-        for origin in covered(scenario.tasks, spec.start):
-            yield from _life(scenario, max(0, origin - scenario.reference_lead), origin + 1, origin=origin)
+        for life in fresh_lives(scenario, spec):
+            yield from _life(scenario, life.start, life.stop, origin=life[-1])
 
 
 def _life(

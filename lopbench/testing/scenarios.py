@@ -22,6 +22,9 @@ from lopbench.testing.shared import SHARED, alternatives
 #: Batches that are looked at.
 _BATCHES = 3
 
+#: Learning rates at which the lead of fresh references is asked for.
+_RATES = (1e-30, 1e-4, 0.01, 1.0, 1e30)
+
 #: Inputs and targets.
 Batch = tuple[Tensor, Tensor]
 
@@ -278,8 +281,10 @@ def protocol_is_complete(component: Component) -> None:
         for each in (recipe, recipe.transformers or recipe):
             ComponentSpec.parse("optimizers", each.optimizer)
             ComponentSpec.parse("optimizers", each.reference)
-    if not 0 <= scenario.reference_lead <= scenario.late_tasks.start:
-        raise Mismatch(f"a lead of 0 to {scenario.late_tasks.start} tasks", str(scenario.reference_lead))
+    for lr in _RATES:
+        lead = scenario.reference_lead(lr)
+        if not 0 <= lead <= scenario.late_tasks.start:
+            raise Mismatch(f"a lead of 0 to {scenario.late_tasks.start} tasks at lr={lr}", str(lead))
     lengths = [scenario.steps(task) for task in range(scenario.tasks)]
     if min(lengths, default=0) < 1:
         raise Mismatch("at least one task, each of at least one step", f"tasks of {lengths} steps")

@@ -128,6 +128,16 @@ def test_rates_of_one_seed_share_its_stream(make_bits, made, monkeypatch):
     assert len(chances) == 2
 
 
+def test_fresh_networks_share_a_program_if_they_are_led_in_alike(make_bits):
+    scenario = "bitflip:samples=60000,m=8,f=5,T=10000,steps_per_task=2000"  # the late bins are 24 to 29
+    planned = make_bits(scenario=scenario, seeds=[0, 1], sweeps=["lr=0.01,0.001,0.0008,0.02,0.019"], references=True)
+    found = groups.groups(planned.pending, data=None, device=CPU)
+    rates = sorted(sorted({s.optimizer.fields["lr"] for s in group}) for group in found if group[0].kind == "fresh")
+    # Leads of 200 / lr samples, in bins: 10; more than there are, in both; 5; 6.
+    assert rates == [[0.0008, 0.001], [0.01], [0.019], [0.02]]
+    assert [len(group) for group in found if group[0].kind == "continual"] == [10]
+
+
 def test_groups_hold_what_one_program_can_train(make_bits):
     planned = make_bits(
         methods=["none", CBP, "cbp:replacement_rate=0", "l2"],
@@ -140,9 +150,10 @@ def test_groups_hold_what_one_program_can_train(make_bits):
     for group in found:
         # Strength zero takes other steps than a method that acts, and a reference is not diagnosed.
         assert len({(s.kind, s.optimizer.name, s.method_label) for s in group}) == 1
-        assert len(group) == (2 if group[0].optimizer.name == "adam" else 4)
-    # The reference of all is that of "none" at the reference's rate.
-    assert len(found) == 4 * 2 * 2
+        # The reference of all is that of "none" at the reference's rate, and comes to more tasks than others.
+        alone = (group[0].kind == "fresh" and group[0].method_label == "none") or group[0].optimizer.name == "adam"
+        assert len(group) == (2 if alone else 4)
+    assert len(found) == 4 * 2 * 2 + 1
 
 
 def test_large_groups_are_cut_evenly(make_bits, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import LayerMetric, NetworkMetric, TrainingMetric
 from lopbench.core.measuring import MetricFailure
 from lopbench.core.probe import LayerProbe, NetworkProbe
@@ -72,7 +73,10 @@ class Learner:
     def probe(self, replica: int, task: object) -> NetworkProbe:
         self.probes += 1
         layers = tuple(LayerProbe(torch.ones(3, units), name=f"of {units}") for units in (2, 1, 4))
-        return NetworkProbe({}, {}, {}, layers)
+        inside = {"inside": LayerProbe(torch.ones(3, 7), name="inside"), "of 4": layers[2]}
+        return NetworkProbe(
+            {}, {}, {}, layers, modules=lambda names: tuple(inside[name] for name in names if name in inside)
+        )
 
 
 def rows(*metrics: Any, learner: Any = None) -> list[tuple[str, str, float]]:
@@ -86,6 +90,21 @@ def test_layers_and_networks_are_measured_in_the_order_of_the_metrics_under_thei
         ("b", "", 3.0),
         ("c", "", 2.0),
     ]
+
+
+def test_a_metric_of_layers_may_name_the_modules_that_it_is_of() -> None:
+    named = Units(modules=("of 4", "inside"))
+    assert rows(("a", Units()), ("b", named)) == [
+        ("a", "of 2", 2.0),
+        ("a", "of 4", 4.0),
+        ("b", "of 4", 4.0),
+        ("b", "inside", 7.0),
+    ]
+
+
+def test_a_module_that_is_not_there_is_told() -> None:
+    with pytest.raises(UnsupportedError, match="metric 'b' reads the output of 'elsewhere', and this network has no"):
+        rows(("b", Units(modules=("inside", "elsewhere"))))
 
 
 def test_metrics_of_clones_are_asked_of_clones() -> None:

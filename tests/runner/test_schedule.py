@@ -50,15 +50,27 @@ def test_fresh_networks_are_led_in_and_measured_once_each(spec_of, start, covere
     other = replace(spec, optimizer=ComponentSpec.parse("optimizers", "adam:lr=1"))
     spec = spec.reference() if covered is reference_tasks else other
     found = places(scenario, spec)
-    assert scenario.reference_lead == 4
+    lead = scenario.reference_lead(spec.optimizer.fields["lr"])
+    assert lead == (4 if covered is reference_tasks else 1)
     assert [place.task for place in found if place.measured] == covered(30, start)
     lives = {origin: [p for p in found if p.origin == origin] for origin in covered(30, start)}
     assert sum(map(len, lives.values())) == len(found)
     for origin, life in lives.items():
-        assert [place.task for place in life] == list(range(max(0, origin - 4), origin + 1))
+        assert [place.task for place in life] == list(range(max(0, origin - lead), origin + 1))
         assert [place.new for place in life] == [True] + [False] * (len(life) - 1)
         assert [place.measured for place in life] == [place.last for place in life]
         assert [place.measured for place in life] == [False] * (len(life) - 1) + [True]
+
+
+@pytest.mark.parametrize(("lr", "lead"), [(0.01, 4), (0.005, 8), (0.02, 2), (1e-4, 24)])
+def test_fresh_networks_are_led_in_by_their_own_rate(spec_of, lr, lead):
+    scenario, spec = spec_of(30, 5_000, kind="fresh")
+    own = replace(spec, optimizer=ComponentSpec.parse("optimizers", f"sgd:lr={lr}"))
+    for origin in scored_tasks(30):
+        life = [place.task for place in places(scenario, own) if place.origin == origin]
+        assert life == list(range(max(0, origin - lead), origin + 1))
+    # The reference has the frozen rate, whatever the learner's.
+    assert places(scenario, own.reference()) == places(scenario, spec.reference())
 
 
 @pytest.mark.parametrize(("start", "step"), [(0.0, 0), (0.5, 50), (0.29, 29), (0.999, 99), (1.0, 100)])

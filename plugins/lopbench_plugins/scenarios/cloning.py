@@ -113,12 +113,6 @@ class Cloning(Scenario):
     version: ClassVar[int] = 2  # since 2 a clone is scored against its base, and the fresh network is as wide as it
     boundaries: ClassVar[bool] = False
     default_architecture: ClassVar[str] = "mlp:normalization=batch"
-    extra_metrics: ClassVar[tuple[str, ...]] = (
-        "cloning_r2_forward",
-        "cloning_r2_backward",
-        "cloning_r2_authors",
-        "manifold_distance",
-    )
     default_profile: ClassVar[str] = "lite"
     unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -167,6 +161,11 @@ class Cloning(Scenario):
                 f"{self.name}: {field} follows from {sources} and is {value}, got {getattr(self, field)}; leave it out"
             )
         object.__setattr__(self, field, value)
+
+    @property
+    def extra_metrics(self) -> tuple[str, ...]:
+        """What clones have in common."""
+        return ("cloning_r2_forward", "cloning_r2_backward", "cloning_r2_authors", "manifold_distance")
 
     @property
     def growth(self) -> Growth:

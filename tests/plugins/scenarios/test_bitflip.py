@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,10 @@ from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UsageError
 from lopbench.core.interfaces import ChunkedBatches, Recipe
 from lopbench.core.spec import ComponentSpec, RunSpec, parse_scenario
+from lopbench.results.record import find_records
+from lopbench.runner.request import Request
+from lopbench.runner.study import execute, plan
+from lopbench_plugins.architectures.online_mlp import OnlineMLP
 from lopbench_plugins.scenarios.bitflip import BLOCK, BitFlip, BitFlipStream
 from lopbench_plugins.scenarios.ltu import CONVENTIONS, LtuTarget
 from lopbench_plugins.scenarios.slowly_changing_regression import SlowlyChangingRegression
@@ -295,15 +300,28 @@ def test_score_is_the_squared_error_of_each_sample_and_loss_their_mean() -> None
 
 
 @pytest.mark.parametrize("flip", ["one", "all"])
-def test_held_out_data_are_all_inputs_under_the_last_slow_bits(flip: Any) -> None:
-    found = stream(flip=flip, T=250)
-    for index in (0, 5):
-        task = found.task(index)
-        ((inputs, targets),) = task.held_out()
+@pytest.mark.parametrize("period", [1500, 500, 300, 250])
+def test_held_out_data_are_all_inputs_under_the_next_slow_bits(flip: Any, period: int) -> None:
+    found, longer = stream(flip=flip, T=period), stream(flip=flip, T=period, samples=6000)
+    coming = whole(longer)[0][:, :15]
+    for index in range(6):  # after the last bin too: the longer stream shows what would follow
+        ((inputs, targets),) = found.task(index).held_out()
         assert inputs.shape == (32, 21)
         assert len(inputs.unique(dim=0)) == 32
-        assert (inputs[:, :15] == bin_of(found, index)[0][-1, :15]).all()
+        last = (index * 500 + 499) // period
+        assert (inputs[:, :15] == coming[(last + 1) * period]).all()
         assert torch.equal(targets[:, 0].double(), Written("paper", 20, 100, 0.7, 0)(inputs[:, :20]))
+
+
+@pytest.mark.parametrize("flip", ["one", "all"])
+def test_held_out_data_were_not_seen_in_a_bin_of_one_state(flip: Any) -> None:
+    found = stream(flip=flip)
+    for index in range(6):
+        ((inputs, _),) = found.task(index).held_out()
+        seen = {tuple(row) for row in bin_of(found, index)[0].tolist()}
+        assert not seen & {tuple(row) for row in inputs.tolist()}
+        changed = (inputs[0, :15] != bin_of(found, index)[0][-1, :15]).sum().item()
+        assert changed == 1 if flip == "one" else changed > 0
 
 
 def test_held_out_data_are_a_sample_where_there_are_too_many() -> None:
@@ -330,6 +348,20 @@ def test_the_probe_is_spread_over_the_bin_and_always_the_same() -> None:
     assert torch.equal(inputs, again[0])
     assert torch.equal(targets, again[1])
     assert not torch.equal(inputs[:, 15:], found.task(1).probe()[0][:, 15:])
+
+
+def test_the_probe_may_be_spread_over_the_stream_and_is_then_the_same_in_all_bins() -> None:
+    found = stream(T=125, flip="all", probe_rows="stream")
+    inputs, targets = found.task(2).probe()
+    assert inputs.shape == (128, 21)
+    seen = whole(found)[0]
+    for row in range(128):
+        assert torch.equal(inputs[row, :15], seen[row * 3000 // 128, :15])
+    assert torch.equal(targets[:, 0].double(), Written("paper", 20, 100, 0.7, 0)(inputs[:, :20]))
+    assert len(inputs[:, 15:].unique(dim=0)) > 16  # of 32
+    assert torch.equal(inputs, found.task(5).probe()[0])
+    assert not torch.equal(inputs[:, 15:], stream(1, probe_rows="stream").task(2).probe()[0][:, 15:])
+    assert torch.equal(seen, whole(stream(T=125, flip="all"))[0])
 
 
 # --- the scenario ---------------------------------------------------------------------------------------------------
@@ -364,7 +396,7 @@ def test_lite_is_the_default_and_a_shorter_full(cls: type[BitFlip]) -> None:
     assert lite.samples < full.samples
     assert dataclasses.replace(lite, profile="full", samples=full.samples, tasks=0) == full
     assert cls.unranked == {"smoke"}
-    assert sorted(cls.profiles) == ["full", "lite", "smoke"]
+    assert cls.profiles.keys() - {"authors"} == {"full", "lite", "smoke"}
 
 
 def test_tasks_follow_from_samples() -> None:
@@ -375,16 +407,71 @@ def test_tasks_follow_from_samples() -> None:
     assert spec.build() == ComponentSpec.from_json("scenarios", spec.to_json()).build()
 
 
-@pytest.mark.parametrize(("steps", "lead"), [(10_000, 2), (20_000, 1), (3000, 7), (1000, 20)])
-def test_references_are_led_in_by_twenty_thousand_samples(steps: int, lead: int) -> None:
-    assert scenario(samples=steps * 100, steps_per_task=steps).reference_lead == lead
+@pytest.mark.parametrize(
+    ("lr", "steps", "lead"),
+    [
+        (0.01, 10_000, 2),
+        (0.01, 20_000, 1),
+        (0.01, 3000, 7),
+        (0.01, 1000, 20),
+        (0.001, 10_000, 20),
+        (0.001, 20_000, 10),
+        (0.003, 10_000, 7),  # 66,667 samples
+        (0.1, 1000, 2),
+        (1e30, 10_000, 0),
+    ],
+)
+def test_references_are_led_in_by_samples_in_inverse_proportion_to_their_rate(lr: float, steps: int, lead: int) -> None:
+    assert scenario(samples=steps * 100, steps_per_task=steps).reference_lead(lr) == lead
 
 
-def test_references_never_start_before_the_stream() -> None:
+@pytest.mark.parametrize("lr", [0.01, 0.001, 1e-320])
+def test_references_never_start_before_the_stream(lr: float) -> None:
     built = scenario(samples=6000, steps_per_task=1000)
     assert built.late_tasks == range(1, 6)
-    assert built.reference_lead == 1
-    assert scenario(samples=5000, steps_per_task=1000).reference_lead == 0
+    assert built.reference_lead(lr) == 1
+    assert scenario(samples=5000, steps_per_task=1000).reference_lead(lr) == 0
+
+
+# --- the profile of the authors' figures ----------------------------------------------------------------------------
+
+RANK, DUPLICATES = "effective_rank:modules=hidden", "duplicate_fraction_first:modules=hidden,threshold=0.98"
+
+
+def test_authors_is_full_with_their_target_probe_and_metrics() -> None:
+    full, authors = (parse_scenario("bitflip", profile).build() for profile in ("full", "authors"))
+    assert isinstance(full, BitFlip)
+    assert authors == dataclasses.replace(full, profile="authors", target="joudaki", probe_rows="stream")
+    asked = [Request(scenario="bitflip", profile=profile).asked().metrics for profile in ("full", "authors")]
+    assert [spec.label() for spec in asked[1][len(asked[0]) :]] == [RANK, DUPLICATES]
+    assert asked[1][: len(asked[0])] == asked[0]
+    assert {"effective_rank", "dead_fraction"} <= {spec.label() for spec in asked[0]}
+
+
+def test_authors_measures_the_tensor_before_the_relu_over_the_whole_stream(tmp_path: Path) -> None:
+    shorter = "bitflip:samples=3000,T=125,steps_per_task=500,flip=all"
+    assert execute(plan(scenario=shorter, profile="authors", seeds=[3], device="cpu", results=tmp_path)) == []
+    (record,) = (r for r in find_records(tmp_path) if r.spec.kind == "continual")
+    rows = record.measurements.query("step == 0").set_index("metric")
+    found = stream(3, samples=3000, T=125, flip="all", target="joudaki", probe_rows="stream")
+    module = OnlineMLP().build((21,), 1, generator=rng.derive(3, "init", 0))
+    h = module.get_submodule("hidden")(found.task(0).probe()[0]).detach().double()  # (128, 5)
+    assert (h < 0).any()
+    share = torch.linalg.svdvals(h)
+    share /= share.sum()
+    assert rows.loc[RANK, "value"] == pytest.approx((-(share * share.log()).sum()).exp().item(), rel=1e-5)
+    h /= h.norm(dim=0)
+    later = [any(h[:, i] @ h[:, j] > 0.98 for j in range(i + 1, 5)) for i in range(5)]
+    assert rows.loc[DUPLICATES, "value"] == sum(later) / 5
+    assert list(rows.loc[[RANK, DUPLICATES], "layer"]) == ["hidden", "hidden"]
+    assert rows.loc["effective_rank", "layer"] == "activation"
+    assert rows.loc["effective_rank", "value"] != rows.loc[RANK, "value"]
+
+
+@pytest.mark.parametrize("rows", ["bin", "stream"])
+def test_slowly_changing_regression_has_no_such_profile_but_the_same_field(rows: Any) -> None:
+    assert "authors" not in SlowlyChangingRegression.profiles
+    assert len(SlowlyChangingRegression(probe_rows=rows).extra_metrics) == (2 if rows == "stream" else 0)
 
 
 OTHER_VALUES = {
@@ -398,6 +485,7 @@ OTHER_VALUES = {
     "target": "dohare",
     "steps_per_task": "5000",
     "probe_every": "100",
+    "probe_rows": "stream",
 }
 FIXED = {"profile", "tasks", "head_policy", "optimizer_policy"}
 
@@ -407,7 +495,7 @@ def test_every_field_changes_the_protocol(field: str) -> None:
     changed = parse_scenario(f"bitflip:{field}={OTHER_VALUES[field]}")
     assert changed.fields["profile"] == "lite+custom"
     assert protocol_id(changed) != protocol_id(parse_scenario("bitflip"))
-    assert protocol_id(changed).startswith("bitflip@1+")
+    assert protocol_id(changed).startswith("bitflip@2+")
 
 
 def protocol_id(spec: ComponentSpec) -> str:
@@ -434,6 +522,7 @@ def protocol_id(spec: ComponentSpec) -> str:
         ({"beta": math.nan}, "beta must be a finite number, got nan"),
         ({"probe_every": -1}, "probe_every must be at least 0, got -1"),
         ({"flip": "two"}, "flip must be one of one, all, got 'two'"),
+        ({"probe_rows": "all"}, "probe_rows must be one of bin, stream, got 'all'"),
         ({"target": "nature"}, "target must be one of paper, joudaki, dohare, got 'nature'"),
         ({"head_policy": "zero"}, "head_policy must be keep, got 'zero'"),
         ({"optimizer_policy": "reset"}, "optimizer_policy must be carry, got 'reset'"),
