@@ -176,6 +176,7 @@ def summarise(study: Study, err: Console) -> None:
 
     from lopbench.results.leaderboard import seed_ranges
     from lopbench.runner.forecast import forecast
+    from lopbench.runner.study import can_widen
 
     scenario, first = study.scenario, study.specs[0]
     late = len(scenario.late_tasks)
@@ -206,6 +207,11 @@ def summarise(study: Study, err: Console) -> None:
     growth = scenario.growth
     if first.cloner is not None and growth is not None:
         rows["Cloning"] = f"{first.cloner.label()}, by {growth.factor}, before task {growth.task}"
+        if not can_widen(first, growth.factor):
+            rows["Cloning"] += (
+                f"; no fresh network as wide stands beside the clones, since {first.architecture.name} does not say "
+                "how its wider networks start"
+            )
     if study.pending:
         rows["Time"] = _time(forecast(study))
     table = Table.grid(padding=(0, 2))

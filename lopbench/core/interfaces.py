@@ -99,8 +99,7 @@ class Architecture(Component, ABC):
         """
         raise UnsupportedError(
             f"{self.name} does not say how its wider networks start ('widened'), so that no unit of a clone can be "
-            "drawn anew, and no network as wide stands beside it; choose a method that resets none, or another "
-            "architecture"
+            "drawn anew; choose a method that resets none, or another architecture"
         )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lopbench.core.errors import ResultsError, UsageError
-from lopbench.core.interfaces import Samples, Scenario
+from lopbench.core.errors import ResultsError, UnsupportedError, UsageError
+from lopbench.core.interfaces import Architecture, Samples, Scenario
 from lopbench.core.spec import RunSpec
 from lopbench.data import Progress, load_data
 from lopbench.results.record import record_path
@@ -81,9 +81,14 @@ def plan(
     images = None if streamed is None else load_data(data, wanted=streamed, data_dir=data_dir, progress=progress)
     specs = asked.specs(None if images is None else {"name": images.name, "content_hash": images.content_hash})
     # A seed's references follow its runs: the number asked for comes first, and several methods share one reference.
-    # A clone is measured against its base, and needs no fresh network of its own recipe.
-    cloned = asked.scenario.growth is not None
-    runs = (run for spec in specs for run in (spec, spec.reference(), *([] if cloned else [spec.own_reference()])))
+    growth = asked.scenario.growth
+    if growth is None:
+        runs = [run for spec in specs for run in (spec, spec.reference(), spec.own_reference())]
+    elif can_widen(specs[0], growth.factor):
+        # A clone is measured against its base, and needs no fresh network of its own recipe.
+        runs = [run for spec in specs for run in (spec, spec.reference())]
+    else:
+        runs = list(specs)
     wanted = list({run.run_id: run for run in runs}.values())
     pending = tuple(spec for spec in wanted if not record_path(results, spec).exists())
     return Study(
@@ -95,6 +100,17 @@ def plan(
         images=images,
         device=device,
     )
+
+
+def can_widen(spec: RunSpec, factor: int) -> bool:
+    """Return whether the architecture of a run says how networks start that are ``factor`` times as wide."""
+    architecture = spec.architecture.build()
+    assert isinstance(architecture, Architecture)
+    try:
+        architecture.widened(factor)
+    except UnsupportedError:
+        return False
+    return True
 
 
 def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: float = 10.0) -> list[tuple[RunSpec, str]]:

@@ -224,6 +224,16 @@ def test_sweeps_and_later_starts_make_rows(lopbench, one_thread):
     assert "fresh reference not above chance" in shown.stdout  # after ten samples
 
 
+def test_what_stands_beside_clones_is_told(lopbench):
+    run = ["run", "--scenario=cloning", "--profile=smoke", "--data=procedural", "--device=cpu", "--dry-run"]
+    lacking = "no fresh network as wide stands beside the clones, since timm does not say how its wider networks start"
+    for architecture, runs, is_told in (("mlp", 2, False), ("timm:test_vit", 1, True)):
+        shown = lopbench(*run, f"--architecture={architecture}")
+        text = " ".join(shown.stderr.replace("│", " ").split())
+        assert f"{runs} to do" in text
+        assert (lacking in text) is is_told
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
