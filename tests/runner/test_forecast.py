@@ -35,8 +35,8 @@ def test_group_takes_the_time_of_its_steps_together(make_study, timed):
         (3, "continual", "cbp"),
         (3, "fresh", "cbp"),
     ]
-    steps = dict(zip(((s.seed, s.kind) for s in planned.pending), planned.steps, strict=True))
-    assert found == Forecast(3.0 * 2 * (steps[0, "continual"] + steps[0, "fresh"]), most=False)
+    steps = dict(zip((spec.run_id for spec in planned.pending), planned.steps, strict=True))
+    assert found == Forecast(3.0 * sum(steps[group[0].run_id] for group in timed), most=False)
 
 
 def test_runs_of_images_take_their_time_one_after_the_other(make_study, timed):
