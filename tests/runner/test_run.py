@@ -157,8 +157,8 @@ def test_completed_run_records_its_times_steps_and_log(make_study, record_of):
     assert [line.split(" ")[2] for line in lines[1:-1]] == [f"{task}:" for task in range(6)]
     assert lines[-1].endswith("completed")
     reference = record_of(planned, planned.specs[0].reference())
-    assert reference.status["steps"] == 20
-    assert "session 1 starts at task 1, step 0" in log_of(reference)
+    assert reference.status["steps"] == 24  # of all six tasks
+    assert "session 1 starts at task 0, step 0" in log_of(reference)
 
 
 @pytest.mark.parametrize("look_s", [0.0, 0.25])
@@ -200,7 +200,7 @@ def test_diverged_run_keeps_what_it_measured_and_counts_at_the_floor(make_study,
     fresh = record_of(planned, planned.specs[0].reference()).per_task("online_accuracy")
     # Of the late tasks 1 to 5, the run has finished none or one.
     gained = sum(finished[task] - 0.5 for task in finished if task >= 1)
-    assert row["retention"] == pytest.approx(gained / sum(score - 0.5 for score in fresh.values()))
+    assert row["retention"] == pytest.approx(gained / sum(fresh[task] - 0.5 for task in range(1, 6)))
     assert make_study(**request).pending == ()
 
 
