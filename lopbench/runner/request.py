@@ -149,8 +149,10 @@ class Asked:
 
         The control is the reference at each task, and so has its optimizer at all of them, whichever is asked for.
         """
-        for optimizer, seed, method in product(self.optimizers, self.seeds, self.methods):
-            if not any(_is_control(part) for part in method):
+        controls = [any(map(_is_control, method)) for method in self.methods]
+        methods = list(zip(self.methods, controls, strict=True))
+        for optimizer, seed, (method, is_control) in product(self.optimizers, self.seeds, methods):
+            if not is_control:
                 yield optimizer, seed, method
             elif optimizer is self.optimizers[0]:
                 yield self.reference, seed, method
