@@ -441,6 +441,11 @@ class RunSpec:
         """Hash of `entry`, 12 hex digits."""
         return digest(self.entry(), 12)
 
+    @cached_property
+    def method_id(self) -> str:
+        """Hash of `entry` without the optimizer, 12 hex digits: what one method label may stand for twice."""
+        return digest({key: part for key, part in self.entry().items() if key != "optimizer"}, 12)
+
     def reference(self) -> RunSpec:
         """Return the run of the fresh reference: no method, the protocol's frozen reference optimizer.
 

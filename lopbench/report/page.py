@@ -24,7 +24,7 @@ import numpy as np
 from lopbench.report.command import beyond, command
 from lopbench.report.summary import Array, Failure, Row, Summary, Table, reason, summarise
 from lopbench.results.cells import csv_text
-from lopbench.results.columns import BY_NAME, SECONDARY
+from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
 from lopbench.results.leaderboard import seed_ranges
 from lopbench.results.overall import CLIP
@@ -53,9 +53,6 @@ PALETTE: Mapping[str, tuple[str, str]] = {
     "s6": ("#4b005a", "#3c5ad2"),
     "s7": ("#b487b4", "#a578b4"),
 }
-
-#: The columns of a table, besides the methods; the interval is drawn.
-_SHOWN = ("rank_low", "track", "retention", "interval", *SECONDARY, "seeds")
 
 #: Columns that are no numbers.
 _TEXTS = ("track", "interval", "verdict")
@@ -177,22 +174,15 @@ def _columns(table: Table) -> list[_Column]:
     """Return the columns of a table, those of which something is known."""
     lines = [row.line for row in table.rows]
     axis = lines[0]["headline"]
-    second = next(each for each in AXES if each != axis)
     columns = [_Column("method", "method", "", number=False)]
-    for name in _SHOWN:
-        if name == "interval":
-            columns.append(_Column(name, "", "", number=False))
-            continue
-        key = second if name == "generalisation" else name
-        if key in SECONDARY and all(_is_empty(line[key]) for line in lines):
+    beside = secondary(axis, lambda name: (line[name] for line in lines))
+    for key in ("rank_low", "track", "retention", "interval", *beside, "seeds"):
+        if key == "interval":  # it is drawn
+            columns.append(_Column(key, "", "", number=False))
             continue
         heading, meaning = BY_NAME[axis if key == "retention" else key].shown(table.score)
         columns.append(_Column(key, heading, meaning, number=key not in _TEXTS))
     return columns
-
-
-def _is_empty(value: Any) -> bool:
-    return value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _meanings(tables: Sequence[Table]) -> Iterator[tuple[str, str]]:

@@ -16,8 +16,8 @@ from lopbench.core.spec import RunSpec
 from lopbench.results.leaderboard import board
 from lopbench.results.overall import Entry
 from lopbench.results.record import Record
-from lopbench.results.score import Score, retention
-from lopbench.results.seed_scores import Reference
+from lopbench.results.score import Score
+from lopbench.results.seed_scores import Reference, retentions_over
 from lopbench.results.statistics import RESAMPLES
 from lopbench.results.tasks import Floors, task_count
 
@@ -343,7 +343,8 @@ def _row(entry: Entry, by_id: Mapping[str, Record], floors: Floors, bins: Bins, 
                     floor = floors.of(record, range(bins.tasks))
                     line[:] = [floor[task] if math.isnan(value) else value for task, value in enumerate(line)]
         binned[metric] = bins.means(values)
-    lines = [line for record in entry.runs if (line := _retentions(record, by_id, score, bins)) is not None]
+    references = [(record, Reference.of(record, by_id, score)) for record in entry.runs]
+    lines = [retentions_over(bins.parts, record, each, floors) for record, each in references if each is not None]
     if lines:
         binned[RETENTION] = np.array(lines)
     return Row(entry, _bands(binned.items()), means.of_layers())
@@ -352,27 +353,6 @@ def _row(entry: Entry, by_id: Mapping[str, Record], floors: Floors, bins: Bins, 
 def _bands(values: Iterable[tuple[str, Array]]) -> dict[str, Array]:
     """Return the bands of those metrics of which something is known."""
     return {metric: band(each) for metric, each in values if np.isfinite(each).all(axis=0).any()}
-
-
-def _retentions(record: Record, by_id: Mapping[str, Record], score: Score, bins: Bins) -> list[float] | None:
-    """Return the retention on the tasks of each point, NaN where there is no reference; None without any."""
-    reference, metric = Reference.of(record, by_id, score), f"online_{score}"
-    if reference is None:
-        return None
-    learner, measured = record.per_task(metric), reference.tasks(metric)
-    fresh, chance = (
-        dict(zip(measured, values.tolist(), strict=True))
-        for values in (reference.scores(metric, measured), reference.chance(measured))
-    )
-    line = []
-    for part in bins.parts:
-        tasks = [task for task in part if task in fresh]
-        floor = {task: math.inf if score == "error" else chance[task] for task in tasks}
-        scores = [learner.get(task, floor[task]) for task in tasks]
-        line.append(
-            retention(scores, [fresh[t] for t in tasks], [chance[t] for t in tasks], score) if tasks else math.nan
-        )
-    return line
 
 
 def _failures(records: Iterable[Record]) -> Iterator[Failure]:

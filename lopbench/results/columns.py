@@ -5,7 +5,8 @@ Leaderboards, comparisons, reports, the README and its check read this declarati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "method_id",
         "Hash of the methods with their versions, origins and start: what one label may stand for twice.",
-        lambda g: g.method_id,
+        lambda g: g.spec.method_id,
     ),
     Column(
         "track",
@@ -232,3 +233,20 @@ SECONDARY = (
     "speed",
     "memory",
 )
+
+
+def secondary(headline: str, cells: Callable[[str], Iterable[Any]]) -> list[str]:
+    """Return the columns that a table shows beside its headline, those of which something is known, in their order.
+
+    Args:
+        headline: The axis that leads the table; the other one stands where `SECONDARY` has one.
+        cells: Returns the cells of a column, of this table or of its CSV read again.
+    """
+    other = next(axis for axis in AXES if axis != headline)
+    names = [other if name in AXES else name for name in SECONDARY]
+    return [name for name in names if any(map(_is_known, cells(name)))]
+
+
+def _is_known(value: Any) -> bool:
+    """Tell what is there from an empty text and from NaN."""
+    return value != "" if isinstance(value, str) else not math.isnan(value)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lopbench.core.manager import UNPUBLISHED
-from lopbench.core.spec import RunSpec, canonical_json, digest
+from lopbench.core.spec import RunSpec, canonical_json
 from lopbench.core.windows import late_window
 from lopbench.results.idle import idle_notes
 from lopbench.results.pairs import Entrant
 from lopbench.results.record import Outcome, Record
-from lopbench.results.score import Score, at_ceiling
-from lopbench.results.seed_scores import AXES, BASE, Axis, SeedScores
+from lopbench.results.score import Score
+from lopbench.results.seed_scores import AXES, BASE, Axis, SeedScores, near_ceiling
 from lopbench.results.statistics import interval, t_interval
 from lopbench.results.tasks import task_count
 from lopbench.results.trend import trend_word
@@ -56,12 +56,7 @@ class Group:
     @property
     def headline(self) -> Axis:
         """The axis that the scenario goes by."""
-        return self.spec.headline
-
-    @property
-    def method_id(self) -> str:
-        """Hash of the methods with their start."""
-        return digest({key: part for key, part in self.spec.entry().items() if key != "optimizer"}, 12)
+        return self.runs[0].recipe.headline
 
     @property
     def track(self) -> str:
@@ -110,8 +105,7 @@ class Group:
 
     def at_ceiling(self, axis: Axis) -> bool:
         """Return whether the row is too near the ceiling of an axis to be told apart from others that are."""
-        pairs = [(s.retentions[axis], s.ceilings[axis]) for s in self.scores if not math.isnan(s.retentions[axis])]
-        return at_ceiling([value for value, _ in pairs], [top for _, top in pairs])
+        return near_ceiling(self.scores, axis)
 
     def retention(self, axis: Axis) -> float:
         """Return the mean retention over seeds."""

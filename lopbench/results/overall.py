@@ -52,7 +52,7 @@ class Entry:
     @classmethod
     def of(cls, group: Group) -> "Entry":
         """Return the row of some runs, not placed yet."""
-        return cls({column.name: column.value(group) for column in TABLE} | UNPLACED, group)
+        return cls({column.name: column.value(group) for column in TABLE}, group)
 
     @property
     def retentions(self) -> Mapping[int, float]:

@@ -20,8 +20,7 @@ from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json, format_value
 from lopbench.core.windows import before_window
 from lopbench.results.record import Record, one_of_each
-from lopbench.results.score import retention
-from lopbench.results.seed_scores import BASE, Reference
+from lopbench.results.seed_scores import BASE, Reference, retentions_over
 from lopbench.results.statistics import INTERVAL_METHOD, interval
 from lopbench.results.tasks import Floors, task_count, task_edges, task_scores
 
@@ -165,7 +164,7 @@ def _points(records: Sequence[Record], runs: Sequence[Record], metric: str) -> "
     rows: list[tuple[str, int, int, float]] = []
     for record in records:
         if record.spec.kind == "continual":
-            label = labels[_recipe(record)] + (f", {record.spec.optimizer_label}" if several else "")
+            label = labels[record.spec.method_id] + (f", {record.spec.optimizer_label}" if several else "")
         elif record.run_id in references and record.outcome == "completed":
             label = _REFERENCE
         else:
@@ -198,7 +197,7 @@ def error_curves(records: Sequence[Record], panels: Literal["step size", "width"
     several = by_rate and len({record.spec.architecture_label for record in runs}) > 1
     lines: dict[float, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in runs:
-        name = labels[_recipe(record)] + (f", {record.spec.architecture_label}" if several else "")
+        name = labels[record.spec.method_id] + (f", {record.spec.architecture_label}" if several else "")
         lines[record.spec.optimizer.fields["lr"] if by_rate else _width(record)][name].append(record)
     names = sorted({name for panel in lines.values() for name in panel}, key=_none_first)
     with _panels(names, columns=len(lines)) as (figure, grid, colours):
@@ -230,7 +229,7 @@ def recovery_curves(records: Sequence[Record], metric: str = "effective_rank") -
     labels = _labels(runs)
     lines: dict[str, list[Record]] = defaultdict(list)
     for record in runs:
-        lines[labels[_recipe(record)]].append(record)
+        lines[labels[record.spec.method_id]].append(record)
     with _panels(sorted(lines, key=_none_first), rows=2) as (figure, grid, colours):
         for axes, shown in zip(grid, ("online_error", metric), strict=True):
             _check_measured(runs, shown)
@@ -269,7 +268,7 @@ def recovery_bars(
     phases = [
         (name, _width(record), record, tasks)
         for record in runs
-        for name, tasks in _phases(record, labels[_recipe(record)])
+        for name, tasks in _phases(record, labels[record.spec.method_id])
     ]
     widths = sorted({width for _, width, _, _ in phases})
     names = sorted({name for name, _, _, _ in phases}, key=_none_first)
@@ -325,7 +324,7 @@ def cloning_curves(
         )
     lines: dict[str, list[Record]] = defaultdict(list)
     for record in runs:
-        lines[labels[_recipe(record)] if by_method else record.spec.optimizer_label].append(record)
+        lines[labels[record.spec.method_id] if by_method else record.spec.optimizer_label].append(record)
     start = _cloned_at(runs)
     panels = {"cloning R2": r2, "online loss": ("online_loss",), "effective rank": ("effective_rank",)}
     with _panels(sorted(lines, key=_none_first), columns=len(panels), shared=False) as (figure, grid, palette):
@@ -379,15 +378,10 @@ def _by_task(record: Record, metric: str, floors: Floors) -> Iterator[tuple[int,
 def _ratios(record: Record, by_id: Mapping[str, Record], floors: Floors) -> Iterator[tuple[int, float]]:
     """Yield the retention of each task that the reference of a run covers; of a reference it is 1."""
     score = floors.score(record)
-    metric = f"online_{score}"
     reference = Reference(record) if record.spec.kind == "fresh" else Reference.of(record, by_id, score)
-    tasks = [] if reference is None else reference.tasks(metric)
-    if reference is None or not tasks:
-        return
-    learner = task_scores(record, metric, tasks, floors.of(record, tasks))
-    fresh, chance = reference.scores(metric, tasks), reference.chance(tasks)
-    for task, s, f, c in zip(tasks, learner, fresh, chance, strict=True):
-        yield task, retention([s], [f], [c], score)
+    if reference is not None:
+        tasks = reference.tasks(f"online_{score}")
+        yield from zip(tasks, retentions_over([[task] for task in tasks], record, reference, floors), strict=True)
 
 
 def _task_means(record: Record, metric: str) -> dict[int, float]:
@@ -529,15 +523,12 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _recipe(record: Record) -> str:
-    """Return what one line of a figure is of: the methods and when they turn on."""
-    return canonical_json({key: part for key, part in record.spec.entry().items() if key != "optimizer"})
-
-
 def _labels(runs: Sequence[Record]) -> dict[str, str]:
     """Return the legend of each set of methods; what only the code tells apart carries its origin."""
-    labels = {_recipe(record): record.spec.method_label for record in runs}
-    origins = {_recipe(record): ", ".join(f"{m.origin} v{m.version}" for m in record.spec.methods) for record in runs}
+    labels = {record.spec.method_id: record.spec.method_label for record in runs}
+    origins = {
+        record.spec.method_id: ", ".join(f"{m.origin} v{m.version}" for m in record.spec.methods) for record in runs
+    }
     count = Counter(labels.values())
     return {key: label if count[label] == 1 else f"{label} ({origins[key]})" for key, label in labels.items()}
 

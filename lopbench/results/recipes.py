@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from lopbench.core.interfaces import Headline
 from lopbench.core.spec import RunSpec, canonical_json
 
 #: The seed of a spec in JSON as records hold it. Texts have no line breaks in JSON, so this is never inside of one.
@@ -69,6 +70,11 @@ class Recipe:
     def entry_id(self) -> str:
         """`RunSpec.entry_id`, which no seed changes."""
         return self._spec.entry_id
+
+    @cached_property
+    def headline(self) -> Headline:
+        """`RunSpec.headline`, which no seed changes."""
+        return self._spec.headline
 
     @cached_property
     def plain_entry_id(self) -> str:

@@ -1,7 +1,7 @@
 """What one run comes to: its retention on both axes, and what the retention is made of."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,7 @@ from lopbench.results.record import Record
 from lopbench.results.score import (
     NO_RETENTION,
     Score,
+    at_ceiling,
     ceiling,
     error_late_early,
     late_early,
@@ -62,6 +63,12 @@ class SeedScores:
     late_early: float
     note: str | None
     used: tuple[Record, ...]
+
+
+def near_ceiling(scores: Iterable[SeedScores], axis: Axis) -> bool:
+    """Return whether a row of these scores is too near the ceiling of an axis to be told apart from others that are."""
+    known = [s for s in scores if not math.isnan(s.retentions[axis])]
+    return at_ceiling([s.retentions[axis] for s in known], [s.ceilings[axis] for s in known])
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def seed_scores(record: Record, by_id: Mapping[str, Record], floors: Floors) -> 
     late, before = late_window(len(tasks)), before_window(len(tasks), record.spec.start)
     floor = {} if record.outcome == "completed" else floors.of(record, tasks)
     sides = {axis: _Side(record, f"{where}_{score}", score, floor) for axis, where in AXES.items()}
-    main = sides[record.spec.headline]
+    main = sides[record.recipe.headline]
     reference = Reference.of(record, by_id, score)
     own = wide = None
     if reference is None or reference.prefix != BASE:
@@ -124,8 +131,8 @@ def seed_scores(record: Record, by_id: Mapping[str, Record], floors: Floors) -> 
         wide = _fresh(record.recipe.reference.run_id(record.seed), by_id)
     retentions = {axis: side.against(reference, late) for axis, side in sides.items()}
     note = None
-    if math.isnan(retentions[record.spec.headline]):
-        note = NO_RETENTION if main.covers(reference, late) else NO_REFERENCE
+    if math.isnan(retentions[record.recipe.headline]):
+        note = NO_REFERENCE if main.facing(reference, late) is None else NO_RETENTION
     online = sides["trainability"].scores(tasks)
     return SeedScores(
         retentions=retentions,
@@ -140,6 +147,34 @@ def seed_scores(record: Record, by_id: Mapping[str, Record], floors: Floors) -> 
         note=note,
         used=tuple(dict.fromkeys([record, *(side.record for side in (reference, own, wide) if side is not None)])),
     )
+
+
+def retentions_over(
+    parts: Iterable[Sequence[int]], record: Record, reference: Reference, floors: Floors
+) -> list[float]:
+    """Return the online retention on each part of a stream, over those of its tasks that the reference covers.
+
+    Args:
+        parts: Their tasks.
+        record: The run of a learner, or of fresh networks.
+        reference: What it is measured against.
+        floors: What a task counts that the run did not finish.
+
+    Returns:
+        A number for each part; NaN where the reference covers none of its tasks.
+    """
+    score = floors.score(record)
+    metric = f"online_{score}"
+    tasks = reference.tasks(metric)
+    learner = task_scores(record, metric, tasks, floors.of(record, tasks))
+    fresh, chance = reference.scores(metric, tasks), reference.chance(tasks)
+    place = {task: index for index, task in enumerate(tasks)}
+    chosen = ([place[task] for task in part if task in place] for part in parts)
+    return [retention(learner[at], fresh[at], chance[at], score) if at else math.nan for at in chosen]
+
+
+#: Scores of a learner, of what it is measured against, and at chance, ``(T,)`` each.
+_Facing = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -158,35 +193,26 @@ class _Side:
         """Return the retention on ``tasks``, NaN if there are none or the reference did not measure the score there."""
         if reference is not None and reference.record is self.record and self.record.outcome != "completed":
             return 0.0  # its base stopped with it: it counts at chance, whatever the base would have come to
-        if not self.covers(reference, tasks):
-            return math.nan
-        assert reference is not None
-        return retention(self.scores(tasks), reference.scores(self.metric, tasks), reference.chance(tasks), self.score)
+        found = self.facing(reference, tasks)
+        return math.nan if found is None else retention(*found, self.score)
 
     def ceiling(self, reference: Reference | None, tasks: Sequence[int]) -> float:
-        if not self.covers(reference, tasks):
-            return math.nan
-        assert reference is not None
-        return ceiling(reference.scores(self.metric, tasks), reference.chance(tasks), self.score)
+        found = self.facing(reference, tasks)
+        return math.nan if found is None else ceiling(*found[1:], self.score)
 
     def trend(self, reference: Reference | None, stream: Sequence[int]) -> float:
         """Return the trend over all tasks of the stream that the reference measured; tasks count as equally long."""
         tasks = [] if reference is None else reference.tasks(self.metric)
-        if not self.covers(reference, tasks):
-            return math.nan
-        assert reference is not None
-        position = (np.array(tasks) + 0.5) / len(stream)
-        return trend(
-            self.scores(tasks), reference.scores(self.metric, tasks), reference.chance(tasks), position, self.score
-        )
+        found = self.facing(reference, tasks)
+        return math.nan if found is None else trend(*found, (np.array(tasks) + 0.5) / len(stream), self.score)
 
-    def covers(self, reference: Reference | None, tasks: Sequence[int]) -> bool:
-        """Return whether both sides measured the score on ``tasks``, and there are some."""
-        if reference is None or not len(tasks):
-            return False
+    def facing(self, reference: Reference | None, tasks: Sequence[int]) -> _Facing | None:
+        """Return both sides' scores of ``tasks`` and chance; None without tasks, or where one did not measure them."""
+        if reference is None or not len(tasks) or not set(tasks) <= set(reference.tasks(self.metric)):
+            return None
         if self.record.outcome == "completed" and self.record.series(self.metric) is None:
-            return False
-        return set(tasks) <= set(reference.tasks(self.metric))
+            return None
+        return self.scores(tasks), reference.scores(self.metric, tasks), reference.chance(tasks)
 
 
 def _fresh(run_id: str, by_id: Mapping[str, Record]) -> Reference | None:

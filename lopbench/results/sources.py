@@ -17,8 +17,7 @@ from lopbench.results.cells import check_header, original
 from lopbench.results.leaderboard import Board, board
 from lopbench.results.packed import SUFFIX
 from lopbench.results.record import Record
-from lopbench.results.score import at_ceiling
-from lopbench.results.seed_scores import Axis, SeedScores
+from lopbench.results.seed_scores import Axis, SeedScores, near_ceiling
 from lopbench.results.statistics import Sample
 
 if TYPE_CHECKING:
@@ -121,10 +120,7 @@ class Row:
         """Return whether the row is so near the ceiling that it is not told apart from others that are."""
         if score == "lifetime_online":
             return False
-        axis = self.axis if score == "retention" else score
-        values = [(s.retentions[axis], s.ceilings[axis]) for s in self.seeds.values()]
-        known = [(value, top) for value, top in values if not math.isnan(value)]
-        return at_ceiling([value for value, _ in known], [top for _, top in known])
+        return near_ceiling(self.seeds.values(), self.axis if score == "retention" else score)
 
     def without(self, score: Score, seeds: Iterable[int]) -> str | None:
         """Say which of the seeds have no score and why, None if all have."""

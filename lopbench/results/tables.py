@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lopbench.results.cells import csv_text
-from lopbench.results.columns import BY_NAME, SECONDARY
+from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import COLLAPSED, FEWEST_RANKED, unseen_collapse
 from lopbench.results.ranks import RANK_METHOD, Range
 from lopbench.results.score import NEAR_CEILING
-from lopbench.results.seed_scores import AXES, Axis
+from lopbench.results.seed_scores import AXES
 from lopbench.results.statistics import COVERAGE, INTERVAL_METHOD
 from lopbench.results.trend import FEWEST_TASKS, REACH, WARM_UP
 from lopbench.results.verdicts import VERDICT_METHOD
@@ -238,18 +238,13 @@ def _is_of_several(rows: "pd.DataFrame") -> bool:
 
 def _secondary(rows: "pd.DataFrame", *, wide: bool) -> list[str]:
     """Return the columns that the table of a protocol shows beside the headline, those of which something is known."""
-    names = [_second(str(rows.iloc[0]["headline"])) if name == "generalisation" else name for name in SECONDARY]
     left_out = () if wide else _WIDE if not _is_of_several(rows) else (*_WIDE, "speed")
-    known = [name for name in names if rows[name].map(_is_known).any() and name not in left_out]
+    names = secondary(str(rows.iloc[0]["headline"]), lambda name: rows[name])
+    known = [name for name in names if name not in left_out]
     if wide:
         known = [each for name in known for each in ((name, f"{name}_rank_low") if name in AXES else (name,))]
         known = [name for name in known if not name.endswith("_rank_low") or rows[name].notna().any()]
     return known
-
-
-def _second(headline: str) -> Axis:
-    """Return the axis that is not the headline."""
-    return next(axis for axis in AXES if axis != headline)
 
 
 def _heading(name: str, score: str) -> str:
@@ -277,10 +272,6 @@ def _word(value: object, *, wide: bool) -> str:
     if not _is_text(value):
         return "-"
     return str(value) if wide else _SIGNS[str(value)]
-
-
-def _is_known(value: object) -> bool:
-    return _is_text(value) if isinstance(value, str) else not math.isnan(float(value))  # type: ignore[arg-type]
 
 
 def _number(value: float) -> str:
