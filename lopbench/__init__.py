@@ -40,7 +40,8 @@ if TYPE_CHECKING:
         Units,
     )
     from lopbench.core.metric import Invariance, Known
-    from lopbench.core.probe import LayerProbe, NetworkProbe, row_chunks
+    from lopbench.core.moments import row_chunks
+    from lopbench.core.probe import LayerProbe, NetworkProbe
     from lopbench.core.profile import Partition, Profile
     from lopbench.core.replicas import add_scaled, per_replica
     from lopbench.data.archive import ZipMembers, open_zip, read_tar
@@ -177,10 +178,10 @@ _MODULES = {
         "Invariance",
         "Known",
     ),
+    "lopbench.core.moments": ("row_chunks",),
     "lopbench.core.probe": (
         "LayerProbe",
         "NetworkProbe",
-        "row_chunks",
     ),
     "lopbench.core.profile": (
         "Partition",

@@ -4,16 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import nan
+from types import EllipsisType
 from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.moments import Moments
 from lopbench.core.profile import Partition, Profile
-
-#: Elements of the blocks in which sums over rows run: 2 MiB in float64, which stays in cache and spares gigabytes.
-_CHUNK_ELEMENTS = 2**18
 
 
 def as_units(tensor: Tensor) -> Tensor:
@@ -30,11 +29,6 @@ def as_units(tensor: Tensor) -> Tensor:
     if tensor.ndim == 4:
         tensor = tensor.movedim(1, -1)
     return tensor.reshape(-1, tensor.shape[-1])
-
-
-def row_chunks(tensor: Tensor) -> tuple[Tensor, ...]:
-    """Return ``tensor``, ``(N, D)``, as blocks of rows that are small enough to be copied in float64."""
-    return torch.split(tensor, max(1, _CHUNK_ELEMENTS // tensor.shape[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,24 +68,20 @@ class LayerProbe:
                 "take the partition from the profile of this network"
             )
 
-    def _column_sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the sum over the rows of ``function`` of the activations, taken elementwise, float64 ``(D,)``."""
-        total = self.activation.new_zeros(self.activation.shape[1], dtype=torch.float64)
-        for chunk in row_chunks(self.activation):
-            total += function(chunk).sum(dim=0, dtype=torch.float64)
-        return total
+    @cached_property
+    def _moments(self) -> tuple[Moments, int | EllipsisType]:
+        return Moments(self.activation), ...
+
+    def share(self, moments: Moments, place: int) -> None:
+        """Take what follows from the activations from ``moments`` of several replicas, of which this is ``place``."""
+        self.__dict__["_moments"] = moments, place
 
     def share_of_rows(self, condition: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the share of the rows on which ``condition``, taken elementwise, holds, float64 ``(D,)`` in [0, 1].
 
         A share is the correctly rounded quotient of two whole numbers, so that 19 of 20 rows equal the literal 0.95.
         """
-        return self._column_sums(condition) / self.activation.shape[0]
-
-    @cached_property
-    def mean_magnitude(self) -> Tensor:
-        """Mean absolute activation of each unit, float64 ``(D,)``."""
-        return self._column_sums(torch.abs) / self.activation.shape[0]
+        return Moments(self.activation).column_sums(condition) / self.activation.shape[0]
 
     @cached_property
     def finite(self) -> bool:
@@ -100,25 +90,28 @@ class LayerProbe:
         return bool(self.mean_magnitude.sum().isfinite())
 
     @cached_property
+    def mean_magnitude(self) -> Tensor:
+        """Mean absolute activation of each unit, float64 ``(D,)``."""
+        moments, place = self._moments
+        return moments.mean_magnitude[place]
+
+    @cached_property
     def mean(self) -> Tensor:
         """Mean activation of each unit, float64 ``(D,)``."""
-        return self._column_sums(lambda activation: activation) / self.activation.shape[0]
+        moments, place = self._moments
+        return moments.mean[place]
 
     @cached_property
     def covariance(self) -> Tensor:
         """Centred scatter ``(H - mean)^T (H - mean)`` in float64, ``(D, D)``; not divided by N."""
-        units = self.activation.shape[1]
-        scatter = self.mean.new_zeros(units, units)
-        for chunk in row_chunks(self.activation):
-            centred = chunk - self.mean
-            scatter.addmm_(centred.T, centred)
-        return scatter
+        moments, place = self._moments
+        return moments.covariance[place]
 
     @cached_property
     def gram(self) -> Tensor:
         """Uncentred ``H^T H`` in float64, ``(D, D)``."""
-        # From the centred one, to save a product; this direction adds and so loses no digits.
-        return self.covariance.addr(self.mean, self.mean, alpha=self.activation.shape[0])
+        moments, place = self._moments
+        return moments.gram[place]
 
     @cached_property
     def varying(self) -> Tensor:
@@ -126,7 +119,8 @@ class LayerProbe:
 
         The other units are constant: what variation they have is the rounding of float32.
         """
-        return self.covariance.diagonal() > 1e-12 * self.gram.diagonal()
+        moments, place = self._moments
+        return moments.varying[place]
 
     @cached_property
     def singular_values(self) -> Tensor:
@@ -136,17 +130,8 @@ class LayerProbe:
         largest. Singular values that this cannot tell from zero, about 1e-7 of the largest, are zero. All are NaN if
         an activation is not finite.
         """
-        n, d = self.activation.shape
-        if n >= d:
-            gram = self.gram
-        else:
-            activation = self.activation.double()
-            gram = activation @ activation.T
-        if not gram.isfinite().all():
-            return gram.new_full((min(n, d),), float("nan"))
-        values = torch.linalg.eigvalsh(gram).flip(0)
-        noise = min(n, d) * torch.finfo(torch.float64).eps * values[0]
-        return torch.where(values > noise, values, 0.0).sqrt()
+        moments, place = self._moments
+        return moments.singular_values[place]
 
 
 def is_blocked(parameters: Mapping[str, Tensor], head: Sequence[str]) -> bool:

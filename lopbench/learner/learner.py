@@ -27,6 +27,7 @@ from lopbench.learner.memory import Generators, MethodState
 from lopbench.learner.network import Network, Tensors, activation_layers
 from lopbench.learner.nursery import Build, Nursery
 from lopbench.learner.optimizers import hidden_matrices
+from lopbench.learner.probing import Seen
 from lopbench.learner.step import Taken, take_step
 from lopbench.learner.trial import is_random
 from lopbench.learner.view import View
@@ -268,9 +269,13 @@ class StackLearner:
         """Return replica ``index``'s mean scores on the held-out data of ``task``."""
         return evaluation.evaluate(self, index, task)
 
-    def probe(self, index: int, task: Task) -> NetworkProbe:
-        """Return replica ``index``'s probe on the probe batch of ``task``, in evaluation mode."""
-        return evaluation.probe(self, index, task)
+    def see_together(self, tasks: Sequence[Task]) -> list[Seen] | None:
+        """Return what one pass over the probe batches of ``tasks`` shows of all replicas, None if there can be none."""
+        return evaluation.see_together(self, tasks)
+
+    def probe(self, index: int, task: Task, seen: Seen | None = None) -> NetworkProbe:
+        """Return replica ``index``'s probe on the probe batch of ``task``; ``seen`` is what `see_together` found."""
+        return evaluation.probe(self, index, task, seen)
 
     def reports(self) -> dict[str, Tensor]:
         """Return the numbers that methods tell of themselves, ``(R,)`` each."""

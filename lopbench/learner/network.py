@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(training)
+
+
+def attention_for_vmap(inputs: Tensor) -> AbstractContextManager[None]:
+    """Return a context in which ``torch.vmap`` maps attention over ``inputs``."""
+    # On the CPU `vmap` has no rule for fused attention, and would take one replica after another.
+    return sdpa_kernel(SDPBackend.MATH) if inputs.is_cpu else nullcontext()
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +187,7 @@ class Network:
                 outputs = functional_call(self.module, (parameters, buffers), (x,))
             return outputs, read, made
 
-        # On the CPU `vmap` has no rule for fused attention, and would take one replica after another.
-        with sdpa_kernel(SDPBackend.MATH) if inputs.is_cpu else nullcontext():
+        with attention_for_vmap(inputs):
             return self._pass(*torch.vmap(one)(dict(parameters), dict(buffers), inputs))
 
     def aside(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> ForwardPass:

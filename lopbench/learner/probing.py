@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lopbench.core.interfaces import Task
+from lopbench.core.moments import Moments
 from lopbench.core.probe import LayerProbe, NetworkProbe, as_units, is_blocked
 from lopbench.core.profile import Partition, Profile
 from lopbench.learner.network import evaluating, no_tensor
@@ -123,6 +124,27 @@ class Subject:
         return partition if partition and len(partition) == as_units(output).shape[1] else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a pass over the probe batch and back shows of one network.
+
+    Args:
+        outputs: Outputs that count in the task, ``(N, ...)``.
+        kept: Outputs of the probed layers by name.
+        kept_gradients: Gradients of these, in their order.
+        gradients: Gradients of the parameters by name.
+        moments: What follows from the layers' outputs of all replicas, in their order; none of a network alone.
+        place: Which of these replicas it is.
+    """
+
+    outputs: Tensor
+    kept: Mapping[str, Tensor]
+    kept_gradients: Sequence[Tensor]
+    gradients: Mapping[str, Tensor]
+    moments: Sequence[Moments] = ()
+    place: int = 0
+
+
 def take(
     subject: Subject,
     task: Task,
@@ -131,6 +153,7 @@ def take(
     head: Sequence[str],
     lr: float,
     recall: Callable[[], Mapping[str, Tensor] | None] = lambda: None,
+    seen: Seen | None = None,
 ) -> NetworkProbe:
     """Return the probe of a network on the probe batch of ``task``.
 
@@ -141,6 +164,7 @@ def take(
         head: Names of the parameters of its head.
         lr: Learning rate of the next step.
         recall: Returns parameters and buffers of the probe before, and keeps those of now; see `Memory`.
+        seen: What the pass over the probe batch shows, where it was made already; see `together`.
     """
     inputs, targets = task.probe()
     parameters = {name: value.detach().requires_grad_() for name, value in subject.parameters.items()}
@@ -164,17 +188,16 @@ def take(
         return subject.layer_probes(kept, _gradients(mean, list(kept.values())), blocked=blocked)
 
     blocked = is_blocked(parameters, head)
-    outputs, mean, kept = look(subject.layers)
-    gradients = _gradients(mean, [*kept.values(), *parameters.values()])
+    seen = seen or _see(look(subject.layers), parameters)
     return NetworkProbe(
         parameters={name: value.detach() for name, value in parameters.items()},
         initial=initial,
-        gradients=dict(zip(parameters, gradients[len(kept) :], strict=True)),
-        layers=subject.layer_probes(kept, gradients[: len(kept)], blocked=blocked),
+        gradients=seen.gradients,
+        layers=_layers(subject, seen, blocked=blocked),
         head=tuple(head),
         inputs=inputs,
         targets=targets,
-        outputs=outputs.detach(),
+        outputs=seen.outputs,
         profile=subject.profile,
         lr=lr,
         loss=loss,
@@ -182,6 +205,25 @@ def take(
         modules=modules,
         recall=recall,
     )
+
+
+def _see(looked: tuple[Tensor, Tensor, Mapping[str, Tensor]], parameters: Mapping[str, Tensor]) -> Seen:
+    """Return what is seen, given outputs, mean loss and layers of a pass, inside autograd, at ``parameters``."""
+    outputs, mean, kept = looked
+    gradients = _gradients(mean, [*kept.values(), *parameters.values()])
+    return Seen(
+        outputs=outputs.detach(),
+        kept=kept,
+        kept_gradients=gradients[: len(kept)],
+        gradients=dict(zip(parameters, gradients[len(kept) :], strict=True)),
+    )
+
+
+def _layers(subject: Subject, seen: Seen, *, blocked: bool) -> tuple[LayerProbe, ...]:
+    layers = subject.layer_probes(seen.kept, seen.kept_gradients, blocked=blocked)
+    for layer, moments in zip(layers, seen.moments, strict=bool(seen.moments)):
+        layer.share(moments, seen.place)
+    return layers
 
 
 def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:

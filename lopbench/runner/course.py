@@ -198,10 +198,11 @@ class Course:
         """Measure the networks as they are now."""
         training, members = self._current, self.members
         step, reports = place.first + training.learner.done, training.learner.reports()
+        seen = training.see_together()
         for replica in members.sound:
             add = members.measurements[replica].add
             with members.fault_of(replica):
-                for name, layer, value in training.diagnostics(replica):
+                for name, layer, value in training.diagnostics(replica, seen):
                     add(step, place.task, name, value, layer)
             for name, values in reports.items():
                 add(step, place.task, name, values[replica])

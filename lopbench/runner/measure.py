@@ -10,6 +10,7 @@ from lopbench.core.interfaces import LayerMetric, Metric, Task, TrainingMetric
 from lopbench.core.measuring import measured
 from lopbench.core.probe import LayerProbe, NetworkProbe
 from lopbench.learner.learner import StackLearner
+from lopbench.learner.probing import Seen
 
 
 def task_scores(
@@ -53,26 +54,38 @@ def training_means(values: Mapping[str, Tensor], replica: int) -> Iterator[tuple
         yield label, steps[:, replica].double().mean().item()
 
 
+def of_networks(learner: StackLearner, metrics: Sequence[tuple[str, Metric]]) -> list[tuple[str, Metric]]:
+    """Return by label the metrics that read a probe of ``learner``, and have something to measure there."""
+    return [
+        (label, metric)
+        for label, metric in metrics
+        if not isinstance(metric, TrainingMetric) and (learner.profile is not None or not metric.needs_clones)
+    ]
+
+
 def diagnostics(
-    learner: StackLearner, replica: int, task: Task, metrics: Sequence[tuple[str, Metric]]
+    learner: StackLearner, replica: int, task: Task, metrics: Sequence[tuple[str, Metric]], seen: Seen | None = None
 ) -> Iterator[tuple[str, str, float]]:
     """Yield label, layer and value of each metric on the probe batch of a task; the layer is empty for the network.
 
     What there is nothing to measure of is left out: metrics that need clones where the network was not cloned, and
     metrics that return None. Those of training steps are `training_means`.
 
+    Args:
+        learner: The learner.
+        replica: Index of the replica.
+        task: Its task.
+        metrics: The metrics, by label.
+        seen: What `StackLearner.see_together` returned of it, if it did.
+
     Raises:
         MetricFailure: If a metric raises, or returns what is no number.
         UnsupportedError: If a metric names a module that the network does not have.
     """
-    wanted = [
-        (label, metric)
-        for label, metric in metrics
-        if not isinstance(metric, TrainingMetric) and (learner.profile is not None or not metric.needs_clones)
-    ]
+    wanted = of_networks(learner, metrics)
     if not wanted:
         return
-    probe = learner.probe(replica, task)
+    probe = learner.probe(replica, task, seen)
     for label, metric in wanted:
         for each in _layers(label, metric, probe) if isinstance(metric, LayerMetric) else (probe,):
             value = measured(metric, each)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from lopbench.core.interfaces import Metric, Task
 from lopbench.learner.learner import StackLearner
+from lopbench.learner.probing import Seen
 from lopbench.learner.program import Periods, Program
 from lopbench.learner.step import Taken
 from lopbench.runner.checkpoint import part
-from lopbench.runner.measure import diagnostics, task_scores, training_means, training_metrics
+from lopbench.runner.measure import diagnostics, of_networks, task_scores, training_means, training_metrics
 
 
 class ScoredLearner:
@@ -119,10 +120,20 @@ class ScoredLearner:
             yield from ((self._prefix + name, value) for name, value in found)
             yield from ((self._prefix + name, value) for name, value in training_means(self._measured, replica))
 
-    def diagnostics(self, replica: int, task: Task) -> Iterator[tuple[str, str, float]]:
-        """Yield label, layer and value of each metric of a replica as it is now."""
+    def see_together(self, tasks: Sequence[Task]) -> list[Seen] | None:
+        """Return what one pass shows of all replicas, if there can be one and a metric asks for it."""
+        return self.learner.see_together(tasks) if of_networks(self.learner, self._metrics) else None
+
+    def diagnostics(self, replica: int, task: Task, seen: Seen | None = None) -> Iterator[tuple[str, str, float]]:
+        """Yield label, layer and value of each metric of a replica as it is now.
+
+        Args:
+            replica: Index of the replica.
+            task: Its task.
+            seen: What `see_together` returned of it, if it did.
+        """
         if self._is_sound(replica):
-            found = diagnostics(self.learner, replica, task, self._metrics)
+            found = diagnostics(self.learner, replica, task, self._metrics, seen)
             yield from ((self._prefix + name, layer, value) for name, layer, value in found)
 
     def reports(self) -> dict[str, list[float]]:

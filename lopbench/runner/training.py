@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from torch import Tensor
 
 from lopbench.learner.learner import StackLearner
+from lopbench.learner.probing import Seen
 from lopbench.results.seed_scores import BASE
 from lopbench.runner.checkpoint import part
 from lopbench.runner.feed import Feed
@@ -130,11 +131,15 @@ class Training:
         for each in reversed(self.all):
             yield from each.task_scores(replica, task)
 
-    def diagnostics(self, replica: int) -> Iterator[tuple[str, str, float]]:
-        """Yield label, layer and value of each diagnostic of a replica as it is now."""
+    def see_together(self) -> list[list[Seen] | None]:
+        """Return, for each of all that is trained, what one pass shows of its replicas; see `diagnostics`."""
+        return [each.see_together(self.feed.tasks) for each in self.all]
+
+    def diagnostics(self, replica: int, seen: Sequence[list[Seen] | None]) -> Iterator[tuple[str, str, float]]:
+        """Yield label, layer and value of each diagnostic of a replica as it is now, given what is `seen` together."""
         task = self.feed.tasks[replica]
-        for each in reversed(self.all):
-            yield from each.diagnostics(replica, task)
+        for each, shown in zip(reversed(self.all), reversed(seen), strict=True):
+            yield from each.diagnostics(replica, task, None if shown is None else shown[replica])
 
     # -- checkpoints
 

@@ -1,21 +1,26 @@
 """Whole runs on images, the diagnostics and references of the protocol included."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pytest
 from bench_toys import ADAM, CPU, REFERENCE, Bare, default_metrics, learner, seconds, some_batches
 
 from lopbench.core.interfaces import Metric
 from lopbench.core.spec import ComponentSpec, RunSpec
 from lopbench.data import ImageSet
+from lopbench.learner.probing import Seen
 from lopbench.runner.measure import diagnostics
 from lopbench.runner.run import Run
 from lopbench_plugins.architectures.mlp import MLP
+from lopbench_plugins.architectures.online_mlp import OnlineMLP
+from lopbench_plugins.optimizers.sgd import SGD
 from lopbench_plugins.scenarios.augmentation import BLOCK
+from lopbench_plugins.scenarios.slowly_changing_regression import SlowlyChangingRegression
 from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40, TinyImageNetStream
 
 
@@ -56,6 +61,28 @@ def test_default_run_from_its_parts(
     report("default diagnostics / default run", diagnoses_s / total_s, unit="%", target=0.05)
     report(f"{what}, fused Adam", total_s / (steps_of_run * bare_step), target=1.6, note=shares)
     report(f"{what}, default Adam", total_s / (steps_of_run * taken["plain"] / block))
+
+
+@pytest.mark.parametrize("width", [5, 100])
+def test_diagnosis_of_many_replicas(width: int, compare: Any, report: Any, tiny: bool) -> None:
+    scenario, replicas = SlowlyChangingRegression(), 3 if tiny else 30
+    streams = [scenario.stream(seed, data=None, device=CPU) for seed in range(replicas)]
+    metrics = [(spec.label(), made) for spec in default_metrics() if isinstance(made := spec.build(), Metric)]
+    ours = learner(OnlineMLP(width=width), streams[0], seeds=range(replicas), optimizer=SGD(lr=0.01))
+    tasks = [stream.task(0) for stream in streams]
+
+    def diagnose(seen: Sequence[Seen | None]) -> None:
+        for replica, (task, each) in enumerate(zip(tasks, seen, strict=True)):
+            list(diagnostics(ours, replica, task, metrics, each))
+
+    def together() -> None:
+        seen = ours.see_together(tasks)
+        assert seen is not None
+        diagnose(seen)
+
+    found = compare(together, lambda: diagnose([None] * replicas), rounds=20)
+    what = f"diagnosis of {replicas} replicas, width {width}, together / one after another"
+    report(what, found.ratio, target=0.6 if width == 5 else None, note=f"best {found.best:.3f}")
 
 
 def test_short_run(

@@ -1,5 +1,7 @@
 """The probe: shapes, what it derives, and that it derives each thing once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lopbench.core import probe as probe_module
+from lopbench.core import moments
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.probe import LayerProbe, NetworkProbe, as_units
 
@@ -70,11 +72,37 @@ def test_blocks_of_rows_do_not_change_the_values(matrix):
     h = torch.tensor(matrix)
     whole = LayerProbe(h)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe_module, "_CHUNK_ELEMENTS", 1)
+        patch.setattr(moments, "_CHUNK_ELEMENTS", 1)
         rows = LayerProbe(h)
         for name in ("mean", "mean_magnitude", "covariance", "gram"):
             close(getattr(rows, name), getattr(whole, name))
         assert torch.equal(rows.share_of_rows(lambda x: x > 0), whole.share_of_rows(lambda x: x > 0))
+
+
+DERIVED = ["mean", "mean_magnitude", "covariance", "gram", "singular_values", "varying"]
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 7), (3, 7, 40)])
+@pytest.mark.parametrize("elements", [1, 10**6], ids=["rows", "whole"])
+def test_what_follows_of_several_replicas_together_is_that_of_each_alone(shape, elements, monkeypatch):
+    monkeypatch.setattr(moments, "_CHUNK_ELEMENTS", elements)
+    stack = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    stack[..., 0] = 0.5  # does not vary
+    stack[1, 2, 3] = float("nan")  # of one, which the others do not feel
+    together = moments.Moments(stack)
+    for place, activation in enumerate(stack):
+        alone, shared = LayerProbe(activation), LayerProbe(activation)
+        shared.share(together, place)
+        assert shared.finite == alone.finite == (place != 1)
+        for name in DERIVED:
+            torch.testing.assert_close(getattr(shared, name), getattr(alone, name), equal_nan=True, msg=name)
+    assert together.covariance.shape == (3, shape[2], shape[2])
+
+
+def test_a_probe_of_other_activations_shares_nothing():
+    probe = LayerProbe(torch.ones(3, 2))
+    probe.share(moments.Moments(torch.ones(4, 3, 2)), 1)
+    assert replace(probe, activation=torch.zeros(3, 2)).mean.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("shape", [(40, 7), (7, 40)])
@@ -121,7 +149,7 @@ def test_share_of_rows_equals_the_literal_at_a_tie(rows, share):
     assert found == count / rows
 
 
-@pytest.mark.parametrize("name", ["mean", "mean_magnitude", "covariance", "gram", "singular_values", "varying"])
+@pytest.mark.parametrize("name", DERIVED)
 def test_what_metrics_share_is_computed_once(name):
     probe = LayerProbe(torch.rand(5, 3))
     assert getattr(probe, name) is getattr(probe, name)

@@ -70,7 +70,7 @@ class Learner:
     def __init__(self, profile: object = None) -> None:
         self.profile, self.probes = profile, 0
 
-    def probe(self, replica: int, task: object) -> NetworkProbe:
+    def probe(self, replica: int, task: object, seen: object = None) -> NetworkProbe:
         self.probes += 1
         layers = tuple(LayerProbe(torch.ones(3, units), name=f"of {units}") for units in (2, 1, 4))
         inside = {"inside": LayerProbe(torch.ones(3, 7), name="inside"), "of 4": layers[2]}

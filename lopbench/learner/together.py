@@ -1,0 +1,71 @@
+"""One pass over the probe batches of many small replicas, which one by one would wait for Python most of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from lopbench.core.interfaces import Task
+from lopbench.core.moments import Moments
+from lopbench.core.probe import as_units
+from lopbench.learner.network import Tensors, attention_for_vmap
+from lopbench.learner.probing import Seen, Subject
+
+#: Most elements of the parameters and of the probe batches of all replicas that are seen together: larger networks
+#: gain nothing, and memory stays bounded.
+MOST_ELEMENTS = 2**20
+
+
+def see_together(subject: Subject, tasks: Sequence[Task]) -> list[Seen] | None:
+    """Return what one pass shows of several networks, each on the probe batch of its task.
+
+    Args:
+        subject: The networks; its tensors are ``(R, ...)``.
+        tasks: The task of each.
+
+    Returns:
+        What it shows of each; None where they are too large, or cannot be seen in this way.
+    """
+    if sum(value.numel() for value in subject.parameters.values()) > MOST_ELEMENTS:
+        return None
+    batches = [task.probe() for task in tasks]
+    if sum(inputs.numel() for inputs, _ in batches) > MOST_ELEMENTS:
+        return None
+    inputs, targets = (torch.stack(each) for each in zip(*batches, strict=True))
+    some = [task.classes for task in tasks if task.classes is not None]
+    classes = torch.stack(some) if some else None
+    parameters = {name: value.detach().requires_grad_() for name, value in subject.parameters.items()}
+
+    def one(
+        values: Tensors, buffers: Tensors, x: Tensor, y: Tensor, k: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensors]:
+        outputs, kept = replace(subject, buffers=buffers).look(values, x, subject.layers)
+        outputs = outputs if k is None else outputs.index_select(-1, k)
+        return outputs, tasks[0].loss(outputs, y), kept
+
+    with torch.enable_grad(), attention_for_vmap(inputs):
+        mapped = torch.vmap(one, in_dims=(0, 0, 0, 0, None if classes is None else 0))
+        outputs, losses, kept = mapped(parameters, dict(subject.buffers), inputs, targets, classes)
+    found = torch.autograd.grad(losses.sum(), [*kept.values(), *parameters.values()], allow_unused=True)
+    layers = found[: len(kept)]
+    if None in layers:  # of a layer that the loss does not read, or of which `vmap` returns another view
+        return None
+    gradients = [
+        torch.zeros_like(value) if gradient is None else gradient
+        for gradient, value in zip(found[len(kept) :], parameters.values(), strict=True)
+    ]
+    moments = [Moments(torch.vmap(as_units)(tensor.detach())) for tensor in kept.values()]
+    return [
+        Seen(
+            outputs=outputs[place].detach(),
+            kept={name: tensor[place] for name, tensor in kept.items()},
+            kept_gradients=[gradient[place] for gradient in layers],
+            gradients={name: gradient[place] for name, gradient in zip(parameters, gradients, strict=True)},
+            moments=moments,
+            place=place,
+        )
+        for place in range(len(tasks))
+    ]
