@@ -162,7 +162,8 @@ class ImageBatches(ChunkedBatches):
         """Return the samples of some batches of the block, ``(n, 3, H, H)``, and their labels ``(n,)``."""
         targets = torch.cat([self._targets[i] for i in positions])
         if not self._augment:
-            return self._normalized[torch.cat([self._order[i] for i in positions])], targets
+            order = torch.cat([self._order[i] for i in positions])
+            return self._normalized.index_select(0, order), targets  # half the time of indexing
         start, matrix, offset = (torch.cat(part) for part in zip(*(self._plan[i] for i in positions), strict=True))
         pixels = self._windows.index_select(0, start)
         batch = torch.baddbmm(offset, matrix, pixels.flatten(2)).view_as(pixels)
