@@ -58,6 +58,7 @@ class ScoredLearner:
         self._total, self._summed = self._scores.sum(dim=0), 0
         self._means_of = 0
         self._means = self._losses[:0].sum(dim=0), self._scores[:0].sum(dim=0)
+        self._sound_of, self._sound = 0, [True] * self.learner.replicas
 
     @property
     def losses(self) -> Tensor:
@@ -146,7 +147,9 @@ class ScoredLearner:
         return torch.stack(found).all(dim=0)
 
     def _is_sound(self, replica: int) -> bool:
-        return bool(self.losses[:, replica].isfinite().all())
+        if self._sound_of != self.done:  # of many replicas each asks for it, and a column is slow to read
+            self._sound, self._sound_of = self.losses.isfinite().all(dim=0).tolist(), self.done
+        return self._sound[replica]
 
     # -- checkpoints
 

@@ -12,7 +12,9 @@ from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import LayerMetric, NetworkMetric, TrainingMetric
 from lopbench.core.measuring import MetricFailure
 from lopbench.core.probe import LayerProbe, NetworkProbe
+from lopbench.learner.step import Taken
 from lopbench.runner.measure import diagnostics, training_means, training_metrics
+from lopbench.runner.scored import ScoredLearner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,3 +138,32 @@ def test_mean_of_a_metric_of_steps_is_each_replicas_own() -> None:
     (_, mean), other = training_means(values, 1)
     assert isnan(mean)
     assert other == ("g", 1.0)
+
+
+class Stepping(Learner):
+    """Two replicas, of which the second loses its loss in the second step."""
+
+    device, replicas = torch.device("cpu"), 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def step(self, batches: object, **options: object) -> Taken:
+        self.steps += 1
+        return Taken(torch.tensor([1.0, nan if self.steps == 2 else 1.0]), torch.zeros(2))
+
+
+def test_a_replica_is_measured_for_as_long_as_its_losses_are_finite() -> None:
+    scored = ScoredLearner(Stepping(), metrics=[("b", Layers())], score="accuracy")  # type: ignore[arg-type]
+
+    def measured() -> list[int]:
+        return [len(list(scored.diagnostics(replica, SimpleNamespace()))) for replica in range(2)]  # type: ignore[arg-type]
+
+    scored.start_counting(3)
+    assert measured() == [1, 1]
+    for expected in ([1, 1], [1, 0], [1, 0]):
+        scored.step([])
+        assert measured() == expected
+    scored.start_counting(3)
+    assert measured() == [1, 1]
