@@ -320,6 +320,7 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool) -> Iterator[st
     some_ranked = rows["rank_low"].notna().any()
     names = rows["method"] + (" with " + rows["optimizer"] if _is_of_several(rows) else "")
     columns = ("coverage", "collapsed", "seeds", "at_ceiling", "rank_note", "notes")
+    said: dict[str, list[str]] = {}  # rows of which the same is to be said share a line
     for name, coverage, collapsed, count, near, rank_note, note in zip(names, *(rows[c] for c in columns), strict=True):
         facts = (
             "" if str(coverage) == usual else _seeds(str(coverage)),
@@ -330,7 +331,8 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool) -> Iterator[st
         )
         text = "; ".join(filter(None, facts))
         if text:
-            yield f"{name}: {text}"
+            said.setdefault(text, []).append(name)
+    yield from (f"{', '.join(of)}: {text}" for text, of in said.items())
     if len(covered) > 1:
         yield f"All others: {_seeds(usual)}."
 

@@ -19,8 +19,11 @@ VERDICT_METHOD = (
 #: Retention by which a row may be worse and still count as not worse.
 MARGIN = 0.02
 
-#: What a verdict adds where seeds of either row collapsed.
+#: What a comparison adds where seeds of either row collapsed.
 COLLAPSE_NOTE = "seeds collapsed: the interval does not hold, a test of bounded differences was made"
+
+#: What a verdict adds where seeds of the baseline alone collapsed: the interval of the row itself holds.
+BASELINE_COLLAPSE_NOTE = "seeds of the baseline collapsed: the verdict is of a test of bounded differences"
 
 Word = Literal["better", "worse", "not shown"]
 
@@ -70,7 +73,7 @@ def verdicts(baseline: Entrant, entrants: Sequence[Entrant], seeds: Collection[i
     outcome = pair_tests(base, values, collapse)
     corrected = holm(outcome.two_sided.tolist())
     for k, index in enumerate(fit):
-        notes = [COLLAPSE_NOTE] if collapse[k] else []
+        notes = [COLLAPSE_NOTE if entrants[index].unstable else BASELINE_COLLAPSE_NOTE] if collapse[k] else []
         word: Word = "not shown"
         if baseline.at_ceiling and entrants[index].at_ceiling:
             notes.append("both at the ceiling")

@@ -737,12 +737,14 @@ def test_three_seeds_have_no_ranks_and_the_table_says_so_once(many_seeds, result
 
 def test_collapsed_seeds_are_counted_and_hold_the_verdict_back(many_seeds, results):
     many_seeds(around(0.5, 0.0, 0.01, -0.01, -0.29, 0.0))  # one seed near chance
-    many_seeds(around(0.7), results.component("methods", "good", track="boundary-free"))
+    for name in ("good", "fine"):
+        many_seeds(around(0.7), results.component("methods", name, track="boundary-free"))
     frame = leaderboard(results.root)
-    assert frame.set_index("method")["collapsed"].to_dict() == {"good": 0, "none": 1}
-    assert standings(frame) == {"good": ("1-2", "not shown"), "none": ("1-2", "")}
+    assert frame.set_index("method")["collapsed"].to_dict() == {"fine": 0, "good": 0, "none": 1}
+    words = {name: word for name, (_, word) in standings(frame).items()}
+    assert words == {"fine": "not shown", "good": "not shown", "none": ""}
     text = printed(frame, width=200)
-    assert "good: seeds collapsed: the interval does not hold" in text
+    assert "fine, good: seeds of the baseline collapsed: the verdict is of a test of bounded differences" in text
     assert "none: 1 of 5 seeds collapsed" in text
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lopbench.results.pairs import Entrant, mass_below
 from lopbench.results.statistics import LEVEL, holm, paired_test, t_interval
-from lopbench.results.verdicts import COLLAPSE_NOTE, not_worse, verdicts
+from lopbench.results.verdicts import BASELINE_COLLAPSE_NOTE, COLLAPSE_NOTE, not_worse, verdicts
 
 
 def entrant(*values, at_ceiling=False):
@@ -62,9 +62,10 @@ def test_added_entries_do_not_erase_what_is_shown_against_the_baseline():
 
 def test_where_seeds_collapse_the_verdict_says_so_and_rests_on_the_bounded_test():
     unstable = entrant(0.90, 0.91, 0.0, 0.92, 0.89)
-    found = verdicts(unstable, [BETTER, LIKE, WORSE], range(5))
-    assert [each.note for each in found] == [COLLAPSE_NOTE] * 3
+    found = verdicts(unstable, [BETTER, LIKE, unstable], range(5))
+    assert [each.note for each in found] == [BASELINE_COLLAPSE_NOTE, BASELINE_COLLAPSE_NOTE, COLLAPSE_NOTE]
     assert [each.word for each in found] == ["not shown"] * 3
+    assert verdicts(NONE, [unstable, BETTER], range(5))[0].note == COLLAPSE_NOTE
     differences = [BETTER.scores[seed] - unstable.scores[seed] for seed in range(5)]
     p = 2 * mass_below(np.array([[*differences, -0.92]]))[0]
     assert verdicts(unstable, [BETTER], range(5))[0].p_holm == pytest.approx(min(1.0, p))
@@ -73,7 +74,7 @@ def test_where_seeds_collapse_the_verdict_says_so_and_rests_on_the_bounded_test(
 
 def test_a_baseline_that_collapses_altogether_is_beaten_even_at_five_seeds():
     [found] = verdicts(entrant(0.1, 0.0, 0.05, 0.1, 0.12), [BETTER], range(5))
-    assert (found.word, found.note) == ("better", COLLAPSE_NOTE)
+    assert (found.word, found.note) == ("better", BASELINE_COLLAPSE_NOTE)
 
 
 def test_nothing_is_shown_between_rows_at_the_ceiling():
