@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.globals import left_alone
 from lopbench.core.interfaces import Perturbation, State
 from lopbench.learner.changes import Watch, versions_of
 from lopbench.learner.discovery import Discovery, discover
@@ -72,7 +73,8 @@ class Nursery:
         example = torch.zeros(2, *self._example.shape[1:], dtype=self._example.dtype)
         for place, method in enumerate(self._methods):
             if _configures(method):
-                with naming(method, "configure"), Watch(partial(versions_of, module), module).watching() as watch:
+                watching = Watch(partial(versions_of, module), module).watching()
+                with naming(method, "configure"), left_alone(), watching as watch:
                     configured = method.configure(module, example=example, generator=generator)
                     if not isinstance(configured, nn.Module):
                         raise InvalidInputError(f"it returns the network, got {in_words(configured)}")

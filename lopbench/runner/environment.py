@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import lopbench
+from lopbench.core.globals import usual_globals
 from lopbench.core.manager import plugins
 from lopbench.core.spec import Numerics, RunSpec
 
@@ -65,7 +66,7 @@ def peak_bytes(device: torch.device) -> int:
 
 @contextmanager
 def numerics(spec: Numerics, device: torch.device) -> Iterator[None]:
-    """Compute as ``spec`` says for the duration, and as before afterwards."""
+    """Compute as ``spec`` says for the duration, whatever was set before, and as before afterwards."""
     precision = torch.get_float32_matmul_precision()
     cudnn = torch.backends.cudnn
     before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
@@ -75,13 +76,15 @@ def numerics(spec: Numerics, device: torch.device) -> Iterator[None]:
     # On a CPU too: "medium" would let it multiply in bfloat16.
     torch.set_float32_matmul_precision("high" if spec.tf32 else "highest")
     cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = spec.tf32, spec.deterministic, not spec.deterministic
-    if device.type == "cuda" and spec.deterministic:
+    wanted = device.type == "cuda" and spec.deterministic
+    torch.use_deterministic_algorithms(wanted, warn_only=wanted)
+    if wanted:
         # cuBLAS reads this at its first call; without it matrix products may differ from run to run.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
         setattr(torch.utils.deterministic, _FILL, False)
     try:
-        yield
+        with usual_globals():
+            yield
     finally:
         setattr(torch.utils.deterministic, _FILL, fill)
         torch.use_deterministic_algorithms(strict, warn_only=warn_only)

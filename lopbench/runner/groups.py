@@ -12,6 +12,7 @@ from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.fields import swept
 from lopbench.core.interfaces import Scenario
 from lopbench.core.spec import RunSpec, canonical_json
+from lopbench.runner.environment import numerics
 from lopbench.runner.garbage import cheap_collections, collect
 from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.run import Run
@@ -117,9 +118,10 @@ def _can_be_together(group: Sequence[RunSpec], *, data: object, device: torch.de
     replicas = min(len(group), MAX_REPLICAS)
     try:
         training = throwaway(group[:1], data=data, device=device)
-        if not training.learner.learner.hooks.acting:
-            training.learner.learner.turn_on()  # methods that wait will act, too
-        return training.programs.why_not(training.learner, training.feed, replicas=replicas) is None
+        with numerics(group[0].numerics, device):
+            if not training.learner.learner.hooks.acting:
+                training.learner.learner.turn_on()  # methods that wait will act, too
+            return training.programs.why_not(training.learner, training.feed, replicas=replicas) is None
     except Exception:  # what is wrong with a spec is told when its turn comes
         return False
 

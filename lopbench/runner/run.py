@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from lopbench.core.errors import LopbenchError, UnsupportedError
+from lopbench.core.errors import InvalidInputError, LopbenchError, UnsupportedError
+from lopbench.core.globals import left_alone
 from lopbench.core.spec import RunSpec
 from lopbench.results.idle import Idle, idle_sentences
 from lopbench.results.record import Outcome
@@ -47,7 +49,8 @@ class Run:
         checkpoint_s: float = 10.0,
     ) -> None:
         self.specs = tuple(specs)
-        self.setting = Setting.of(specs, data=data, device=device)
+        with environment.numerics(specs[0].numerics, device):
+            self.setting = Setting.of(specs, data=data, device=device)
         #: What runs, as it is now: files may be edited until the end.
         self._where = environment.describe(device) | environment.origins(self.setting.spec)
         self._reporter = reporter or Quiet()
@@ -123,7 +126,7 @@ class Run:
         try:
             if self.setting.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.setting.device)
-            with environment.numerics(self.setting.spec.numerics, self.setting.device):
+            with environment.numerics(self.setting.spec.numerics, self.setting.device), self._naming(), left_alone():
                 self._course.start()
                 self._course.train()
         except NoneLeftError:
@@ -141,6 +144,15 @@ class Run:
             self._session.log(trace_of(error))
             return "failed", told(error)
         return "completed", None
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Let what shows only when all is over name the methods."""
+        try:
+            yield
+        except InvalidInputError as error:
+            label = self.setting.spec.method_label
+            raise error if "method '" in str(error) else InvalidInputError(f"method {label!r}: {error}") from error
 
     def _short(self, error: BaseException) -> UnsupportedError:
         # Says nothing about the method, and may end well elsewhere: no record, which would be for good.

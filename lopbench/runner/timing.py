@@ -25,14 +25,15 @@ def throwaway(specs: Sequence[RunSpec], *, data: object, device: torch.device) -
         UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
         DataError: If the data set cannot feed the scenario.
     """
-    setting = Setting.of(specs, data=data, device=device)
-    place = setting.schedule.places[0]
-    training = Training(setting, place, reporter=Quiet(), log=lambda message: None)
-    if setting.cloner is not None:
-        training.clone(place)
-        training.learner.learner.turn_on()
-    training.turn_to(place)
-    return training
+    with environment.numerics(specs[0].numerics, device):
+        setting = Setting.of(specs, data=data, device=device)
+        place = setting.schedule.places[0]
+        training = Training(setting, place, reporter=Quiet(), log=lambda message: None)
+        if setting.cloner is not None:
+            training.clone(place)
+            training.learner.learner.turn_on()
+        training.turn_to(place)
+        return training
 
 
 def seconds_per_step(
