@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Mapping, MutableMapping
 from typing import Protocol
 
@@ -51,6 +52,20 @@ class Generators:
         return numbers
 
 
+class HostNumbers(UserDict[str, int | float]):
+    """Numbers by name, of a kind that a checkpoint keeps."""
+
+    def __setitem__(self, key: str, value: int | float) -> None:
+        _check_key("state.host", key)
+        if not isinstance(value, int | float):
+            raise InvalidInputError(
+                f"state.host[{key!r}] must be a number, got {type(value).__name__}; tensors go into state[{key!r}]"
+            )
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise InvalidInputError(f"state.host[{key!r}]: a whole number has at most 64 bits")
+        super().__setitem__(key, value)
+
+
 class MethodState:
     """A method's own tensors, numbers on the host and random numbers; implements the protocol ``State``.
 
@@ -68,7 +83,7 @@ class MethodState:
     ) -> None:
         self.noise = noise
         self.tensors: dict[str, Tensor] = {} if tensors is None else tensors
-        self.host: MutableMapping[str, int | float] = {} if host is None else host
+        self.host: MutableMapping[str, int | float] = HostNumbers() if host is None else host
 
     @property
     def generators(self) -> list[Generator]:
@@ -87,6 +102,9 @@ class MethodState:
         return self.tensors[key]
 
     def __setitem__(self, key: str, value: Tensor) -> None:
+        _check_key("state", key)
+        if key.startswith(_HOST):
+            raise InvalidInputError(f"state[{key!r}]: names that begin with {_HOST!r} are those of state.host")
         if not isinstance(value, Tensor):
             raise InvalidInputError(
                 f"state[{key!r}] must be a tensor, got {type(value).__name__}; numbers on the host go into "
@@ -108,6 +126,11 @@ class MethodState:
         self.host.clear()
         self.host.update({k.removeprefix(_HOST): v.item() for k, v in tensors.items() if k.startswith(_HOST)})
         self.tensors = {k: v.to(device, copy=True) for k, v in tensors.items() if not k.startswith(_HOST)}
+
+
+def _check_key(what: str, key: object) -> None:
+    if not isinstance(key, str) or not key.isprintable():
+        raise InvalidInputError(f"{what}[{key!r}]: a name is a text without control characters")
 
 
 def _as_tensor(value: int | float) -> Tensor:

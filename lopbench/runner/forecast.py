@@ -47,7 +47,9 @@ def forecast(study: Study, *, limit_s: float = 1.5) -> Forecast | None:
         if seconds is None and (slowest == 0 or time.perf_counter() - began < limit_s):
             try:
                 seconds, compiled = seconds_per_step(group, data=study.images, device=device, limit_s=limit_s / 8)
-            except Exception:  # whatever a plugin raises is told when its turn comes; other runs may go well
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # whatever a plugin raises is told when its turn comes; other runs may go well
                 continue
             slowest, most = max(slowest, seconds), most or compiled
         known.append((steps, seconds))

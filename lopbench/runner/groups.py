@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 
-from lopbench.core.errors import LopbenchError, ResultsError
+from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
 from lopbench.core.fields import swept
 from lopbench.core.interfaces import Scenario
 from lopbench.core.spec import RunSpec, canonical_json
 from lopbench.runner.environment import numerics
 from lopbench.runner.garbage import cheap_collections, collect
+from lopbench.runner.members import told
 from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.run import Run
 from lopbench.runner.schedule import fresh_lives
@@ -83,14 +85,16 @@ def execute(
                 for members in filter(None, [*stopped, new]):
                     collect()
                     try:
-                        Run(
-                            members,
-                            results=results,
-                            data=data,
-                            device=device,
-                            reporter=reporter,
-                            checkpoint_s=checkpoint_s,
-                        ).execute()
+                        with _sentences(members):
+                            run = Run(
+                                members,
+                                results=results,
+                                data=data,
+                                device=device,
+                                reporter=reporter,
+                                checkpoint_s=checkpoint_s,
+                            )
+                        run.execute()
                     except ResultsError:
                         raise
                     except LopbenchError as error:
@@ -98,6 +102,17 @@ def execute(
                         needless = _needless(specs, [spec for spec, _ in refused])
                         reporter.note(f"{group_label(members)}: {error}")
     return refused
+
+
+@contextmanager
+def _sentences(members: Sequence[RunSpec]) -> Iterator[None]:
+    """Refuse runs of which a component cannot be set up, whatever it raises: there is nothing yet to be recorded."""
+    try:
+        yield
+    except (LopbenchError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise UnsupportedError(f"{group_label(members)} cannot be set up: {told(error)}") from error
 
 
 def _shape(spec: RunSpec) -> str:
@@ -122,7 +137,9 @@ def _can_be_together(group: Sequence[RunSpec], *, data: object, device: torch.de
             if not training.learner.learner.hooks.acting:
                 training.learner.learner.turn_on()  # methods that wait will act, too
             return training.programs.why_not(training.learner, training.feed, replicas=replicas) is None
-    except Exception:  # what is wrong with a spec is told when its turn comes
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # what is wrong with a spec is told when its turn comes
         return False
 
 

@@ -167,13 +167,23 @@ class Members:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Return whether something ran out that may be there another time, which says nothing about the run."""
+    """Return whether something ran out that may be there another time, which says nothing about the run.
+
+    An error that was raised because of such a one, as of a metric that finds no memory, is one, too.
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    return any(map(_ran_out, chain))
+
+
+def _ran_out(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     if isinstance(error, OSError):
         return error.errno in _SHORT
     # What torch raises where the memory of the CPU does not suffice.
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in _text(error)
 
 
 def is_ours(error: BaseException) -> bool:
@@ -192,13 +202,20 @@ def told(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return "(an error that cannot be told)"
 
 
 def trace_of(error: BaseException) -> str:
     """Return a traceback whose files are named from where they are imported: records are published."""
-    trace = "".join(traceback.format_exception(error))[-_MOST_TRACE:]
+    try:
+        trace = "".join(traceback.format_exception(error))[-_MOST_TRACE:]
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # its text cannot be had
+        trace = "".join(traceback.format_tb(error.__traceback__))[-_MOST_TRACE:] + told(error)
     for folder in sorted(filter(None, sys.path), key=len, reverse=True):
         trace = trace.replace(f'File "{folder}{os.sep}', 'File "')
     return trace

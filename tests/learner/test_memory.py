@@ -69,3 +69,23 @@ def test_saved_memory_comes_back_with_its_types_and_shares_none() -> None:
     assert other["mask"].dtype == torch.bool
     other["age"].zero_()
     assert state["age"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("key", [3, None, "a\nb", "a\x1b[2J", "\udcff", "host/count"])
+def test_what_is_kept_has_a_name_that_a_checkpoint_keeps(key: object) -> None:
+    with pytest.raises(InvalidInputError, match=r"state\["):
+        MethodState(Generators([]))[key] = torch.zeros(1)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("value", ["three", None, [1], torch.ones(1), 2**63, -(2**63) - 1, 10**50])
+def test_numbers_on_the_host_are_numbers_that_a_checkpoint_keeps(value: object) -> None:
+    state = MethodState(Generators([]))
+    with pytest.raises(InvalidInputError, match=r"state\.host\['count'\]"):
+        state.host["count"] = value  # type: ignore[assignment]
+    with pytest.raises(InvalidInputError, match=r"state\.host\['count'\]"):
+        state.host.update(count=value)  # type: ignore[arg-type]
+    for key, number in {"steps": 2**63 - 1, "least": -(2**63), "rate": float("inf"), "on": True}.items():
+        state.host[key] = number
+    again = MethodState(Generators([]))
+    again.load_state_dict(state.state_dict(), torch.device("cpu"))
+    assert again.host == state.host

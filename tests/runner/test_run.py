@@ -23,6 +23,8 @@ from lopbench.learner.learner import StackLearner
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import record_path
 from lopbench.runner import groups, members, report, session, setting, study
+from lopbench.runner.forecast import forecast
+from lopbench_plugins.metrics.dead_fraction import DeadFraction
 
 TINY = "tinyimagenet40:tasks=6,steps_per_task={},classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
 FEW_STEPS = TINY.format(4)
@@ -33,6 +35,13 @@ class UnprintableError(Exception):
 
     def __str__(self):
         raise ValueError("no text")
+
+
+class MuteError(Exception):
+    """Ends the process when it is told."""
+
+    def __str__(self):
+        raise SystemExit(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +56,8 @@ class Trouble(Perturbation):
     def _raise(self):
         raise {
             "exit": SystemExit(0),
+            "generator": GeneratorExit(),
+            "mute": MuteError(),
             "unprintable": UnprintableError(),
             "surrogate": RuntimeError("\udcff"),
             "long": RuntimeError("x" * 10**7),
@@ -245,6 +256,8 @@ def test_references_of_refused_runs_alone_are_not_trained(make_study, trouble):
     ("error", "text"),
     [
         ("exit", "SystemExit: 0"),
+        ("generator", "GeneratorExit: "),
+        ("mute", "MuteError: (an error that cannot be told)"),
         ("unprintable", "UnprintableError: (an error that cannot be told)"),
         ("surrogate", r"RuntimeError: \udcff"),
         ("long", "RuntimeError: xxx"),
@@ -259,6 +272,46 @@ def test_whatever_a_method_raises_ends_its_own_run_at_most(make_study, record_of
     assert failed.status["error"].startswith(text)
     assert len(failed.status["error"]) <= 2_000
     assert len(log_of(failed)) < 30_000
+
+
+@pytest.mark.parametrize("error", ["exit", "generator", "mute", "assertion"])
+def test_whatever_a_method_raises_as_runs_are_prepared_ends_its_own_run_at_most(make_study, record_of, trouble, error):
+    planned = make_study(scenario=FEW_STEPS, methods=[f"trouble:error={error},hook=configure", "none"])
+    forecast(planned)
+    assert study.execute(replace(planned, pending=planned.specs)) == []
+    assert [record_of(planned, spec).outcome for spec in planned.specs] == ["failed", "completed"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no bits"), SystemExit(0), MuteError()])
+def test_a_stream_that_cannot_be_set_up_is_told_and_never_recorded(make_study, monkeypatch, error):
+    def stream(self, *arguments, **options):
+        raise error
+
+    planned = make_study(scenario=FEW_STEPS)
+    monkeypatch.setattr(type(planned.scenario), "stream", stream)
+    refused = study.execute(planned)
+    assert [spec for spec, _ in refused] == list(planned.specs)  # and their references are not tried
+    assert all(f"cannot be set up: {type(error).__name__}: " in reason for _, reason in refused)
+    assert not (planned.results / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("no room"),
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_what_ran_out_in_a_metric_leaves_no_record(make_study, monkeypatch, error):
+    def compute(self, probe):
+        raise error
+
+    monkeypatch.setattr(DeadFraction, "compute", compute)
+    planned = make_study(scenario=FEW_STEPS, metrics=["dead_fraction"])
+    ((spec, reason),) = study.execute(replace(planned, pending=planned.specs))
+    assert "does not fit into the memory of cpu, or into another limit of this machine" in reason
+    assert not record_path(planned.results, spec).exists()
 
 
 @pytest.mark.parametrize("error", ["memory", "allocator", "disk"])
