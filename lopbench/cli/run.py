@@ -9,6 +9,7 @@ import rich_click as click
 
 from lopbench.cli.output import console, duration
 from lopbench.cli.plugins import plugin_option
+from lopbench.core.seeds import MOST_SEED, MOST_SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,9 +34,13 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str) -> tuple[
         # Not isdigit: it accepts superscripts, which int refuses.
         if not (first.isdecimal() and (last.isdecimal() if dash else True)):
             raise click.BadParameter(f"{text!r} are no seeds; write 3, or 0,2,5, or 0-4", ctx, param)
+        if max(len(first), len(last)) > len(str(MOST_SEED)):  # Python itself takes no number of 5,000 digits
+            raise click.BadParameter(f"seeds are at most {MOST_SEED:,}, got one of {len(max(first, last))} digits")
         start, stop = int(first), int(last if dash else first)
         if stop < start:
             raise click.BadParameter(f"{part.strip()!r} counts down; write {stop}-{start}", ctx, param)
+        if stop - start >= MOST_SEEDS - len(seeds):
+            raise click.BadParameter(f"{text[:40]!r} are more than {MOST_SEEDS:,} seeds", ctx, param)
         seeds.extend(range(start, stop + 1))
     return tuple(dict.fromkeys(seeds))
 
@@ -245,11 +250,11 @@ def _conclude(study: Study, refused: list[tuple[RunSpec, str]], err: Console) ->
     from lopbench.api import study_leaderboard
     from lopbench.core.errors import LopbenchError
     from lopbench.results.leaderboard import render
-    from lopbench.results.record import read_record, record_path
+    from lopbench.results.record import is_recorded, read_record, record_path
     from lopbench.runner.report import label
 
-    paths = [record_path(study.results, spec) for spec in study.specs]
-    if any(path.exists() for path in paths):
+    paths = [record_path(study.results, spec) for spec in study.specs if is_recorded(study.results, spec)]
+    if paths:
         render(study_leaderboard(study), console())
         err.print(Text(f"Records: {study.results.resolve() / 'runs'}"), soft_wrap=True)
     if refused:
@@ -258,5 +263,6 @@ def _conclude(study: Study, refused: list[tuple[RunSpec, str]], err: Console) ->
     failed = [path for path in paths if read_record(path).outcome == "failed"]
     if failed:
         raise LopbenchError(
-            f"{len(failed)} of {len(paths)} runs failed, and count at the floor; why is in {failed[0] / 'log.txt'}"
+            f"{len(failed)} of {len(study.specs)} runs failed, and count at the floor; why is in "
+            f"{failed[0] / 'log.txt'}"
         )

@@ -34,8 +34,9 @@ HOOKS = (
 
 Track = Literal["boundary-free", "boundary-aware", "replay"]
 
-#: What methods declared for plugin API 1, and where it stands now.
+#: What methods declared for plugin API 1, or may think that they declare, and where it stands now.
 _OF_API_1: Mapping[str, str] = {
+    "track": "it follows from the hooks, and from uses_replay",
     "uses_boundaries": "a method that has the hook on_task_start uses boundaries",
     "uses_activations": "activations are there in every step",
     "replica_aware": "every tensor leads with the axis of replicas",

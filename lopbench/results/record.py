@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from lopbench.core.errors import LopbenchError, ResultsError
+from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json
 from lopbench.results.files import flush, flush_directory
 from lopbench.results.measurements import Measurements, Series
@@ -32,8 +32,10 @@ __all__ = [
     "Measurements",
     "Outcome",
     "Record",
+    "check_recordable",
     "find_records",
     "folders_with_runs",
+    "is_recorded",
     "one_of_each",
     "read_record",
     "record_path",
@@ -45,6 +47,9 @@ Outcome = Literal["completed", "diverged", "failed"]
 OUTCOMES: tuple[Outcome, ...] = ("completed", "diverged", "failed")
 
 _PARTIAL = ".partial"
+
+#: Most bytes of the name of a run's directory: file systems take 255, of which the name it has at first needs some.
+_MOST_NAME_BYTES = 255 - len("..01234567") - len(_PARTIAL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +164,35 @@ def record_path(root: str | os.PathLike[str], spec: RunSpec) -> Path:
     return Path(root) / "runs" / spec.directory_name
 
 
+def is_recorded(root: str | os.PathLike[str], spec: RunSpec) -> bool:
+    """Return whether ``spec`` has a record in the results folder ``root``, be it damaged; an empty folder is none."""
+    path = record_path(root, spec)
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is not None
+    except OSError:  # no folder, or not ours to look into: whoever reads what is there says so
+        return path.exists()
+
+
+def check_recordable(spec: RunSpec) -> None:
+    """Refuse a run whose record could not be written, or not be read again, before it is trained.
+
+    Raises:
+        UsageError: If its directory would have too long a name.
+        InvalidInputError: If a text of it cannot be printed, or its spec is none by the schema.
+    """
+    size = len(os.fsencode(spec.directory_name))
+    if size > _MOST_NAME_BYTES:
+        raise UsageError(
+            f"the record of this run would be called {spec.directory_name[:60]}..., {size} bytes of which a file "
+            f"system takes {_MOST_NAME_BYTES}; compose fewer methods, or give components shorter names"
+        )
+    value = spec.recorded()
+    found = problem("spec", value) or _unprintable(value)
+    if found is not None:
+        raise InvalidInputError(f"a record of this run could not be read again: {found}")
+
+
 def write_record(
     directory_root: str | os.PathLike[str],
     spec_json: Mapping[str, Any],
@@ -192,7 +226,7 @@ def write_record(
     found = problem("status", status) or problem("environment", environment)
     assert found is None, found
     target = record_path(directory_root, spec)
-    if target.exists():
+    if is_recorded(directory_root, spec):
         return target
     stem = f".{target.name}."
     partial = target.with_name(f"{stem}{uuid.uuid4().hex[:8]}{_PARTIAL}")

@@ -18,7 +18,7 @@ import lopbench
 from lopbench.core.errors import LopbenchError
 from lopbench.core.spec import RunSpec
 from lopbench.results.idle import Idle
-from lopbench.results.record import Measurements, Outcome, read_record, record_path, write_record
+from lopbench.results.record import Measurements, Outcome, is_recorded, read_record, record_path, write_record
 from lopbench.runner.checkpoint import part
 from lopbench.runner.report import label
 
@@ -56,7 +56,7 @@ class Members:
     @property
     def wanted(self) -> int:
         """Number of runs that are not recorded yet."""
-        return sum(not record_path(self._results, spec).exists() for spec in self.specs)
+        return sum(not is_recorded(self._results, spec) for spec in self.specs)
 
     @property
     def sound(self) -> list[int]:
@@ -127,7 +127,7 @@ class Members:
         ended = []
         for replica, spec in enumerate(self.specs):
             path, (how, why) = record_path(self._results, spec), self.verdict(replica, outcome, failure)
-            if not path.exists():
+            if not is_recorded(self._results, spec):
                 status = {"status": how, "error": why, "diverged_at": self.diverged_at[replica], **cost}
                 status["idle"] = idle if how == "completed" else None
                 measured = self.measurements[replica]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import Any, TypeVar
 
 from lopbench.core.errors import UsageError
 from lopbench.core.given import GivenMethod, methods_of, scenario_of, spec_of
 from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Perturbation, Recipe, Scenario
 from lopbench.core.manager import plugins
+from lopbench.core.seeds import MOST_SEED, MOST_SEEDS
 from lopbench.core.spec import ComponentSpec, RunSpec, check_start
 from lopbench.runner.sweep import Methods, crossed
 
@@ -72,7 +73,7 @@ class Request:
             optimizers=_unique(optimizers),
             cloner=_cloner(self.cloner, scenario),
             metrics=_metrics(self.metrics, scenario),
-            seeds=_unique(self.seeds),
+            seeds=list(dict.fromkeys(islice(self.seeds, MOST_SEEDS + 1))),
             start=self.start,
         )
         asked.check()
@@ -115,6 +116,8 @@ class Asked:
         """
         if any(seed < 0 for seed in self.seeds):
             raise UsageError(f"seeds must be at least 0, got {min(self.seeds)}")
+        if len(self.seeds) > MOST_SEEDS or any(seed > MOST_SEED for seed in self.seeds):
+            raise UsageError(f"a study has at most {MOST_SEEDS:,} seeds, each at most {MOST_SEED:,}")
         if not (self.methods and self.seeds and self.optimizers):
             raise UsageError("nothing to run: give at least one method, one seed and one optimizer")
         if self.scenario.tasks < 2:

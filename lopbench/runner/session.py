@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lopbench.core.errors import LopbenchError
 from lopbench.core.spec import RunSpec
-from lopbench.results.record import record_path
+from lopbench.results.record import is_recorded
 from lopbench.runner.checkpoint import Checkpoint, DamagedError, load_checkpoint, save_checkpoint, steps_of
 from lopbench.runner.report import Reporter, group_label
 from lopbench.runner.unfinished import LOG, checkpoints, folder_of, make_folder, unwritable
@@ -204,7 +204,7 @@ class Session:
             TakenOverError: If another session is further.
             ResultsError: If it cannot be written.
         """
-        if all(record_path(self._results, spec).exists() for spec in self._specs):
+        if all(is_recorded(self._results, spec) for spec in self._specs):
             raise PublishedError
         for path in checkpoints(self._folder):
             if self.name not in path.name and steps_of(path) > steps:

@@ -11,7 +11,7 @@ from lopbench.core.errors import ResultsError, UnsupportedError, UsageError
 from lopbench.core.interfaces import Architecture, Samples, Scenario
 from lopbench.core.spec import RunSpec
 from lopbench.data import Progress, load_data
-from lopbench.results.record import record_path
+from lopbench.results.record import check_recordable, is_recorded
 from lopbench.runner.report import Reporter
 from lopbench.runner.request import Request
 from lopbench.runner.schedule import Schedule
@@ -72,6 +72,7 @@ def plan(
 
     Raises:
         UsageError: If a name, field or value is wrong, or the device does not exist.
+        InvalidInputError: If a value is out of range, or no record could hold it.
         DataError: If the data set is absent or damaged.
     """
     results = Path(results)
@@ -90,7 +91,9 @@ def plan(
     else:
         runs = list(specs)
     wanted = list({run.run_id: run for run in runs}.values())
-    pending = tuple(spec for spec in wanted if not record_path(results, spec).exists())
+    for run in wanted:
+        check_recordable(run)
+    pending = tuple(spec for spec in wanted if not is_recorded(results, spec))
     return Study(
         results=results,
         specs=specs,

@@ -15,7 +15,7 @@ import filelock
 
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.spec import RunSpec, digest
-from lopbench.results.record import record_path
+from lopbench.results.record import is_recorded
 from lopbench.runner.report import Reporter, label
 
 #: Names of the files in a folder.
@@ -68,7 +68,7 @@ def resumable(results: Path, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
     free = {spec.run_id: spec for spec in specs}
     found = []
     for folder, members in _folders(results):
-        unfinished = {spec.run_id for spec in members if not record_path(results, spec).exists()}
+        unfinished = {spec.run_id for spec in members if not is_recorded(results, spec)}
         if not unfinished or not unfinished <= free.keys():
             continue
         if not checkpoints(folder):
@@ -81,7 +81,8 @@ def resumable(results: Path, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
 
 def tidy(results: Path) -> None:
     """Remove what runs that were killed right after they were published left behind."""
-    published = {path.name.rpartition("-")[2] for path in (results / "runs").glob("*")}
+    # An empty folder is no record.
+    published = {path.parent.name.rpartition("-")[2] for path in (results / "runs").glob("*/*")}
     for folder, members in _folders(results):
         if published.issuperset(spec.run_id for spec in members):
             shutil.rmtree(folder, ignore_errors=True)
@@ -104,13 +105,13 @@ def claimed(results: Path, specs: Sequence[RunSpec], reporter: Reporter) -> Iter
         for spec in sorted(specs, key=lambda spec: spec.run_id):
             stack.enter_context(_locked(results, spec, reporter))
         try:
-            yield [spec for spec in specs if not record_path(results, spec).exists()]
+            yield [spec for spec in specs if not is_recorded(results, spec)]
         finally:
             with suppress(OSError):
                 # What is over needs no lock, and no two processes can be at it again.
                 stopped = {spec.run_id for _, members in _folders(results) for spec in members}
                 for spec in specs:
-                    if record_path(results, spec).exists() or spec.run_id not in stopped:
+                    if is_recorded(results, spec) or spec.run_id not in stopped:
                         _lock_path(results, spec).unlink(missing_ok=True)
 
 
@@ -125,7 +126,7 @@ def unwritable(results: Path, error: OSError) -> ResultsError:
 @contextmanager
 def _locked(results: Path, spec: RunSpec, reporter: Reporter) -> Iterator[None]:
     """Hold the lock of one run, unless it has a record."""
-    if record_path(results, spec).exists():
+    if is_recorded(results, spec):
         yield
         return
     lock = filelock.FileLock(_lock_path(results, spec))

@@ -221,6 +221,46 @@ def test_a_probed_layer_that_returns_no_tensor_is_told_without_any_method_too(lo
     assert "none, gated, seed 0: the probed layer 'gate' returns a tuple, not a tensor; name other layers" in last
 
 
+TEXTS = """
+@dataclass(frozen=True, kw_only=True)
+class Tagged(Perturbation):
+    name: ClassVar[str] = "tagged"
+    tag: str = "a"
+
+    def after_step(self, learner, state):
+        pass
+
+
+KEPT.append(Tagged)
+component(Perturbation, "odd_version", version="one", after_step=returns(None))
+component(Perturbation, "true_version", version=True, after_step=returns(None))
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("tagged:tag=a\nb", r"'a\nb' has characters that cannot be printed"),
+        ("tagged:tag=a\x1b[2Jb", r"'a\x1b[2Jb' has characters that cannot be printed"),
+        ("tagged:tag=a\udcffb", r"'a\udcffb' has characters that cannot be printed"),
+        ("odd_version", "methods[0].version must be integer, got 'one'"),
+        ("true_version", "methods[0].version must be integer, got True"),
+    ],
+)
+def test_what_no_record_could_hold_is_refused_before_training(tiny, written, runs, method, told):
+    shown = tiny(written(TEXTS), "--method=none", f"--method={method}")
+    assert shown.exit_code == 1
+    assert shown.stderr.splitlines()[-1] == f"Error: a record of this run could not be read again: {told}"
+    assert not runs()
+
+
+def test_a_track_that_is_declared_is_refused_with_the_file(tiny, written):
+    shown = tiny(written('component(Perturbation, "own", track="mine")'), "--method=own")
+    assert shown.exit_code == 1
+    assert "declares 'track', which" in shown.stderr
+    assert "it follows from the hooks" in shown.stderr
+
+
 def test_a_scenario_without_profiles_is_told_what_it_lacks(lopbench, written):
     shown = lopbench("run", "--scenario=bare", written(SCENARIO))
     assert shown.exit_code == 2

@@ -38,6 +38,23 @@ def test_other_seeds_are_usage_errors(lopbench, text):
     assert "seeds" in shown.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("9" * 5000, "seeds are at most 9,223,372,036,854,775,807, got one of 5000 digits"),
+        ("0-" + "9" * 20, "seeds are at most 9,223,372,036,854,775,807, got one of 20 digits"),
+        (str(2**63), "each at most 9,223,372,036,854,775,807"),
+        ("0-99999999999", "'0-99999999999' are more than 10,000 seeds"),
+        ("0-5000,6000-12000", "'0-5000,6000-12000' are more than 10,000 seeds"),
+    ],
+)
+def test_the_bounds_of_seeds_are_told(lopbench, text, told):
+    shown = lopbench("run", "--scenario=bitflip", f"--seeds={text}", "--dry-run")
+    assert shown.exit_code == 2
+    assert told in shown.stderr
+    assert len(shown.stderr) < 2_000
+
+
 @given(st.sets(st.integers(0, 40), min_size=1))
 def test_ranges_name_the_seeds(seeds):
     assert set(parse_seeds(CONTEXT, OPTION, seed_ranges(seeds))) == seeds

@@ -69,7 +69,9 @@ def test_a_function_that_is_all_but_named_as_a_hook_is_refused(name):
     assert method(**{f"_{name}": hook})
 
 
-@pytest.mark.parametrize("name", ["uses_boundaries", "uses_activations", "replica_aware", "traceable", "swept", "zero"])
+@pytest.mark.parametrize(
+    "name", ["track", "uses_boundaries", "uses_activations", "replica_aware", "traceable", "swept", "zero"]
+)
 def test_a_declaration_that_is_not_read_any_more_is_refused(name):
     with pytest.raises(PluginError, match=rf"'{name}', which belongs to plugin API 1.*plugins/README.md"):
         method(**{name: True})

@@ -19,6 +19,7 @@ from lopbench.core.spec import SCHEMA_VERSION, digest
 from lopbench.results.record import (
     Measurements,
     find_records,
+    is_recorded,
     read_record,
     record_path,
     scan_records,
@@ -134,6 +135,27 @@ def test_existing_record_is_left_alone(results, run):
     assert results.add(results.spec(), 0.9) == run
     assert {p.name: p.read_bytes() for p in run.iterdir()} == before
     assert [p.name for p in run.parent.iterdir()] == [run.name]
+
+
+def test_an_empty_folder_is_no_record_and_is_replaced_by_one(results):
+    spec = results.spec()
+    path = record_path(results.root, spec)
+    assert not is_recorded(results.root, spec)
+    path.mkdir(parents=True)
+    assert not is_recorded(results.root, spec)
+    assert results.add(spec, 0.5) == path
+    assert is_recorded(results.root, spec)
+    assert read_record(path).spec == spec
+
+
+def test_what_stands_in_the_place_of_a_record_is_not_overwritten(results):
+    spec = results.spec()
+    path = record_path(results.root, spec)
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    assert is_recorded(results.root, spec)
+    results.add(spec, 0.5)
+    assert path.read_text() == "mine"
 
 
 def test_two_writers_of_one_run_publish_one_record(results):

@@ -29,6 +29,7 @@ def stop(results, specs, *, checkpoint=True):
 def publish(results, *specs):
     for spec in specs:
         record_path(results, spec).mkdir(parents=True)
+        (record_path(results, spec) / "spec.json").touch()
 
 
 def left(results):
@@ -91,6 +92,15 @@ def test_tidy_removes_what_is_published_and_nothing_else(tmp_path, specs):
     tidy(tmp_path)
     assert not (tmp_path / ".partial").exists()
     tidy(tmp_path / "nowhere")
+
+
+def test_an_empty_folder_is_no_record(tmp_path, specs):
+    folder = stop(tmp_path, specs[:1])
+    record_path(tmp_path, specs[0]).mkdir(parents=True)
+    tidy(tmp_path)
+    assert folder.exists()
+    with claimed(tmp_path, specs, Quiet()) as free:
+        assert free == specs
 
 
 def test_claim_yields_what_has_no_record_and_leaves_nothing(tmp_path, specs):
