@@ -23,6 +23,7 @@ from typing import Any
 
 from lopbench.core.interfaces import Component, Headline, Perturbation, Scenario
 from lopbench.core.places import cache_directory
+from lopbench.core.reading import read_regular
 from lopbench.core.registry import Registration
 
 _FILE = "faces.json"
@@ -105,9 +106,8 @@ def _kept() -> dict[str, Any]:
     """Return what the cache holds, read once; what this process finds out is added."""
     path = cache_directory() / _FILE
     with suppress(OSError, ValueError, RecursionError):
-        if path.stat().st_size <= _MOST_BYTES:
-            value = json.loads(path.read_bytes())
-            return value if isinstance(value, dict) else {}
+        value = json.loads(read_regular(path, most=_MOST_BYTES))
+        return value if isinstance(value, dict) else {}
     return {}
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.interfaces import Samples
+from lopbench.core.reading import MOST_JSON_BYTES, read_regular
 from lopbench.data.contents import Contents, Kept, Progress, open_array
 
 Array = NDArray[Any]
@@ -113,7 +114,7 @@ class Arrays(Contents):
     @classmethod
     def opened(cls, directory: Path) -> KeptArrays:
         """Open what `write` has written."""
-        meta = json.loads((directory / "meta.json").read_bytes())
+        meta = json.loads(read_regular(directory / "meta.json", most=MOST_JSON_BYTES))
         arrays = {str(name): open_array(directory / f"{name}.npy") for name in meta["arrays"]}
         if _shapes(arrays) != meta["arrays"]:
             raise ValueError("arrays of other shapes than were written")

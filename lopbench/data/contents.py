@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from lopbench.core.interfaces import Samples
+from lopbench.core.reading import open_regular
 
 
 class Progress(Protocol):
@@ -89,4 +90,5 @@ class Contents(ABC):
 
 def open_array(path: Path) -> Any:
     """Map the array in a file of numpy's into memory, read-only."""
+    open_regular(path).close()
     return np.load(path, mmap_mode="r", allow_pickle=False)

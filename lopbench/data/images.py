@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.interfaces import Samples
+from lopbench.core.reading import MOST_JSON_BYTES, read_regular
 from lopbench.data.contents import Contents, Kept, Progress, open_array
 
 Pixels = NDArray[np.uint8]
@@ -210,7 +211,7 @@ class ImagePlan(Contents):
     @classmethod
     def opened(cls, directory: Path) -> KeptImages:
         """Open what `write` has written."""
-        meta = json.loads((directory / "meta.json").read_bytes())
+        meta = json.loads(read_regular(directory / "meta.json", most=MOST_JSON_BYTES))
         kept = KeptImages(
             content_hash=str(meta["content_hash"]),
             subset=bool(meta["subset"]),

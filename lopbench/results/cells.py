@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lopbench.core.errors import ResultsError
+from lopbench.core.reading import MOST_CSV_BYTES, read_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +18,15 @@ def csv_text(frame: "pd.DataFrame") -> str:
     """Return a frame as CSV; floats keep all their digits, NaN is empty, no text can become a formula."""
     text: str = frame.map(harmless).to_csv(index=False, lineterminator="\n")
     return text
+
+
+def csv_file(path: Path) -> str:
+    """Return the text of a CSV file.
+
+    Raises:
+        OSError, UnicodeDecodeError: If it cannot be read, is no file, far too large, or no text.
+    """
+    return read_regular(path, most=MOST_CSV_BYTES).decode("utf-8-sig")
 
 
 def harmless(value: Any) -> Any:

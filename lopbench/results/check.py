@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lopbench.core.errors import ResultsError
-from lopbench.results.cells import check_header, csv_text, original
+from lopbench.results.cells import check_header, csv_file, csv_text, original
 from lopbench.results.leaderboard import COLUMNS, Board
+from lopbench.results.stored import reason
 
 #: Numbers this close, relatively, are the same: the bootstrap's draws may change with its library.
 TOLERANCE = 1e-6
@@ -31,10 +32,10 @@ def check(path: str | os.PathLike[str], board: Board) -> list[str]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path} cannot be read as a CSV file: {error}.") from error
-    header = next(csv.reader(io.StringIO(text)), [])
+        text = csv_file(path)
+        header = next(csv.reader(io.StringIO(text)), [])
+    except (OSError, ValueError, csv.Error) as error:
+        raise ResultsError(f"{path} cannot be read as a CSV file: {reason(error)}.") from error
     check_header(path, header, _IDENTITY)
     found = [f"{column}: the file has no such column" for column in COLUMNS if column not in header]
     found += [f"{column}: no column of a leaderboard" for column in header if column not in COLUMNS]

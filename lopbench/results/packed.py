@@ -27,10 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lopbench.core.errors import ResultsError
+from lopbench.core.reading import MOST_JSON_BYTES
 from lopbench.core.spec import SCHEMA_VERSION
 from lopbench.results.container import Container
 from lopbench.results.measurements import Floats, Ints, Rows, Series
-from lopbench.results.stored import ENVIRONMENT, LOG, MEASUREMENTS, MOST_JSON_BYTES, SPEC, STATUS, Stored, reason
+from lopbench.results.stored import ENVIRONMENT, LOG, MEASUREMENTS, SPEC, STATUS, Stored, reason
 
 if TYPE_CHECKING:
     import pyarrow as pa

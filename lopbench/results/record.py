@@ -439,7 +439,7 @@ def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[str, Sto
         yield f"{path.parent.resolve()}/{path.name}", stored
     elif not path.is_dir():
         raise ResultsError(f"{path} is not a folder; give a results folder, a run directory or a packed set.")
-    elif (path / SPEC).exists():
+    elif os.path.exists(path / SPEC):  # noqa: PTH110  (where the folder may not be entered it is False)
         yield str(path.resolve()), Loose(path)
     else:
         for real, child in _children(path, problems):
@@ -487,7 +487,7 @@ def _is_run(entry: "os.DirEntry[str]", child: Path, *, foreign: bool) -> bool:
     """Return whether an entry of a folder may be a record or a packed set; of a foreign one, what looks like a run."""
     if not entry.is_dir():
         return child.suffix == SUFFIX
-    return not foreign or (child / SPEC).exists()
+    return not foreign or os.path.exists(child / SPEC)  # noqa: PTH110  (as above)
 
 
 def _parsed(stored: Stored, name: str, data: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What comparisons are made of: rows of run records or of a leaderboard's CSV, as the user names them."""
 
 import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
 from lopbench.core.registry import suggest
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, parse_methods
-from lopbench.results.cells import check_header, original
+from lopbench.results.cells import check_header, csv_file, original
 from lopbench.results.leaderboard import Board, board
 from lopbench.results.packed import SUFFIX
 from lopbench.results.record import Record
 from lopbench.results.seed_scores import Axis, SeedScores, near_ceiling
 from lopbench.results.statistics import Sample
+from lopbench.results.stored import reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -257,22 +259,21 @@ def _of(found: SeedScores, score: Score, headline: Axis) -> float:
 def _from_csv(path: Path) -> Iterator[Row]:
     found: dict[tuple[str, ...], Row] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or ())
-            check_header(path, header, _NEEDED)
-            for cells in reader:
-                if [cells[column] for column in header] == header:  # files were joined with their headers
-                    continue
-                row = _line(path, reader.line_num, cells)
-                other = found.setdefault((row.protocol_id, row.method, row.optimizer), row)
-                if other.same != row.same:
-                    raise ResultsError(
-                        f"{path} has {row.method} under protocol {row.protocol_id} twice, from different runs; "
-                        "make the table again with 'lopbench leaderboard' over all their folders."
-                    )
+        reader = csv.DictReader(io.StringIO(csv_file(path), newline=""))
+        header = list(reader.fieldnames or ())
+        check_header(path, header, _NEEDED)
+        for cells in reader:
+            if [cells[column] for column in header] == header:  # files were joined with their headers
+                continue
+            row = _line(path, reader.line_num, cells)
+            other = found.setdefault((row.protocol_id, row.method, row.optimizer), row)
+            if other.same != row.same:
+                raise ResultsError(
+                    f"{path} has {row.method} under protocol {row.protocol_id} twice, from different runs; "
+                    "make the table again with 'lopbench leaderboard' over all their folders."
+                )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ResultsError(f"{path} cannot be read as a CSV file: {error}.") from error
+        raise ResultsError(f"{path} cannot be read as a CSV file: {reason(error)}.") from error
     if not found:
         raise ResultsError(f"{path} has no rows.")
     yield from _named(found.values())

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lopbench.core.errors import ResultsError
+from lopbench.core.reading import MOST_JSON_BYTES, NoFileError, TooLargeError, open_regular
 from lopbench.results.measurements import Rows, Series, table_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SPEC, ENVIRONMENT, STATUS, MEASUREMENTS, LOG = (
     "spec.json",
@@ -24,11 +25,8 @@ SPEC, ENVIRONMENT, STATUS, MEASUREMENTS, LOG = (
     "log.txt",
 )
 
-#: How files are opened: a link would lead out of the record, and a pipe or device might never end.
-FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-#: A file of JSON larger than this is none of ours.
-MOST_JSON_BYTES = 16 * 2**20
+#: Most bytes of measurements or a log, packed and unpacked, and most rows: a small file can claim to hold billions.
+_MOST_BYTES, _MOST_UNPACKED_BYTES, _MOST_ROWS = 2**30, 2**33, 2**27
 
 
 class Stored(ABC):
@@ -103,17 +101,16 @@ class Loose(Stored):
 
     def read(self, name: str) -> bytes:
         """Return the content of a file; one of JSON has a size of at most `MOST_JSON_BYTES`."""
-        most = MOST_JSON_BYTES if name.endswith(".json") else None
+        most = MOST_JSON_BYTES if name.endswith(".json") else _MOST_BYTES
         try:
-            with os.fdopen(os.open(f"{self.path}/{name}", FLAGS), "rb") as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise self.damaged(f"{name} is no file")
-                if most is not None and status.st_size > most:
-                    raise self.damaged(f"{name} has {status.st_size} bytes")
+            with open_regular(f"{self.path}/{name}", most=most, flags=os.O_NOFOLLOW) as file:
                 return file.read()
         except FileNotFoundError as error:
             raise self.damaged(f"{name} is missing") from error
+        except NoFileError as error:
+            raise self.damaged(f"{name} is no file") from error
+        except TooLargeError as error:
+            raise self.damaged(f"{name}: {reason(error)}") from error
         except OSError as error:
             if (self.path / name).is_symlink():
                 raise self.damaged(f"{name} is a link, and a record's files are its own") from error
@@ -184,10 +181,19 @@ class Loose(Stored):
             with pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), read_dictionary=encoded) as file:
                 if not file.schema_arrow.equals(expected):  # types too, and that only values may be null
                     raise self.damaged(f"{MEASUREMENTS} has the columns {', '.join(map(str, file.schema_arrow))}")
+                self._check_size(file.metadata)
                 table = file.read(use_threads=False)  # threads take longer to start than so little to read
         except (OSError, pa.ArrowException) as error:
             raise self.damaged(f"{MEASUREMENTS} cannot be read ({reason(error)})") from error
         return table
+
+    def _check_size(self, metadata: "pq.FileMetaData") -> None:
+        size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        if metadata.num_rows > _MOST_ROWS or size > _MOST_UNPACKED_BYTES:
+            raise self.damaged(
+                f"{MEASUREMENTS} says that it holds {metadata.num_rows:,} rows of {size:,} bytes; at most "
+                f"{_MOST_ROWS:,} rows are read"
+            )
 
 
 def reason(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lopbench.core.errors import ResultsError
+from lopbench.core.reading import open_regular
 from lopbench.runner.unfinished import checkpoint_name
 
 
@@ -96,6 +97,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         FileNotFoundError: If there is none.
     """
     try:
+        open_regular(path).close()
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             # Copies: what is read lies at any address in the file, and sums may depend on how memory is aligned.
@@ -107,16 +109,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(path, header["steps"], tensors, header)
     except FileNotFoundError:
         raise
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from error
 
 
 def steps_of(path: Path) -> int:
     """Return the steps that the run had taken, without reading the tensors; 0 if that cannot be told."""
     try:
+        open_regular(path).close()
         with safe_open(path, framework="pt") as file:
             return int(json.loads(file.metadata()["header"])["steps"])
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError):
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError):
         return 0
 
 

@@ -1,7 +1,6 @@
 """How the runs of a results folder stand: done, at work, or left behind."""
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,14 +10,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lopbench.core.errors import LopbenchError, ResultsError
+from lopbench.core.reading import open_regular
 from lopbench.core.spec import RunSpec
 from lopbench.results.record import Record, scan_records
 from lopbench.results.schema import problem
 from lopbench.runner.report import label
-from lopbench.runner.unfinished import LOG, MEMBERS, PARTIAL, checkpoints
+from lopbench.runner.unfinished import LOG, MEMBERS, PARTIAL, checkpoints, members_of
 
 State = Literal["completed", "running", "stale", "diverged", "failed", "damaged"]
 STATES: tuple[State, ...] = ("completed", "running", "stale", "diverged", "failed", "damaged")
+
+
+#: Bytes at the end of a log in which its last line is looked for.
+_TAIL_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,8 @@ def _unfinished(folder: Path, recorded: set[str]) -> Iterator[RunStatus]:
 
 def _members(path: Path) -> list[RunSpec]:
     # Another process may remove it at this moment, and a newer lopbench may have written it.
-    with suppress(OSError, ValueError, LopbenchError):
-        values = json.loads(path.read_bytes()) if path.is_file() else []
-        return [RunSpec.from_json(value) for value in values if problem("spec", value) is None]
+    with suppress(OSError, LopbenchError):
+        return [spec for spec in members_of(path) if problem("spec", spec.to_json()) is None]
     return []
 
 
@@ -102,7 +105,9 @@ def _progress(folder: Path) -> str:
     """Return the last line of a log and when it was written."""
     log = folder / LOG
     try:
-        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+        with open_regular(log) as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            lines = file.read(_TAIL_BYTES).decode(errors="replace").splitlines()
         since = datetime.now(UTC).timestamp() - log.stat().st_mtime
     except OSError:
         return "nothing logged yet"

@@ -5,6 +5,7 @@ one program, and ``members.json`` with their specs in the order of the replicas.
 is held by the process that does this run.
 """
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 import filelock
 
 from lopbench.core.errors import LopbenchError, ResultsError
+from lopbench.core.reading import MOST_JSON_BYTES, is_free, read_regular
 from lopbench.core.spec import RunSpec, digest
 from lopbench.results.record import is_recorded
 from lopbench.runner.report import Reporter, label
@@ -40,6 +42,9 @@ def make_folder(results: Path, specs: Sequence[RunSpec]) -> Path:
     folder = folder_of(results, specs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in (LOG, MEMBERS):
+            if not is_free(folder / name):
+                raise OSError(errno.EEXIST, f"{folder / name} is no file")
         if not (folder / MEMBERS).exists():
             partial = folder / f"{MEMBERS}.new"
             partial.write_text(json.dumps([spec.to_json() for spec in specs]))
@@ -163,11 +168,25 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def members_of(path: Path) -> list[RunSpec]:
+    """Return the runs that a file of members names.
+
+    Raises:
+        OSError: If it cannot be read, or is no file.
+        ResultsError: If it is of another version, or of nobody.
+    """
+    try:
+        values = json.loads(read_regular(path, most=MOST_JSON_BYTES))
+        return [RunSpec.from_json(value) for value in values]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"{path} names no runs ({error})") from error
+
+
 def _folders(results: Path) -> list[tuple[Path, list[RunSpec]]]:
     """Return the folders with their members, in the order of their names."""
     found = []
     for path in sorted((results / PARTIAL).glob(f"*/{MEMBERS}")):
         # Another process has just removed it, or another version wrote it.
-        with suppress(OSError, ValueError, TypeError, AttributeError, LopbenchError):
-            found.append((path.parent, [RunSpec.from_json(value) for value in json.loads(path.read_bytes())]))
+        with suppress(OSError, LopbenchError):
+            found.append((path.parent, members_of(path)))
     return found

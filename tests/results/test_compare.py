@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import os
 import re
 import shutil
 from pathlib import Path
@@ -695,6 +696,13 @@ def test_an_interval_that_is_none_is_refused(board):
 def test_a_file_that_is_no_text_is_one_sentence(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"\x80\x04\x95pickle\xff")
     with pytest.raises(ResultsError, match="cannot be read as a CSV file"):
+        compare(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_file_is_one_sentence(tmp_path, make):
+    make(tmp_path / "x.csv")
+    with pytest.raises(ResultsError, match="cannot be read as a CSV file: it is no file, but a folder, pipe or device"):
         compare(tmp_path / "x.csv")
 
 

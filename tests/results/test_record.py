@@ -442,6 +442,19 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(run, name):
         _ = read_record(run).table
 
 
+@pytest.mark.parametrize("name", ["spec.json", "status.json", "measurements.parquet"])
+def test_a_file_far_larger_than_any_of_ours_is_not_read(run, name):
+    os.truncate(run / name, 2**40)
+    with pytest.raises(ResultsError, match=rf"{name}: it has 1099511627776 bytes, at most"):
+        read_record(run).measurements.sum()
+
+
+def test_measurements_that_claim_far_more_rows_than_any_run_are_not_read(run, monkeypatch):
+    monkeypatch.setattr("lopbench.results.stored._MOST_ROWS", 3)
+    with pytest.raises(ResultsError, match=r"says that it holds \d+ rows of .* bytes; at most 3 rows are read"):
+        read_record(run).table  # noqa: B018
+
+
 def test_links_out_of_the_folder_are_left_out_and_named(results, run, tmp_path):
     elsewhere = results.add(results.spec(seed=1), 0.5, root=tmp_path / "elsewhere")
     link = run.parent / elsewhere.name

@@ -1,6 +1,7 @@
 """What runs that were stopped leave behind, and who may take it up."""
 
 import json
+import os
 import shutil
 import threading
 
@@ -8,8 +9,10 @@ import pytest
 
 from lopbench.core.errors import ResultsError
 from lopbench.results.record import record_path
+from lopbench.runner.checkpoint import DamagedError, load_checkpoint, steps_of
 from lopbench.runner.report import Quiet
-from lopbench.runner.unfinished import MEMBERS, checkpoint_name, claimed, folder_of, make_folder, resumable, tidy
+from lopbench.runner.status import status
+from lopbench.runner.unfinished import LOG, MEMBERS, checkpoint_name, claimed, folder_of, make_folder, resumable, tidy
 
 
 @pytest.fixture
@@ -70,7 +73,10 @@ def test_folder_without_a_checkpoint_has_nothing_to_resume(tmp_path, specs):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("text", ["", "[{}]", '[{"schema_version": 999}]', "null", "[1]"])
+UNKNOWN = ["", "[{}]", '[{"schema_version": 999}]', "null", "5", "[1]", '"\\ud800"', '[{"seed": NaN}]', "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", UNKNOWN)
 def test_folder_of_unknown_members_is_left_alone(tmp_path, specs, text):
     folder = stop(tmp_path, specs[:2])
     (folder / MEMBERS).write_text(text)
@@ -78,6 +84,28 @@ def test_folder_of_unknown_members_is_left_alone(tmp_path, specs, text):
     publish(tmp_path, *specs)
     tidy(tmp_path)
     assert folder.exists()
+    assert [each.state for each in status(tmp_path)] == ["damaged"] * 4  # what `publish` made
+
+
+@pytest.mark.parametrize("name", [MEMBERS, LOG, "checkpoint-ab.safetensors"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_hangs_nobody(tmp_path, specs, name, make):
+    folder = make_folder(tmp_path, specs[:1])
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    tidy(tmp_path)
+    assert len(status(tmp_path)) == (name != MEMBERS)
+    resumable(tmp_path, specs)
+    if name == "checkpoint-ab.safetensors":
+        with pytest.raises(DamagedError, match="it is no file, but a folder, pipe or device"):
+            load_checkpoint(folder / name)
+        assert steps_of(folder / name) == 0
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / name).exists():
+            make(folder / name)
+        with pytest.raises(ResultsError, match=f"{name} is no file"):
+            make_folder(tmp_path, specs[:1])
 
 
 def test_tidy_removes_what_is_published_and_nothing_else(tmp_path, specs):

@@ -70,6 +70,8 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """Return the content of the file ``name``."""
+        if (self.path / name).exists() and not (self.path / name).is_file():  # a pipe might never end
+            raise DataError(f"{self.path / name} is no file; {_AGAIN}")
         try:
             with (self.path / name).open("rb") as file:
                 content = file.read(_LARGEST_FILE + 1)
@@ -133,6 +135,8 @@ def fingerprint(path: Path) -> str:
     try:
         if path.is_dir():
             return Folder(path).fingerprint()
+        if not path.is_file():  # a pipe or device might never end
+            raise DataError(f"{path} is no file; {_AGAIN}")
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL))
@@ -263,7 +267,7 @@ def _chunks(splits: list[list[str]]) -> Iterator[list[str]]:
 
 def _decode(source: Source, names: list[str]) -> NDArray[np.uint8]:
     """Return the images ``names``, ``(n, 3, 64, 64)``."""
-    from PIL import Image  # lazily: a cached data set needs no decoder
+    from PIL import Image, UnidentifiedImageError  # lazily: a cached data set needs no decoder
 
     _, height, width = SHAPE
     pixels: NDArray[np.uint8] = np.empty((len(names), height, width, 3), dtype=np.uint8)
@@ -274,6 +278,9 @@ def _decode(source: Source, names: list[str]) -> NDArray[np.uint8]:
                 size = image.size
                 if size == (width, height):  # else not even decoded
                     row[:] = np.asarray(image.convert("RGB"))  # some 2% are grey
+        except UnidentifiedImageError as error:  # its text has the address of an object
+            what = f"{len(content):,} bytes that are none"
+            raise DataError(f"{name} in {source.path} is not a whole JPEG ({what}); {_AGAIN}") from error
         except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for a broken or truncated file
             raise DataError(f"{name} in {source.path} is not a whole JPEG ({error}); {_AGAIN}") from error
         if size != (width, height):

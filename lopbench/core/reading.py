@@ -1,0 +1,60 @@
+"""Reads files that anybody may have put there: regular ones only, since a pipe or device might never end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+#: Most bytes of a file of JSON, and of a table as CSV: larger ones are none of ours.
+MOST_JSON_BYTES, MOST_CSV_BYTES = 16 * 2**20, 256 * 2**20
+
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class NoFileError(OSError):
+    """What should be a file is something else."""
+
+
+class TooLargeError(OSError):
+    """A file is larger than any of ours."""
+
+
+def open_regular(path: str | os.PathLike[str], *, most: int | None = None, flags: int = 0) -> BinaryIO:
+    """Open a regular file to read it.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have; None for any number.
+        flags: Further flags, as ``os.O_NOFOLLOW``.
+
+    Raises:
+        NoFileError: If it is something else than a file.
+        TooLargeError: If it is larger.
+        OSError: If it cannot be opened.
+    """
+    descriptor = os.open(path, _FLAGS | flags)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and (most is None or status.st_size <= most):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise NoFileError(errno.EINVAL, "it is no file, but a folder, pipe or device", os.fspath(path))
+    raise TooLargeError(errno.EFBIG, f"it has {status.st_size} bytes, at most {most} are read", os.fspath(path))
+
+
+def read_regular(path: str | os.PathLike[str], *, most: int) -> bytes:
+    """Return the content of a regular file of at most ``most`` bytes.
+
+    Raises:
+        OSError: As `open_regular`.
+    """
+    with open_regular(path, most=most) as file:
+        return file.read(most)
+
+
+def is_free(path: Path) -> bool:
+    """Return whether a file can be written at ``path``: nothing stands there, or a file does."""
+    return path.is_file() or not os.path.lexists(path)
