@@ -97,8 +97,8 @@ def pack(*paths: str | os.PathLike[str], output: str | os.PathLike[str], progres
     output = Path(output)
     if output.suffix != SUFFIX:
         raise ResultsError(f"{output} is no name for a packed set: it has to end in {SUFFIX}.")
-    if output.is_dir():
-        raise ResultsError(f"{output} is a folder; name a file.")
+    if output.exists() and not output.is_file():
+        raise ResultsError(f"{output} is a folder, pipe or device; name a file.")
     records = _unique(find_records(*paths))
     if not records:
         raise ResultsError(f"There are no runs in {', '.join(map(str, paths))} to pack.")
