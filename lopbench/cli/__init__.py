@@ -4,11 +4,17 @@ Data go to stdout, progress and notes to stderr. Users' mistakes become one sent
 nowhere else.
 """
 
+import errno
 import importlib
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
+from lopbench.cli.output import echo
 from lopbench.core.errors import LopbenchError
 
 _COMMANDS = (
@@ -30,6 +36,10 @@ _COMMANDS = (
 )
 
 
+#: What a system says of output that cannot be written. That its reader has left, click knows.
+_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
 class Commands(click.RichGroup):
     """Imports a command on demand; turns errors into sentences."""
 
@@ -47,11 +57,19 @@ class Commands(click.RichGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; exit with the error's code on a user's mistake, with 130 when interrupted."""
         try:
-            return super().invoke(ctx)
+            found = super().invoke(ctx)
+            sys.stdout.flush()  # a full disk shows only now
+            return found
+        except OSError as error:
+            if error.errno not in _LOST or error.filename is not None:
+                raise
+            _drop_output()
+            echo(f"Error: what is printed cannot be written: {error.strerror}.", err=True)
+            ctx.exit(1)
         except LopbenchError as error:
             if ctx.params["debug"]:
                 raise
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             kept = (
@@ -59,7 +77,7 @@ class Commands(click.RichGroup):
                 if ctx.invoked_subcommand == "run"
                 else ""
             )
-            click.echo(f"\nInterrupted.{kept}", err=True)
+            echo(f"\nInterrupted.{kept}", err=True)
             ctx.exit(130)
 
 
@@ -72,4 +90,13 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    # Python has none where it was closed, and libraries count on it.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  (until the end)
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     cli(prog_name="lopbench")
+
+
+def _drop_output() -> None:
+    """Let what is left to be printed go nowhere: Python would try once more at its end, and complain."""
+    with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

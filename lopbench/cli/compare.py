@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.output import console, echo, format_option, write_json
 
 if TYPE_CHECKING:
     from lopbench.results.sources import Score
@@ -66,11 +66,11 @@ def command(
         render(found, console())
     if output is not None:
         to_csv(found.rows, output)
-        click.echo(f"Written to {output}.", err=True)
+        echo(f"Written to {output}.", err=True)
     if fail_on is None:
         return
     if (found.rows["verdict"] == fail_on).any():
-        click.echo(f"There are rows that are {fail_on}.", err=True)
+        echo(f"There are rows that are {fail_on}.", err=True)
         ctx.exit(FOUND)
     refused = [each.row for each in found.left_out if each.refused]
     untested = [*refused, *found.rows.loc[found.rows["p_value"].isna(), "method"]]

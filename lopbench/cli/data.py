@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.output import console, echo, format_option, write_json
 from lopbench.cli.plugins import plugin_option
 from lopbench.core.errors import PluginError
 
@@ -88,10 +88,10 @@ def get(name: str, data_dir: Path | None) -> None:
     from lopbench import data
     from lopbench.cli.progress import Work
 
-    click.echo(f"Terms: {data.data_set(name).terms}", err=True)
+    echo(f"Terms: {data.data_set(name).terms}", err=True)
     with Work(console(stderr=True)) as work:
         path = data.get(name, data_dir, work)
-    click.echo(path)
+    echo(path)
 
 
 @command.command("verify")
@@ -106,7 +106,7 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None) -> None:
 
     with Work(console(stderr=True)) as work:
         report = data.verify(name, data_dir, work)
-    click.echo(report.message)
-    click.echo(f"Content hash: {report.content_hash}")
+    echo(report.message)
+    echo(f"Content hash: {report.content_hash}")
     if not report.ok:
         ctx.exit(1)

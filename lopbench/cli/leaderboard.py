@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, write_json
+from lopbench.cli.output import console, echo, write_json
 
 if TYPE_CHECKING:
     from lopbench.results.leaderboard import Board
@@ -53,9 +53,9 @@ def command(
 
     made = board(*results)
     for problem in made.problems[:_MOST_TOLD]:
-        click.echo(f"Left out: {problem}", err=True)
+        echo(f"Left out: {problem}", err=True)
     if len(made.problems) > _MOST_TOLD:
-        click.echo(f"Left out: {len(made.problems) - _MOST_TOLD} more.", err=True)
+        echo(f"Left out: {len(made.problems) - _MOST_TOLD} more.", err=True)
     if checked is not None:
         _check(ctx, made, checked)
     elif output_format == "json":
@@ -70,7 +70,7 @@ def command(
         render(made.rows, console(), made.overall)
     if output is not None:
         to_csv(made.rows, output)
-        click.echo(f"Written to {output}.", err=True)
+        echo(f"Written to {output}.", err=True)
     if made.problems:
         raise ResultsError(f"{len(made.problems)} records could not be used; the table is of the others.")
 
@@ -80,11 +80,11 @@ def _check(ctx: click.Context, made: Board, path: Path) -> None:
 
     found = check(path, made)
     for difference in found:
-        click.echo(difference)
+        echo(difference)
     if found:
-        click.echo(f"{path} is not what the records give: {len(found)} differences.", err=True)
+        echo(f"{path} is not what the records give: {len(found)} differences.", err=True)
         ctx.exit(FOUND)
-    click.echo(f"{path} is what the records give: {len(made.rows)} rows.")
+    echo(f"{path} is what the records give: {len(made.rows)} rows.")
 
 
 def _as_json(made: Board) -> dict[str, object]:

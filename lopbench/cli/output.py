@@ -2,19 +2,32 @@
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 import rich_click as click
+
+from lopbench.core.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
     from rich.console import Console
+    from rich.table import Table
 
 #: Width, in characters, of tables that go to a file or a pipe.
 _PIPE_WIDTH = 140
+
+#: Least width of tables: a narrower terminal breaks their lines, where a narrower table would drop columns.
+_LEAST_WIDTH = 80
+
+#: Width that no table has.
+_WIDEST = 10_000
+
+#: Most characters of a message.
+_MOST_TEXT = 20_000
 
 
 def format_option(command: "Callable[..., Any]") -> "Callable[..., Any]":
@@ -31,17 +44,51 @@ def format_option(command: "Callable[..., Any]") -> "Callable[..., Any]":
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return a rich console on stdout or stderr; tables in pipes are wide, so that nothing is cut."""
+    """Return a rich console on stdout or stderr; tables in pipes are wide, so that nothing is cut.
+
+    What is printed on it is `plain`, whoever wrote it.
+    """
     from rich.console import Console
 
+    from lopbench.cli.hygiene import Plain
+
     file: TextIO = sys.stderr if stderr else sys.stdout
-    width = None if file.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
-    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    asked = os.environ.get("COLUMNS", "")
+    width = int(asked) if asked.isdecimal() and len(asked) < 6 else None if file.isatty() else _PIPE_WIDTH
+    made = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    if made.width < _LEAST_WIDTH and (not stderr or made.width == 0):
+        made.width = _LEAST_WIDTH
+    made.push_render_hook(Plain())
+    return made
+
+
+def print_whole(out: "Console", table: "Table") -> None:
+    """Print a table of which no word is cut: on a narrow terminal its lines are longer than that is wide."""
+    from rich.measure import Measurement
+
+    width, options = out.width, out.options.update(max_width=_WIDEST)
+    for column in table.columns:
+        cells = (column.header, *column.cells)
+        column.min_width = max(Measurement.get(out, options, cell).minimum for cell in cells)
+    out.width = max(width, Measurement.get(out, options, table).minimum)
+    out.print(table, crop=False)
+    out.width = width
+
+
+def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
+    """Print a message, `plain`, whoever wrote it, and no longer than anybody reads; with ``err`` on stderr."""
+    text = plain(str(message))
+    click.echo(text if len(text) <= _MOST_TEXT or not err else f"{text[:_MOST_TEXT]}...", err=err, nl=nl)
 
 
 def write_json(value: object) -> None:
-    """Print ``value`` on stdout as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """Print ``value`` on stdout as JSON; what a terminal would obey is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    click.echo(re.sub(r"[^\n -~]", lambda found: _escaped(found[0]), text))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def duration(seconds: float) -> str:

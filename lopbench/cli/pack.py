@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from lopbench.cli.output import console
+from lopbench.cli.output import console, echo
 
 
 @click.command("pack")
@@ -35,9 +35,9 @@ def command(results: tuple[Path, ...], output: Path) -> None:
 
     with Work(console(stderr=True)) as work:
         made = pack(*results, output=output, progress=work)
-    click.echo(
+    echo(
         f"{made.records} runs, {made.rows:,} rows: {made.loose_bytes / 1e6:.2f} MB in files of their own, "
         f"{made.packed_bytes / 1e6:.2f} MB packed.",
         err=True,
     )
-    click.echo(f"Written to {output}.", err=True)
+    echo(f"Written to {output}.", err=True)

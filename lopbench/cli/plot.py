@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import rich_click as click
 
+from lopbench.cli.output import echo
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -96,7 +98,7 @@ def command(
         raise UsageError(f"--colours is for cloning, not for {kind}.")
     selected = select(results, protocols, methods, architectures, optimizers)
     save(_draw(kind, chosen, panels or "step size", colours or "method")(selected), output)
-    click.echo(f"Written to {output}.", err=True)
+    echo(f"Written to {output}.", err=True)
 
 
 def select(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.output import console, echo, format_option, print_whole, write_json
 from lopbench.core.errors import LopbenchError, UsageError
 from lopbench.core.interfaces import KINDS
 
@@ -166,7 +166,7 @@ def _print(components: list[Component], outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         text = outcome.detail or (outcome.found if outcome.status == "failed" else outcome.check.claim)
         table.add_row(Text(outcome.check.name), Text(outcome.status, style=_STYLES[outcome.status]), Text(text))
-    out.print(table)
+    print_whole(out, table)
     for outcome in outcomes:
         if outcome.status == "failed":
             out.print()
@@ -187,4 +187,4 @@ def new(name: str, kind: str, into: Path) -> None:
     from lopbench.cli.templates import write
 
     folder = write(name, kind, into)
-    click.echo(f"Wrote {folder}. Next: pip install -e {folder} && lopbench plugins check {name}")
+    echo(f"Wrote {folder}. Next: pip install -e {folder} && lopbench plugins check {name}")

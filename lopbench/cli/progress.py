@@ -21,10 +21,14 @@ from rich.progress import (
 from rich.text import Text
 
 from lopbench.cli.output import duration
+from lopbench.core.text import plain
 from lopbench.runner.report import Reporter
 
 #: Seconds between two lines of one run where there is no terminal.
 LINE_S = 30.0
+
+#: From which width of the terminal on bars are long; and the characters of a label that are shown on narrower ones.
+_WIDE, _SHORTEST = 100, 12
 
 #: Seconds over which the speed of bars is averaged.
 _SPEED_S = 60.0
@@ -73,7 +77,7 @@ class Bars:
         self._run: TaskID | None = None
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if console.width >= _WIDE else 8),
             TextColumn("{task.fields[detail]}"),
             _Speed(),
             TimeRemainingColumn(),
@@ -101,7 +105,9 @@ class Bars:
         # before the first advance, which may be that of compiling: from here on, speed is measured anew.
         all_ = self._progress.tasks[0]
         self._progress.reset(self._all, total=(all_.total or 0) - done, completed=int(all_.completed))
-        self._run = self._progress.add_task(_escaped(label), total=steps, completed=done, detail="")
+        room = max(_SHORTEST, self._progress.console.width - _WIDE + _SHORTEST)
+        shown = label if len(label) <= room else f"{label[: room - 1]}…"
+        self._run = self._progress.add_task(_escaped(shown), total=steps, completed=done, detail="")
         if done:
             self.note(f"{label}: resumes at step {done:,} of {steps:,}")
 
@@ -227,5 +233,5 @@ class Work:
 
 
 def _escaped(text: str) -> str:
-    """Return ``text`` for a column that reads markup: brackets of a label are not tags."""
-    return text.replace("[", r"\[")
+    """Return ``text``, `plain`, for a column that reads markup: brackets of a label are not tags."""
+    return plain(text).replace("[", r"\[")

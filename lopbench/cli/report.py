@@ -4,6 +4,8 @@ from pathlib import Path
 
 import rich_click as click
 
+from lopbench.cli.output import echo
+
 
 @click.command("report")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -25,5 +27,5 @@ def command(results: tuple[Path, ...], output: Path) -> None:
 
     summary = write_report(output, *results)
     count = len(summary.tables)
-    click.echo(f"{summary.runs} runs under {count} protocol{'s' if count > 1 else ''}.", err=True)
-    click.echo(f"Written to {output}.", err=True)
+    echo(f"{summary.runs} runs under {count} protocol{'s' if count > 1 else ''}.", err=True)
+    echo(f"Written to {output}.", err=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.output import console, format_option, print_whole, write_json
 from lopbench.cli.plugins import plugin_option
 from lopbench.core.interfaces import Component, DataSet, Perturbation, Scenario
 
@@ -213,7 +213,7 @@ def _print(component: dict[str, Any]) -> None:
             table.add_row(
                 Text(f"  {field['name']}"), Text(default), Text(kind, style="dim"), Text(field["description"])
             )
-        out.print(table)
+        print_whole(out, table)
     if "profiles" in component:
         out.print()
         out.print(Text("profiles", style="bold"))
@@ -221,7 +221,7 @@ def _print(component: dict[str, Any]) -> None:
         for profile, values in component["profiles"].items():
             mark = " (default)" if profile == component["default_profile"] else ""
             table.add_row(Text(f"  {profile}{mark}"), Text(", ".join(f"{k}={v}" for k, v in values.items())))
-        out.print(table)
+        print_whole(out, table)
     out.print()
 
 

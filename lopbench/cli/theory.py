@@ -9,7 +9,7 @@ from typing import Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.output import console, echo, format_option, print_whole, write_json
 
 #: The activation functions that the field uses.
 _FIELD = ("relu", "leaky_relu", "gelu", "silu", "elu", "selu", "tanh", "sigmoid")
@@ -78,7 +78,7 @@ def command(
         from lopbench.theory.plots import operating_regimes
 
         save(operating_regimes(activations, bias=biases[0], gain=gains[0]), plot)
-        click.echo(f"Written to {plot}.", err=True)
+        echo(f"Written to {plot}.", err=True)
 
 
 def describe(kernel: Any) -> dict[str, Any]:
@@ -116,5 +116,5 @@ def _print(rows: list[dict[str, Any]]) -> None:
         # Rounding must not print a minus sign before nothing.
         table.add_row(name, f"{bias:g}", f"{gain:g}", *(f"{round(number, 4) + 0.0:.4f}" for number in numbers))
     out = console()
-    out.print(table)
+    print_whole(out, table)
     out.print("\nWhat the columns mean: lopbench theory --help", style="dim")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from lopbench.cli.output import console
+from lopbench.cli.output import console, echo
 
 
 @click.command("unpack")
@@ -27,11 +27,11 @@ def command(packed: Path, output: Path) -> None:
 
     with Work(console(stderr=True)) as work:
         made = unpack(packed, output, progress=work)
-    click.echo(f"{made.records} runs, {made.rows:,} rows, {made.loose_bytes / 1e6:.2f} MB.", err=True)
+    echo(f"{made.records} runs, {made.rows:,} rows, {made.loose_bytes / 1e6:.2f} MB.", err=True)
     if made.rewritten:
-        click.echo(
+        echo(
             f"{made.rewritten} measurements.parquet have the same rows in other bytes than their runs wrote, as this "
             "version of pyarrow writes them so. Ids and scores stay, inputs_digest of a leaderboard does not.",
             err=True,
         )
-    click.echo(f"Written to {made.path}.", err=True)
+    echo(f"Written to {made.path}.", err=True)

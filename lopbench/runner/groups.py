@@ -15,7 +15,7 @@ from lopbench.core.interfaces import Scenario
 from lopbench.core.spec import RunSpec, canonical_json
 from lopbench.runner.environment import numerics
 from lopbench.runner.garbage import cheap_collections, collect
-from lopbench.runner.members import told
+from lopbench.runner.members import reason_of, told
 from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.run import Run
 from lopbench.runner.schedule import fresh_lives
@@ -98,9 +98,9 @@ def execute(
                     except ResultsError:
                         raise
                     except LopbenchError as error:
-                        refused += [(spec, str(error)) for spec in members if spec in free]
+                        refused += [(spec, reason_of(error)) for spec in members if spec in free]
                         needless = _needless(specs, [spec for spec, _ in refused])
-                        reporter.note(f"{group_label(members)}: {error}")
+                        reporter.note(f"{group_label(members)}: {reason_of(error)}")
     return refused
 
 

@@ -199,6 +199,11 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {_text(error)}"[:_MOST_TEXT].encode(errors="backslashreplace").decode()
 
 
+def reason_of(error: LopbenchError) -> str:
+    """Return a sentence of ours, no longer than a record would keep: a plugin may have written it."""
+    return _text(error)[:_MOST_TEXT]
+
+
 def _text(error: BaseException) -> str:
     try:
         return str(error)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.reading import open_regular
 from lopbench.core.spec import RunSpec
+from lopbench.core.text import line
 from lopbench.results.record import Record, scan_records
 from lopbench.results.schema import problem
 from lopbench.runner.report import label
@@ -62,14 +63,14 @@ def status(results: str | os.PathLike[str]) -> list[RunStatus]:
     results = Path(results)
     records, problems = scan_records(results)
     found = [_recorded(record) for record in records]
-    found += [RunStatus("damaged", "?", _line(str(problem)), "", "", str(results / "runs")) for problem in problems]
+    found += [RunStatus("damaged", "?", line(str(problem)), "", "", str(results / "runs")) for problem in problems]
     return [*found, *_unfinished(results / PARTIAL, {record.run_id for record in records})]
 
 
 def _recorded(record: Record) -> RunStatus:
     reason = ""
     if record.outcome != "completed":
-        reason = _line(record.status["error"] or "no reason recorded")
+        reason = line(record.status["error"] or "no reason recorded")
         if record.outcome == "failed":
             reason += f"; more in {record.path / LOG}"
     return RunStatus(record.outcome, label(record.spec), reason, record.run_id, record.protocol_id, str(record.path))
@@ -112,7 +113,7 @@ def _progress(folder: Path) -> str:
     except OSError:
         return "nothing logged yet"
     last = lines[-1].partition(" ")[2] if lines else "nothing logged yet"  # behind the time
-    return f"{_line(last)}, {max(0, round(since / 60))} min ago"
+    return f"{line(last)}, {max(0, round(since / 60))} min ago"
 
 
 def _is_held(path: Path) -> bool:
@@ -133,9 +134,3 @@ def _is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _line(text: str) -> str:
-    """Return the first line of a text, without what a terminal would obey."""
-    first = text.strip().splitlines()[0] if text.strip() else ""
-    return "".join(character if character.isprintable() else "?" for character in first)
