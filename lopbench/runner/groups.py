@@ -21,7 +21,7 @@ from lopbench.runner.run import Run
 from lopbench.runner.schedule import fresh_lives
 from lopbench.runner.setting import methods_of
 from lopbench.runner.timing import throwaway
-from lopbench.runner.unfinished import claimed, resumable
+from lopbench.runner.unfinished import BusyError, claimed, resumable
 
 #: Most replicas of a group: more gain nothing, while each holds a file open and takes its share of the memory.
 MAX_REPLICAS = 300
@@ -76,32 +76,43 @@ def execute(
     refused: list[tuple[RunSpec, str]] = []
     needless: frozenset[str] = frozenset()
     with cheap_collections():
-        for group in groups(specs, data=data, device=device):
+        # What another process is at comes last, so that several in one folder share the work.
+        waiting = [(group, False) for group in groups(specs, data=data, device=device)]
+        while waiting:
+            group, wait = waiting.pop(0)
             wanted = [spec for spec in group if spec.run_id not in needless]
-            with claimed(results, wanted, reporter) as free:
-                stopped = resumable(results, free)
-                resumed = {spec.run_id for members in stopped for spec in members}
-                new = [spec for spec in free if spec.run_id not in resumed]
-                for members in filter(None, [*stopped, new]):
-                    collect()
-                    try:
-                        with _sentences(members):
-                            run = Run(
-                                members,
-                                results=results,
-                                data=data,
-                                device=device,
-                                reporter=reporter,
-                                checkpoint_s=checkpoint_s,
-                            )
-                        run.execute()
-                    except ResultsError:
-                        raise
-                    except LopbenchError as error:
-                        refused += [(spec, reason_of(error)) for spec in members if spec in free]
-                        needless = _needless(specs, [spec for spec, _ in refused])
-                        reporter.note(f"{group_label(members)}: {reason_of(error)}")
+            try:
+                with claimed(results, wanted, reporter, wait=wait) as free:
+                    for members in _together(results, free):
+                        collect()
+                        try:
+                            with _sentences(members):
+                                run = Run(
+                                    members,
+                                    results=results,
+                                    data=data,
+                                    device=device,
+                                    reporter=reporter,
+                                    checkpoint_s=checkpoint_s,
+                                )
+                            run.execute()
+                        except ResultsError:
+                            raise
+                        except LopbenchError as error:
+                            refused += [(spec, reason_of(error)) for spec in members if spec in free]
+                            needless = _needless(specs, [spec for spec, _ in refused])
+                            reporter.note(f"{group_label(members)}: {reason_of(error)}")
+            except BusyError:
+                waiting.append((group, True))
     return refused
+
+
+def _together(results: Path, free: Sequence[RunSpec]) -> Iterator[Sequence[RunSpec]]:
+    """Yield claimed runs as they train together: those that were stopped with the members they had, then the new."""
+    stopped = resumable(results, free)
+    resumed = {spec.run_id for members in stopped for spec in members}
+    new = [spec for spec in free if spec.run_id not in resumed]
+    yield from filter(None, [*stopped, new])
 
 
 @contextmanager

@@ -18,10 +18,14 @@ from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.reading import MOST_JSON_BYTES, is_free, read_regular
 from lopbench.core.spec import RunSpec, digest
 from lopbench.results.record import is_recorded
+from lopbench.results.stored import reason
 from lopbench.runner.report import Reporter, label
 
 #: Names of the files in a folder.
 LOG, MEMBERS = "log.txt", "members.json"
+
+#: What a system says where a file cannot be locked, which more room would not change.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EIO, errno.EINVAL)
 
 #: Name of the folder that holds them.
 PARTIAL = ".partial"
@@ -97,18 +101,31 @@ def tidy(results: Path) -> None:
     _remove_if_empty(results / PARTIAL)
 
 
+class BusyError(Exception):
+    """Another process is at one of the runs."""
+
+
 @contextmanager
-def claimed(results: Path, specs: Sequence[RunSpec], reporter: Reporter) -> Iterator[list[RunSpec]]:
-    """Hold ``specs`` against other processes, waiting for those that are at one; yields those without a record.
+def claimed(
+    results: Path, specs: Sequence[RunSpec], reporter: Reporter, *, wait: bool = True
+) -> Iterator[list[RunSpec]]:
+    """Hold ``specs`` against other processes; yields those without a record.
+
+    Args:
+        results: Results folder.
+        specs: What is to be run.
+        reporter: Is told when there is something to wait for.
+        wait: Whether to wait for the processes that are at one of them.
 
     Raises:
-        ResultsError: If the folder cannot be written to.
+        BusyError: If a process is at one of them, and it is not waited for.
+        ResultsError: If the folder cannot be written to, or has no locks.
     """
     with ExitStack() as stack:
         stack.callback(_remove_if_empty, results / PARTIAL)
         # In one order everywhere, so that two processes never wait for each other.
         for spec in sorted(specs, key=lambda spec: spec.run_id):
-            stack.enter_context(_locked(results, spec, reporter))
+            stack.enter_context(_locked(results, spec, reporter, wait=wait))
         try:
             yield [spec for spec in specs if not is_recorded(results, spec)]
         finally:
@@ -129,7 +146,7 @@ def unwritable(results: Path, error: OSError) -> ResultsError:
 
 
 @contextmanager
-def _locked(results: Path, spec: RunSpec, reporter: Reporter) -> Iterator[None]:
+def _locked(results: Path, spec: RunSpec, reporter: Reporter, *, wait: bool) -> Iterator[None]:
     """Hold the lock of one run, unless it has a record."""
     if is_recorded(results, spec):
         yield
@@ -139,9 +156,16 @@ def _locked(results: Path, spec: RunSpec, reporter: Reporter) -> Iterator[None]:
         try:
             _acquire(lock, blocking=False)
         except filelock.Timeout:
+            if not wait:
+                raise BusyError from None
             reporter.note(f"waiting for another process to finish {label(spec)}")
             _acquire(lock, blocking=True)
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
+            raise ResultsError(
+                f"The file system of the results folder {results} gives no locks ({reason(error)}), without which two "
+                "processes could train one run; choose a folder on another file system with --results."
+            ) from error
         raise unwritable(results, error) from error
     try:
         yield

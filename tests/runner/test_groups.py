@@ -1,5 +1,6 @@
 """Runs that train as replicas of one program: each ends as it would have ended alone."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -16,6 +17,8 @@ from lopbench.learner.program import Program
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records
 from lopbench.runner import groups, programs, report, run, session, study, worth
+from lopbench.runner.report import Quiet, group_label
+from lopbench.runner.unfinished import claimed
 
 #: A stream of 8 bins of 12 samples each.
 BITS = "bitflip:samples=96,m=8,f=5,T=12,steps_per_task=12"
@@ -154,6 +157,23 @@ def test_groups_hold_what_one_program_can_train(make_bits):
         alone = (group[0].kind == "fresh" and group[0].method_label == "none") or group[0].optimizer.name == "adam"
         assert len(group) == (2 if alone else 4)
     assert len(found) == 4 * 2 * 2 + 1
+
+
+def test_what_another_process_is_at_comes_last(make_study, record_of):
+    planned = make_study(methods=["none", "l2"])
+    first, *others = planned.pending
+    order, held = [], ExitStack()
+
+    class Order(Quiet):
+        def started(self, label, steps, done, runs=1):
+            order.append(label)
+            if len(order) == len(others):
+                held.close()
+
+    with held:
+        held.enter_context(claimed(planned.results, [first], Quiet()))
+        assert study.execute(planned, Order()) == []
+    assert order == [*(group_label([spec]) for spec in others), group_label([first])]
 
 
 def test_large_groups_are_cut_evenly(make_bits, monkeypatch):

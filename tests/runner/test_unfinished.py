@@ -1,5 +1,6 @@
 """What runs that were stopped leave behind, and who may take it up."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,7 +13,17 @@ from lopbench.results.record import record_path
 from lopbench.runner.checkpoint import DamagedError, load_checkpoint, steps_of
 from lopbench.runner.report import Quiet
 from lopbench.runner.status import status
-from lopbench.runner.unfinished import LOG, MEMBERS, checkpoint_name, claimed, folder_of, make_folder, resumable, tidy
+from lopbench.runner.unfinished import (
+    LOG,
+    MEMBERS,
+    BusyError,
+    checkpoint_name,
+    claimed,
+    folder_of,
+    make_folder,
+    resumable,
+    tidy,
+)
 
 
 @pytest.fixture
@@ -167,6 +178,26 @@ def test_claim_waits_for_the_process_that_is_at_one_of_its_runs(tmp_path, specs)
     assert seen == [[0, 2, 3]]
     assert len(notes) == 1
     assert "waiting for another process to finish none" in notes[0]
+
+
+def test_what_another_process_is_at_need_not_be_waited_for(tmp_path, specs):
+    with claimed(tmp_path, specs[1:3], Quiet()):
+        with pytest.raises(BusyError), claimed(tmp_path, specs, Quiet(), wait=False):
+            pass
+        with claimed(tmp_path, [specs[0], specs[3]], Quiet(), wait=False) as free:
+            assert free == [specs[0], specs[3]]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.EIO])
+def test_a_file_system_without_locks_is_told_and_not_taken_for_a_full_one(tmp_path, specs, monkeypatch, code):
+    def flock(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(ResultsError, match="gives no locks") as raised, claimed(tmp_path, specs, Quiet()):
+        pass
+    assert os.strerror(code) in str(raised.value)
+    assert "Make room" not in str(raised.value)
 
 
 def test_folder_that_cannot_be_written_is_one_sentence(tmp_path, specs):
