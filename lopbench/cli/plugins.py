@@ -92,7 +92,7 @@ def list_(verbose: bool, output_format: str) -> None:
     if skipped:
         out.print(Text("skipped", style="bold yellow"))
     for each in skipped:
-        last = each["reason"].strip().splitlines()[-1]
+        last = (each["reason"].strip().splitlines() or ["no reason was given"])[-1]
         out.print(Text(f"  {each['plugin']} of {each['distribution']}: {last}"), soft_wrap=True)
         if verbose and each["details"]:
             out.print(Text(each["details"], style="dim"), soft_wrap=True)

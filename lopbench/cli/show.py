@@ -145,7 +145,7 @@ def _docstring(cls: type) -> str:
 def _track(cls: type[Component]) -> str:
     try:
         component = cls()
-    except TypeError:  # a field without default
+    except Exception:  # a field without default, or a class that refuses its own
         return "depends on its fields"
     assert isinstance(component, Perturbation)
     return component.track

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -26,11 +27,15 @@ from lopbench.core import hookspecs
 from lopbench.core.errors import PluginError
 from lopbench.core.interfaces import KINDS, Component
 from lopbench.core.registry import Distribution, Registration, Registry
+from lopbench.core.text import plain, told
 
 GROUP = "lopbench"
 
 #: Environment variable with the plugin files of `use_file`, so that processes started by this one load them as well.
 _FILES = "LOPBENCH_PLUGIN_FILES"
+
+#: Seconds of an import after which somebody may wonder what is going on.
+_PATIENCE_S = 5.0
 
 #: Distribution that components of single files name as theirs.
 UNPUBLISHED = "unpublished"
@@ -97,7 +102,7 @@ class Plugins:
                     self.registry.add(entry)  # raises, naming both
             for entry in collected:
                 self.registry.add(entry)
-        except Exception:
+        except BaseException:
             if plugin not in others and self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
             raise
@@ -124,25 +129,35 @@ class Plugins:
             raise PluginError(f"{path} has the name of {before.__file__}, which is loaded already; rename one")
         sys.modules[name] = module
         try:
-            with _quiet():
+            with _importing(str(path)):
                 spec.loader.exec_module(module)
             self.register(module, name=str(path), distribution=distribution)
             if not any(e.distribution == distribution for kind in KINDS for e in self.registry.entries(kind)):
                 raise PluginError(f"{path} registers nothing; add a hook, as 'lopbench plugins new' writes it")
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             del sys.modules[name]
             if self.manager.is_registered(module):
                 self.manager.unregister(module)
+            if isinstance(error, KeyboardInterrupt):
+                raise
             if isinstance(error, PluginError):
                 raise error if path.name in str(error) else PluginError(f"{path}: {error}") from error.__cause__
-            raise PluginError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+            raise PluginError(f"{path} cannot be loaded: {told(error)}") from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Let what a plugin prints as it is loaded go to stderr: stdout is for data."""
-    with redirect_stdout(sys.stderr):
-        yield
+def _importing(what: str) -> Iterator[None]:
+    """Let what a plugin prints as it is loaded go to stderr, as stdout is for data, and name it if it takes long."""
+    note = threading.Timer(
+        _PATIENCE_S, lambda: print(f"Still importing {plain(what)} ...", file=sys.stderr, flush=True)
+    )
+    note.daemon = True
+    note.start()
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        note.cancel()
 
 
 def _distribution(entry_point: EntryPoint) -> Distribution:
@@ -182,14 +197,17 @@ def build_manager(*, load_entry_points: bool = True, entry_points: Iterable[Entr
             plugins.skipped.append(Skipped(point.name, distribution.name, "left out by LOPBENCH_PLUGINS"))
             continue
         try:
-            with _quiet():
+            with _importing(f"plugin {point.name!r} of {distribution.name}"):
                 module: ModuleType = point.load()
                 plugins.register(module, name=point.name, distribution=distribution)
         except PluginError as error:
             plugins.skipped.append(Skipped(point.name, distribution.name, str(error)))
-        except (Exception, SystemExit) as error:  # a module that exits at import must not take the command with it
-            reason = f"{type(error).__name__}: {error}"
-            plugins.skipped.append(Skipped(point.name, distribution.name, reason, traceback.format_exc()))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module that exits at import must not take the command with it
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            details = f"Traceback (most recent call last):\n{trace}{told(error)}\n"
+            plugins.skipped.append(Skipped(point.name, distribution.name, told(error), details))
     return plugins
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lopbench.core.errors import PluginError, UsageError
+from lopbench.core.fields import types_of
 from lopbench.core.interfaces import KINDS, Component
+from lopbench.core.text import told
 
 #: Names stand on command lines, where ``:=,+`` have a meaning, and in the names of directories.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -58,10 +60,12 @@ class Registration:
             module_name, _, class_name = self.target.partition(":")
             try:
                 loaded = getattr(importlib.import_module(module_name), class_name)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 raise PluginError(
                     f"{self.kind} {self.name!r} of {self.distribution.name} cannot be imported from {self.target!r}: "
-                    f"{type(error).__name__}: {error}"
+                    f"{told(error)}"
                 ) from error
         else:
             loaded = self.target
@@ -73,10 +77,16 @@ class Registration:
         if inspect.isabstract(loaded):
             missing = ", ".join(sorted(getattr(loaded, "__abstractmethods__")))  # noqa: B009
             raise PluginError(f"{self.kind} {self.name!r} of {self.distribution.name} does not implement {missing}")
-        if loaded.name != self.name:
+        if getattr(loaded, "name", None) != self.name:
+            own = getattr(loaded, "name", None)
+            raise PluginError(f"{self.kind} {self.name!r} of {self.distribution.name}: the class calls itself {own!r}")
+        try:
+            types_of(loaded)
+        except Exception as error:
             raise PluginError(
-                f"{self.kind} {self.name!r} of {self.distribution.name}: the class calls itself {loaded.name!r}"
-            )
+                f"{self.kind} {self.name!r} of {self.distribution.name}: the types of its fields cannot be read: "
+                f"{told(error)}"
+            ) from error
         return loaded
 
     @property
@@ -117,6 +127,10 @@ class Registry:
             raise PluginError(
                 f"{entry.distribution.name} registers {entry.name!r} as {entry.target!r}; "
                 "give 'module:Class' or a class"
+            )
+        if not isinstance(entry.summary, str):
+            raise PluginError(
+                f"{entry.distribution.name} registers {entry.name!r} with the summary {entry.summary!r}; give a text"
             )
         taken = self._entries[entry.kind].get(entry.name)
         if taken is not None:

@@ -19,12 +19,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.errors import LopbenchError, PluginError, ResultsError, UsageError
 from lopbench.core.faces import Face, face
 from lopbench.core.fields import recorded, types_of
 from lopbench.core.interfaces import Component, Headline, Optimizer, Perturbation, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Registry, suggest
+from lopbench.core.text import told
 
 SCHEMA_VERSION = 2
 
@@ -128,7 +129,12 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
     if missing:
         value = "1e-3" if missing[0] == "lr" else "..."
         raise UsageError(f"{cls.name} needs {', '.join(missing)}, as in {cls.name}:{missing[0]}={value}")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except (LopbenchError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise PluginError(f"{cls.name} cannot be made of {values}: {told(error)}") from error
 
 
 def split(text: str, positional: str | None = None) -> tuple[str, dict[str, str]]:
@@ -180,6 +186,14 @@ class ComponentSpec:
         """Return the spec of a component that is registered."""
         registry = registry or _default_registry()
         fields = {k: list(v) if isinstance(v, tuple) else v for k, v in recorded(component).items()}
+        for key, value in fields.items():
+            try:
+                canonical_json(value)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise PluginError(
+                    f"{component.name}: no record can hold the value of {key} ({told(error)}); fields are numbers, "
+                    "texts, true or false, none, and tuples of them"
+                ) from error
         track = component.track if isinstance(component, Perturbation) else None
         origin = _whose(registry.get(kind, component.name).origin)
         return cls(kind, component.name, component.version, origin, fields, track)

@@ -17,6 +17,7 @@ from torch import Tensor
 import lopbench
 from lopbench.core.errors import LopbenchError
 from lopbench.core.spec import RunSpec
+from lopbench.core.text import text_of
 from lopbench.results.idle import Idle
 from lopbench.results.record import Measurements, Outcome, is_recorded, read_record, record_path, write_record
 from lopbench.runner.checkpoint import part
@@ -183,7 +184,7 @@ def _ran_out(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _SHORT
     # What torch raises where the memory of the CPU does not suffice.
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in _text(error)
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in text_of(error)
 
 
 def is_ours(error: BaseException) -> bool:
@@ -196,21 +197,12 @@ def is_ours(error: BaseException) -> bool:
 
 def told(error: BaseException) -> str:
     """Return an error in words that a record can keep."""
-    return f"{type(error).__name__}: {_text(error)}"[:_MOST_TEXT].encode(errors="backslashreplace").decode()
+    return f"{type(error).__name__}: {text_of(error)}"[:_MOST_TEXT].encode(errors="backslashreplace").decode()
 
 
 def reason_of(error: LopbenchError) -> str:
     """Return a sentence of ours, no longer than a record would keep: a plugin may have written it."""
-    return _text(error)[:_MOST_TEXT]
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return "(an error that cannot be told)"
+    return text_of(error)[:_MOST_TEXT]
 
 
 def trace_of(error: BaseException) -> str:

@@ -254,6 +254,85 @@ def test_what_no_record_could_hold_is_refused_before_training(tiny, written, run
     assert not runs()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("raise GeneratorExit", "cannot be loaded: GeneratorExit: "),
+        ("raise type('Odd', (BaseException,), {})()", "cannot be loaded: Odd: "),
+        (
+            "class E(Exception):\n    def __str__(self): raise SystemExit(0)\nraise E",
+            "E: (an error that cannot be told)",
+        ),
+        ("component(Perturbation, 'p', x=1)\nregister_all = lambda k, r: r('p', KEPT[0], 3)", "with the summary 3"),
+    ],
+)
+@pytest.mark.parametrize("command", [["run"], ["show", "cbp"], ["data", "list"]])
+def test_a_file_that_fails_as_it_is_loaded_is_told_of(lopbench, written, text, told, command):
+    shown = lopbench(*command, written(text))
+    assert shown.exit_code == 1
+    assert told in shown.stderr
+    assert "Traceback" not in shown.output
+
+
+MADE = """
+@dataclass(frozen=True, kw_only=True)
+class Refusing(Perturbation):
+    name: ClassVar[str] = "refusing"
+    size: int = 1
+
+    def __post_init__(self):
+        raise {error}
+
+
+KEPT.append(Refusing)
+"""
+
+ODD_FIELD = """
+@dataclass(frozen=True, kw_only=True)
+class Odd(Perturbation):
+    name: ClassVar[str] = "odd"
+    field: object = {value}
+
+
+KEPT.append(Odd)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "told"),
+    [
+        (
+            MADE.format(error="RuntimeError('not today')"),
+            "refusing",
+            "refusing cannot be made of {}: RuntimeError: not",
+        ),
+        (
+            MADE.format(error="SystemExit(0)"),
+            "refusing:size=2",
+            "refusing cannot be made of {'size': 2}: SystemExit: 0",
+        ),
+        (ODD_FIELD.format(value="object"), "odd", "odd: no record can hold the value of field (TypeError: "),
+        (ODD_FIELD.format(value="1j"), "odd", "odd: no record can hold the value of field (TypeError: "),
+        (ODD_FIELD.format(value="float('nan')"), "odd", "odd: no record can hold the value of field (ValueError: "),
+    ],
+)
+def test_a_component_that_cannot_be_made_or_recorded_is_told_of(tiny, lopbench, written, runs, text, method, told):
+    option = written(text)
+    shown = tiny(option, f"--method={method}")
+    assert shown.exit_code == 1
+    assert shown.stderr.startswith(f"Error: {told}")
+    assert not runs()
+    assert lopbench("show", method.partition(":")[0], option).exit_code == 0
+
+
+def test_a_plugin_whose_import_takes_long_is_named(lopbench, written, monkeypatch):
+    monkeypatch.setattr("lopbench.core.manager._PATIENCE_S", 0.05)
+    shown = lopbench("show", "cbp", written("import time\ntime.sleep(0.5)\ncomponent(Perturbation, 'slow')"))
+    assert shown.exit_code == 0
+    assert "Still importing" in shown.stderr
+    assert "wrong.py ..." in shown.stderr
+
+
 def test_a_track_that_is_declared_is_refused_with_the_file(tiny, written):
     shown = tiny(written('component(Perturbation, "own", track="mine")'), "--method=own")
     assert shown.exit_code == 1

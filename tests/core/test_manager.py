@@ -156,6 +156,20 @@ def test_a_broken_plugin_is_skipped_with_its_reason_and_stops_no_other(installed
     assert "Traceback" in made.skipped[0].details
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise GeneratorExit", "GeneratorExit: "),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("raise type('Odd', (BaseException,), {})", "Odd: "),
+        ("raise ValueError", "ValueError: "),
+    ],
+)
+def test_whatever_a_plugin_raises_as_it_is_imported_stops_no_other(installed, text, reason):
+    plugins = build_manager(entry_points=[installed("alpha", text)])
+    assert [each.reason for each in plugins.skipped] == [reason]
+
+
 def test_two_distributions_may_use_one_entry_point_name(installed):
     points = [installed("alpha", GOOD.format(name="one")), installed("beta", GOOD.format(name="two"))]
     assert build_manager(entry_points=points).registry.names("metrics") == ["one", "two"]
