@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.output import console, echo, format_option, write_json
+from lopbench.cli.plugins import plugin_option
 from lopbench.core.errors import LopbenchError
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ def parse_shape(ctx: click.Context, param: click.Parameter, text: str) -> tuple[
         BadParameter: If a part is not a whole number of at least 1.
     """
     parts = [part.strip() for part in text.split("/")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise click.BadParameter(f"{text!r} is no shape; write it as in 3/32/32", ctx, param)
+    if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{text[:40]!r} is no shape; write it as in 3/32/32", ctx, param)
     return tuple(map(int, parts))
 
 
@@ -37,6 +38,7 @@ def parse_shape(ctx: click.Context, param: click.Parameter, text: str) -> tuple[
 @click.option("--input-shape", callback=parse_shape, default="3/32/32", show_default=True, help="Shape of one sample.")
 @click.option("--outputs", type=click.IntRange(min=1), default=10, show_default=True, help="Outputs of the head.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the network and of the test's inputs.")
+@plugin_option
 @format_option
 def command(
     architecture: str,
@@ -71,10 +73,14 @@ def command(
     network = built.build(input_shape, outputs, generator=rng.derive(seed, "certify", "network"))
     example = torch.zeros(2, *input_shape)
     certificate: Certificate | FrozenCertificate
-    if frozen:
-        certificate = certify_frozen(network, example=example, optimizer=rule, steps=steps, seed=seed)
-    else:
-        certificate = certify(network, widener, factor, example=example, optimizer=rule, steps=steps, seed=seed)
+    err = console(stderr=True)
+    if not err.is_terminal:
+        echo(f"certifying {architecture} ...", err=True)
+    with err.status("certifying"):
+        if frozen:
+            certificate = certify_frozen(network, example=example, optimizer=rule, steps=steps, seed=seed)
+        else:
+            certificate = certify(network, widener, factor, example=example, optimizer=rule, steps=steps, seed=seed)
     if output_format == "json":
         write_json(certificate.to_json())
     else:
