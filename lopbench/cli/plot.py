@@ -74,8 +74,8 @@ def command(
     """Draw one figure of the runs in the folders or packed sets RESULTS, colour-blind safe, with vector fonts.
 
     \b
-    curves         a metric over the tasks, each method's mean with its interval; --metric retention is the learner
-                   over the fresh network
+    curves         a metric over the tasks, the online score unless told, each method's mean with its interval;
+                   --metric retention is the learner over the fresh network
     learning-rate  retention over the learning rate
     error-curves   the online error over the stream, a panel for each step size or width
     recovery       the online error, and a metric under it, around the moment when methods turn on
@@ -97,6 +97,8 @@ def command(
     if colours is not None and kind != "cloning":
         raise UsageError(f"--colours is for cloning, not for {kind}.")
     selected = select(results, protocols, methods, architectures, optimizers)
+    if kind == "curves" and not metrics and any(record.series("online_error") is not None for record in selected):
+        chosen = ("online_error",)
     save(_draw(kind, chosen, panels or "step size", colours or "method")(selected), output)
     echo(f"Written to {output}.", err=True)
 

@@ -155,6 +155,8 @@ class Registry:
             UsageError: If none has, with the nearest names.
         """
         found = [kind for kind in KINDS if name in self._entries[kind]]
+        if not found and name == "none":
+            raise UsageError("'none' is no component: as a method it stands for plain learning, without any.")
         if not found:
             known = sorted({each for kind in KINDS for each in self._entries[kind]})
             raise UsageError(f"Unknown component {name!r}.{suggest(name, known)} 'lopbench list' shows all.")

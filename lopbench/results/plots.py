@@ -368,6 +368,9 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
 
 def _by_task(record: Record, metric: str, floors: Floors) -> Iterator[tuple[int, float]]:
     if metric in _SCORES and record.spec.kind == "continual":
+        other = metric.replace("accuracy", "error")
+        if floors.score(record) == "error":
+            raise ResultsError(f"These runs score errors, and have no {metric}; draw {other} with --metric {other}.")
         tasks = range(task_count(record))
         values = task_scores(record, metric, tasks, floors.of(record, tasks))
         yield from zip(tasks, values.tolist(), strict=True)

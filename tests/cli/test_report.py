@@ -66,6 +66,14 @@ def test_a_figure_is_written_in_the_format_of_its_suffix(lopbench, results, argu
     assert Path(f"figure.{suffix}").read_bytes().startswith(start)
 
 
+def test_curves_are_of_the_score_of_the_scenario(lopbench, one_thread):
+    stream = "bitflip:samples=24,m=6,f=3,T=6,steps_per_task=6"
+    assert lopbench("run", f"--scenario={stream}", "--device=cpu").exit_code == 0
+    shown = lopbench("plot", "curves", "results", "--output=curves.svg")
+    assert shown.exit_code == 0, shown.stderr
+    assert "online_error" in Path("curves.svg").read_text() or "online error" in Path("curves.svg").read_text()
+
+
 @pytest.mark.parametrize("options", [[], ["--metric=cloning_r2_authors"]])
 def test_clones_are_drawn_beside_their_bases(lopbench, options):
     shown = lopbench("plot", "cloning", CLONES, "--output=figure.svg", "--optimizer=sgd:lr=0.1", *options)

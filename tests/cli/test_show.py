@@ -153,6 +153,13 @@ def test_every_builtin_method_states_its_equation_and_validation(entry):
     assert not value["deviations"] or all(len(each) > 20 for each in value["deviations"])
 
 
+@pytest.mark.parametrize("command", [["show"], ["plugins", "check"]])
+def test_none_is_said_to_be_no_method(lopbench, command):
+    shown = lopbench(*command, "none")
+    assert shown.exit_code == 2
+    assert shown.stderr == "Error: 'none' is no component: as a method it stands for plain learning, without any.\n"
+
+
 def test_an_unknown_name_suggests_the_nearest_of_all_kinds(lopbench):
     shown = lopbench("show", "efective_rank")
     assert shown.exit_code == 2

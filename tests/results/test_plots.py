@@ -254,6 +254,15 @@ def test_error_curves_refuse_runs_that_differ_in_more(stream, results, changes, 
         error_curves(find_records(results.root), panels)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "heldout"])
+def test_curves_of_accuracies_of_runs_that_score_errors_name_the_errors(stream, results, metric):
+    stream([1.0, 1.5], [2.0, 3.0], start=0.0)
+    asked = {"accuracy": "online_accuracy", "heldout": "heldout_accuracy"}[metric]
+    other = asked.replace("accuracy", "error")
+    with pytest.raises(ResultsError, match=f"These runs score errors, and have no {asked}; draw .*--metric {other}"):
+        curves(find_records(results.root), asked)
+
+
 def test_figures_of_errors_need_runs_that_measured_them(many_seeds, results):
     with pytest.raises(ResultsError, match="no run of a learner"):
         error_curves([])
