@@ -75,7 +75,7 @@ def plan(
         InvalidInputError: If a value is out of range, or no record could hold it.
         DataError: If the data set is absent or damaged.
     """
-    results = Path(results)
+    results = Path(results).absolute()  # a plugin may go to another folder
     asked = Request(**request).asked()
     device = _device(device)
     streamed = asked.scenario.data

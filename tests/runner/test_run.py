@@ -338,6 +338,16 @@ def test_assertion_of_ours_is_told_and_never_recorded(make_study, monkeypatch):
     assert not (planned.results / "runs").exists()
 
 
+def test_a_method_that_goes_to_another_folder_takes_no_record_with_it(trouble, make_study, monkeypatch, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Trouble, "_raise", lambda self: os.chdir(tmp_path / "elsewhere"))
+    planned = make_study(Path("mine"), scenario=FEW_STEPS, methods=["trouble:at=3"])
+    assert study.execute(planned) == []
+    assert len(list((tmp_path / "mine" / "runs").iterdir())) == len(planned.pending)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_weights_broken_by_the_very_last_step_are_a_divergence(make_study, record_of, trouble):
     planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=nan,at=23", "trouble:error=nan,at=22"])
     assert study.execute(planned) == []
