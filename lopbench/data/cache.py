@@ -5,14 +5,19 @@ entry is never changed; a damaged one is made anew.
 """
 
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 from filelock import FileLock
 
 from lopbench.core.errors import DataError
+from lopbench.core.reading import NoFileError, TooLargeError
 from lopbench.data.arrays import Arrays
 from lopbench.data.contents import Contents, Kept, Progress
 from lopbench.data.images import ImagePlan
+
+#: What says that there is no entry, or none of ours.
+_NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NoFileError, TooLargeError)
 
 _FORMS: tuple[type[Contents], ...] = (ImagePlan, Arrays)
 
@@ -22,24 +27,53 @@ def entry_directory(cache: Path, form: type[Contents], key: str) -> Path:
     return cache / form.form / key
 
 
-def open_entry(cache: Path, key: str) -> Kept | None:
+def open_entry(cache: Path, key: str, *, check: bool = True) -> Kept | None:
     """Return entry ``key``, whatever its form; None if it does not exist or is damaged.
 
+    All its bytes are hashed at the first time in a process, and again when size or time of one of its files changes.
+
+    Args:
+        cache: The cache.
+        key: Key of the entry.
+        check: Whether content that has another hash than its own says counts as damaged.
+
     Raises:
-        DataError: If the entry exists and may not be read.
+        DataError: If the entry exists and cannot be read, for a reason that says nothing about what is in it.
     """
     for form in _FORMS:
         directory = entry_directory(cache, form, key)
         try:
-            return form.opened(directory)
+            kept = form.opened(directory)
+            if not check or _is_whole(form, directory, _stamps(directory)):
+                return kept
         except PermissionError as error:
             raise DataError(
                 f"The cache {directory} may not be read ({error.strerror}); "
                 "make it readable, or name another cache directory in LOPBENCH_CACHE"
             ) from error
-        except (OSError, ValueError, KeyError, TypeError):  # numpy: ValueError for a file shorter than its header says
+        except _NOT_THERE:
+            continue
+        except OSError as error:  # no memory or descriptors, say: another time it may be read
+            raise DataError(
+                f"The cache {directory} cannot be read now ({error.strerror or error}); nothing in it was changed, and "
+                "the same command tries again"
+            ) from error
+        # numpy: ValueError for a file shorter than its header says
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return None
+
+
+@lru_cache
+def _is_whole(form: type[Contents], directory: Path, stamps: tuple[tuple[str, int, int], ...]) -> bool:
+    """Return whether an entry with files of these names, sizes and times has the hash that it says."""
+    kept = form.opened(directory)
+    return kept.hash() == kept.content_hash
+
+
+def _stamps(directory: Path) -> tuple[tuple[str, int, int], ...]:
+    found = [(path.name, path.stat()) for path in sorted(directory.iterdir())]
+    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
 
 
 def store(cache: Path, key: str, contents: Contents, description: str, progress: Progress | None) -> Kept:

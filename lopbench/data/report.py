@@ -93,7 +93,7 @@ def _compared(entry: DataSet, path: Path | None, read: Contents, cache: Path, pr
     with plugin_code(entry):
         digest = read.hash(f"verifying {entry.name}", progress)
     key = cache_key(entry, path)
-    kept = open_entry(cache, key)
+    kept = open_entry(cache, key, check=False)
     state: Literal["matches", "differs", "absent"] = "absent"
     if kept is not None:
         state = "matches" if digest == kept.hash() == kept.content_hash else "differs"

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -81,6 +82,42 @@ def test_a_damaged_cache_is_made_anew(tiny, tmp_path, file, damage):
     assert second.content_hash == first.content_hash
     assert second.train_images.shape == (36, 3, 64, 64)
     assert second.test_labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_changed_byte_or_hash_in_the_cache_is_found_and_it_is_made_anew(tiny, tmp_path):
+    path = tiny.zip(tmp_path / "data")
+    first = load_data(NAME, data_dir=path)
+    (entry,) = (path for path in (tmp_path / "cache" / "images").iterdir() if path.is_dir())
+    pixels, hashed = first.train_images.tobytes(), first.content_hash
+    for file, old, new in (("train_images.npy", None, None), ("meta.json", hashed, "0" * 64)):
+        content = (entry / file).read_bytes()
+        if old is None:
+            changed = content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]
+        else:
+            changed = content.replace(old.encode(), new.encode())
+        (entry / file).unlink()  # what is mapped into memory stays
+        (entry / file).write_bytes(changed)
+        again = load_data(NAME, data_dir=path)
+        assert again.content_hash == hashed
+        assert again.train_images.tobytes() == pixels
+
+
+@pytest.mark.parametrize("code", [errno.ENOMEM, errno.EMFILE, errno.EIO])
+def test_what_cannot_be_read_for_a_moment_is_left_as_it_is(tiny, tmp_path, monkeypatch, code):
+    path = tiny.zip(tmp_path / "data")
+    load_data(NAME, data_dir=path)
+    (entry,) = (path for path in (tmp_path / "cache" / "images").iterdir() if path.is_dir())
+    (entry / "meta.json").touch()
+    before = {file: file.stat().st_ino for file in entry.iterdir()}
+
+    def short(*arguments, **options):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", short)
+        with pytest.raises(DataError, match=r"cannot be read now .* nothing in it was changed"):
+            load_data(NAME, data_dir=path)
+    assert {file: file.stat().st_ino for file in entry.iterdir()} == before
 
 
 def test_what_a_killed_process_left_is_replaced(tiny, tmp_path):
