@@ -1,6 +1,7 @@
 """Where and how fast a run ran: recorded beside it, never part of its identity."""
 
 import hashlib
+import json
 import os
 import platform
 import resource
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _FILL = "fill_uninitialized_memory"
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Return versions, device, threads, platform and, in a checkout, the commit."""
+    """Return versions, device, threads, platform and, where it is known, the commit."""
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "device": device_name(device),
@@ -35,7 +36,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "commit": _commit(),
+        **_source(),
         "code": _code(),
     }
 
@@ -116,13 +117,30 @@ def _code() -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
 
-def _commit() -> str | None:
-    """Return the commit of the checkout that lopbench runs from, None if it is installed."""
+@cache
+def _source() -> dict[str, Any]:
+    """Return the commit that lopbench is of, and whether files differ from it; both None where nobody can say.
+
+    It is that of the checkout it runs from, or of the repository that it was installed from.
+    """
     root = Path(lopbench.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
+    if (root / ".git").exists():
+        commit, changes = (
+            _git(root, "rev-parse", "HEAD"),
+            _git(root, "status", "--porcelain", "--", "lopbench", "plugins"),
+        )
+        return {"commit": commit, "dirty": None if changes is None else bool(changes)}
     try:
-        found = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        origin = json.loads(distribution("lopbench").read_text("direct_url.json") or "{}")
+        commit = origin.get("vcs_info", {}).get("commit_id")
+    except (PackageNotFoundError, ValueError, AttributeError):
+        commit = None
+    return {"commit": commit, "dirty": None if commit is None else False}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        found = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return found.stdout.strip()

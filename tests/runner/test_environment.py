@@ -6,6 +6,7 @@ import inspect
 import json
 import platform
 import re
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from lopbench.runner.environment import describe, numerics, origins, peak_bytes
 from lopbench_plugins.perturbations.cbp import ContinualBackprop as Cbp
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-KEYS = {"versions", "device", "threads", "cpu_count", "platform", "cuda", "commit", "code"}
+KEYS = {"versions", "device", "threads", "cpu_count", "platform", "cuda", "commit", "dirty", "code"}
 
 
 def flags():
@@ -103,6 +104,51 @@ def test_description_has_its_keys_and_is_json():
     assert found["commit"] is None or re.fullmatch("[0-9a-f]{40}", found["commit"])
     assert re.fullmatch("[0-9a-f]{12}", found["code"])
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """Return a checkout of a lopbench of one file, from which it runs; what was found of another is forgotten."""
+    package = tmp_path / "lopbench"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(environment.lopbench, "__file__", str(package / "__init__.py"))
+    environment._source.cache_clear()
+    yield tmp_path
+    environment._source.cache_clear()
+
+
+def git(folder, *arguments):
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run(["git", "-C", folder, *who, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("file", "dirty"), [(None, False), ("lopbench/__init__.py", True), ("lopbench/new.py", True), ("notes.txt", False)]
+)
+def test_a_checkout_is_recorded_by_its_commit_and_whether_its_code_was_changed(checkout, file, dirty):
+    git(checkout, "init", "-q")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "first")
+    if file is not None:
+        (checkout / file).write_text("1")
+    found = describe(CPU)
+    assert (found["commit"], found["dirty"]) == (git(checkout, "rev-parse", "HEAD"), dirty)
+
+
+@pytest.mark.parametrize(
+    ("direct", "commit"),
+    [('{"url": "https://x", "vcs_info": {"vcs": "git", "commit_id": "abc"}}', "abc"), (None, None), ("{", None)],
+)
+def test_an_installation_from_a_repository_is_recorded_by_its_commit(checkout, monkeypatch, direct, commit):
+    class Installed:
+        def read_text(self, name):
+            return direct
+
+    monkeypatch.setattr(environment, "distribution", lambda name: Installed())
+    found = describe(CPU)
+    assert (found["commit"], found["dirty"]) == (commit, None if commit is None else False)
 
 
 def test_every_component_of_a_run_is_recorded_with_version_and_content_of_its_file(make_study):
