@@ -14,7 +14,7 @@ from lopbench.results.idle import idle_notes
 from lopbench.results.pairs import Entrant
 from lopbench.results.record import Outcome, Record
 from lopbench.results.score import Score
-from lopbench.results.seed_scores import AXES, BASE, Axis, SeedScores, near_ceiling
+from lopbench.results.seed_scores import AXES, Axis, SeedScores, near_ceiling, reference_name
 from lopbench.results.statistics import interval, t_interval
 from lopbench.results.tasks import task_count
 from lopbench.results.trend import trend_word
@@ -68,7 +68,7 @@ class Group:
     @property
     def reference(self) -> str:
         """What a retention of 1 stands for: "fresh network" or "base"."""
-        return "base" if self.runs[0].series(f"{BASE}online_{self.score}") is not None else "fresh network"
+        return reference_name(self.runs[0])
 
     @property
     def coverage(self) -> str:

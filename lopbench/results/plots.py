@@ -20,7 +20,7 @@ from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json, format_value
 from lopbench.core.windows import before_window
 from lopbench.results.record import Record, one_of_each
-from lopbench.results.seed_scores import BASE, Reference, retentions_over
+from lopbench.results.seed_scores import BASE, Reference, reference_name, retentions_over
 from lopbench.results.statistics import INTERVAL_METHOD, interval
 from lopbench.results.tasks import Floors, task_count, task_edges, task_scores
 
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 #: Scores, which a diverged or failed run continues at chance; other metrics just end.
 _SCORES = ("online_accuracy", "heldout_accuracy")
 
-#: What `curves` draws under this name is no metric: the learner over the fresh network.
+#: What `curves` draws under this name is no metric: the learner over the fresh network, of clones over the base.
 RETENTION = "retention"
-_LEARNER_OVER_FRESH = "learner over fresh network, S/F"
 
 #: The metadata that each format we save would stamp with the time.
 _DATE: Mapping[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
@@ -74,7 +73,7 @@ def retention_vs_learning_rate(frame: "pd.DataFrame") -> "Figure":
         )
     methods = sorted(rows["method"].unique(), key=_none_first)
     with _axes(len(methods)) as (figure, axes, palette):
-        axes.axhline(1.0, label=_REFERENCE, **_REFERENCE_STYLE)
+        axes.axhline(1.0, label=rows.iloc[0]["reference"], **_REFERENCE_STYLE)
         for index, (method, colour, marker) in enumerate(zip(methods, palette, cycle(_MARKERS), strict=False)):
             line = rows[rows["method"] == method]
             value = line["retention"].to_numpy()
@@ -137,13 +136,11 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
             errorbar=interval,
             ax=axes,
         )
-        reference = data[data["method"] == _REFERENCE]
+        reference, name = data[data["method"] == _REFERENCE], _reference_name(runs, metric)
         if not reference.empty:
-            sns.lineplot(
-                reference, x="task", y="value", errorbar=interval, label=_REFERENCE, ax=axes, **_REFERENCE_STYLE
-            )
+            sns.lineplot(reference, x="task", y="value", errorbar=interval, label=name, ax=axes, **_REFERENCE_STYLE)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="task", ylabel=_LEARNER_OVER_FRESH if metric == RETENTION else metric.replace("_", " "))
+        axes.set(xlabel="task", ylabel=f"learner over {name}, S/F" if metric == RETENTION else metric.replace("_", " "))
         spec = runs[0].spec
         optimizers = {record.spec.optimizer_label for record in runs}
         setting = f"{spec.scenario.name} {spec.profile}, {spec.architecture_label}"
@@ -364,6 +361,13 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
             figure.savefig(path, dpi=300, metadata=_DATE[suffix])
         except OSError as error:
             raise ResultsError(f"The figure cannot be written to {path}: {error.strerror or error}.") from error
+
+
+def _reference_name(runs: Sequence[Record], metric: str) -> str:
+    """Return what the references of runs are, as a figure of ``metric`` shows them."""
+    name = reference_name(runs[0])
+    # Clones have references besides the bases that they are measured against: networks as wide, born at the start.
+    return name if metric == RETENTION or name == _REFERENCE else f"{_REFERENCE} as wide"
 
 
 def _by_task(record: Record, metric: str, floors: Floors) -> Iterator[tuple[int, float]]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,12 @@ class Reference:
     def chance(self, tasks: Sequence[int]) -> NDArray[np.float64]:
         """Return the score at chance of ``tasks``, ``(T,)``."""
         return task_scores(self.record, "chance", tasks, {})
+
+
+def reference_name(record: Record) -> str:
+    """Return what a retention of 1 of a run stands for: "fresh network", or "base" of a clone."""
+    has_base = any(record.series(f"{BASE}online_{score}") is not None for score in get_args(Score))
+    return "base" if has_base else "fresh network"
 
 
 def seed_scores(record: Record, by_id: Mapping[str, Record], floors: Floors) -> SeedScores:

@@ -58,7 +58,7 @@ _NAMES = ("method", "optimizer")
 _LEFT = ("track", *AXES)
 
 _VERDICT_SIGNS = "To none: + is shown to be better, \N{MINUS SIGN} worse, ? neither."
-_TREND = "Trend: change of the learner's score over that of a fresh network per tenth of the stream"
+_TREND = "Trend: change of the learner's score over that of a {reference} per tenth of the stream"
 _TREND_SIGNS = "\N{DOWNWARDS ARROW} is losing, \N{UPWARDS ARROW} gaining, = level, ? unclear"
 
 
@@ -345,7 +345,8 @@ def _standing_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
             f"over {REACH:.0%} of it, that are above chance."
         )
     else:
-        yield f"{_TREND}, the first {WARM_UP:.0%} left out{'' if wide else f'; {_TREND_SIGNS}'}."
+        trend = _TREND.format(reference=rows.iloc[0]["reference"])
+        yield f"{trend}, the first {WARM_UP:.0%} left out{'' if wide else f'; {_TREND_SIGNS}'}."
     if rows["rank_low"].notna().any():
         yield f"#: ranks that are possible within the track: {RANK_METHOD}."
         fewest = int(rows.loc[rows["rank_low"].notna(), "seeds"].min())

@@ -494,3 +494,20 @@ def test_cloning_figure_is_the_same_file_every_time(clones, results, tmp_path):
     for name in ("one.svg", "two.svg"):
         save(cloning_curves(find_records(results.root)), tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_curves_of_clones_name_what_they_are_measured_against(results):
+    for seed in range(2):
+        spec = results.spec(seed=seed)
+        beside = {"base_online_accuracy": dict.fromkeys(range(CLONED_AT, 10), 0.6)}
+        results.add(spec, 0.7, whole=beside)
+        results.add(spec.reference(), 0.8)
+    records = find_records(results.root)
+    for metric, label, name in (
+        (RETENTION, "learner over base, S/F", "base"),
+        ("online_accuracy", "online accuracy", "fresh network as wide"),
+    ):
+        figure = curves(records, metric)
+        assert figure.axes[0].get_ylabel() == label
+        assert labels(figure) == ["none", name]
+    assert labels(retention_vs_learning_rate(leaderboard(results.root))) == ["base", "none"]
