@@ -73,6 +73,12 @@ def execute(
         ResultsError: If the results folder cannot be written to.
     """
     reporter = reporter or Quiet()
+
+    def train(members: Sequence[RunSpec]) -> None:
+        with _sentences(members):
+            run = Run(members, results=results, data=data, device=device, reporter=reporter, checkpoint_s=checkpoint_s)
+        run.execute()
+
     refused: list[tuple[RunSpec, str]] = []
     needless: frozenset[str] = frozenset()
     with cheap_collections():
@@ -86,16 +92,7 @@ def execute(
                     for members in _together(results, free):
                         collect()
                         try:
-                            with _sentences(members):
-                                run = Run(
-                                    members,
-                                    results=results,
-                                    data=data,
-                                    device=device,
-                                    reporter=reporter,
-                                    checkpoint_s=checkpoint_s,
-                                )
-                            run.execute()
+                            train(members)
                         except ResultsError:
                             raise
                         except LopbenchError as error:
