@@ -51,7 +51,7 @@ def test_the_overview_shows_all_sets(publish):
 def test_the_main_table_has_five_seeds_of_every_method(publish):
     rows = publish.main_rows(leaderboard(publish.SHOWN))
     assert set(rows["method"]) == {
-        *("none", "cbp", "layernorm", "l2", "shrink_and_perturb", "noisy_sgd", "dropout", "reset"),
+        *("none", "cbp", "layernorm", "l2", "shrink_and_perturb", "noisy_sgd", "dropout", "reset", "head_reset"),
     }
     assert (rows["seeds"] == 5).all()
     assert rows["data"].str.startswith("tiny-imagenet-200@").all()
