@@ -27,7 +27,8 @@ def outcome_of(mutant, name):
 def test_the_kit_catches_the_mutant(mutant, name):
     outcome = outcome_of(mutant, name)
     assert outcome.status == "failed", f"{outcome.status}: {outcome.detail}"
-    assert outcome.expected != "no error", outcome.found
+    # Who touches the settings of torch is refused by the learner before a check sees what comes of it.
+    assert outcome.expected != "no error" or "of torch changed" in outcome.found, outcome.found
     print(outcome.message)
 
 
