@@ -34,8 +34,9 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str) -> tuple[
         # Not isdigit: it accepts superscripts, which int refuses.
         if not (first.isdecimal() and (last.isdecimal() if dash else True)):
             raise click.BadParameter(f"{text!r} are no seeds; write 3, or 0,2,5, or 0-4", ctx, param)
-        if max(len(first), len(last)) > len(str(MOST_SEED)):  # Python itself takes no number of 5,000 digits
-            raise click.BadParameter(f"seeds are at most {MOST_SEED:,}, got one of {len(max(first, last))} digits")
+        digits = max(len(first), len(last))
+        if digits > len(str(MOST_SEED)):  # Python itself takes no number of 5,000 digits
+            raise click.BadParameter(f"seeds are at most {MOST_SEED:,}, got one of {digits} digits")
         start, stop = int(first), int(last if dash else first)
         if stop < start:
             raise click.BadParameter(f"{part.strip()!r} counts down; write {stop}-{start}", ctx, param)
