@@ -87,8 +87,11 @@ def usual_globals() -> Iterator[None]:
 
 
 @contextmanager
-def left_alone() -> Iterator[None]:
+def left_alone(who: str = "") -> Iterator[None]:
     """Refuse that what is called for the duration leaves a setting changed.
+
+    Args:
+        who: What the sentence begins with, where nobody else says whose doing it is.
 
     Raises:
         InvalidInputError: If it does, naming the setting with both values.
@@ -99,8 +102,8 @@ def left_alone() -> Iterator[None]:
     for name, then, now in zip(Globals._fields, before, after, strict=True):
         if then != now:
             raise InvalidInputError(
-                f"it left the {name.replace('_', ' ')} of torch changed, from {then} to {now}, which would change the "
-                "numbers of every run after it; leave it as it is, or put it back"
+                f"{who}it left the {name.replace('_', ' ')} of torch changed, from {then} to {now}, which would change "
+                "the numbers of every run after it; leave it as it is, or put it back"
             )
 
 

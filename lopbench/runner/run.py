@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from lopbench.core.errors import InvalidInputError, LopbenchError, UnsupportedError
+from lopbench.core.errors import LopbenchError, UnsupportedError
 from lopbench.core.globals import left_alone
 from lopbench.core.spec import RunSpec
 from lopbench.results.idle import Idle, idle_sentences
@@ -126,7 +125,10 @@ class Run:
         try:
             if self.setting.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.setting.device)
-            with environment.numerics(self.setting.spec.numerics, self.setting.device), self._naming(), left_alone():
+            with (
+                environment.numerics(self.setting.spec.numerics, self.setting.device),
+                left_alone(f"method {self.setting.spec.method_label!r}: "),
+            ):
                 self._course.start()
                 self._course.train()
         except NoneLeftError:
@@ -144,15 +146,6 @@ class Run:
             self._session.log(trace_of(error))
             return "failed", told(error)
         return "completed", None
-
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
-        """Let what shows only when all is over name the methods."""
-        try:
-            yield
-        except InvalidInputError as error:
-            label = self.setting.spec.method_label
-            raise error if "method '" in str(error) else InvalidInputError(f"method {label!r}: {error}") from error
 
     def _short(self, error: BaseException) -> UnsupportedError:
         # Says nothing about the method, and may end well elsewhere: no record, which would be for good.
