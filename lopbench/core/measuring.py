@@ -8,6 +8,7 @@ from torch import Tensor
 from lopbench.core.errors import InvalidInputError, LopbenchError
 from lopbench.core.metric import LayerMetric, Metric, NetworkMetric, TrainingMetric
 from lopbench.core.probe import LayerProbe, NetworkProbe
+from lopbench.core.text import told
 
 
 class MetricFailure(Exception):  # noqa: N818 (it is what became of a metric)
@@ -34,7 +35,7 @@ def measured(metric: Metric, probe: LayerProbe | NetworkProbe) -> float | None:
     except (LopbenchError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise MetricFailure(f"{_name(metric, probe)} raised {type(error).__name__}: {error}") from error
+        raise MetricFailure(f"{_name(metric, probe)} raised {told(error)}") from error
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -56,7 +57,7 @@ def measured_in_step(metric: TrainingMetric, before: Tensor, after: Tensor) -> T
         raise
     except Exception as error:
         error.add_note(in_metric(metric))
-        raise MetricFailure(f"{_name(metric)} raised {type(error).__name__}: {error}") from error
+        raise MetricFailure(f"{_name(metric)} raised {told(error)}") from error
     if not fits:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise MetricFailure(

@@ -1,7 +1,7 @@
 """Texts that others wrote, on their way to a terminal or a page."""
 
 #: Longest text of an error, in characters.
-_MOST_TEXT = 2_000
+MOST_TEXT = 2_000
 
 
 def plain(text: str) -> str:
@@ -23,10 +23,10 @@ def text_of(error: BaseException) -> str:
 
 def told(error: BaseException) -> str:
     """Return kind and text of an error, of a length that somebody reads."""
-    return f"{type(error).__name__}: {text_of(error)}"[:_MOST_TEXT]
+    return f"{type(error).__name__}: {text_of(error)}"[:MOST_TEXT]
 
 
 def line(text: str) -> str:
-    """Return the first line of a text, likewise."""
+    """Return the first line of a text, `plain`."""
     first = text.strip().splitlines()[0] if text.strip() else ""
     return plain(first)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from lopbench.core import text
 from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, PluginError, UsageError
 from lopbench.core.interfaces import DataSet, Samples
 from lopbench.core.manager import plugins
@@ -168,4 +169,4 @@ def plugin_code(entry: DataSet) -> Iterator[None]:
         raise
     except Exception as error:
         who = told(type(entry))
-        raise PluginError(f"{who} fails: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{who} fails: {text.told(error)}") from error

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 import lopbench
+from lopbench.core import text
 from lopbench.core.errors import LopbenchError
 from lopbench.core.spec import RunSpec
-from lopbench.core.text import text_of
 from lopbench.results.idle import Idle
 from lopbench.results.record import Measurements, Outcome, is_recorded, read_record, record_path, write_record
 from lopbench.runner.checkpoint import part
 from lopbench.runner.report import label
 
-#: Longest text of an error, and longest traceback, that a record keeps, in characters.
-_MOST_TEXT, _MOST_TRACE = 2_000, 20_000
+#: Longest traceback that a record keeps, in characters.
+_MOST_TRACE = 20_000
 
 #: What an operating system says where memory, disk or descriptors ran out.
 _SHORT = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
@@ -184,7 +184,7 @@ def _ran_out(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _SHORT
     # What torch raises where the memory of the CPU does not suffice.
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in text_of(error)
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in text.text_of(error)
 
 
 def is_ours(error: BaseException) -> bool:
@@ -197,12 +197,12 @@ def is_ours(error: BaseException) -> bool:
 
 def told(error: BaseException) -> str:
     """Return an error in words that a record can keep."""
-    return f"{type(error).__name__}: {text_of(error)}"[:_MOST_TEXT].encode(errors="backslashreplace").decode()
+    return text.told(error).encode(errors="backslashreplace").decode()
 
 
 def reason_of(error: LopbenchError) -> str:
     """Return a sentence of ours, no longer than a record would keep: a plugin may have written it."""
-    return text_of(error)[:_MOST_TEXT]
+    return text.text_of(error)[: text.MOST_TEXT]
 
 
 def trace_of(error: BaseException) -> str:
