@@ -90,13 +90,16 @@ def resumable(results: Path, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
 
 def tidy(results: Path) -> None:
     """Remove what runs that were killed right after they were published left behind."""
-    # An empty folder is no record.
-    published = {path.parent.name.rpartition("-")[2] for path in (results / "runs").glob("*/*")}
+    places = {path.name.rpartition("-")[2]: path for path in (results / "runs").glob("*")}
+
+    def is_published(run_id: str) -> bool:
+        return run_id in places and any(places[run_id].glob("*"))  # an empty folder is no record
+
     for folder, members in _folders(results):
-        if published.issuperset(spec.run_id for spec in members):
+        if all(is_published(spec.run_id) for spec in members):
             shutil.rmtree(folder, ignore_errors=True)
     for path in (results / PARTIAL).glob("*.lock"):
-        if path.stem in published:
+        if is_published(path.stem):
             path.unlink(missing_ok=True)
     _remove_if_empty(results / PARTIAL)
 
