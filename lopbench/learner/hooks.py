@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 from torch import Tensor
@@ -79,16 +79,16 @@ class Hooks:
                 yield
             self.acted[place] = self.acted[place] or watch.changed
 
-    @contextmanager
-    def _naming(self, acting: Acting, hook: str) -> Iterator[None]:
+    def _naming(self, acting: Acting, hook: str) -> AbstractContextManager[None]:
         """Name the method in errors, and see at its first call whether the hook leaves torch as it is.
 
         What comes later shows when the run is over: looking takes microseconds, and steps are many.
         """
         key = self._place(acting), hook
-        with naming(acting.method, hook), nullcontext() if key in self._called else left_alone():
-            self._called.add(key)
-            yield
+        if key in self._called:
+            return naming(acting.method, hook)
+        self._called.add(key)
+        return _leaving_torch_alone(acting.method, hook)
 
     def _place(self, acting: Acting) -> int:
         return next(place for place, each in enumerate(self.acting) if each.state is acting.state)
@@ -189,6 +189,13 @@ def naming(method: Perturbation, hook: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"in {method.name}, hook {hook}")
         raise
+
+
+@contextmanager
+def _leaving_torch_alone(method: Perturbation, hook: str) -> Iterator[None]:
+    """As `naming`; and refuse a hook that leaves a setting of torch changed."""
+    with naming(method, hook), left_alone():
+        yield
 
 
 @contextmanager
