@@ -45,6 +45,15 @@ def open_regular(path: str | os.PathLike[str], *, most: int | None = None, flags
     raise TooLargeError(errno.EFBIG, f"it has {status.st_size} bytes, at most {most} are read", os.fspath(path))
 
 
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse what is no regular file, before somebody opens it who would wait for a pipe.
+
+    Raises:
+        OSError: As `open_regular`.
+    """
+    open_regular(path).close()
+
+
 def read_regular(path: str | os.PathLike[str], *, most: int) -> bytes:
     """Return the content of a regular file of at most ``most`` bytes.
 

@@ -77,8 +77,8 @@ class Registration:
         if inspect.isabstract(loaded):
             missing = ", ".join(sorted(getattr(loaded, "__abstractmethods__")))  # noqa: B009
             raise PluginError(f"{self.kind} {self.name!r} of {self.distribution.name} does not implement {missing}")
-        if getattr(loaded, "name", None) != self.name:
-            own = getattr(loaded, "name", None)
+        own = getattr(loaded, "name", None)
+        if own != self.name:
             raise PluginError(f"{self.kind} {self.name!r} of {self.distribution.name}: the class calls itself {own!r}")
         try:
             types_of(loaded)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from lopbench.core.interfaces import Samples
-from lopbench.core.reading import open_regular
+from lopbench.core.reading import check_regular
 
 
 class Progress(Protocol):
@@ -90,5 +90,5 @@ class Contents(ABC):
 
 def open_array(path: Path) -> Any:
     """Map the array in a file of numpy's into memory, read-only."""
-    open_regular(path).close()
+    check_regular(path)
     return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lopbench.core.errors import ResultsError
-from lopbench.core.reading import open_regular
+from lopbench.core.reading import check_regular
 from lopbench.runner.unfinished import checkpoint_name
 
 
@@ -97,7 +97,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         FileNotFoundError: If there is none.
     """
     try:
-        open_regular(path).close()
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             # Copies: what is read lies at any address in the file, and sums may depend on how memory is aligned.
@@ -116,7 +116,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def steps_of(path: Path) -> int:
     """Return the steps that the run had taken, without reading the tensors; 0 if that cannot be told."""
     try:
-        open_regular(path).close()
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             return int(json.loads(file.metadata()["header"])["steps"])
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError):

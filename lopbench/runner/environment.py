@@ -125,10 +125,8 @@ def _source() -> dict[str, Any]:
     """
     root = Path(lopbench.__file__).resolve().parents[1]
     if (root / ".git").exists():
-        commit, changes = (
-            _git(root, "rev-parse", "HEAD"),
-            _git(root, "status", "--porcelain", "--", "lopbench", "plugins"),
-        )
+        commit = _git(root, "rev-parse", "HEAD")
+        changes = _git(root, "status", "--porcelain", "--", "lopbench", "plugins")
         return {"commit": commit, "dirty": None if changes is None else bool(changes)}
     try:
         origin = json.loads(distribution("lopbench").read_text("direct_url.json") or "{}")
