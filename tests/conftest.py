@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import io
+import json
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -11,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lopbench.results.pack import unpack
 from lopbench_plugins.data import mnist
 from lopbench_plugins.data.cifar import Cifar10, Part
+
+PUBLISHED = Path(__file__).parents[1] / "results" / "tinyimagenet40-lite-mlp" / "runs.lopbench"
 
 TOP = "tiny-imagenet-200"
 
@@ -168,3 +173,20 @@ def digits(monkeypatch):
 @pytest.fixture
 def make_jpeg():
     return jpeg
+
+
+@pytest.fixture
+def published_part(tmp_path):
+    """Return a function that makes a folder of published runs: methods at some learning rates, and all references."""
+
+    def make(name, seeds=range(5), **rates):
+        unpack(PUBLISHED, tmp_path / name)
+        for run in (tmp_path / name / "runs").iterdir():
+            spec = json.loads((run / "spec.json").read_text())
+            method = spec["methods"][0]["name"] if spec["methods"] else "none"
+            asked = spec["kind"] == "fresh" or spec["optimizer"]["fields"]["lr"] in rates.get(method, ())
+            if not (asked and spec["seed"] in seeds):
+                shutil.rmtree(run)
+        return tmp_path / name
+
+    return make

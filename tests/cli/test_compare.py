@@ -12,19 +12,23 @@ BOARD = PUBLISHED / "leaderboard.csv"
 
 
 @pytest.fixture
-def few(tmp_path):
+def few(published_part):
     """Return a folder with two seeds of ``none`` and ``dropout`` of the published runs."""
-    unpack(PUBLISHED / "runs.lopbench", tmp_path / "few")
-    for run in (tmp_path / "few" / "runs").iterdir():
-        lr = json.loads((run / "spec.json").read_text())["optimizer"]["fields"]["lr"]
-        asked = "fresh" in run.name or (lr == 0.003 and any(f"-{name}-" in run.name for name in ("none", "dropout")))
-        if not (asked and any(f"-s{seed}-" in run.name for seed in (0, 1))):
-            shutil.rmtree(run)
-    return tmp_path / "few"
+    return published_part("few", seeds=(0, 1), none=[0.001], dropout=[0.003])
 
 
-def test_it_prints_verdicts_and_what_they_stand_on(lopbench):
-    shown = lopbench("compare", f"{PUBLISHED}:none", f"{PUBLISHED}:dropout", f"{PUBLISHED}:layernorm")
+@pytest.fixture
+def board(tmp_path):
+    """Return the rows of ``none`` and ``dropout`` of the published table, each at one learning rate."""
+    frame = pd.read_csv(BOARD)
+    chosen = [(frame["method"] == method) & (frame["lr"] == lr) for method, lr in (("none", 0.001), ("dropout", 0.003))]
+    frame[chosen[0] | chosen[1]].to_csv(tmp_path / "board.csv", index=False)
+    return tmp_path / "board.csv"
+
+
+def test_it_prints_verdicts_and_what_they_stand_on(lopbench, published_part):
+    runs = published_part("runs", none=[0.001], dropout=[0.003], layernorm=[0.001, 0.002, 0.003])
+    shown = lopbench("compare", f"{runs}:none", f"{runs}:dropout", f"{runs}:layernorm")
     assert shown.exit_code == 0
     first, *_ = shown.stdout.splitlines()
     assert first == "Differs: nothing that was recorded, besides the methods."
@@ -33,15 +37,17 @@ def test_it_prints_verdicts_and_what_they_stand_on(lopbench):
     assert shown.stderr == ""
 
 
-def test_json_is_the_same_comparison(lopbench):
-    value = json.loads(lopbench("compare", f"{PUBLISHED}:none", f"{PUBLISHED}:cbp", "--format=json").stdout)
+def test_json_is_the_same_comparison(lopbench, published_part):
+    runs = published_part("runs", none=[0.003], cbp=[0.003])
+    value = json.loads(lopbench("compare", f"{runs}:none", f"{runs}:cbp", "--format=json").stdout)
     (row,) = value["rows"]
     assert (row["baseline"], row["method"], row["seeds"], row["verdict"]) == ("none", "cbp", 5, "better")
     assert (value["differences"], value["left_out"]) == ([], [])
 
 
-def test_the_csv_holds_the_same_rows(lopbench):
-    shown = lopbench("compare", f"{PUBLISHED}:none", f"{PUBLISHED}:cbp", "--output=x.csv")
+def test_the_csv_holds_the_same_rows(lopbench, published_part):
+    runs = published_part("runs", none=[0.003], cbp=[0.003])
+    shown = lopbench("compare", f"{runs}:none", f"{runs}:cbp", "--output=x.csv")
     assert "Written to x.csv." in shown.stderr
     assert pd.read_csv("x.csv")["verdict"].tolist() == ["better"]
 
@@ -49,13 +55,15 @@ def test_the_csv_holds_the_same_rows(lopbench):
 @pytest.mark.parametrize(
     ("sources", "code"),
     [
-        (["{runs}:none", "{runs}:cbp"], 0),
+        (["{even}:none", "{even}:cbp"], 0),
         (["{runs}:none", "{runs}:dropout"], 3),
         (["{board}:none", "{board}:dropout"], 3),
     ],
 )
-def test_fail_on_worse_exits_with_3_where_a_row_is_worse(lopbench, sources, code):
-    named = [source.format(runs=PUBLISHED, board=BOARD) for source in sources]
+def test_fail_on_worse_exits_with_3_where_a_row_is_worse(lopbench, published_part, board, sources, code):
+    even = published_part("even", none=[0.003], cbp=[0.003])
+    runs = published_part("runs", none=[0.001], dropout=[0.003])
+    named = [source.format(even=even, runs=runs, board=board) for source in sources]
     shown = lopbench("compare", *named, "--fail-on=worse")
     assert shown.exit_code == code
     assert ("There are rows that are worse." in shown.stderr) == (code == 3)

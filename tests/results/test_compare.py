@@ -330,10 +330,11 @@ def test_a_path_may_hold_a_colon(results, many_seeds, method, tmp_path):
     assert only(compare(f"{tmp_path}/a:b:none", f"{tmp_path}/a:b:m"))["method"] == "m"
 
 
-def test_a_method_may_be_written_in_full(results, tmp_path):
-    installed = next(record.spec for record in find_records(PUBLISHED) if "-cbp-s0-" in record.path.name)
+def test_a_method_may_be_written_in_full(published_part):
+    runs = published_part("runs", none=[0.003], cbp=[0.003])
+    installed = next(record.spec for record in find_records(runs) if "-cbp-s0-" in record.path.name)
     assert installed.method_label == "cbp"
-    rows = compare(f"{PUBLISHED}:none", f"{PUBLISHED}:cbp:maturity=100,replacement_rate=1e-4").rows
+    rows = compare(f"{runs}:none", f"{runs}:cbp:maturity=100,replacement_rate=1e-4").rows
     assert rows["method"].tolist() == ["cbp"]
 
 
@@ -767,7 +768,7 @@ def test_few_seeds_are_told_what_they_cannot_show(results, many_seeds, method):
     assert "With 3 seeds a difference has to be up to 2.5 times" in printed(compare(results.root), width=1000)
 
 
-def test_the_published_set_compares_with_its_own_leaderboard(tmp_path):
+def test_the_published_set_compares_with_its_own_leaderboard(published_part):
     rows = compare(PUBLISHED).rows
     board = pd.read_csv(PUBLISHED / "leaderboard.csv")
     assert len(rows) == len(board) - (board["method"] == "none").sum()
@@ -777,6 +778,7 @@ def test_the_published_set_compares_with_its_own_leaderboard(tmp_path):
         assert row["value"] == pytest.approx(found, rel=1e-12)
         plain = values[row["protocol_id"], "none", row["baseline_optimizer"]]
         assert row["baseline_value"] == pytest.approx(plain, rel=1e-12)
+    rows = compare(published_part("runs", none=[0.001], layernorm=[0.003], dropout=[0.003])).rows
     verdicts = rows[rows["seeds"] == 5].set_index("method")["verdict"]
     assert verdicts["layernorm"] == "better"
     assert verdicts["dropout"] == "worse"
