@@ -107,7 +107,10 @@ class Task(ABC):
 
     @abstractmethod
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield held-out batches, without augmentation."""
+        """Yield held-out batches, without augmentation; none where fresh networks cannot learn what could be held out.
+
+        Their scores are held against `chance` as the online ones are.
+        """
 
     @abstractmethod
     def probe(self) -> tuple[Tensor, Tensor]:

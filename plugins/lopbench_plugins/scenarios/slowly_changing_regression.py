@@ -19,7 +19,7 @@ class SlowlyChangingRegression(BitFlip):
     """Bit flipping in which all slow bits change at once; the arguments are those of `BitFlip`."""
 
     name: ClassVar[str] = "slowly_changing_regression"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "full": {"samples": 1_000_000},
         "lite": {"samples": 500_000},
