@@ -36,6 +36,9 @@ class OptimizerState(Protocol):
         """Forget the state of all parameters, of parameter ``name``, or of its entries where ``mask`` is true.
 
         ``mask`` broadcasts to the parameter's ``(R, ...)``. Cleared entries restart their step count.
+
+        Raises:
+            UnsupportedError: If all are to be forgotten and the method does not act at boundaries.
         """
 
 

@@ -14,6 +14,7 @@ from lopbench.core.globals import left_alone
 from lopbench.core.interfaces import Perturbation
 from lopbench.learner.changes import Watch
 from lopbench.learner.memory import MethodState
+from lopbench.learner.optimizers import Caller
 from lopbench.learner.view import View
 
 
@@ -70,7 +71,7 @@ class Hooks:
     def calling(self, acting: Acting, hook: str, view: View) -> Iterator[None]:
         """Name the method in errors for the duration, and note whether it changes something."""
         place = self._place(acting)
-        view.optimizer.caller = place, acting.method.name
+        view.optimizer.caller = Caller(place, acting.method.name, acting.method.has("on_task_start"))
         with self._naming(acting, hook):
             if self.acted[place]:
                 yield

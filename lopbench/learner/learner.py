@@ -228,6 +228,7 @@ class StackLearner:
         self.turn_to(index, tasks)
         if not first:
             if reset_optimizer:
+                self.optimizer.caller = None  # the protocol clears it, and no method
                 self.optimizer.clear()
             for acting in self.hooks.having("on_task_start"):
                 with torch.no_grad(), self.boundary.crossing(acting.method):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,14 @@ def hidden_matrices(module: nn.Module, head: Collection[str]) -> frozenset[str]:
         for name, parameter in child.named_parameters(recurse=False)
         if parameter.ndim > 1 and "weight" in name and (f"{path}.{name}" if path else name) not in head
     )
+
+
+class Caller(NamedTuple):
+    """The method whose hook is being called."""
+
+    place: int  #: Its place among the methods.
+    name: str
+    aware: bool  #: Whether it acts at boundaries.
 
 
 class OptimizerStack:
@@ -63,9 +72,9 @@ class OptimizerStack:
         self.hidden = hidden
         #: How often somebody has scaled, held, released or cleared something.
         self.touched = 0
-        #: The method whose hook is being called, and the one that scales the learning rate: place and name.
-        self.caller: tuple[int, str] | None = None
-        self.scaler: tuple[int, str] | None = None
+        #: The method whose hook is being called, None where the protocol acts, and the one that scales the rate.
+        self.caller: Caller | None = None
+        self.scaler: Caller | None = None
 
     @property
     def base_rates(self) -> Tensor:
@@ -88,7 +97,7 @@ class OptimizerStack:
         """
         if self.scaler not in (None, self.caller):
             assert self.scaler is not None
-            raise UnsupportedError(f"{self.scaler[1]} scales the learning rate already, and two scales do not add up")
+            raise UnsupportedError(f"{self.scaler.name} scales the learning rate already, and two scales do not add up")
         self.scaler = self.caller
         self.factor = self._each(factor)
         self.touched += 1
@@ -112,6 +121,9 @@ class OptimizerStack:
         Args:
             name: Parameter, None for all.
             mask: Boolean, broadcasts to ``(R, ...)``; None for every entry. Cleared entries restart their step count.
+
+        Raises:
+            UnsupportedError: If a method that does not act at boundaries clears everything.
         """
         self._check_clear(name, mask)
         self.touched += 1
@@ -187,3 +199,8 @@ class OptimizerStack:
         self._check(() if name is None else (name,))
         if name is None and mask is not None:
             raise InvalidInputError("a mask of entries to clear needs the name of its parameter")
+        if name is None and self.caller is not None and not self.caller.aware:
+            raise UnsupportedError(
+                "clearing the whole optimizer is for methods that act at boundaries (hook on_task_start); clear the "
+                "entries of what you reset, as in learner.optimizer.clear(name, mask)"
+            )

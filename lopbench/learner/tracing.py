@@ -28,7 +28,7 @@ from lopbench.learner.layout import untranspose
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.memory import MethodState
 from lopbench.learner.network import Tensors
-from lopbench.learner.optimizers import OptimizerStack
+from lopbench.learner.optimizers import Caller, OptimizerStack
 from lopbench.learner.saving import sections
 from lopbench.learner.step import Taken, take_step
 from lopbench.learner.view import View
@@ -219,9 +219,9 @@ class Steps:
             state.update({f"method/{index}/{key}": value for key, value in memory.tensors.items()})
         return taken
 
-    def _note_reset(self, caller: tuple[int, str] | None) -> None:
+    def _note_reset(self, caller: Caller | None) -> None:
         if caller is not None:
-            self.resetting.add(caller[0])
+            self.resetting.add(caller.place)
 
     def _hooks(self, remembered: Tensors, swept: Tensors, noise: _Noise, step: int) -> Hooks:
         """Return the hooks over the tensors of a step, with memories of their own."""

@@ -22,6 +22,7 @@ from learner_toys import (
 
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench.learner.learner import StackLearner
 
 SEEDS = pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["one", "two"])
 
@@ -123,6 +124,31 @@ def test_a_restart_is_refused_inside_of_tasks(hook: str) -> None:
 
     with pytest.raises(UnsupportedError, match=sentence):
         act()
+
+
+def clears(self: Perturbation, learner: Learner, state: State) -> None:
+    learner.optimizer.clear()
+
+
+@pytest.mark.parametrize("hook", ["begin", "after_backward", "after_step"])
+def test_only_methods_that_act_at_boundaries_clear_the_whole_optimizer(hook: str) -> None:
+    learner = make(methods=[method(**{hook: clears})], waiting=True)
+    sentence = f"^method 'method', hook {hook}: clearing the whole optimizer is for methods that act at boundaries"
+
+    def act(learner: StackLearner) -> None:
+        learner.turn_on()
+        train(learner, range(1))
+
+    with pytest.raises(UnsupportedError, match=sentence):
+        act(learner)
+    act(make(methods=[method(**{hook: clears, "on_task_start": clears})], waiting=True))
+
+
+def test_the_protocol_clears_the_optimizer_beside_any_method() -> None:
+    learner = make(methods=[method(after_step=lambda self, learner, state: None)])
+    train(learner, range(3))
+    cross(learner, 1, reset_optimizer=True)
+    assert not any(bool(value.any()) for value in learner.optimizer.state_dict().values() if value.is_floating_point())
 
 
 # --- data of the task that begins -----------------------------------------------------------------------------------

@@ -43,12 +43,13 @@ class StaleMoments(Replacing):
 
 
 class ForgetsTooMuch(Replacing):
-    """The whole optimizer starts afresh whenever a unit is replaced."""
+    """The whole optimizer starts afresh, layer by layer, whenever a unit is replaced."""
 
     def after_step(self, learner, state):
         super().after_step(learner, state)
         if (state["age"] == 0).any():
-            learner.optimizer.clear()
+            for name in learner.parameters:
+                learner.optimizer.clear(name)
 
 
 class InertTransfer(Replacing):
