@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
-from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench.core.interfaces import Learner, Perturbation
 
 
 def replaced(method: Perturbation, **functions: Callable[..., object]) -> Perturbation:
@@ -29,14 +29,28 @@ def replaced(method: Perturbation, **functions: Callable[..., object]) -> Pertur
 
 
 Around = Callable[[Learner], AbstractContextManager[None]]
-Hook = Literal["begin", "on_task_start", "after_backward", "after_step"]
+Hook = Literal[
+    "begin",
+    "on_task_start",
+    "batch",
+    "loss",
+    "penalty",
+    "after_backward",
+    "update",
+    "after_step",
+    "evaluated",
+    "report",
+]
+
+#: The hooks of a training step.
+IN_STEPS: tuple[Hook, ...] = ("batch", "loss", "penalty", "after_backward", "update", "after_step")
 
 
 def watched(method: Perturbation, hooks: Sequence[Hook], around: Around) -> Perturbation:
     """Return the method with ``around(learner)`` entered around each call of those of ``hooks`` that it has."""
 
-    def watch(original: Callable[..., object], learner: Learner, state: State) -> None:
+    def watch(original: Callable[..., object], learner: Learner, *arguments: object) -> object:
         with around(learner):
-            original(learner, state)
+            return original(learner, *arguments)
 
     return replaced(method, **{hook: watch for hook in hooks if method.has(hook)})

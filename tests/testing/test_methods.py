@@ -10,10 +10,17 @@ import pytest
 import lopbench.testing
 from lopbench.testing import checks
 
-_SPEC = importlib.util.spec_from_file_location("lopbench_mutants", Path(__file__).with_name("mutants.py"))
-mutants = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = mutants
-_SPEC.loader.exec_module(mutants)
+
+def beside(name):
+    """Import a module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"lopbench_{name}", Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+mutants, planted = beside("mutants"), beside("planted")
 
 
 def outcome_of(mutant, name):
@@ -30,6 +37,15 @@ def test_the_kit_catches_the_mutant(mutant, name):
     # Who touches the settings of torch is refused by the learner before a check sees what comes of it.
     assert outcome.expected != "no error" or "of torch changed" in outcome.found, outcome.found
     print(outcome.message)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "text"), planted.PLANTED, ids=[f"{type(m).__name__}-{name}" for m, name, _ in planted.PLANTED]
+)
+def test_the_kit_names_what_the_planted_method_does(method, name, text):
+    outcome = outcome_of(method, name)
+    assert outcome.status == "failed", f"{outcome.status}: {outcome.detail}"
+    assert text in outcome.found
 
 
 @pytest.mark.parametrize(

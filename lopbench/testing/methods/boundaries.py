@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 
-from lopbench.core.interfaces import Component, Learner
+from lopbench.core.interfaces import Component, Learner, Perturbation
 from lopbench.testing.bench import BOUNDARY, OPTIMIZERS, Bench
 from lopbench.testing.check import Mismatch, NotApplicable, check
 from lopbench.testing.comparing import differing, listed
 from lopbench.testing.methods.common import RUN, method_of
-from lopbench.testing.methods.resets import starts
-from lopbench.testing.watching import watched
+from lopbench.testing.methods.resets import Picture, starts
+from lopbench.testing.watching import IN_STEPS, watched
 
 
 @check("The track follows from what the method does: replay, acting at boundaries, or neither.")
@@ -25,12 +25,26 @@ def track_follows_from_the_hooks(component: Component) -> None:
         raise Mismatch(f"track {track}", method.track)
 
 
+#: Step at which the problem changes, and number of steps after it in which a method may not take note of it.
+_SHIFT, _AFTER = 60, 5
+
+#: What protocols do at a boundary, of which a method could tell that there is one.
+_SIGNS: Mapping[str, Mapping[str, bool]] = {
+    "the problem has changed": {},
+    "the problem has changed and the head is zeroed": {"zero_head": True},
+    "the problem has changed, the head is zeroed and the optimizer cleared": {
+        "zero_head": True,
+        "reset_optimizer": True,
+    },
+}
+
+
 @check(
     "A method without `on_task_start` behaves the same whether there are boundaries, and does not wait for them.",
     lesson="METHODS 0.6, E6, E14: hidden resets at boundaries are boundary information, whatever they are called",
 )
 def boundaries_stay_unknown(component: Component) -> None:
-    """Compare a run with boundaries to one without, and how much the hooks move when the problem changes."""
+    """Compare a run with boundaries to one without, and what the hooks do when there are signs of a boundary."""
     method = method_of(component)
     if method.has("on_task_start"):
         raise NotApplicable("it acts at boundaries")
@@ -38,30 +52,62 @@ def boundaries_stay_unknown(component: Component) -> None:
     wrong = differing(ours.run(RUN, boundary_every=BOUNDARY).snapshot(), theirs.run(RUN).snapshot())
     if wrong:
         raise Mismatch("the same bits with and without boundaries", f"{listed(wrong)} differ")
-    sizes: list[float] = []
+    if not any(method.has(hook) for hook in IN_STEPS):
+        return
+    for sign, options in _SIGNS.items():
+        moved, cleared = _acts(method, options)
+        for found, least, what in (
+            (moved, 0.02, "moves {:.0f}% of the weights' norm"),
+            (cleared, 0.2, "clears {:.0f}% of the optimizer's entries"),
+        ):
+            usual = max([*found[5:_SHIFT], *found[_SHIFT + _AFTER :]])  # some of what it does may be rare
+            there = max(found[_SHIFT : _SHIFT + _AFTER])
+            if there > least and there > 5 * usual:
+                raise Mismatch(
+                    f"steps like all others after {sign}",
+                    f"the method {what.format(100 * there)} there, and at most {100 * usual:.0f}% elsewhere",
+                )
+
+
+def _acts(method: Perturbation, signs: Mapping[str, bool]) -> tuple[list[float], list[float]]:
+    """Return what the hooks of each step move and clear, as shares of all, where a boundary shows by ``signs``."""
+    moved, cleared = [0.0], [0.0]
 
     @contextmanager
     def around(learner: Learner) -> Iterator[None]:
-        before = torch.cat([value.flatten() for value in learner.parameters.values()])
+        before = Picture.of(bench.learner)
         yield
-        after = torch.cat([value.flatten() for value in learner.parameters.values()])
-        sizes.append(float(torch.linalg.vector_norm(after - before) / torch.linalg.vector_norm(before)))
+        after = Picture.of(bench.learner)
+        moved[-1] += _moved(before, after, tuple(learner.parameters))
+        cleared[-1] += _cleared(before, after)
 
-    shift = 60
-    bench = Bench(watched(method, ("after_step",), around), shift_at=shift, size=16)
-    bench.run(shift)
-    # What protocols do at a boundary, of which a method could tell that there is one.
-    bench.begin_task(1, reset_optimizer=True, zero_head=True)
-    bench.run(shift // 3)
-    if not sizes:
-        return  # it has no hook after the step
-    usual = max([*sizes[5:shift], *sizes[shift + 5 :]])  # some of what it does may be rare
-    at_boundary = max(sizes[shift : shift + 5])
-    if at_boundary > 0.5 and at_boundary > 5 * usual:
-        raise Mismatch(
-            "steps like all others after the problem has changed",
-            f"the method moves {100 * at_boundary:.0f}% of the weights' norm there, {100 * usual:.0f}% elsewhere",
+    bench = Bench(watched(method, IN_STEPS, around), shift_at=_SHIFT, size=16)
+    for step in range(_SHIFT + 20):
+        if step == _SHIFT:
+            bench.begin_task(1, **{"zero_head": False, "reset_optimizer": False, **signs})
+        bench.run(1)
+        moved.append(0.0)
+        cleared.append(0.0)
+    return moved[:-1], cleared[:-1]
+
+
+def _moved(before: Picture, after: Picture, names: Sequence[str]) -> float:
+    """Return the norm of the change of the parameters, as a share of theirs."""
+    old, new = (torch.cat([picture.tensors[name].flatten() for name in names]) for picture in (before, after))
+    return float(torch.linalg.vector_norm(new - old) / torch.linalg.vector_norm(old))
+
+
+def _cleared(before: Picture, after: Picture) -> float:
+    """Return the share of the optimizer's entries that were something and are as at the start now."""
+    shares = [
+        ((old != start) & (new == start)).double().mean()
+        for name, entries in after.entries.items()
+        for old, new, start in (
+            (before.entries[name].get(key, after.starts[name][key]), value, after.starts[name][key])
+            for key, value in entries.items()
         )
+    ]
+    return float(torch.stack(shares).mean()) if shares else 0.0
 
 
 @check(
