@@ -9,6 +9,7 @@ import torch
 
 from lopbench.core.interfaces import Perturbation
 from lopbench_plugins.perturbations.l2 import L2
+from lopbench_plugins.perturbations.noisy_sgd import NoisySGD
 
 
 def head_is_small(learner):
@@ -61,6 +62,33 @@ class ShrinksWhereTheGradientJumps(L2):
             parameter.mul_(state["factor"].view(-1, *[1] * (parameter.ndim - 1)))
 
 
+class SeedsAnew(NoisySGD):
+    """Makes its generator from the same seed in each step."""
+
+    def after_backward(self, learner, state):
+        for gradient in learner.gradients.values():
+            generator = torch.Generator().manual_seed(7)
+            gradient.add_(self.scale * torch.randn(gradient.shape, generator=generator, dtype=gradient.dtype))
+
+
+class SeedsAnewForScaledNoise(NoisySGD):
+    """Seeds anew likewise, and scales the noise by the norm of the weights."""
+
+    def after_step(self, learner, state):
+        for parameter in learner.parameters.values():
+            generator = torch.Generator().manual_seed(7)
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.add_(0.01 * self.scale * noise * parameter.norm())
+
+
+class SameNoiseOnInputs(NoisySGD):
+    """Adds the same noise to every batch."""
+
+    def batch(self, learner, state, inputs, targets):
+        generator = torch.Generator().manual_seed(7)
+        return inputs + self.scale * torch.randn(inputs.shape, generator=generator, dtype=inputs.dtype), targets
+
+
 def made(cls: type[Perturbation], **fields) -> Perturbation:
     """Return a broken method as a component of its own."""
     if "__dataclass_params__" not in vars(cls):
@@ -68,11 +96,14 @@ def made(cls: type[Perturbation], **fields) -> Perturbation:
     return cls(**fields)
 
 
-DECAY = {"strength": 0.01}
+DECAY, NOISE = {"strength": 0.01}, {"scale": 0.1}
 
 PLANTED: list[tuple[Perturbation, str, str]] = [
     (made(ClearsAtZeroHead, **DECAY), "boundaries-stay-unknown", "clears 100% of the optimizer's entries there"),
     (made(ShrinksAtZeroHead, **DECAY), "boundaries-stay-unknown", "moves 10% of the weights' norm there"),
     (made(ShrinksBeforeTheStep, **DECAY), "boundaries-stay-unknown", "moves 10% of the weights' norm there"),
     (made(ShrinksWhereTheGradientJumps, **DECAY), "boundaries-stay-unknown", "of the weights' norm there"),
+    (made(SeedsAnew, **NOISE), "noise-is-drawn-anew", "in after_backward changes by the same numbers"),
+    (made(SeedsAnewForScaledNoise, **NOISE), "noise-is-drawn-anew", "in after_step changes by the same numbers"),
+    (made(SameNoiseOnInputs, **NOISE), "noise-is-drawn-anew", "the inputs in batch changes by the same numbers"),
 ]

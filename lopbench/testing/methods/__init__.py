@@ -37,7 +37,7 @@ from lopbench.testing.methods.memory import (
     resumes,
 )
 from lopbench.testing.methods.numerics import device_and_dtype_are_kept, hard_inputs_stay_finite
-from lopbench.testing.methods.randomness import moves_no_other_stream, private_randomness
+from lopbench.testing.methods.randomness import moves_no_other_stream, noise_is_drawn_anew, private_randomness
 from lopbench.testing.methods.replicas import replicas_are_independent, traced_equals_steps
 from lopbench.testing.methods.units import (
     networks_without_units_are_refused,
@@ -58,6 +58,7 @@ CHECKS: tuple[Check, ...] = (
     composes,
     resumes,
     private_randomness,
+    noise_is_drawn_anew,
     moves_no_other_stream,
     replicas_are_independent,
     traced_equals_steps,
