@@ -89,6 +89,23 @@ class SameNoiseOnInputs(NoisySGD):
         return inputs + self.scale * torch.randn(inputs.shape, generator=generator, dtype=inputs.dtype), targets
 
 
+class LooksTwice(L2):
+    """Runs the module itself once more, in training mode."""
+
+    def after_backward(self, learner, state):
+        super().after_backward(learner, state)
+        if learner.replicas == 1:
+            learner.module(learner.inputs[0])
+
+
+class LooksTwiceAfterwards(L2):
+    """Does so after the step, where buffers may be written."""
+
+    def after_step(self, learner, state):
+        if learner.replicas == 1:
+            learner.module(learner.inputs[0])
+
+
 def made(cls: type[Perturbation], **fields) -> Perturbation:
     """Return a broken method as a component of its own."""
     if "__dataclass_params__" not in vars(cls):
@@ -106,4 +123,6 @@ PLANTED: list[tuple[Perturbation, str, str]] = [
     (made(SeedsAnew, **NOISE), "noise-is-drawn-anew", "in after_backward changes by the same numbers"),
     (made(SeedsAnewForScaledNoise, **NOISE), "noise-is-drawn-anew", "in after_step changes by the same numbers"),
     (made(SameNoiseOnInputs, **NOISE), "noise-is-drawn-anew", "the inputs in batch changes by the same numbers"),
+    (made(LooksTwice, **DECAY), "statistics-move-once", "after_backward moves 1.running_mean"),
+    (made(LooksTwiceAfterwards, **DECAY), "statistics-move-once", "after_step moves 1.num_batches_tracked"),
 ]

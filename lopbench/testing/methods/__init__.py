@@ -27,6 +27,7 @@ from lopbench.testing.methods.hooks import (
     online_score_is_of_the_stream,
     penalty_is_per_replica,
     reports_are_free,
+    statistics_move_once,
 )
 from lopbench.testing.methods.memory import (
     begin_changes_nothing,
@@ -72,6 +73,7 @@ CHECKS: tuple[Check, ...] = (
     penalty_is_per_replica,
     loss_is_passed_on,
     reports_are_free,
+    statistics_move_once,
     resets_redraw_incoming_weights,
     resets_erase_outgoing_weights,
     resets_touch_nothing_else,

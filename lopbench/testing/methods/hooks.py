@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +14,10 @@ from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Component, Learner, Perturbation, State
 from lopbench.testing.bench import Bench
 from lopbench.testing.check import Mismatch, NotApplicable, check
-from lopbench.testing.comparing import close, differing, listed
+from lopbench.testing.comparing import close, differing, listed, same
 from lopbench.testing.methods.common import RUN, method_of
-from lopbench.testing.watching import replaced
+from lopbench.testing.networks import NETWORKS
+from lopbench.testing.watching import IN_STEPS, Hook, replaced, watched
 
 #: Seeds of replicas side by side.
 _SEEDS = (3, 4)
@@ -137,6 +141,46 @@ def reports_are_free(component: Component) -> None:
     for replica, problem in enumerate(asked.problems):
         for name, values in _reports(_bench(method, (problem.seed,)).run(RUN)).items():
             close(reports[name][replica], values[0], 1e-6, f"{name} of seed {problem.seed} alone")
+
+
+@check(
+    "The statistics of normalisations move once in a step, in the training step's own forward pass.",
+    lesson="a second forward pass in training mode moves the running means of batch normalisation again",
+)
+def statistics_move_once(component: Component) -> None:
+    """Look at the buffers around each hook of a step, in a network that has some."""
+    method = method_of(component)
+    hooks: list[Hook] = [hook for hook in (*IN_STEPS, "evaluated", "report") if method.has(hook)]
+    looked = False
+    for seeds in (_SEEDS[:1], _SEEDS):
+        for hook in hooks:
+            made = watched(method, (hook,), partial(_buffers_kept, hook))
+            try:
+                bench = Bench(made, network=NETWORKS["normalised"], seeds=seeds)
+            except UnsupportedError:
+                continue
+            bench.run(RUN // 3)
+            bench.learner.evaluate(0, bench.problems[0])
+            _reports(bench)
+            looked = True
+    if not looked:
+        raise NotApplicable("no hook acts in steps, or it refuses networks with batch normalisation")
+
+
+@contextmanager
+def _buffers_kept(hook: str, learner: Learner) -> Iterator[None]:
+    """Refuse that a hook moves buffers; after a step some may be written, and none counts one more batch."""
+    before = {name: value.clone() for name, value in learner.buffers.items()}
+    yield
+    for name, value in learner.buffers.items():
+        counts = name.endswith("num_batches_tracked")
+        moved = bool((value > before[name]).any()) if counts else not same(value, before[name])
+        if moved and (counts or hook != "after_step"):
+            raise Mismatch(
+                "the buffers of the network left alone",
+                f"{hook} moves {name}, as a forward pass of `learner.module` does; use `learner.forward`, which has no "
+                "side effects",
+            )
 
 
 def _reports(bench: Bench) -> dict[str, Tensor]:
