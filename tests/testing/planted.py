@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from lopbench.core.interfaces import Perturbation
+from lopbench_plugins.perturbations.head_reset import HeadReset
 from lopbench_plugins.perturbations.l2 import L2
 from lopbench_plugins.perturbations.noisy_sgd import NoisySGD
 
@@ -106,6 +107,26 @@ class LooksTwiceAfterwards(L2):
             learner.module(learner.inputs[0])
 
 
+class RedrawsHalf(HeadReset):
+    """Redraws the first half of each matrix, and leaves the optimizer as it is."""
+
+    def on_task_start(self, learner, state):
+        fresh = learner.fresh(state)
+        for name, parameter in learner.parameters.items():
+            if parameter.ndim > 2:
+                half = parameter.shape[1] // 2
+                parameter[:, :half] = fresh[name][:, :half]
+
+
+class RedrawsSomeWeights(HeadReset):
+    """Redraws every other weight, and leaves the optimizer as it is."""
+
+    def on_task_start(self, learner, state):
+        fresh = learner.fresh(state)
+        for name, parameter in learner.parameters.items():
+            parameter[..., ::2] = fresh[name][..., ::2]
+
+
 def made(cls: type[Perturbation], **fields) -> Perturbation:
     """Return a broken method as a component of its own."""
     if "__dataclass_params__" not in vars(cls):
@@ -125,4 +146,6 @@ PLANTED: list[tuple[Perturbation, str, str]] = [
     (made(SameNoiseOnInputs, **NOISE), "noise-is-drawn-anew", "the inputs in batch changes by the same numbers"),
     (made(LooksTwice, **DECAY), "statistics-move-once", "after_backward moves 1.running_mean"),
     (made(LooksTwiceAfterwards, **DECAY), "statistics-move-once", "after_step moves 1.num_batches_tracked"),
+    (made(RedrawsHalf), "boundary-resets-clear-the-optimizer", "128 of 256 weights became others, and 128 of them"),
+    (made(RedrawsSomeWeights), "boundary-resets-clear-the-optimizer", "128 of 256 weights became others"),
 ]

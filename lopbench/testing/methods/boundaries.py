@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from lopbench.core.interfaces import Component, Learner, Perturbation
 from lopbench.testing.bench import BOUNDARY, OPTIMIZERS, Bench
 from lopbench.testing.check import Mismatch, NotApplicable, check
 from lopbench.testing.comparing import differing, listed
 from lopbench.testing.methods.common import RUN, method_of
-from lopbench.testing.methods.resets import Picture, starts
+from lopbench.testing.methods.resets import Picture
 from lopbench.testing.watching import IN_STEPS, watched
 
 
@@ -111,31 +112,39 @@ def _cleared(before: Picture, after: Picture) -> float:
 
 
 @check(
-    "Parameters that a method replaces at a boundary start afresh in the optimizer too.",
+    "Weights that a method replaces at a boundary start afresh in the optimizer too.",
     lesson="METHODS F8: moments of the old weights move the new ones",
 )
 def boundary_resets_clear_the_optimizer(component: Component) -> None:
-    """Look at the optimizer's entries of tensors that became others at a boundary."""
+    """Look at the optimizer's entries of weights that became others at a boundary."""
     method = method_of(component)
     if not method.has("on_task_start"):
         raise NotApplicable("it does not act at boundaries")
 
     @contextmanager
     def around(learner: Learner) -> Iterator[None]:
-        before = {name: value.clone() for name, value in learner.parameters.items()}
+        before = Picture.of(bench.learner)
         yield
-        state = bench.learner.optimizer.stacked_state()
-        for name, value in learner.parameters.items():
-            change = torch.linalg.vector_norm(value - before[name]) / torch.linalg.vector_norm(before[name])
-            if bool((value == before[name]).any()) or change < 0.25:
-                continue
-            for key, start in starts(bench.learner.optimizer, name).items():
-                stale = state[name].get(key, start) != start
+        after = Picture.of(bench.learner)
+        for name in learner.parameters:
+            replaced = _replaced(before.tensors[name], after.tensors[name])
+            for key, value in after.entries.get(name, {}).items():
+                stale = (value != after.starts[name][key]) & replaced
                 if bool(stale.any()):
                     raise Mismatch(
-                        f"{key} of {name} cleared with the parameter", f"{int(stale.sum())} entries of it are stale"
+                        f"{key} of {name} cleared where the weights are replaced",
+                        f"{int(replaced.sum())} of {replaced.numel()} weights became others, and {int(stale.sum())} of "
+                        "them keep what the optimizer remembers of the old ones",
                     )
 
     for optimizer in ("momentum", "adam"):
         bench = Bench(watched(method, ("on_task_start",), around), optimizer=OPTIMIZERS[optimizer])
         bench.run(RUN, boundary_every=BOUNDARY)
+
+
+def _replaced(old: Tensor, new: Tensor) -> Tensor:
+    """Return the entries that became others, boolean: none where all changes together are less than a quarter."""
+    changed = old != new
+    change = torch.linalg.vector_norm((new - old)[changed])
+    replaced: Tensor = changed & (change >= 0.25 * torch.linalg.vector_norm(old[changed]))
+    return replaced
