@@ -127,6 +127,36 @@ class RedrawsSomeWeights(HeadReset):
             parameter[..., ::2] = fresh[name][..., ::2]
 
 
+class FindsLayersByName(L2):
+    """Redraws a unit of the first layer every fifth step, without asking for units; the moments stay."""
+
+    def begin(self, learner, state):
+        state["steps"] = torch.zeros((), dtype=torch.int64)
+
+    def after_step(self, learner, state):
+        state["steps"] += 1
+        if int(state["steps"]) % 5 == 0:
+            for name in [n for n in learner.parameters if n.endswith("weight") and n not in learner.head][:1]:
+                self._reset(learner, state, name)
+
+    def _reset(self, learner, state, name):
+        weight = learner.parameters[name]
+        weight[:, 1] = (2 * state.uniform(weight) - 1)[:, 1] * weight[0, 0].numel() ** -0.5
+        following = [n for n in learner.parameters if n.endswith("weight")][1]
+        learner.parameters[following][:, :, 1] = 0
+
+
+class ForgetsOnACopy(FindsLayersByName):
+    """Clears nothing and zeroes nothing that lasts: advanced indexing gives a copy."""
+
+    def _reset(self, learner, state, name):
+        weight = learner.parameters[name]
+        weight[:, 1] = (2 * state.uniform(weight) - 1)[:, 1] * weight[0, 0].numel() ** -0.5
+        learner.optimizer.clear(name, torch.tensor([False, True] + [False] * (weight.shape[1] - 2)).view(1, -1, 1))
+        following = [n for n in learner.parameters if n.endswith("weight")][1]
+        learner.parameters[following][:, :, [1]].zero_()
+
+
 def made(cls: type[Perturbation], **fields) -> Perturbation:
     """Return a broken method as a component of its own."""
     if "__dataclass_params__" not in vars(cls):
@@ -148,4 +178,6 @@ PLANTED: list[tuple[Perturbation, str, str]] = [
     (made(LooksTwiceAfterwards, **DECAY), "statistics-move-once", "after_step moves 1.num_batches_tracked"),
     (made(RedrawsHalf), "boundary-resets-clear-the-optimizer", "128 of 256 weights became others, and 128 of them"),
     (made(RedrawsSomeWeights), "boundary-resets-clear-the-optimizer", "128 of 256 weights became others"),
+    (made(FindsLayersByName, **DECAY), "resets-clear-the-optimizer", "of 32 entries of 1.weight are stale"),
+    (made(ForgetsOnACopy, **DECAY), "resets-erase-outgoing-weights", "3 still reads a unit of 1 that was reset"),
 ]

@@ -132,12 +132,12 @@ def sightings(component: Component) -> Iterator[Sighting]:
     """Yield what was seen of the method, run by run, in some of which units must have been reset.
 
     Raises:
-        NotApplicable: If it asks for no units.
-        Mismatch: If none was reset.
+        NotApplicable: If it resets no units.
+        Mismatch: If it asks for units and none was reset.
     """
     method = method_of(component)
-    if not asks_for_units(method):
-        raise NotApplicable("it asks for no units")
+    if not asks_for_units(method) and not _redraws_units(method):
+        raise NotApplicable("it asks for no units, and redraws none that it finds itself")
     acted = False
     for seen in audit(method):
         acted = acted or bool(seen.events)
@@ -146,6 +146,29 @@ def sightings(component: Component) -> Iterator[Sighting]:
         raise Mismatch(
             f"a unit to be reset within {STEPS} steps", "none on any network; say in `examples` when there is"
         )
+
+
+@lru_cache(maxsize=8)
+def _redraws_units(method: Perturbation) -> bool:
+    """Return whether a method that asks for no units redraws some of a layer: it finds them by the layer's name."""
+    if not method.has("after_step"):
+        return False
+    try:
+        seen = follow(method, Bench(method).network, OPTIMIZERS["adam"], "", STEPS)
+    except UnsupportedError:
+        return False
+    return any(
+        bool((mask & _unlike(event, group)).any()) and not bool(mask.all())
+        for event in seen.events
+        for group, mask in ((group, event.masks[group.name]) for group in event.groups)
+    )
+
+
+def _unlike(event: Event, group: UnitGroup) -> Tensor:
+    """Return the units whose incoming weights point elsewhere than before, boolean ``(R, D)``: no mere scaling."""
+    old, new = (picture.tensors[group.weight].flatten(2) for picture in (event.before, event.after))
+    unlike: Tensor = torch.cosine_similarity(old, new, dim=2) < 0.5
+    return unlike
 
 
 def events(component: Component) -> Iterator[Event]:
