@@ -139,6 +139,13 @@ def rectified() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, CLASSES))
 
 
+def wide() -> nn.Module:
+    """Return two hidden layers of 256 units of ReLU."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(32, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, CLASSES)
+    )
+
+
 def small() -> nn.Module:
     """Return a network that is traced in no time: one hidden layer."""
     return nn.Sequential(nn.Flatten(), nn.Linear(32, 5), nn.ReLU(), nn.Linear(5, CLASSES))

@@ -11,6 +11,7 @@ from lopbench.core.interfaces import Perturbation
 from lopbench_plugins.perturbations.head_reset import HeadReset
 from lopbench_plugins.perturbations.l2 import L2
 from lopbench_plugins.perturbations.noisy_sgd import NoisySGD
+from lopbench_plugins.perturbations.shrink_and_perturb import ShrinkAndPerturb
 
 
 def head_is_small(learner):
@@ -157,6 +158,15 @@ class ForgetsOnACopy(FindsLayersByName):
         learner.parameters[following][:, :, [1]].zero_()
 
 
+class NoiseOfOneScale(ShrinkAndPerturb):
+    """Adds noise of the same standard deviation to all layers."""
+
+    def on_task_start(self, learner, state):
+        for parameter in learner.parameters.values():
+            parameter.mul_(self.shrink).add_(state.normal(parameter), alpha=0.1 * self.perturb)
+        learner.optimizer.clear()
+
+
 def made(cls: type[Perturbation], **fields) -> Perturbation:
     """Return a broken method as a component of its own."""
     if "__dataclass_params__" not in vars(cls):
@@ -180,4 +190,9 @@ PLANTED: list[tuple[Perturbation, str, str]] = [
     (made(RedrawsSomeWeights), "boundary-resets-clear-the-optimizer", "128 of 256 weights became others"),
     (made(FindsLayersByName, **DECAY), "resets-clear-the-optimizer", "of 32 entries of 1.weight are stale"),
     (made(ForgetsOnACopy, **DECAY), "resets-erase-outgoing-weights", "3 still reads a unit of 1 that was reset"),
+    (
+        made(NoiseOfOneScale),
+        "boundary-noise-has-the-layers-scale",
+        "made with a standard deviation of 0.1, gets noise of",
+    ),
 ]

@@ -13,6 +13,7 @@ from lopbench.testing.methods.acting import (
 )
 from lopbench.testing.methods.boundaries import (
     boundaries_stay_unknown,
+    boundary_noise_has_the_layers_scale,
     boundary_resets_clear_the_optimizer,
     track_follows_from_the_hooks,
 )
@@ -87,6 +88,7 @@ CHECKS: tuple[Check, ...] = (
     layers_are_served_or_refused,
     track_follows_from_the_hooks,
     boundaries_stay_unknown,
+    boundary_noise_has_the_layers_scale,
     boundary_resets_clear_the_optimizer,
     device_and_dtype_are_kept,
     hard_inputs_stay_finite,

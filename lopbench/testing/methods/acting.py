@@ -18,7 +18,7 @@ from lopbench.testing.bench import BOUNDARY, OPTIMIZERS, Bench
 from lopbench.testing.check import Mismatch, NotApplicable, check
 from lopbench.testing.comparing import differing, listed, same
 from lopbench.testing.methods.common import RUN, asks_for_units, method_of
-from lopbench.testing.networks import NETWORKS, WITHOUT_UNITS
+from lopbench.testing.networks import NETWORKS, WITHOUT_UNITS, wide
 from lopbench.testing.shared import alternatives
 
 
@@ -168,15 +168,11 @@ def _first_acted_on(ours: Bench, theirs: Bench, every: int) -> set[str]:
     return set()
 
 
-def _wide() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(32, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 3))
-
-
 @check("Time and memory of a step, as multiples of those without the method.")
 def overhead(component: Component) -> str:
     """Measure both, alternately, on a network of two layers of 256 units and batches of 16; the least times count."""
     method = method_of(component)
-    benches = [Bench(m, network=_wide, size=16) for m in (method, None)]
+    benches = [Bench(m, network=wide, size=16) for m in (method, None)]
     times: list[list[float]] = [[], []]
     for _ in range(5):
         for bench, taken in zip(benches, times, strict=True):

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Component, Learner, Perturbation
-from lopbench.testing.bench import BOUNDARY, OPTIMIZERS, Bench
+from lopbench.testing.bench import BOUNDARY, OPTIMIZERS, STILL, Bench
 from lopbench.testing.check import Mismatch, NotApplicable, check
 from lopbench.testing.comparing import differing, listed
 from lopbench.testing.methods.common import RUN, method_of
 from lopbench.testing.methods.resets import Picture
+from lopbench.testing.networks import wide
 from lopbench.testing.watching import IN_STEPS, watched
 
 
@@ -148,3 +150,39 @@ def _replaced(old: Tensor, new: Tensor) -> Tensor:
     change = torch.linalg.vector_norm((new - old)[changed])
     replaced: Tensor = changed & (change >= 0.25 * torch.linalg.vector_norm(old[changed]))
     return replaced
+
+
+@check(
+    "What a method draws for the weights at a boundary has the scale with which each layer is made.",
+    lesson="METHODS A4: the noise of shrink-and-perturb is a new network; one scale for all layers is another method",
+)
+def boundary_noise_has_the_layers_scale(component: Component) -> None:
+    """Compare two runs that differ in the method's random numbers alone, layer by layer, where weights shrink."""
+    method = method_of(component)
+    if not method.has("on_task_start"):
+        raise NotApplicable("it does not act at boundaries")
+    crossed = []
+    for seed in (1, 2):
+        try:
+            bench = Bench(method, network=wide, optimizer=STILL)
+        except UnsupportedError as error:
+            raise NotApplicable(f"it refuses networks of linear layers: {error}") from error
+        for state in bench.learner.states:
+            for replica, generator in enumerate(state.generators):
+                generator.manual_seed(seed + 2 * replica)
+        bench.begin_task(1)
+        crossed.append(bench.learner.view)
+    scales = {}  # standard deviation of the noise, and of the weights as made
+    for name, one in crossed[0].parameters.items():
+        old, noise = crossed[0].initial[name], one - crossed[1].parameters[name]
+        if old.ndim == 3 and bool(noise.any()) and float((one * old).sum() / old.square().sum()) < 0.98:
+            scales[name] = float(noise.std()) / 2**0.5, float(old.std())
+    ranked = sorted(scales, key=lambda name: scales[name][0] / scales[name][1])
+    ratios = [scales[name][0] / scales[name][1] for name in ranked]
+    if ratios and ratios[-1] > 1.5 * ratios[0]:
+        told = "{0}, made with a standard deviation of {2:.2g}, gets noise of {1:.2g}"
+        found = [told.format(name, *scales[name]) for name in (ranked[0], ranked[-1])]
+        raise Mismatch(
+            "noise in proportion to the weights with which each layer is made, as `learner.fresh` gives it",
+            " and ".join(found),
+        )
