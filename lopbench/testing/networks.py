@@ -134,7 +134,7 @@ WITHOUT_UNITS: Mapping[str, Network] = {
 }
 
 
-def rectified() -> nn.Module:
+def rectified() -> nn.Sequential:
     """Return two hidden layers of ReLU."""
     return nn.Sequential(nn.Flatten(), nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, CLASSES))
 

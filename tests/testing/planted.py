@@ -167,6 +167,23 @@ class NoiseOfOneScale(ShrinkAndPerturb):
         learner.optimizer.clear()
 
 
+class SilentFromTheStart(L2):
+    """Resets units that fell silent three steps ago; of one that never did, argmax says that it was at step 0."""
+
+    def begin(self, learner, state):
+        for group in learner.units:
+            state[group.name] = torch.zeros(learner.replicas, group.size, 0, dtype=torch.bool)
+
+    def after_step(self, learner, state):
+        for group in learner.units:
+            silent = (group.activation == 0).all(dim=1).unsqueeze(2)
+            history = torch.cat([state[group.name], silent], dim=2)
+            since = history.shape[2] - history.long().argmax(dim=2)
+            mask = since >= 3
+            group.reset(mask)
+            state[group.name] = history if history.shape[2] < 3 else history[:, :, :0]
+
+
 def made(cls: type[Perturbation], **fields) -> Perturbation:
     """Return a broken method as a component of its own."""
     if "__dataclass_params__" not in vars(cls):

@@ -42,6 +42,7 @@ from lopbench.testing.methods.numerics import device_and_dtype_are_kept, hard_in
 from lopbench.testing.methods.randomness import moves_no_other_stream, noise_is_drawn_anew, private_randomness
 from lopbench.testing.methods.replicas import replicas_are_independent, traced_equals_steps
 from lopbench.testing.methods.units import (
+    active_units_are_not_taken_for_silent,
     networks_without_units_are_refused,
     resets_clear_the_optimizer,
     resets_erase_outgoing_weights,
@@ -84,6 +85,7 @@ CHECKS: tuple[Check, ...] = (
     units_are_safe_until_mature,
     replacement_rate_is_kept,
     transferred_means_arrive,
+    active_units_are_not_taken_for_silent,
     networks_without_units_are_refused,
     layers_are_served_or_refused,
     track_follows_from_the_hooks,

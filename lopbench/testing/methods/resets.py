@@ -177,8 +177,10 @@ def events(component: Component) -> Iterator[Event]:
         yield from seen.events
 
 
-def follow(method: Perturbation, network: Network, optimizer: str, where: str, steps: int) -> Sighting:
-    """Train with the method for a number of steps, and return what it resets."""
+def follow(
+    method: Perturbation, network: Network, optimizer: str, where: str, steps: int, *, dead: bool = True
+) -> Sighting:
+    """Train with the method for a number of steps, and return what it resets; ``dead`` is `Bench`'s."""
     ages: dict[str, Tensor] = {}
 
     @contextmanager
@@ -195,7 +197,7 @@ def follow(method: Perturbation, network: Network, optimizer: str, where: str, s
         if any(mask.any() for mask in masks.values()):
             seen.events.append(Event(where, bench.step + 1, before, after, groups, masks))
 
-    bench = Bench(watched(method, ("after_step",), around), network=network, optimizer=optimizer, dead=True)
+    bench = Bench(watched(method, ("after_step",), around), network=network, optimizer=optimizer, dead=dead)
     seen = Sighting(where, bench.learner)
     bench.run(steps)
     return seen

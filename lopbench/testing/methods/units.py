@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from scipy import stats
+from torch import nn
 
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Component
@@ -13,7 +14,7 @@ from lopbench.testing.bench import STILL, Bench
 from lopbench.testing.check import Mismatch, NotApplicable, check
 from lopbench.testing.methods.common import asks_for_units, method_of
 from lopbench.testing.methods.resets import STEPS, Event, events, follow, touched, transferred
-from lopbench.testing.networks import NETWORKS, WITHOUT_UNITS
+from lopbench.testing.networks import NETWORKS, WITHOUT_UNITS, rectified
 
 #: Probability with which a sound method fails the test of its law.
 _LEVEL = 1e-6
@@ -165,6 +166,41 @@ def resets_follow_the_law_of_construction(component: Component) -> None:
                         f"another law (standard deviation {float(drawn.std()):.3g}, {len(drawn)} numbers, "
                         f"p = {test.pvalue:.1g})",
                     )
+
+
+@check(
+    "Units that are always active are not reset all at once.",
+    lesson="an empty histogram of silences, or argmax over flags that are all false, gives 0: silent from the start",
+)
+def active_units_are_not_taken_for_silent(component: Component) -> None:
+    """Train networks of which every unit fires on every sample, without moving the weights."""
+    method = method_of(component)
+    if not asks_for_units(method):
+        raise NotApplicable("it asks for no units")
+    try:
+        seen = follow(method, _always_active, STILL, "a network whose units all fire", STEPS, dead=False)
+    except UnsupportedError as error:
+        raise NotApplicable(f"it refuses networks of linear layers: {error}") from error
+    for event in seen.events:
+        for group in event.groups:
+            count = int(event.masks[group.name].sum())
+            if 2 * count >= group.size:
+                raise Mismatch(
+                    "units that fire on every sample to be left alone, but for a few at a time",
+                    f"{count} of {group.size} units of {group.name} are reset at step {event.step}; none has been "
+                    "silent, so look at what is computed of an empty history",
+                )
+
+
+def _always_active() -> nn.Module:
+    """Return the rectified network with biases that no input outweighs."""
+    module = rectified()
+    with torch.no_grad():
+        for layer in module:
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(0.1)
+                layer.bias.fill_(3.0)
+    return module
 
 
 @check(
