@@ -5,90 +5,30 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from lopbench.core import rng
-from lopbench.core.errors import DataError
-from lopbench.core.interfaces import Batches, ChunkedBatches, Component, Samples, Scenario, Stream, Task
+from lopbench.core.interfaces import Batches, ChunkedBatches, Component, Scenario, Stream, Task
 from lopbench.core.spec import ComponentSpec, digest, make
-from lopbench.data import example
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
-from lopbench.testing.comparing import same
 from lopbench.testing.shared import SHARED, alternatives
-
-#: Batches that are looked at.
-_BATCHES = 3
+from lopbench.testing.streams import (
+    BATCHES,
+    batches_of,
+    equal,
+    first,
+    looked_at,
+    of_task,
+    opened,
+    output_shape,
+    scenario_of,
+    take,
+)
 
 #: Learning rates at which the lead of fresh references is asked for.
 _RATES = (1e-30, 1e-4, 0.01, 1.0, 1e30)
-
-#: Inputs and targets.
-Batch = tuple[Tensor, Tensor]
-
-
-def _scenario(component: Component) -> Scenario:
-    assert isinstance(component, Scenario)
-    return component
-
-
-@lru_cache(maxsize=2)
-def _samples(name: str) -> Samples:
-    try:
-        return example(name)
-    except DataError as error:
-        raise NotApplicable(f"{error}; or give the data set an example") from error
-
-
-def _stream(scenario: Scenario, seed: int = 0) -> Stream:
-    """Return a stream; of a few samples that a program makes where the scenario reads a data set that has them."""
-    samples = None if scenario.data is None else _samples(scenario.data)
-    return scenario.stream(seed, data=samples, device=torch.device("cpu"))
-
-
-def _batches(scenario: Scenario, task: int, seed: int = 0) -> list[Batch]:
-    return _first(_stream(scenario, seed), task)
-
-
-def _first(stream: Stream, task: int) -> list[Batch]:
-    return _take(stream.task(task).batches(), stream.outputs)
-
-
-def _take(batches: Batches, outputs: int, count: int = _BATCHES, start: int = 0) -> list[Batch]:
-    """Return batches as they are trained on: a stream that depends on the learner is shown random outputs.
-
-    Args:
-        batches: The stream.
-        outputs: Outputs of the network.
-        count: Number of batches.
-        start: Number of batches that were taken before.
-    """
-    taken = []
-    for step in range(start, start + count):
-        inputs, targets = next(batches)
-        generator = rng.derive(0, "conformance", "policy", step)
-        seen = batches.observe(torch.randn(_output_shape(targets, outputs), generator=generator))
-        taken.append((inputs, targets if seen is None else seen))
-    return taken
-
-
-def _output_shape(targets: Tensor, outputs: int) -> tuple[int, ...]:
-    """Return the shape of the outputs for these targets: ``(N, K)``, or ``(N, T, K)`` of sequences."""
-    return (*(targets.shape[:-1] if targets.is_floating_point() else targets.shape), outputs)
-
-
-def _counted(task: Task, outputs: Tensor) -> Tensor:
-    return outputs if task.classes is None else outputs[..., task.classes]
-
-
-def _tasks(scenario: Scenario) -> list[int]:
-    return sorted({0, min(1, scenario.tasks - 1), scenario.tasks - 1})
-
-
-def _equal(one: list[Batch], other: list[Batch]) -> bool:
-    return all(same(a, b) for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True))
 
 
 @check(
@@ -97,35 +37,35 @@ def _equal(one: list[Batch], other: list[Batch]) -> bool:
 )
 def stream_depends_on_the_seed_alone(component: Component) -> None:
     """Compare streams of two seeds, from two global seeds, and tasks asked for in another order."""
-    scenario = _scenario(component)
-    for task in _tasks(scenario):
+    scenario = scenario_of(component)
+    for task in looked_at(scenario):
         found = []
         for place in (1, 2):
             torch.manual_seed(place)
             before = torch.get_rng_state()
-            found.append(_batches(scenario, task))
+            found.append(batches_of(scenario, task))
             if not torch.equal(before, torch.get_rng_state()):
                 raise Mismatch("torch's global generator left alone", "it has advanced; use rng.derive(seed, ...)")
-        if not _equal(*found):
+        if not equal(*found):
             raise Mismatch(f"the same batches of task {task} for the same seed", "others")
-        if _equal(found[0], _batches(scenario, task, seed=1)):
+        if equal(found[0], batches_of(scenario, task, seed=1)):
             raise Mismatch(f"other batches of task {task} for another seed", "the same")
-    stream = _stream(scenario)
+    stream = opened(scenario)
     last = scenario.tasks - 1
     for task in (last, 0, last):
-        if not _equal(_first(stream, task), _batches(scenario, task)):
+        if not equal(first(stream, task), batches_of(scenario, task)):
             raise Mismatch("tasks that do not depend on which were asked for before", f"task {task} differs")
 
 
 @check("Batches have the declared shapes, labels stand for outputs, and a network's loss and score can be taken.")
 def shapes_are_as_declared(component: Component) -> None:
     """Take some batches of the first and the last tasks."""
-    scenario = _scenario(component)
-    stream = _stream(scenario)
-    for index in _tasks(scenario):
+    scenario = scenario_of(component)
+    stream = opened(scenario)
+    for index in looked_at(scenario):
         task = stream.task(index)
         batches = task.batches()
-        kinds = {"training": _take(batches, stream.outputs, 1), "probe": [task.probe()]}
+        kinds = {"training": take(batches, stream.outputs, 1), "probe": [task.probe()]}
         kinds["held-out"] = list(itertools.islice(task.held_out(), 1))  # an agent's stream may have none
         for name, found in kinds.items():
             for inputs, targets in found:
@@ -151,8 +91,8 @@ def _check_inputs(name: str, inputs: Tensor, targets: Tensor, stream: Stream) ->
 def _check_numbers(task: Task, inputs: Tensor, targets: Tensor, outputs: int) -> None:
     """Take loss and scores of random outputs."""
     generator = rng.derive(0, "conformance", "outputs")
-    whole = torch.randn(_output_shape(targets, outputs), generator=generator)
-    counted = _counted(task, whole)
+    whole = torch.randn(output_shape(targets, outputs), generator=generator)
+    counted = of_task(task, whole)
     loss, score = task.loss(counted, targets), task.score(counted, targets)
     if loss.shape != () or not bool(loss.isfinite()):
         raise Mismatch("a finite scalar loss", f"shape {tuple(loss.shape)}, {loss}")
@@ -171,8 +111,8 @@ def _check_range(what: str, values: Tensor, count: int) -> None:
 @check("A task lasts as many steps as declared, and tasks differ.")
 def tasks_are_as_declared(component: Component) -> None:
     """Run through a short task; compare the first two."""
-    scenario = _scenario(component)
-    stream = _stream(scenario)
+    scenario = scenario_of(component)
+    stream = opened(scenario)
     task = stream.task(0)
     batches = task.batches()
     for step in range(min(scenario.steps(0), 300)):
@@ -180,25 +120,25 @@ def tasks_are_as_declared(component: Component) -> None:
             next(batches)
         except StopIteration:
             raise Mismatch(f"{scenario.steps(0)} batches", f"{step}") from None
-    counts = {None if found.classes is None else len(found.classes) for found in map(stream.task, _tasks(scenario))}
+    counts = {None if found.classes is None else len(found.classes) for found in map(stream.task, looked_at(scenario))}
     if len(counts) > 1:
         raise Mismatch("as many outputs that count in every task", " and ".join(map(str, counts)))
-    if scenario.boundaries and scenario.tasks > 1 and _equal(_batches(scenario, 0), _batches(scenario, 1)):
+    if scenario.boundaries and scenario.tasks > 1 and equal(batches_of(scenario, 0), batches_of(scenario, 1)):
         raise Mismatch("another problem in the second task", "the batches of the first")
 
 
 @check("The training stream can be saved and resumed in the middle, and taken in chunks.")
 def batches_resume(component: Component) -> None:
     """Save after some batches, and compare what comes then."""
-    scenario = _scenario(component)
-    task = _stream(scenario).task(0)
-    batches, outputs = task.batches(), _stream(scenario).outputs
-    _take(batches, outputs)
+    scenario = scenario_of(component)
+    task = opened(scenario).task(0)
+    batches, outputs = task.batches(), opened(scenario).outputs
+    take(batches, outputs)
     saved = {name: value.clone() for name, value in batches.state_dict().items()}
-    ahead = _take(batches, outputs, start=_BATCHES)
-    resumed = _stream(scenario).task(0).batches()
+    ahead = take(batches, outputs, start=BATCHES)
+    resumed = opened(scenario).task(0).batches()
     resumed.load_state_dict(saved)
-    if not _equal(_take(resumed, outputs, start=_BATCHES), ahead):
+    if not equal(take(resumed, outputs, start=BATCHES), ahead):
         raise Mismatch("the batches that would have come", "others after resuming")
     chunked = task.batches()
     if isinstance(chunked, ChunkedBatches):
@@ -214,7 +154,7 @@ def _check_chunks(chunked: ChunkedBatches, batches: Batches) -> None:
         raise Mismatch(f"batches (2, N, ...) of the sizes {', '.join(map(str, sizes))}", shapes)
     for _ in range(2):  # a chunk, then the one that follows it
         found = [(inputs[period], targets[period]) for period in range(2) for inputs, targets in parts]
-        if not _equal(found, [next(batches) for _ in found]):
+        if not equal(found, [next(batches) for _ in found]):
             raise Mismatch("a chunk of the batches one by one", "others")
         parts = chunked.take(2)
 
@@ -225,19 +165,19 @@ def _check_chunks(chunked: ChunkedBatches, batches: Batches) -> None:
 )
 def chance_is_as_declared(component: Component) -> None:
     """Score random outputs on the held-out samples, or on those that are trained on where there are no others."""
-    scenario = _scenario(component)
+    scenario = scenario_of(component)
     if scenario.score != "accuracy":
         raise NotApplicable("errors have no chance level")
-    stream = _stream(scenario)
+    stream = opened(scenario)
     task = stream.task(0)
     generator = rng.derive(0, "conformance", "guesses")
     scores = []
     batches = task.batches()
     acts = type(batches).observe is not Batches.observe
-    for _, targets in _take(batches, stream.outputs, 100) if acts else task.held_out():
+    for _, targets in take(batches, stream.outputs, 100) if acts else task.held_out():
         for _ in range(1 if acts else 100):
-            outputs = torch.randn(_output_shape(targets, stream.outputs), generator=generator)
-            scores.append(task.score(_counted(task, outputs), targets).double())
+            outputs = torch.randn(output_shape(targets, stream.outputs), generator=generator)
+            scores.append(task.score(of_task(task, outputs), targets).double())
     found = torch.cat(scores)
     slack = 5 * (task.chance * (1 - task.chance) / len(found)) ** 0.5
     if abs(float(found.mean()) - task.chance) > slack:
@@ -250,7 +190,7 @@ def chance_is_as_declared(component: Component) -> None:
 )
 def every_field_is_in_the_protocol(component: Component) -> None:
     """Hash the scenario with each field changed."""
-    scenario = _scenario(component)
+    scenario = scenario_of(component)
     fields = {f.name: getattr(scenario, f.name) for f in dataclasses.fields(scenario)}
     if any(not f.init for f in dataclasses.fields(scenario)):
         raise Mismatch("fields that all stand in the protocol", "one with init=False")
@@ -275,7 +215,7 @@ def _hash(scenario: Scenario, fields: Mapping[str, object]) -> str:
 @check("Recipe, lengths, growth, late tasks and the lead of fresh references make sense.")
 def protocol_is_complete(component: Component) -> None:
     """Parse and compare them."""
-    scenario = _scenario(component)
+    scenario = scenario_of(component)
     for name in (scenario.default_architecture, "another"):
         recipe = scenario.recipe(name)
         for each in (recipe, recipe.transformers or recipe):
