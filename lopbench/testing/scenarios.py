@@ -13,6 +13,14 @@ from lopbench.core import rng
 from lopbench.core.interfaces import Batches, ChunkedBatches, Component, Scenario, Stream, Task
 from lopbench.core.spec import ComponentSpec, digest, make
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
+from lopbench.testing.samples import (
+    held_out_samples_are_not_trained_on,
+    inputs_have_a_scale,
+    loss_is_a_mean,
+    probe_is_diverse,
+    steps_past_an_epoch,
+    tasks_differ_between_seeds,
+)
 from lopbench.testing.shared import SHARED, alternatives
 from lopbench.testing.streams import (
     BATCHES,
@@ -132,14 +140,20 @@ def batches_resume(component: Component) -> None:
     """Save after some batches, and compare what comes then."""
     scenario = scenario_of(component)
     task = opened(scenario).task(0)
-    batches, outputs = task.batches(), opened(scenario).outputs
-    take(batches, outputs)
-    saved = {name: value.clone() for name, value in batches.state_dict().items()}
-    ahead = take(batches, outputs, start=BATCHES)
-    resumed = opened(scenario).task(0).batches()
-    resumed.load_state_dict(saved)
-    if not equal(take(resumed, outputs, start=BATCHES), ahead):
-        raise Mismatch("the batches that would have come", "others after resuming")
+    batches, outputs, taken = task.batches(), opened(scenario).outputs, 0
+    for place in sorted({BATCHES, steps_past_an_epoch(scenario, task) or BATCHES}):
+        take(batches, outputs, place - taken, start=taken)
+        saved = {name: value.clone() for name, value in batches.state_dict().items()}
+        ahead = take(batches, outputs, start=place)
+        resumed = opened(scenario).task(0).batches()
+        resumed.load_state_dict(saved)
+        if not equal(take(resumed, outputs, start=place), ahead):
+            late = place > BATCHES
+            raise Mismatch(
+                "the batches that would have come",
+                f"others after resuming {'in the second pass over the data; save the epoch' if late else ''}".rstrip(),
+            )
+        taken = place + BATCHES
     chunked = task.batches()
     if isinstance(chunked, ChunkedBatches):
         _check_chunks(chunked, task.batches())
@@ -245,4 +259,9 @@ CHECKS: tuple[Check, ...] = (
     chance_is_as_declared,
     every_field_is_in_the_protocol,
     protocol_is_complete,
+    held_out_samples_are_not_trained_on,
+    tasks_differ_between_seeds,
+    loss_is_a_mean,
+    probe_is_diverse,
+    inputs_have_a_scale,
 )

@@ -9,6 +9,7 @@ from lopbench.core.errors import InvalidInputError
 from lopbench.testing import checks
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.cloners.interleave import Interleave
+from lopbench_plugins.scenarios.augmentation import normalize
 from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40, TinyImageNetStream, TinyImageNetTask
 
 
@@ -180,6 +181,71 @@ class AnyFactor(Interleave):
         return super().clone(module, max(1, factor), example=example, generator=generator)
 
 
+class _MemoryTested(TinyImageNetTask):
+    """Tests on the images that it trains on."""
+
+    @property
+    def _held_out(self):
+        return normalize(torch.cat(self._train)), self._labels(self._train)
+
+
+class _Summed(TinyImageNetTask):
+    """Sums the loss over the batch."""
+
+    def loss(self, outputs, targets):
+        return super().loss(outputs, targets) * len(outputs)
+
+
+class _OneProbe(TinyImageNetTask):
+    """Probes one image, repeated."""
+
+    def probe(self):
+        images, labels = super().probe()
+        return images[:1].expand_as(images), labels
+
+
+class ForgetsTheEpoch(TinyImageNet40):
+    """Resumes in the first pass over the data, whichever it was in."""
+
+    def stream(self, seed, *, data, device):
+        stream = super().stream(seed, data=data, device=device)
+        whole = stream.task
+
+        def broken(index):
+            task = whole(index)
+            batches = task.batches
+
+            def forgetful():
+                found = batches()
+                load = found.load_state_dict
+                length = task.epoch
+                found.load_state_dict = lambda state: load({**state, "position": state["position"] % length})
+                return found
+
+            task.batches = forgetful
+            return task
+
+        stream.task = broken
+        return stream
+
+
+class SameTasks(TinyImageNet40):
+    """Takes the same classes and images for every seed, in another order of samples."""
+
+    def stream(self, seed, *, data, device):
+        stream = super().stream(0, data=data, device=device)
+        stream.seed = 0
+        whole = stream.task
+
+        def broken(index):
+            task = whole(index)
+            task._seed = seed
+            return task
+
+        stream.task = broken
+        return stream
+
+
 SMOKE = {**TinyImageNet40.profiles["smoke"], "profile": "smoke"}
 BROKEN = [
     (made(GlobalInit, width=8, depth=2), "weights-come-from-the-generator"),
@@ -193,6 +259,11 @@ BROKEN = [
     (scenario(task=_AllOutputs), "chance-is-as-declared"),
     (scenario(stream=_Stuck), "tasks-are-as-declared"),
     (made(_NoResume, **SMOKE), "batches-resume"),
+    (scenario(task=_MemoryTested), "held-out-samples-are-not-trained-on"),
+    (scenario(task=_Summed), "loss-is-a-mean"),
+    (scenario(task=_OneProbe), "probe-is-diverse"),
+    (made(ForgetsTheEpoch, **SMOKE), "batches-resume"),
+    (made(SameTasks, **SMOKE), "tasks-differ-between-seeds"),
     (made(ScoresTooMany, **SMOKE), "protocol-is-complete"),
     (made(Breaks), "clones-are-certified"),
     (made(ChangesTheBase), "cloning-is-a-function"),
@@ -200,6 +271,13 @@ BROKEN = [
     (made(Narrow), "clones-are-wider"),
     (made(AnyFactor), "nonsense-factors-are-refused"),
 ]
+
+
+def test_the_scale_of_inputs_is_told():
+    (check,) = [check for check in checks(scenario()) if check.name == "inputs-have-a-scale"]
+    outcome = check.run(scenario())
+    assert outcome.status == "measured"
+    assert outcome.detail.startswith("mean 0.16, standard deviation 0.78, from -2")
 
 
 @pytest.mark.parametrize(
