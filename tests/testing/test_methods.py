@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import lopbench.testing
-from lopbench.testing import checks
+from lopbench.testing import checks, run_checks
 
 
 def beside(name):
@@ -20,7 +20,7 @@ def beside(name):
     return module
 
 
-mutants, planted = beside("mutants"), beside("planted")
+mutants, planted, sound = beside("mutants"), beside("planted"), beside("sound")
 
 
 def outcome_of(mutant, name):
@@ -55,6 +55,12 @@ def test_the_learner_refuses_the_mutant(mutant, name):
     outcome = outcome_of(mutant, name)
     assert outcome.status == "failed"
     assert "in place, which is measured as well; return a new tensor" in outcome.found
+
+
+@pytest.mark.parametrize("method", sound.SOUND, ids=[type(method).__name__ for method in sound.SOUND])
+def test_the_kit_raises_no_alarm(method):
+    failed = [outcome.message for outcome in run_checks([method], checks(method)) if outcome.status == "failed"]
+    assert not failed, "\n".join(failed)
 
 
 def test_what_cannot_be_traced_is_no_failure_and_says_why():

@@ -156,10 +156,9 @@ def statistics_move_once(component: Component) -> None:
         for hook in hooks:
             made = watched(method, (hook,), partial(_buffers_kept, hook))
             try:
-                bench = Bench(made, network=NETWORKS["normalised"], seeds=seeds)
+                bench = Bench(made, network=NETWORKS["normalised"], seeds=seeds).run(RUN // 3)
             except UnsupportedError:
                 continue
-            bench.run(RUN // 3)
             bench.learner.evaluate(0, bench.problems[0])
             _reports(bench)
             looked = True
@@ -194,6 +193,7 @@ def _bench(method: Perturbation, seeds: tuple[int, ...] = _SEEDS) -> Bench:
     """Return a bench of several replicas in float64, or of one where the method refuses several."""
     options: dict[str, Any] = {"dtype": torch.float64, "dead": True}
     try:
-        return Bench(method, seeds=seeds, **options)
+        Bench(method, seeds=seeds, **options).run(1)  # some refuse in their first step
     except UnsupportedError:
-        return Bench(method, seeds=seeds[:1], **options)
+        seeds = seeds[:1]
+    return Bench(method, seeds=seeds, **options)

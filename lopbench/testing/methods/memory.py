@@ -146,7 +146,7 @@ def begin_changes_nothing(component: Component) -> None:
     method = method_of(component)
     if method.has("configure"):
         raise NotApplicable("it is built into the network")
-    bench = Bench(method, waiting=True).run(5)
+    bench = Bench(method, network=Bench(method).network, waiting=True).run(5)
     before = bench.snapshot()
     wrong = differing(before, Bench(None, network=bench.network).run(5).snapshot(), "parameter", "optimizer", "buffer")
     bench.learner.turn_on()
