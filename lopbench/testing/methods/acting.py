@@ -6,12 +6,13 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lopbench.core import fields
 from lopbench.core.errors import UnsupportedError
-from lopbench.core.interfaces import Component, Perturbation
+from lopbench.core.interfaces import Component, Learner, Perturbation, State
 from lopbench.core.manager import plugins
 from lopbench.core.spec import parse_methods
 from lopbench.testing.bench import BOUNDARY, OPTIMIZERS, Bench
@@ -20,6 +21,7 @@ from lopbench.testing.comparing import differing, listed, same
 from lopbench.testing.methods.common import RUN, asks_for_units, method_of
 from lopbench.testing.networks import NETWORKS, WITHOUT_UNITS, wide
 from lopbench.testing.shared import alternatives
+from lopbench.testing.watching import replaced
 
 
 @check(
@@ -52,12 +54,12 @@ def fields_matter(component: Component) -> None:
         if not field.init:
             continue
         others = [(setting, other) for setting in settings for other in alternatives(setting, field.name)]
-        if others and not any(_matters(setting, other) for setting, other in others):
+        if others and not any(_matters(*pair, **options) for options in _PLACES for pair in others):
             ignored.append(field.name)
     if ignored:
         raise Mismatch(
             "each field to change the run at some value",
-            f"{listed(ignored)} changes nothing; say in `examples` where it matters",
+            f"{listed(ignored)} changes nothing in any network or batch here; say in `examples` where it matters",
         )
 
 
@@ -65,11 +67,22 @@ def _examples_of(method: Perturbation) -> Sequence[Mapping[str, object]]:
     return [example for example in type(method).examples if example]
 
 
-def _matters(method: Perturbation, other: Perturbation) -> bool:
+#: Where a field may matter: first where every check runs, then in other networks and on other batches.
+_PLACES: Sequence[Mapping[str, Any]] = (
+    {},
+    *({"network": NETWORKS[name]} for name in ("convolutional", "normalised", "transformer")),
+    {"size": 1},
+    {"size": 32},
+    {"optimizer": OPTIMIZERS["momentum"]},
+)
+
+
+def _matters(method: Perturbation, other: Perturbation, **options: Any) -> bool:
+    """Return whether two settings make different runs, with these options of the bench."""
     snapshots = []
     for each in (method, other):
         try:
-            snapshots.append(Bench(each, dead=True).run(RUN).snapshot())
+            snapshots.append(Bench(each, dead=True, **options).run(RUN).snapshot())
         except UnsupportedError:
             snapshots.append({})
     return bool(differing(snapshots[0], snapshots[1], "parameter", "evaluated", "buffer"))
@@ -132,13 +145,14 @@ def layers_are_served_or_refused(component: Component) -> None:
     """Train every network; where all linear layers are acted on, all others must be."""
     method = method_of(component)
     every = 2 if method.has("on_task_start") else 0
+    by_batch = _depends_on_the_batch(method)
     units = asks_for_units(method)
     everywhere = None
     for name, network in {**NETWORKS, **({} if units else WITHOUT_UNITS)}.items():
         theirs = Bench(None, network=network, optimizer=OPTIMIZERS["sgd"])
         try:
             ours = Bench(method, network=network, optimizer=OPTIMIZERS["sgd"])
-            if units or ours.learner.view.parameters.keys() != theirs.learner.view.parameters.keys():
+            if units or by_batch or ours.learner.view.parameters.keys() != theirs.learner.view.parameters.keys():
                 ours.run(RUN)
                 continue
             acted = _first_acted_on(ours, theirs, every)
@@ -156,6 +170,26 @@ def layers_are_served_or_refused(component: Component) -> None:
                 "every layer acted on, as in the plain network, or UnsupportedError",
                 f"{name} network: {listed(sorted(layers - acted))} is skipped in silence",
             )
+
+
+def _depends_on_the_batch(method: Perturbation) -> bool:
+    """Return whether what the method adds to the loss depends on the batch: autograd then says where it acts."""
+    if method.has("loss"):
+        return True
+    if not method.has("penalty"):
+        return False
+    values: list[float] = []
+
+    def penalty(original: Any, learner: Learner, state: State) -> Tensor:
+        value: Tensor = original(learner, state)
+        values.append(float(value.detach().sum()))
+        return value
+
+    watched = replaced(method, penalty=penalty)
+    network = Bench(method).network
+    Bench(watched, network=network, size=6).run(1)
+    Bench(watched, network=network, size=16).run(1)
+    return values[0] != values[-1]
 
 
 def _first_acted_on(ours: Bench, theirs: Bench, every: int) -> set[str]:
