@@ -17,6 +17,7 @@ from lopbench.core.interfaces import Batches, Perturbation, Task
 from lopbench.core.spec import ComponentSpec, build_optimizer
 from lopbench.learner import evaluation
 from lopbench.learner.learner import StackLearner
+from lopbench.testing.check import NotApplicable
 from lopbench.testing.networks import CLASSES, NETWORKS, SHAPE, Network, plain, rectified
 
 #: Steps between boundaries, where a method acts at them.
@@ -118,6 +119,21 @@ def _isolated(network: Network) -> Callable[[Generator], nn.Module]:
     return build
 
 
+class Refused(NotApplicable, UnsupportedError):  # noqa: N818
+    """The methods take none of the networks of a check.
+
+    Args:
+        reasons: Why, for each of them.
+    """
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        self.reasons = list(dict.fromkeys(reasons))
+        if len(reasons) == 1:
+            super().__init__(f"it refuses the network: {reasons[0]}")
+        else:
+            super().__init__("it takes no network of the kit; the check `acts` says why")
+
+
 class Bench:
     """A learner with methods on a problem.
 
@@ -168,10 +184,10 @@ class Bench:
         """Return the first of the networks that the methods take, and the learner with it.
 
         Raises:
-            UnsupportedError: If they take none; it is that of the first.
+            Refused: If they take none.
         """
         inputs, targets = self.problems[0].batch(0)
-        refusals = []
+        refusals: list[str] = []
         for network in networks:
             try:
                 return network, StackLearner(
@@ -184,8 +200,8 @@ class Bench:
                     **options,
                 )
             except UnsupportedError as error:
-                refusals.append(error)
-        raise refusals[0]
+                refusals.append(str(error))
+        raise Refused(refusals)
 
     def begin_task(self, index: int, *, reset_optimizer: bool = False, zero_head: bool = False) -> None:
         """Cross the boundary to task ``index``."""

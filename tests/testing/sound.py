@@ -43,6 +43,15 @@ class OnlyReLU(L2):
             raise UnsupportedError("its scale is derived for ReLU")
 
 
+class TakesNoneOfThem(L2):
+    """Takes large networks alone, of which the kit has none: the only method here that fails a check, and one alone."""
+
+    def begin(self, learner, state):
+        layers = sum(isinstance(layer, nn.Linear) for layer in learner.module.modules())
+        if layers < 12:
+            raise UnsupportedError("it needs twelve linear layers")
+
+
 class PenaltyOnActivations(L2):
     """Keeps activations small; what comes after the last of them gets no gradient from it."""
 

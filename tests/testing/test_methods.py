@@ -63,6 +63,17 @@ def test_the_kit_raises_no_alarm(method):
     assert not failed, "\n".join(failed)
 
 
+def test_why_no_network_is_taken_is_told_once():
+    method = sound.made(sound.TakesNoneOfThem, strength=0.1)
+    outcomes = run_checks([method], checks(method))
+    (failed,) = [outcome for outcome in outcomes if outcome.status == "failed"]
+    assert failed.check.name == "acts"
+    assert failed.found.startswith("it refuses plain, rectified, convolutional, ")
+    assert failed.found.count("it needs twelve linear layers") == 1
+    skipped = [o for o in outcomes if "it takes no network of the kit; the check `acts` says why" in o.detail]
+    assert len(skipped) > 20
+
+
 def test_what_cannot_be_traced_is_no_failure_and_says_why():
     outcome = outcome_of(mutants.made(mutants.ReadsOnTheHost, strength=0.1), "traced-equals-steps")
     assert (outcome.status, outcome.detail) == (

@@ -15,7 +15,7 @@ from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Component, Learner, Perturbation, State
 from lopbench.core.manager import plugins
 from lopbench.core.spec import parse_methods
-from lopbench.testing.bench import BOUNDARY, OPTIMIZERS, Bench
+from lopbench.testing.bench import BOUNDARY, OPTIMIZERS, Bench, Refused
 from lopbench.testing.check import Mismatch, NotApplicable, check
 from lopbench.testing.comparing import differing, listed, same
 from lopbench.testing.methods.common import RUN, asks_for_units, method_of
@@ -31,7 +31,13 @@ from lopbench.testing.watching import replaced
 def acts(component: Component) -> None:
     """Compare a run with the method to one without."""
     method = method_of(component)
-    bench = Bench(method, dead=True)
+    try:
+        bench = Bench(method, dead=True)
+    except Refused as refused:
+        raise Mismatch(
+            "a network that the method takes among those of the kit",
+            f"it refuses {', '.join(dict.fromkeys(('plain', 'rectified', *NETWORKS)))}: {'; '.join(refused.reasons)}",
+        ) from refused
     theirs = Bench(None, network=bench.network, dead=True).run(RUN).snapshot()
     ours = bench.run(RUN).snapshot()
     if not differing(ours, theirs, "parameter", "evaluated", "buffer"):
@@ -49,6 +55,7 @@ def fields_matter(component: Component) -> None:
     """Change each field and compare runs."""
     method = method_of(component)
     settings = [method, *(replace(method, **dict(example)) for example in _examples_of(method))]
+    Bench(method)  # of what takes no network nothing can be said
     ignored = []
     for field in dataclasses.fields(method):
         if not field.init:
