@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from lopbench.core.errors import LopbenchError
 from lopbench.core.interfaces import Component
 
 Status = Literal["passed", "failed", "exempt", "not applicable", "measured"]
@@ -88,10 +89,27 @@ class Check:
     function: Function
 
     def run(self, component: Component) -> Outcome:
-        """Check ``component``; whatever it raises is a failure of its own."""
+        """Check ``component``; whatever it raises is a failure of its own.
+
+        A check from which the class is exempt runs all the same: it fails if nothing fails in any setting.
+        """
+        outcome = self._tried(component)
         reason = component.exempt.get(self.name)
-        if reason is not None:
-            return Outcome(self, component, "exempt", reason)
+        if reason is None or outcome.status == "not applicable":
+            return outcome
+        if outcome.status == "failed" or any(self._tried(o).status == "failed" for o in _other_settings(component)):
+            return Outcome(self, component, "exempt", reason, seconds=outcome.seconds)
+        return Outcome(
+            self,
+            component,
+            "failed",
+            expected="the class to be exempt from what it fails alone",
+            found=f"it passes, and yet `exempt` has it with the reason {reason!r}; take it out",
+            seconds=outcome.seconds,
+        )
+
+    def _tried(self, component: Component) -> Outcome:
+        """Return what the check makes of ``component``, exempt or not."""
         began = time.perf_counter()
         status: Status = "passed"
         detail = expected = found = ""
@@ -124,6 +142,16 @@ class Check:
             raise AssertionError(outcome.message)
         if outcome.status in ("not applicable", "exempt"):
             pytest.skip(f"{outcome.status}: {outcome.detail}")
+
+
+def _other_settings(component: Component) -> list[Component]:
+    """Return the settings in which the class is checked, without that of ``component``."""
+    from lopbench.testing import examples
+
+    try:
+        return [other for other in examples(type(component)) if other != component]
+    except LopbenchError:
+        return []  # the class gives no settings
 
 
 @contextmanager

@@ -29,6 +29,13 @@ class Exempted(Toy):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExemptedSomewhere(Exempted):
+    """A toy that cannot in one of its settings."""
+
+    examples: ClassVar[tuple[dict[str, object], ...]] = ({}, {"number": 1})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demanding(Toy):
     """A toy with a field that it must be given."""
 
@@ -71,9 +78,21 @@ def test_an_error_of_the_component_is_a_failure_that_says_where():
     assert "test_check.py" in outcome.found
 
 
-def test_an_exemption_is_not_run_and_shown_with_its_reason():
+def test_an_exemption_is_shown_with_its_reason():
     outcome = number_is_zero.run(Exempted(number=1))
     assert (outcome.status, outcome.detail) == ("exempt", "it never is")
+
+
+@pytest.mark.parametrize("number", [0, 8])
+def test_an_exemption_that_would_pass_is_a_failure(number):
+    outcome = number_is_zero.run(Exempted(number=number))
+    assert outcome.status == "failed"
+    assert outcome.found == "it passes, and yet `exempt` has it with the reason 'it never is'; take it out"
+
+
+def test_an_exemption_that_one_of_the_settings_needs_holds_for_all():
+    assert number_is_zero.run(ExemptedSomewhere()).status == "exempt"
+    assert number_is_zero.run(ExemptedSomewhere(number=9)).status == "not applicable"
 
 
 def test_an_exemption_from_what_does_not_exist_is_a_failure():
@@ -86,7 +105,7 @@ def test_in_a_test_a_check_fails_skips_or_passes():
     number_is_zero(Toy())
     with pytest.raises(AssertionError, match="expected:  zero"):
         number_is_zero(Toy(number=1))
-    for component in (Toy(number=9), Exempted()):
+    for component in (Toy(number=9), Exempted(number=1)):
         with pytest.raises(pytest.skip.Exception):
             number_is_zero(component)
 
