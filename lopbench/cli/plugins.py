@@ -20,6 +20,9 @@ _KINDS = {kind.removesuffix("s"): kind for kind in KINDS}
 
 _STYLES = {"failed": "bold red", "exempt": "yellow", "not applicable": "dim", "passed": "green", "measured": "cyan"}
 
+#: Checks whose times the last line tells.
+_SLOWEST = 5
+
 
 def plugin_option(command: Any) -> Any:
     """Add ``--plugin FILE``, repeatable, to a command; the files are loaded before it runs."""
@@ -101,16 +104,17 @@ def list_(verbose: bool, output_format: str) -> None:
 @command.command("check")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(list(_KINDS)), help="Kind of component, where several have the name.")
+@click.option("--quick", is_flag=True, help="Check the first of the settings alone.")
 @plugin_option
 @format_option
-def check(name: str, kind: str | None, output_format: str) -> None:
+def check(name: str, kind: str | None, quick: bool, output_format: str) -> None:
     """Run the conformance checks on component NAME, or on NAME:FIELD=VALUE,... in that setting.
 
     A method is checked in the settings that its class names as examples. Exits with 1 if a check fails.
     """
     from lopbench.testing import checks, run_checks
 
-    components = _components(name, kind)
+    components = _components(name, kind)[: 1 if quick else None]
     err = console(stderr=True)
     wanted = checks(components[0])
     with err.status("checking") as status:
@@ -165,7 +169,12 @@ def _print(components: list[Component], outcomes: list[Outcome]) -> None:
     table = Table.grid(padding=(0, 2))
     for outcome in outcomes:
         text = outcome.detail or (outcome.found if outcome.status == "failed" else outcome.check.claim)
-        table.add_row(Text(outcome.check.name), Text(outcome.status, style=_STYLES[outcome.status]), Text(text))
+        table.add_row(
+            Text(outcome.check.name),
+            Text(outcome.status, style=_STYLES[outcome.status]),
+            Text(f"{outcome.seconds:.1f} s", style="dim", justify="right"),
+            Text(text),
+        )
     print_whole(out, table)
     for outcome in outcomes:
         if outcome.status == "failed":
@@ -174,6 +183,8 @@ def _print(components: list[Component], outcomes: list[Outcome]) -> None:
     counts = {status: sum(o.status == status for o in outcomes) for status in _STYLES}
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     out.print(Text(f"{summary}; {sum(o.seconds for o in outcomes):.0f} s", style="bold"))
+    slowest = sorted(outcomes, key=lambda outcome: -outcome.seconds)[:_SLOWEST]
+    out.print(Text(f"slowest: {', '.join(f'{o.check.name} {o.seconds:.1f} s' for o in slowest)}"), soft_wrap=True)
 
 
 @command.command("new")

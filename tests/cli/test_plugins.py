@@ -3,6 +3,7 @@ import importlib.util
 import json
 import re
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -100,6 +101,28 @@ def test_a_component_is_checked_in_the_setting_given(lopbench):
     shown = lopbench("plugins", "check", "dormant_fraction:tau=0.2")
     assert shown.exit_code == 0, shown.output
     assert re.search(r"DormantFraction\(.*tau=0\.2\)", shown.stdout)
+
+
+def test_every_check_tells_its_time_and_the_slowest_come_last_in_order(lopbench):
+    shown = lopbench("plugins", "check", "sharpness", "--kind=metric")
+    assert len(re.findall(r"^[a-z-]+ +(?:passed|not applicable) +\d+\.\d s  ", shown.stdout, re.MULTILINE)) > 8
+    last = shown.stdout.splitlines()[-1]
+    assert last.startswith("slowest: ")
+    times = [float(seconds) for seconds in re.findall(r"[a-z-]+ (\d+\.\d) s", last)]
+    assert len(times) == 5
+    assert times == sorted(times, reverse=True)
+
+
+def test_quick_checks_the_first_setting_alone(lopbench):
+    whole, quick = (lopbench("plugins", "check", "sgd", *option).stdout for option in ((), ("--quick",)))
+    assert (whole.count("SGD("), quick.count("SGD(")) == (3, 1)
+
+
+@pytest.mark.slow
+def test_quick_takes_under_twenty_seconds_for_the_slowest_of_the_built_ins(lopbench):
+    began = time.process_time()
+    assert lopbench("plugins", "check", "cbp", "--quick").exit_code == 0
+    assert time.process_time() - began < 20
 
 
 def test_unknown_components_are_usage_errors(lopbench):
