@@ -94,22 +94,21 @@ def _do(study: Study, *, quiet: bool) -> None:
         from lopbench.cli.output import console
         from lopbench.cli.progress import study_reporter
 
-        err, score = console(stderr=True), study.scenario.score
-        with study_reporter(err, runs=len(study.pending), steps=sum(study.steps), score=score) as reporter:
+        with study_reporter(console(stderr=True), runs=len(study.pending), steps=sum(study.steps)) as reporter:
             refused = execute(study, reporter)
     if refused:
         reasons = " ".join(dict.fromkeys(f"{label(spec)}: {reason}" for spec, reason in refused))
         raise LopbenchError(f"{len(refused)} of {len(study.pending)} runs could not be done. {reasons}")
 
 
-def study_leaderboard(study: Study) -> "pd.DataFrame":
-    """Return the rows of a study: its entries, and ``none`` where it is known with their protocols and optimizers.
+def study_leaderboard(*studies: Study) -> "pd.DataFrame":
+    """Return the rows of studies in one folder: their entries, and ``none`` where it is known with the same optimizers.
 
     Raises:
         ResultsError: As `leaderboard`.
     """
-    frame = leaderboard(study.results)
-    protocols = {spec.protocol_id for spec in study.specs}
-    plain = (replace(spec, methods=(), start=0.0) for spec in study.specs)
-    entries = {spec.entry_id for spec in (*study.specs, *plain)}
+    frame = leaderboard(studies[0].results)
+    specs = [spec for study in studies for spec in study.specs]
+    protocols = {spec.protocol_id for spec in specs}
+    entries = {each.entry_id for spec in specs for each in (spec, replace(spec, methods=(), start=0.0))}
     return frame[frame["protocol_id"].isin(protocols) & frame["entry_id"].isin(entries)].reset_index(drop=True)

@@ -45,17 +45,16 @@ class StudyReporter(Reporter, Protocol):
     ) -> None: ...
 
 
-def study_reporter(console: Console, *, runs: int, steps: int, score: str = "accuracy") -> StudyReporter:
+def study_reporter(console: Console, *, runs: int, steps: int) -> StudyReporter:
     """Return what shows a study on ``console``: bars on a terminal, else lines.
 
     Args:
         console: Where to show it.
         runs: Number of runs to do.
         steps: Training steps of them all.
-        score: What the runs' score is called.
     """
     kind = Bars if console.is_terminal else Lines
-    return kind(console, runs=runs, steps=steps, score=score)
+    return kind(console, runs=runs, steps=steps)
 
 
 class _Speed(ProgressColumn):
@@ -69,9 +68,9 @@ class _Speed(ProgressColumn):
 class Bars:
     """A bar for the current run and, when there are several, one for all of them."""
 
-    def __init__(self, console: Console, *, runs: int, steps: int, score: str) -> None:
+    def __init__(self, console: Console, *, runs: int, steps: int) -> None:
         self._runs = runs
-        self._score = score
+        self._score = ""  #: What the score of the current run is called.
         self._ended = 0
         self._together = 1  #: Runs that the current bar is of.
         self._run: TaskID | None = None
@@ -98,9 +97,9 @@ class Bars:
     ) -> None:
         self._progress.stop()
 
-    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
+    def started(self, label: str, steps: int, done: int, runs: int = 1, score: str = "accuracy") -> None:
         """Show a new bar; what a checkpoint kept is done at once."""
-        self._together = runs
+        self._together, self._score = runs, score
         # Less work, not fast work: the time left must not be judged by steps of an earlier session. Nor by the time
         # before the first advance, which may be that of compiling: from here on, speed is measured anew.
         all_ = self._progress.tasks[0]
@@ -135,13 +134,11 @@ class Bars:
 class Lines:
     """A line at the start and the end of each run, and every `LINE_S` seconds between."""
 
-    def __init__(
-        self, console: Console, *, runs: int, steps: int, score: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, console: Console, *, runs: int, steps: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._runs = runs
         self._left_all = steps
-        self._score = score
+        self._score = ""  #: What the score of the current run is called.
         self._clock = clock
         self._started = 0
         self._label = ""
@@ -158,9 +155,10 @@ class Lines:
     ) -> None:
         """Nothing is left open."""
 
-    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
+    def started(self, label: str, steps: int, done: int, runs: int = 1, score: str = "accuracy") -> None:
         """Print what starts."""
         self._started += runs
+        self._score = score
         self._label, self._left, self._taken = f"[{self._started}/{self._runs}] {label}", steps - done, 0
         self._left_all -= done
         self._began, self._said = None, self._clock()

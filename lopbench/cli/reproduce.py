@@ -50,8 +50,7 @@ def command(
     if not (run.exists() or run.parent.is_file()):
         raise UsageError(f"{run} does not exist; give a run directory, or SET.lopbench/NAME for one of a packed set.")
     record = read_record(run)
-    score = "error" if record.per_task("online_error") else "accuracy"
-    with study_reporter(console(stderr=True), runs=1, steps=record.status["steps"], score=score) as reporter:
+    with study_reporter(console(stderr=True), runs=1, steps=record.status["steps"]) as reporter:
         found = reproduce(run, data_dir=data_dir, device=device, tolerance=tolerance, reporter=reporter)
     if output_format == "json":
         write_json(_as_json(found))

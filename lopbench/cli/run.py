@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+from click.core import ParameterSource
 
 from lopbench.cli.output import console, duration
-from lopbench.cli.plugins import plugin_option
-from lopbench.core.seeds import MOST_SEED, MOST_SEEDS
+from lopbench.cli.plugins import load_files, plugin_option
+from lopbench.core.seeds import parse_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rich.console import Console
 
@@ -20,30 +21,7 @@ if TYPE_CHECKING:
     from lopbench.core.spec import RunSpec
     from lopbench.runner.forecast import Forecast
     from lopbench.runner.study import Study
-
-
-def parse_seeds(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int, ...]:
-    """Return the seeds that ``3``, ``0,2,5``, ``0-4`` or a mixture names, each once, in the order given.
-
-    Raises:
-        BadParameter: If the text is none of these.
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        # Not isdigit: it accepts superscripts, which int refuses.
-        if not (first.isdecimal() and (last.isdecimal() if dash else True)):
-            raise click.BadParameter(f"{text!r} are no seeds; write 3, or 0,2,5, or 0-4", ctx, param)
-        digits = max(len(first), len(last))
-        if digits > len(str(MOST_SEED)):  # Python itself takes no number of 5,000 digits
-            raise click.BadParameter(f"seeds are at most {MOST_SEED:,}, got one of {digits} digits")
-        start, stop = int(first), int(last if dash else first)
-        if stop < start:
-            raise click.BadParameter(f"{part.strip()!r} counts down; write {stop}-{start}", ctx, param)
-        if stop - start >= MOST_SEEDS - len(seeds):
-            raise click.BadParameter(f"{text[:40]!r} are more than {MOST_SEEDS:,} seeds", ctx, param)
-        seeds.extend(range(start, stop + 1))
-    return tuple(dict.fromkeys(seeds))
+    from lopbench.runner.study_file import StudyFile
 
 
 def split_metrics(text: str) -> tuple[str, ...]:
@@ -57,7 +35,12 @@ def split_metrics(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+#: Options that hold for the whole study.
+_OPTIONS = ("results", "device", "data_dir")
+
+
 @click.command("run")
+@click.argument("study", required=False, type=click.Path(path_type=Path))
 @click.option("--scenario", default="tinyimagenet40", show_default=True, help="Scenario: NAME or NAME:FIELD=VALUE,...")
 @click.option(
     "--method",
@@ -69,7 +52,13 @@ def split_metrics(text: str) -> tuple[str, ...]:
 )
 @click.option("--architecture", help="Architecture; the scenario's own by default.")
 @click.option("--cloner", help="What clones the learner, where the scenario does so; the scenario's own by default.")
-@click.option("--seeds", callback=parse_seeds, default="0", show_default=True, help="Seeds: 3, or 0,2,5, or 0-4.")
+@click.option(
+    "--seeds",
+    callback=lambda context, parameter, text: parse_seeds(text),
+    default="0",
+    show_default=True,
+    help="Seeds: 3, or 0,2,5, or 0-4.",
+)
 @click.option(
     "--optimizer",
     "optimizers",
@@ -113,75 +102,102 @@ def split_metrics(text: str) -> tuple[str, ...]:
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch.")
 @plugin_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and stop.")
+@click.pass_context
 def command(
-    scenario: str,
-    methods: tuple[str, ...],
-    architecture: str | None,
-    cloner: str | None,
-    seeds: tuple[int, ...],
-    optimizers: tuple[str, ...],
-    sweeps: tuple[str, ...],
-    start: float,
-    profile: str | None,
-    data: str,
-    data_dir: Path | None,
-    device: str,
-    results: Path,
-    metrics: str | None,
-    threads: int | None,
-    dry_run: bool,
+    context: click.RichContext, /, study: Path | None, threads: int | None, dry_run: bool, **given: Any
 ) -> None:
     """Measure plasticity retention: train task after task, compare with fresh networks, print the table.
+
+    STUDY is a TOML file with what is to be run, in the words of these options, for more than fits into one command:
+    what it holds is written there alone, but for --results, --device, --data-dir and --threads, which go before it.
 
     Runs that are finished are not done again; one that was interrupted resumes.
     """
     from lopbench.cli.progress import Work, study_reporter
+    from lopbench.runner.study import execute, plan_all
 
     err = console(stderr=True)
+    named = {name for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    options: dict[str, Any] = {name: given.pop(name) for name in _OPTIONS}
+    if study is None:
+        requests: Sequence[Mapping[str, Any]] = [_request(given)]
+    else:
+        file = _read(study, named - set(_OPTIONS))
+        requests = file.requests
+        threads = threads or file.options.get("threads")
+        options |= {name: value for name, value in file.options.items() if name in _OPTIONS and name not in named}
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    from lopbench.runner.study import execute, plan
-
     with Work(err) as work:
-        study = plan(
-            scenario=scenario,
-            methods=methods,
-            architecture=architecture,
-            cloner=cloner,
-            seeds=seeds,
-            optimizers=optimizers or (None,),
-            sweeps=sweeps,
-            start=start,
-            profile=profile,
-            data=data,
-            data_dir=data_dir,
-            device=device,
-            results=results,
-            metrics=None if metrics is None else split_metrics(metrics),
-            progress=work,
-        )
-    summarise(study, err)
+        studies = plan_all(requests, **options, progress=work)
+    summarise(studies, err)
     if dry_run:
         return
+    runs, steps = (sum(counts) for counts in zip(*((len(s.pending), sum(s.steps)) for s in studies), strict=True))
     refused: list[tuple[RunSpec, str]] = []
-    if study.pending:
-        score = study.scenario.score
-        with study_reporter(err, runs=len(study.pending), steps=sum(study.steps), score=score) as reporter:
-            refused = execute(study, reporter)
-    _conclude(study, refused, err)
+    if runs:
+        with study_reporter(err, runs=runs, steps=steps) as reporter:
+            refused = [each for part in studies for each in execute(part, reporter)]
+    _conclude(studies, refused, err)
 
 
-def summarise(study: Study, err: Console) -> None:
-    """Print what a study will do; where its images are not real, so that nobody can miss it."""
-    import torch
+def _request(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what the options of the command line ask for, as `plan` takes it."""
+    metrics, optimizers = given.pop("metrics"), given.pop("optimizers")
+    return {
+        **given,
+        "optimizers": optimizers or (None,),
+        "metrics": None if metrics is None else split_metrics(metrics),
+    }
+
+
+def _read(study: Path, named: set[str]) -> StudyFile:
+    """Return what a study file asks for, its plugins loaded; ``named`` are options that it does not go with.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    from lopbench.core.errors import UsageError
+    from lopbench.runner.study_file import read_study
+
+    if named:
+        raise UsageError(
+            f"what to run stands in {study}: write {', '.join(sorted(named))} there, and leave it out here"
+        )
+    file = read_study(study)
+    load_files(file.plugins)
+    return file
+
+
+def summarise(studies: Sequence[Study], err: Console) -> None:
+    """Print what studies will do; where their images are not real, so that nobody can miss it."""
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
-    from lopbench.results.leaderboard import seed_ranges
     from lopbench.runner.forecast import forecast
+
+    forecasts = [forecast(study) if study.pending else None for study in studies]
+    for number, (study, found) in enumerate(zip(studies, forecasts, strict=True), start=1):
+        table = Table.grid(padding=(0, 2))
+        for key, value in _rows(study, found).items():
+            table.add_row(Text(key, style="bold"), Text(value))
+        title = "lopbench run" if len(studies) == 1 else f"runs {number} of {len(studies)}"
+        err.print(Panel(table, title=title, title_align="left"))
+        if study.images is not None and not study.images.real:
+            err.print(Panel(Text(study.images.notice), title="NOT REAL DATA", style="bold yellow"))
+    if len(studies) > 1:
+        runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
+        err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(forecasts)}."), soft_wrap=True)
+
+
+def _rows(study: Study, found: Forecast | None) -> dict[str, str]:
+    """Return what a study will do, under headings."""
+    import torch
+
+    from lopbench.results.leaderboard import seed_ranges
     from lopbench.runner.study import can_widen
 
     scenario, first = study.scenario, study.specs[0]
@@ -219,13 +235,8 @@ def summarise(study: Study, err: Console) -> None:
                 "how its wider networks start"
             )
     if study.pending:
-        rows["Time"] = _time(forecast(study))
-    table = Table.grid(padding=(0, 2))
-    for key, value in rows.items():
-        table.add_row(Text(key, style="bold"), Text(value))
-    err.print(Panel(table, title="lopbench run", title_align="left"))
-    if study.images is not None and not study.images.real:
-        err.print(Panel(Text(study.images.notice), title="NOT REAL DATA", style="bold yellow"))
+        rows["Time"] = _time([found])
+    return rows
 
 
 def _span(count: Callable[[int], int], scenario: Scenario) -> str:
@@ -234,17 +245,19 @@ def _span(count: Callable[[int], int], scenario: Scenario) -> str:
     return " to ".join(f"{each:,}" for each in sorted({min(lengths), max(lengths)}))
 
 
-def _time(found: Forecast | None) -> str:
-    if found is None:
+def _time(found: Sequence[Forecast | None]) -> str:
+    known = [each for each in found if each is not None]
+    if not known:
         return "unknown"
-    return f"{'at most' if found.most else 'about'} {duration(found.seconds)}"
+    text = duration(sum(each.seconds for each in known))
+    return f"{'at most' if any(each.most for each in known) else 'about'} {text}"
 
 
 def _each(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _conclude(study: Study, refused: list[tuple[RunSpec, str]], err: Console) -> None:
+def _conclude(studies: Sequence[Study], refused: list[tuple[RunSpec, str]], err: Console) -> None:
     """Print the table and where the records are; raise if runs are missing from it."""
     from rich.text import Text
 
@@ -254,16 +267,18 @@ def _conclude(study: Study, refused: list[tuple[RunSpec, str]], err: Console) ->
     from lopbench.results.record import is_recorded, read_record, record_path
     from lopbench.runner.report import label
 
-    paths = [record_path(study.results, spec) for spec in study.specs if is_recorded(study.results, spec)]
+    results = studies[0].results
+    specs = [spec for study in studies for spec in study.specs]
+    paths = [record_path(results, spec) for spec in specs if is_recorded(results, spec)]
     if paths:
-        render(study_leaderboard(study), console())
-        err.print(Text(f"Records: {study.results.resolve() / 'runs'}"), soft_wrap=True)
+        render(study_leaderboard(*studies), console())
+        err.print(Text(f"Records: {results.resolve() / 'runs'}"), soft_wrap=True)
     if refused:
         spec, reason = refused[0]
-        raise LopbenchError(f"{len(refused)} of {len(study.pending)} runs could not be done: {label(spec)}: {reason}")
+        pending = sum(len(study.pending) for study in studies)
+        raise LopbenchError(f"{len(refused)} of {pending} runs could not be done: {label(spec)}: {reason}")
     failed = [path for path in paths if read_record(path).outcome == "failed"]
     if failed:
         raise LopbenchError(
-            f"{len(failed)} of {len(study.specs)} runs failed, and count at the floor; why is in "
-            f"{failed[0] / 'log.txt'}"
+            f"{len(failed)} of {len(specs)} runs failed, and count at the floor; why is in {failed[0] / 'log.txt'}"
         )

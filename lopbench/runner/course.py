@@ -86,7 +86,13 @@ class Course:
             if self._setting.cloner is not None:
                 self._setting.rehearse(self.training.learner.learner, self._place)
         runs = self.members.wanted
-        self._reporter.started(group_label(self._setting.specs), self._schedule.steps * runs, self.steps * runs, runs)
+        self._reporter.started(
+            group_label(self._setting.specs),
+            self._schedule.steps * runs,
+            self.steps * runs,
+            runs,
+            self._setting.scenario.score,
+        )
 
     def _new_training(self) -> Training:
         return Training(self._setting, self._place, reporter=self._reporter, log=self._session.log)

@@ -10,8 +10,11 @@ from lopbench.core.spec import RunSpec
 class Reporter(Protocol):
     """Is told how runs go."""
 
-    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
-        """Say that ``runs`` runs of ``steps`` steps in all start, or resume after ``done`` of them."""
+    def started(self, label: str, steps: int, done: int, runs: int = 1, score: str = "accuracy") -> None:
+        """Say that ``runs`` runs of ``steps`` steps in all start, or resume after ``done`` of them.
+
+        Their score is called ``score``.
+        """
 
     def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
         """Say that ``steps`` more were taken; ``score`` is the online score of the current task so far."""
@@ -26,7 +29,7 @@ class Reporter(Protocol):
 class Quiet:
     """A reporter that says nothing."""
 
-    def started(self, label: str, steps: int, done: int, runs: int = 1) -> None:
+    def started(self, label: str, steps: int, done: int, runs: int = 1, score: str = "accuracy") -> None:
         """Say nothing."""
 
     def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:

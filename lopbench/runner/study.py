@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,27 @@ def plan(
         images=images,
         device=device,
     )
+
+
+def plan_all(requests: Iterable[Mapping[str, Any]], **options: Any) -> tuple[Study, ...]:
+    """Return the study of each request, as `plan` does; a run that several mean is pending in the first alone.
+
+    Args:
+        requests: The keywords of each request: the fields of `Request`, and ``data``.
+        options: What holds for all of them: the other keywords of `plan`.
+
+    Raises:
+        LopbenchError: As `plan`.
+    """
+    planned: set[str] = set()
+    studies = []
+    for request in requests:
+        study = plan(**request, **options)
+        left = [at for at, spec in enumerate(study.pending) if spec.run_id not in planned]
+        pending, steps = tuple(study.pending[at] for at in left), tuple(study.steps[at] for at in left)
+        planned.update(spec.run_id for spec in pending)
+        studies.append(replace(study, pending=pending, steps=steps))
+    return tuple(studies)
 
 
 def can_widen(spec: RunSpec, factor: int) -> bool:

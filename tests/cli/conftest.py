@@ -10,10 +10,13 @@ from lopbench.core.manager import plugins
 from lopbench.data import ImageSet
 from lopbench_plugins.data.procedural import procedural_images
 
-#: A run of ten steps.
+#: A scenario of ten steps.
+SCENARIO = "tinyimagenet40:tasks=2,steps_per_task=5,classes_per_task=2,resolution=8,images_per_class=10,batch_size=10"
+
+#: A run of it.
 TINY = [
     "run",
-    "--scenario=tinyimagenet40:tasks=2,steps_per_task=5,classes_per_task=2,resolution=8,images_per_class=10,batch_size=10",
+    f"--scenario={SCENARIO}",
     "--architecture=mlp:width=8,depth=1",
     "--metrics=dead_fraction",
     "--device=cpu",
@@ -57,7 +60,7 @@ def tiny(monkeypatch, images, lopbench):
     def run(*arguments):
         return lopbench(*TINY, *arguments)
 
-    run.asked = asked
+    run.asked, run.scenario = asked, SCENARIO
     threads = torch.get_num_threads()
     yield run
     torch.set_num_threads(threads)

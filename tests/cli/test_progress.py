@@ -23,7 +23,7 @@ class Clock:
 @pytest.fixture
 def lines():
     out, clock = console(terminal=False), Clock()
-    reporter = Lines(out, runs=2, steps=3000, score="accuracy", clock=clock)
+    reporter = Lines(out, runs=2, steps=3000, clock=clock)
     return reporter, clock, lambda: out.file.getvalue().splitlines()
 
 
@@ -86,8 +86,8 @@ def test_group_counts_as_its_runs(lines):
 
 def test_bars_show_task_score_and_both_bars():
     out = console(terminal=True)
-    with study_reporter(out, runs=2, steps=200, score="error") as reporter:
-        reporter.started(LABEL, 100, 0)
+    with study_reporter(out, runs=2, steps=200) as reporter:
+        reporter.started(LABEL, 100, 0, score="error")
         reporter.advanced(50, 1, 4, 0.25)
         reporter._progress.refresh()
         shown = out.file.getvalue()
@@ -116,7 +116,7 @@ def test_bars_count_the_runs_of_a_group():
 
 
 def test_bars_measure_speed_from_the_first_advance_of_each_group(monkeypatch):
-    reporter = Bars(console(terminal=True), runs=2, steps=2000, score="error")
+    reporter = Bars(console(terminal=True), runs=2, steps=2000)
     now = [0.0]
     reporter._progress.get_time = lambda: now[0]
     for at, label in ((0.0, "first"), (200.0, "second")):
@@ -132,7 +132,7 @@ def test_bars_measure_speed_from_the_first_advance_of_each_group(monkeypatch):
 
 
 def test_bars_of_a_resumed_study_count_only_what_is_left():
-    reporter = Bars(console(terminal=True), runs=2, steps=200, score="accuracy")
+    reporter = Bars(console(terminal=True), runs=2, steps=200)
     reporter.started(LABEL, 100, 40)
     reporter.advanced(60, 1, 4, 0.25)
     overall, run = reporter._progress.tasks

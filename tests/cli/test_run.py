@@ -1,18 +1,15 @@
 from pathlib import Path
 
-import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lopbench.cli.run import parse_seeds, split_metrics
+from lopbench.cli.run import split_metrics
+from lopbench.core.seeds import parse_seeds
 from lopbench.results.leaderboard import seed_ranges
 from lopbench.runner import forecast as forecasts
 from lopbench.runner import study as studies
 from lopbench.runner.forecast import Forecast
-
-CONTEXT = click.Context(click.Command("run"))
-OPTION = click.Option(["--seeds"])
 
 
 @pytest.mark.parametrize(
@@ -28,7 +25,7 @@ OPTION = click.Option(["--seeds"])
     ],
 )
 def test_seeds_are_numbers_ranges_and_lists(text, seeds):
-    assert parse_seeds(CONTEXT, OPTION, text) == seeds
+    assert parse_seeds(text) == seeds
 
 
 @pytest.mark.parametrize("text", ["", "a", "-1", "1-", "4-0", "1,,2", "0-2-4", "1.5", "0..4", "²"])
@@ -58,7 +55,7 @@ def test_the_bounds_of_seeds_are_told(lopbench, text, told):
 
 @given(st.sets(st.integers(0, 40), min_size=1))
 def test_ranges_name_the_seeds(seeds):
-    assert set(parse_seeds(CONTEXT, OPTION, seed_ranges(seeds))) == seeds
+    assert set(parse_seeds(seed_ranges(seeds))) == seeds
 
 
 @pytest.mark.parametrize(
@@ -296,3 +293,68 @@ def test_help_says_how_to_sweep_and_to_start_later(lopbench):
     assert "cbp.replacement_rate=1e-5,1e-4" in shown
     assert "--from FRACTION" in shown
     assert "after which the methods turn on" in shown
+
+
+# --- study files ------------------------------------------------------------------------------------------------------
+
+#: Two requests that share a reference, and runs that train at once.
+STUDY = """
+architecture = "mlp:width=8,depth=1"
+metrics = ["dead_fraction"]
+scenario = "{scenario}"
+
+[[runs]]
+methods = ["none", "l2"]
+
+[[runs]]
+methods = ["l2", "dropout"]
+"""
+
+
+@pytest.fixture
+def study(tiny):
+    """Return a study file of tiny runs."""
+    path = Path("mine.toml")
+    path.write_text(STUDY.format(scenario=tiny.scenario))
+    return path
+
+
+def test_a_study_does_what_each_of_its_requests_means_once(tiny, lopbench, runs, study):
+    shown = lopbench("run", study, "--device=cpu", "--threads=1")
+    assert shown.exit_code == 0, shown.output
+    assert "In all 6 runs to do" in shown.stderr  # none, l2 and dropout, with a fresh reference of each
+    assert "runs 1 of 2" in shown.stderr
+    assert "[6/6]" in shown.stderr
+    assert shown.stderr.count("completed") == 6
+    together = runs()
+    tiny("--results=alone", "--method=none", "--method=l2", "--method=dropout")
+    assert together == runs(Path("alone"))
+    assert {"none", "l2", "dropout"} <= set(shown.stdout.split())
+    again = lopbench("run", study, "--device=cpu", "--threads=1")
+    assert "In all 0 runs to do" in again.stderr
+    assert again.stdout == shown.stdout
+
+
+def test_options_of_the_command_line_go_before_those_of_a_study(lopbench, tiny, study, monkeypatch):
+    asked = []
+    plan = studies.plan
+    monkeypatch.setattr(studies, "plan", lambda **keywords: asked.append(keywords) or plan(**keywords))
+    study.write_text("results = 'of the file'\ndevice = 'gpu9'\n" + study.read_text())
+    assert lopbench("run", study, "--device=cpu", "--dry-run").exit_code == 0
+    assert [(each["results"].name, each["device"]) for each in asked] == [("of the file", "cpu")] * 2
+    assert lopbench("run", study, "--device=cpu", "--results=here", "--dry-run").exit_code == 0
+    assert asked[-1]["results"] == Path("here")
+
+
+@pytest.mark.parametrize("option", ["--method=none", "--seeds=0", "--from=0.5", "--metrics=dead_fraction"])
+def test_what_to_run_is_written_in_the_study_alone(lopbench, study, option):
+    shown = lopbench("run", study, option)
+    assert shown.exit_code == 2
+    assert f"what to run stands in {study}: write " in shown.stderr
+
+
+def test_a_study_may_bring_plugins(lopbench, tiny, study, fresh_plugins):
+    study.write_text("plugins = ['nowhere.py']\n" + study.read_text())
+    shown = lopbench("run", study)
+    assert shown.exit_code == 1
+    assert "nowhere.py" in shown.stderr

@@ -44,7 +44,7 @@ def test_bars_show_no_label_that_rules_the_terminal(evil):
     on = Console(file=screen, force_terminal=True, width=200, color_system=None)
     with Work(on) as work:
         work(f"reading{evil}", 1, 2)
-    with Bars(on, runs=2, steps=10, score="accuracy") as bars:
+    with Bars(on, runs=2, steps=10) as bars:
         bars.started(f"name{evil}", 10, 0)
         bars.advanced(5, 0, 2, 0.5)
     assert evil not in screen.getvalue().replace("\r", "" if evil != "\r" else "\r") or evil == "\r"
@@ -85,7 +85,7 @@ def test_no_word_is_cut_at_80_columns(lopbench, monkeypatch, command):
 def test_bars_show_the_time_left_at_80_columns(width):
     screen = io.StringIO()
     on = Console(file=screen, force_terminal=True, width=width, color_system=None)
-    with Bars(on, runs=12, steps=10**7, score="accuracy") as bars:
+    with Bars(on, runs=12, steps=10**7) as bars:
         bars.started("shrink_and_perturb:decay=0.9999,scale=0.01, resnet18, seed 0", 10**6, 0)
         bars.advanced(1000, 39, 40, 0.123)
         bars._progress.refresh()

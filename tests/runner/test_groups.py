@@ -165,7 +165,7 @@ def test_what_another_process_is_at_comes_last(make_study, record_of):
     order, held = [], ExitStack()
 
     class Order(Quiet):
-        def started(self, label, steps, done, runs=1):
+        def started(self, label, steps, done, runs=1, score="accuracy"):
             order.append(label)
             if len(order) == len(others):
                 held.close()

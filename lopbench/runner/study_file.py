@@ -1,0 +1,170 @@
+"""Study files: what is to be run, as TOML, in the words of the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lopbench.core.errors import UsageError
+from lopbench.core.reading import MOST_JSON_BYTES, read_regular
+from lopbench.core.registry import suggest
+from lopbench.core.seeds import parse_seeds
+
+#: The table of what is asked for beside the keys that hold for all of it.
+RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """What a study file asks for.
+
+    Args:
+        path: The file.
+        requests: The keywords of `plan` of each request, in order.
+        plugins: Files with plugins.
+        options: What holds for the whole study and is given: of ``results``, ``device``, ``data_dir`` and ``threads``.
+    """
+
+    path: Path
+    requests: tuple[Mapping[str, Any], ...]
+    plugins: tuple[Path, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a key may hold.
+
+    Args:
+        wanted: What is said of it where something else stands there.
+        read: Returns what a value means, in a study file of the given folder; raises TypeError if it is of another
+            kind.
+        keyword: What `plan` calls it, where that is another word.
+    """
+
+    wanted: str
+    read: Callable[[Any, Path], Any]
+    keyword: str | None = None
+
+
+def _text(value: Any, folder: Path) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _texts(value: Any, folder: Path) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(_text(each, folder) for each in value)
+
+
+def _fraction(value: Any, folder: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    return float(value)
+
+
+def _whole(value: Any, folder: Path) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise TypeError
+    return value
+
+
+def _seeds(value: Any, folder: Path) -> tuple[int, ...]:
+    if isinstance(value, str):
+        return parse_seeds(value)
+    given = value if isinstance(value, list) else [value]
+    if any(isinstance(each, bool) or not isinstance(each, int) for each in given):
+        raise TypeError
+    return tuple(given)
+
+
+def _path(value: Any, folder: Path) -> Path:
+    return folder / _text(value, folder)
+
+
+def _paths(value: Any, folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / each for each in _texts(value, folder))
+
+
+_A_TEXT, _A_LIST = _Key("a text", _text), _Key('a list of texts, as in ["none", "l2"]', _texts)
+
+#: What a request may say; what stands above the requests holds for each of them.
+_REQUEST: Mapping[str, _Key] = {
+    "scenario": _A_TEXT,
+    "methods": _A_LIST,
+    "architecture": _A_TEXT,
+    "cloner": _A_TEXT,
+    "seeds": _Key('seeds, as in "0-4", 3 or [0, 2]', _seeds),
+    "optimizers": _A_LIST,
+    "sweeps": _A_LIST,
+    "from": _Key("a number", _fraction, "start"),
+    "profile": _A_TEXT,
+    "metrics": _A_LIST,
+    "data": _A_TEXT,
+}
+
+#: What holds for the whole study.
+_STUDY: Mapping[str, _Key] = {
+    "results": _Key("a path", _path),
+    "device": _A_TEXT,
+    "data_dir": _Key("a path", _path),
+    "threads": _Key("a whole number, at least 1", _whole),
+    "plugins": _Key("a list of paths", _paths),
+}
+
+
+def read_study(path: Path) -> StudyFile:
+    """Return what a study file asks for; relative paths in it start from its folder.
+
+    Raises:
+        UsageError: If it cannot be read, is no TOML, has an unknown key, or a value of another kind.
+    """
+    try:
+        table = tomllib.loads(read_regular(path, most=MOST_JSON_BYTES).decode())
+    except OSError as error:
+        raise UsageError(f"The study {path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"The study {path} is no text in UTF-8: byte {error.start} is none.") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"The study {path} is no TOML: {error}.") from error
+    parts = table.pop(RUNS, [{}])
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise UsageError(f"{path}: '{RUNS}' is written as one or more tables, each begun by a line [[{RUNS}]]")
+    shared = {key: table.pop(key) for key in [*table] if key in _REQUEST}
+    options = _read(table, _STUDY, f"{path}", path.parent, more=[*_REQUEST, RUNS])
+    requests = []
+    for number, part in enumerate(parts, start=1):
+        where = f"{path}, {RUNS} {number}"
+        misplaced = [key for key in part if key in _STUDY]
+        if misplaced:
+            raise UsageError(f"{where}: '{misplaced[0]}' holds for the whole study; write it above [[{RUNS}]]")
+        requests.append(_read({**shared, **part}, _REQUEST, where, path.parent))
+    return StudyFile(path, tuple(requests), options.pop("plugins", ()), options)
+
+
+def _read(
+    table: Mapping[str, Any], keys: Mapping[str, _Key], where: str, folder: Path, more: list[str] | None = None
+) -> dict[str, Any]:
+    """Return the keywords that a table gives.
+
+    Raises:
+        UsageError: If a key is unknown, or a value of another kind.
+    """
+    found = {}
+    for name, value in table.items():
+        if name not in keys:
+            known = [*keys, *(more or [])]
+            raise UsageError(f"{where}: unknown key {name!r}.{suggest(name, known)} Known are: {', '.join(known)}.")
+        key = keys[name]
+        try:
+            found[key.keyword or name] = key.read(value, folder)
+        except TypeError:
+            raise UsageError(f"{where}: {name!r} must be {key.wanted}, got {str(value)[:60]!r}") from None
+        except UsageError as error:
+            raise UsageError(f"{where}: {name!r}: {error}") from error
+    return found
