@@ -33,6 +33,7 @@ _COMMANDS = (
     "plugins",
     "data",
     "theory",
+    "work",
 )
 
 

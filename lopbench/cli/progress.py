@@ -126,6 +126,10 @@ class Bars:
         self._progress.update(self._all, detail=f"{self._ended}/{self._runs} finished")
         self._progress.console.print(Text.assemble((status, _STYLES.get(status, "")), f"  {label}"))
 
+    def waits(self, label: str) -> None:
+        """Print that others are at what is left."""
+        self.note(f"waiting for another process to finish {label}")
+
     def note(self, message: str) -> None:
         """Print a line above the bars."""
         self._progress.console.print(Text(message, style="dim"))
@@ -188,6 +192,10 @@ class Lines:
     def finished(self, label: str, status: str, path: Path) -> None:
         """Print how it ended, and where its record is."""
         self.note(f"[{self._started}/{self._runs}] {label}: {status}, {path}")
+
+    def waits(self, label: str) -> None:
+        """Print that others are at what is left."""
+        self.note(f"waiting for another process to finish {label}")
 
     def note(self, message: str) -> None:
         """Print a line."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lopbench.core.interfaces import Scenario
-    from lopbench.core.spec import RunSpec
     from lopbench.runner.forecast import Forecast
     from lopbench.runner.study import Study
     from lopbench.runner.study_file import StudyFile
@@ -100,11 +99,22 @@ _OPTIONS = ("results", "device", "data_dir")
 )
 @click.option("--metrics", help="Diagnostics to measure, separated by commas; a cheap set by default.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Processes that share the runs, each with its share of the cores; 1 by default.",
+)
 @plugin_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and stop.")
 @click.pass_context
 def command(
-    context: click.RichContext, /, study: Path | None, threads: int | None, dry_run: bool, **given: Any
+    context: click.RichContext,
+    /,
+    study: Path | None,
+    threads: int | None,
+    jobs: int | None,
+    dry_run: bool,
+    **given: Any,
 ) -> None:
     """Measure plasticity retention: train task after task, compare with fresh networks, print the table.
 
@@ -113,8 +123,8 @@ def command(
 
     Runs that are finished are not done again; one that was interrupted resumes.
     """
-    from lopbench.cli.progress import Work, study_reporter
-    from lopbench.runner.study import execute, plan_all
+    from lopbench.cli.progress import Work
+    from lopbench.runner.study import plan_all
 
     err = console(stderr=True)
     named = {name for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
@@ -124,7 +134,7 @@ def command(
     else:
         file = _read(study, named - set(_OPTIONS))
         requests = file.requests
-        threads = threads or file.options.get("threads")
+        threads, jobs = threads or file.options.get("threads"), jobs or file.options.get("jobs")
         options |= {name: value for name, value in file.options.items() if name in _OPTIONS and name not in named}
     if threads is not None:
         import torch
@@ -135,12 +145,36 @@ def command(
     summarise(studies, err)
     if dry_run:
         return
-    runs, steps = (sum(counts) for counts in zip(*((len(s.pending), sum(s.steps)) for s in studies), strict=True))
-    refused: list[tuple[RunSpec, str]] = []
-    if runs:
+    _conclude(studies, _do(studies, jobs or 1, threads, options["data_dir"], err), err)
+
+
+def _do(
+    studies: Sequence[Study], jobs: int, threads: int | None, data_dir: Path | None, err: Console
+) -> list[tuple[str, str]]:
+    """Do what is pending, in this process or in several; returns what could not be run, each with the reason."""
+    from lopbench.cli.progress import study_reporter
+    from lopbench.cli.workers import follow
+    from lopbench.runner.local import Pool
+    from lopbench.runner.report import label
+    from lopbench.runner.study import execute, prepare
+    from lopbench.runner.worklist import Worklist, remove
+
+    runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
+    if not runs:
+        return []
+    if jobs == 1:
         with study_reporter(err, runs=runs, steps=steps) as reporter:
-            refused = [each for part in studies for each in execute(part, reporter)]
-    _conclude(studies, refused, err)
+            return [(label(spec), reason) for part in studies for spec, reason in execute(part, reporter)]
+    results, device = studies[0].results, studies[0].device
+    prepare(results)
+    work = Worklist.of(studies, data_dir=data_dir)
+    path = work.write()
+    try:
+        jobs = min(jobs, sum(len(part.groups) for part in work.parts))
+        pool = Pool(path, results, jobs=jobs, devices=[device], threads=threads)
+        return follow(pool, err, runs=runs, steps=steps)
+    finally:
+        remove(path)
 
 
 def _request(given: dict[str, Any]) -> dict[str, Any]:
@@ -257,7 +291,7 @@ def _each(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _conclude(studies: Sequence[Study], refused: list[tuple[RunSpec, str]], err: Console) -> None:
+def _conclude(studies: Sequence[Study], refused: list[tuple[str, str]], err: Console) -> None:
     """Print the table and where the records are; raise if runs are missing from it."""
     from rich.text import Text
 
@@ -265,7 +299,6 @@ def _conclude(studies: Sequence[Study], refused: list[tuple[RunSpec, str]], err:
     from lopbench.core.errors import LopbenchError
     from lopbench.results.leaderboard import render
     from lopbench.results.record import is_recorded, read_record, record_path
-    from lopbench.runner.report import label
 
     results = studies[0].results
     specs = [spec for study in studies for spec in study.specs]
@@ -274,9 +307,9 @@ def _conclude(studies: Sequence[Study], refused: list[tuple[RunSpec, str]], err:
         render(study_leaderboard(*studies), console())
         err.print(Text(f"Records: {results.resolve() / 'runs'}"), soft_wrap=True)
     if refused:
-        spec, reason = refused[0]
+        what, reason = refused[0]
         pending = sum(len(study.pending) for study in studies)
-        raise LopbenchError(f"{len(refused)} of {pending} runs could not be done: {label(spec)}: {reason}")
+        raise LopbenchError(f"{len(refused)} of {pending} runs could not be done: {what}: {reason}")
     failed = [path for path in paths if read_record(path).outcome == "failed"]
     if failed:
         raise LopbenchError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
 from lopbench.core.fields import swept
 from lopbench.core.interfaces import Scenario
 from lopbench.core.spec import RunSpec, canonical_json
+from lopbench.runner.attempts import counted
 from lopbench.runner.environment import numerics
 from lopbench.runner.garbage import cheap_collections, collect
 from lopbench.runner.members import reason_of, told
@@ -25,6 +28,9 @@ from lopbench.runner.unfinished import BusyError, claimed, resumable
 
 #: Most replicas of a group: more gain nothing, while each holds a file open and takes its share of the memory.
 MAX_REPLICAS = 300
+
+#: Seconds after which it is looked whether what other processes were at is free.
+LOOK_AGAIN_S = 0.5
 
 
 def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> list[list[RunSpec]]:
@@ -61,10 +67,35 @@ def execute(
     reporter: Reporter | None = None,
     checkpoint_s: float = 10.0,
 ) -> list[tuple[RunSpec, str]]:
-    """Run every spec that has no record yet; one failure never stops the rest.
+    """Run every spec that has no record yet, in `groups`, as `work_off` does."""
+    work = [(group, data) for group in groups(specs, data=data, device=device)]
+    return work_off(work, results=results, device=device, reporter=reporter, checkpoint_s=checkpoint_s)
+
+
+def work_off(
+    work: Iterable[tuple[Sequence[RunSpec], object]],
+    *,
+    results: Path,
+    device: torch.device,
+    reporter: Reporter | None = None,
+    checkpoint_s: float = 10.0,
+    counts_attempts: bool = False,
+) -> list[tuple[RunSpec, str]]:
+    """Do groups of runs, each with its data, in order, until all have a record; one failure never stops the rest.
+
+    What another process is at is passed over and looked at again when the others are done, so that several processes
+    in one folder share the work, and what one of them leaves behind is gone on with.
 
     What was begun together goes on together: a group that was stopped resumes with the members it had, and what is new
     makes a group of its own. A fresh reference that only runs which could not be done would have used is left out.
+
+    Args:
+        work: The groups.
+        results: Results folder.
+        device: Where the runs train.
+        reporter: Is told how it goes.
+        checkpoint_s: Seconds between checkpoints.
+        counts_attempts: Whether runs that killed workers again and again are set aside, as `attempts.counted` has it.
 
     Returns:
         The specs that could not be run, each with the reason.
@@ -72,36 +103,77 @@ def execute(
     Raises:
         ResultsError: If the results folder cannot be written to.
     """
-    reporter = reporter or Quiet()
-
-    def train(members: Sequence[RunSpec]) -> None:
-        with _sentences(members):
-            run = Run(members, results=results, data=data, device=device, reporter=reporter, checkpoint_s=checkpoint_s)
-        run.execute()
-
-    refused: list[tuple[RunSpec, str]] = []
-    needless: frozenset[str] = frozenset()
+    reporter, left = reporter or Quiet(), list(work)
+    specs = [spec for group, _ in left for spec in group]
+    worker = _Worker(specs, results, device, reporter, checkpoint_s, counts_attempts)
+    waits = False
     with cheap_collections():
-        # What another process is at comes last, so that several in one folder share the work.
-        waiting = [(group, False) for group in groups(specs, data=data, device=device)]
-        while waiting:
-            group, wait = waiting.pop(0)
-            wanted = [spec for spec in group if spec.run_id not in needless]
-            try:
-                with claimed(results, wanted, reporter, wait=wait) as free:
-                    for members in _together(results, free):
-                        collect()
-                        try:
-                            train(members)
-                        except ResultsError:
-                            raise
-                        except LopbenchError as error:
-                            refused += [(spec, reason_of(error)) for spec in members if spec in free]
-                            needless = _needless(specs, [spec for spec, _ in refused])
-                            reporter.note(f"{group_label(members)}: {reason_of(error)}")
-            except BusyError:
-                waiting.append((group, True))
-    return refused
+        while left:
+            busy = [(group, data) for group, data in left if not worker.attempt(group, data)]
+            if len(busy) == len(left):
+                if not waits:
+                    reporter.waits(group_label(busy[0][0]))
+                waits = True
+                time.sleep(LOOK_AGAIN_S)
+            left = busy
+    return worker.refused
+
+
+@dataclass
+class _Worker:
+    """Does groups of runs, and knows what could not be done.
+
+    Args:
+        specs: All that is to be done.
+        results: Results folder.
+        device: Where the runs train.
+        reporter: Is told how it goes.
+        checkpoint_s: Seconds between checkpoints.
+        counts_attempts: Whether runs that killed workers again and again are set aside.
+    """
+
+    specs: Sequence[RunSpec]
+    results: Path
+    device: torch.device
+    reporter: Reporter
+    checkpoint_s: float
+    counts_attempts: bool
+
+    def __post_init__(self) -> None:
+        self.refused: list[tuple[RunSpec, str]] = []  #: What could not be run, each with the reason.
+        self._needless: frozenset[str] = frozenset()
+
+    def attempt(self, group: Sequence[RunSpec], data: object) -> bool:
+        """Do what a group has to do and return True; False if another process is at it."""
+        wanted = [spec for spec in group if spec.run_id not in self._needless]
+        try:
+            with claimed(self.results, wanted) as free:
+                for members in _together(self.results, free):
+                    collect()
+                    try:
+                        self._train(members, data)
+                    except ResultsError:
+                        raise
+                    except LopbenchError as error:
+                        self.refused += [(spec, reason_of(error)) for spec in members if spec in free]
+                        self._needless = _needless(self.specs, [spec for spec, _ in self.refused])
+                        self.reporter.note(f"{group_label(members)}: {reason_of(error)}")
+        except BusyError:
+            return False
+        return True
+
+    def _train(self, members: Sequence[RunSpec], data: object) -> None:
+        with _sentences(members):
+            run = Run(
+                members,
+                results=self.results,
+                data=data,
+                device=self.device,
+                reporter=self.reporter,
+                checkpoint_s=self.checkpoint_s,
+            )
+        with counted(self.results, members) if self.counts_attempts else nullcontext():
+            run.execute()
 
 
 def _together(results: Path, free: Sequence[RunSpec]) -> Iterator[Sequence[RunSpec]]:

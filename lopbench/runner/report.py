@@ -22,6 +22,9 @@ class Reporter(Protocol):
     def finished(self, label: str, status: str, path: Path) -> None:
         """Say that the runs that started last ended, and where their records are."""
 
+    def waits(self, label: str) -> None:
+        """Say that nothing is left but what other processes are at, such as the runs ``label``."""
+
     def note(self, message: str) -> None:
         """Pass on a message."""
 
@@ -36,6 +39,9 @@ class Quiet:
         """Say nothing."""
 
     def finished(self, label: str, status: str, path: Path) -> None:
+        """Say nothing."""
+
+    def waits(self, label: str) -> None:
         """Say nothing."""
 
     def note(self, message: str) -> None:

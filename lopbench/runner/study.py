@@ -78,7 +78,7 @@ def plan(
     """
     results = Path(results).absolute()  # a plugin may go to another folder
     asked = Request(**request).asked()
-    device = _device(device)
+    device = device_of(device)
     streamed = asked.scenario.data
     images = None if streamed is None else load_data(data, wanted=streamed, data_dir=data_dir, progress=progress)
     specs = asked.specs(None if images is None else {"name": images.name, "content_hash": images.content_hash})
@@ -149,16 +149,10 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
     from lopbench.runner import groups
     from lopbench.runner.unfinished import tidy
 
-    tidy(study.results)
     if not study.pending:
+        tidy(study.results)
         return []
-    existing = next(folder for folder in (study.results, *study.results.resolve().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if free < MIN_FREE_BYTES:
-        raise ResultsError(
-            f"The results folder {study.results} has {free / 2**20:.0f} MiB free and needs {MIN_FREE_BYTES >> 20}; "
-            "make room or choose another with --results."
-        )
+    prepare(study.results)
     return groups.execute(
         study.pending,
         results=study.results,
@@ -169,7 +163,33 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
     )
 
 
-def _device(name: str) -> str:
+def prepare(results: Path) -> None:
+    """Remove from a results folder what killed runs left behind; what was set aside may be tried again.
+
+    Raises:
+        ResultsError: If it is nearly full.
+    """
+    from lopbench.runner import unfinished, worklist
+    from lopbench.runner.attempts import forget
+
+    worklist.tidy(results)
+    unfinished.tidy(results)
+    forget(results)
+    existing = next(folder for folder in (results, *results.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < MIN_FREE_BYTES:
+        raise ResultsError(
+            f"The results folder {results} has {free / 2**20:.0f} MiB free and needs {MIN_FREE_BYTES >> 20}; "
+            "make room or choose another with --results."
+        )
+
+
+def device_of(name: str) -> str:
+    """Return the device of a name, as torch writes it; "auto" is a GPU where there is one.
+
+    Raises:
+        UsageError: If it cannot be used.
+    """
     import torch
 
     if name == "auto":

@@ -25,7 +25,8 @@ class StudyFile:
         path: The file.
         requests: The keywords of `plan` of each request, in order.
         plugins: Files with plugins.
-        options: What holds for the whole study and is given: of ``results``, ``device``, ``data_dir`` and ``threads``.
+        options: What holds for the whole study and is given: of ``results``, ``device``, ``data_dir``, ``threads`` and
+            ``jobs``.
     """
 
     path: Path
@@ -114,6 +115,7 @@ _STUDY: Mapping[str, _Key] = {
     "device": _A_TEXT,
     "data_dir": _Key("a path", _path),
     "threads": _Key("a whole number, at least 1", _whole),
+    "jobs": _Key("a whole number, at least 1", _whole),
     "plugins": _Key("a list of paths", _paths),
 }
 

@@ -19,7 +19,6 @@ from lopbench.core.reading import MOST_JSON_BYTES, is_free, read_regular
 from lopbench.core.spec import RunSpec, digest
 from lopbench.results.record import is_recorded
 from lopbench.results.stored import reason
-from lopbench.runner.report import Reporter, label
 
 #: Names of the files in a folder.
 LOG, MEMBERS = "log.txt", "members.json"
@@ -109,26 +108,22 @@ class BusyError(Exception):
 
 
 @contextmanager
-def claimed(
-    results: Path, specs: Sequence[RunSpec], reporter: Reporter, *, wait: bool = True
-) -> Iterator[list[RunSpec]]:
+def claimed(results: Path, specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
     """Hold ``specs`` against other processes; yields those without a record.
 
     Args:
         results: Results folder.
         specs: What is to be run.
-        reporter: Is told when there is something to wait for.
-        wait: Whether to wait for the processes that are at one of them.
 
     Raises:
-        BusyError: If a process is at one of them, and it is not waited for.
+        BusyError: If a process is at one of them.
         ResultsError: If the folder cannot be written to, or has no locks.
     """
     with ExitStack() as stack:
         stack.callback(_remove_if_empty, results / PARTIAL)
         # In one order everywhere, so that two processes never wait for each other.
         for spec in sorted(specs, key=lambda spec: spec.run_id):
-            stack.enter_context(_locked(results, spec, reporter, wait=wait))
+            stack.enter_context(_locked(results, spec))
         try:
             yield [spec for spec in specs if not is_recorded(results, spec)]
         finally:
@@ -149,20 +144,16 @@ def unwritable(results: Path, error: OSError) -> ResultsError:
 
 
 @contextmanager
-def _locked(results: Path, spec: RunSpec, reporter: Reporter, *, wait: bool) -> Iterator[None]:
+def _locked(results: Path, spec: RunSpec) -> Iterator[None]:
     """Hold the lock of one run, unless it has a record."""
     if is_recorded(results, spec):
         yield
         return
     lock = filelock.FileLock(_lock_path(results, spec))
     try:
-        try:
-            _acquire(lock, blocking=False)
-        except filelock.Timeout:
-            if not wait:
-                raise BusyError from None
-            reporter.note(f"waiting for another process to finish {label(spec)}")
-            _acquire(lock, blocking=True)
+        _acquire(lock)
+    except filelock.Timeout:
+        raise BusyError from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
             raise ResultsError(
@@ -176,11 +167,11 @@ def _locked(results: Path, spec: RunSpec, reporter: Reporter, *, wait: bool) -> 
         lock.release()
 
 
-def _acquire(lock: filelock.BaseFileLock, *, blocking: bool) -> None:
+def _acquire(lock: filelock.BaseFileLock) -> None:
     while True:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(blocking=blocking)
+            lock.acquire(blocking=False)
         except FileNotFoundError:  # another process has just removed the empty folder
             continue
         return

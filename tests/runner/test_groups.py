@@ -15,7 +15,7 @@ from lopbench.learner import program
 from lopbench.learner.compiling import Compiled
 from lopbench.learner.program import Program
 from lopbench.results.leaderboard import leaderboard
-from lopbench.results.record import find_records
+from lopbench.results.record import find_records, is_recorded
 from lopbench.runner import groups, programs, report, run, session, study, worth
 from lopbench.runner.report import Quiet, group_label
 from lopbench.runner.unfinished import claimed
@@ -171,9 +171,32 @@ def test_what_another_process_is_at_comes_last(make_study, record_of):
                 held.close()
 
     with held:
-        held.enter_context(claimed(planned.results, [first], Quiet()))
+        held.enter_context(claimed(planned.results, [first]))
         assert study.execute(planned, Order()) == []
     assert order == [*(group_label([spec]) for spec in others), group_label([first])]
+
+
+def test_what_others_are_at_is_waited_for_and_told_once(make_study, monkeypatch):
+    monkeypatch.setattr(groups, "LOOK_AGAIN_S", 0.01)
+    planned = make_study(methods=["none"])
+    told, looked, held = [], [], ExitStack()
+
+    class Notes(Quiet):
+        def waits(self, label):
+            told.append(label)
+
+    def sleep(seconds):
+        looked.append(seconds)
+        if len(looked) == 3:
+            held.close()
+
+    monkeypatch.setattr(groups.time, "sleep", sleep)
+    with held:
+        held.enter_context(claimed(planned.results, planned.pending))
+        assert study.execute(planned, Notes()) == []
+    assert looked == [0.01] * 3
+    assert told == [group_label(planned.pending[:1])]
+    assert all(is_recorded(planned.results, spec) for spec in planned.pending)
 
 
 def test_large_groups_are_cut_evenly(make_bits, monkeypatch):

@@ -4,14 +4,12 @@ import errno
 import json
 import os
 import shutil
-import threading
 
 import pytest
 
 from lopbench.core.errors import ResultsError
 from lopbench.results.record import record_path
 from lopbench.runner.checkpoint import DamagedError, load_checkpoint, steps_of
-from lopbench.runner.report import Quiet
 from lopbench.runner.status import status
 from lopbench.runner.unfinished import (
     LOG,
@@ -138,53 +136,29 @@ def test_an_empty_folder_is_no_record(tmp_path, specs):
     record_path(tmp_path, specs[0]).mkdir(parents=True)
     tidy(tmp_path)
     assert folder.exists()
-    with claimed(tmp_path, specs, Quiet()) as free:
+    with claimed(tmp_path, specs) as free:
         assert free == specs
 
 
 def test_claim_yields_what_has_no_record_and_leaves_nothing(tmp_path, specs):
     publish(tmp_path, specs[1])
-    with claimed(tmp_path, specs, Quiet()) as free:
+    with claimed(tmp_path, specs) as free:
         assert free == [specs[0], specs[2], specs[3]]
         assert left(tmp_path) == sorted(f"{spec.run_id}.lock" for spec in free)
     assert not (tmp_path / ".partial").exists()
 
 
 def test_locks_stay_while_there_is_something_to_resume(tmp_path, specs):
-    with claimed(tmp_path, specs, Quiet()):
+    with claimed(tmp_path, specs):
         folder = stop(tmp_path, specs[:2])
     assert left(tmp_path) == sorted([folder.name, *(f"{spec.run_id}.lock" for spec in specs[:2])])
 
 
-def test_claim_waits_for_the_process_that_is_at_one_of_its_runs(tmp_path, specs):
-    notes, seen = [], []
-
-    class Notes(Quiet):
-        def note(self, message):
-            notes.append(message)
-            told.set()
-
-    def other():
-        with claimed(tmp_path, specs, Notes()) as free:
-            seen.append([spec.seed for spec in free])
-
-    told = threading.Event()
-    with claimed(tmp_path, specs[1:3], Quiet()):
-        thread = threading.Thread(target=other)
-        thread.start()
-        assert told.wait(10)
-        publish(tmp_path, specs[1])
-    thread.join(10)
-    assert seen == [[0, 2, 3]]
-    assert len(notes) == 1
-    assert "waiting for another process to finish none" in notes[0]
-
-
-def test_what_another_process_is_at_need_not_be_waited_for(tmp_path, specs):
-    with claimed(tmp_path, specs[1:3], Quiet()):
-        with pytest.raises(BusyError), claimed(tmp_path, specs, Quiet(), wait=False):
+def test_what_another_process_is_at_is_refused(tmp_path, specs):
+    with claimed(tmp_path, specs[1:3]):
+        with pytest.raises(BusyError), claimed(tmp_path, specs):
             pass
-        with claimed(tmp_path, [specs[0], specs[3]], Quiet(), wait=False) as free:
+        with claimed(tmp_path, [specs[0], specs[3]]) as free:
             assert free == [specs[0], specs[3]]
 
 
@@ -194,7 +168,7 @@ def test_a_file_system_without_locks_is_told_and_not_taken_for_a_full_one(tmp_pa
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.raises(ResultsError, match="gives no locks") as raised, claimed(tmp_path, specs, Quiet()):
+    with pytest.raises(ResultsError, match="gives no locks") as raised, claimed(tmp_path, specs):
         pass
     assert os.strerror(code) in str(raised.value)
     assert "Make room" not in str(raised.value)
@@ -204,6 +178,6 @@ def test_folder_that_cannot_be_written_is_one_sentence(tmp_path, specs):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="cannot be written to: Not a directory"):
         make_folder(tmp_path / "file", specs)
-    with pytest.raises(ResultsError, match="cannot be written to"), claimed(tmp_path / "file", specs, Quiet()):
+    with pytest.raises(ResultsError, match="cannot be written to"), claimed(tmp_path / "file", specs):
         pass
     shutil.rmtree(tmp_path)

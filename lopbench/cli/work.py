@@ -1,0 +1,50 @@
+"""``lopbench work``: what starts where a study has several workers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import rich_click as click
+
+from lopbench.cli.plugins import plugin_option
+from lopbench.core.errors import UsageError
+
+
+def parse_slot(text: str) -> tuple[int, int]:
+    """Return which worker of how many ``1/4`` is, from 0.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    slot, slash, slots = text.partition("/")
+    if not (slash and slot.isdecimal() and slots.isdecimal() and int(slot) < int(slots)):
+        raise UsageError(f"--slot {text}: write 0/4 for the first of four workers, and 3/4 for the last")
+    return int(slot), int(slots)
+
+
+@click.command("work", hidden=True)
+@click.argument("worklist", type=click.Path(path_type=Path))
+@click.option("--slot", default="0/1", show_default=True, help="Which of the workers it is, and how many there are.")
+@click.option("--device", default="auto", show_default=True, help="Where to train.")
+@click.option(
+    "--follow", is_flag=True, help="Stop when standard input ends, as it does with the process that holds it."
+)
+@plugin_option
+@click.pass_context
+def command(context: click.RichContext, /, worklist: Path, slot: str, device: str, follow: bool) -> None:
+    """Work off the file WORKLIST, which 'lopbench run --jobs' makes, beside other workers.
+
+    A worker takes the next runs that have no record and that nobody is at, until nothing is left. It needs nothing
+    but the results folder, and can be started by hand on any machine that sees it, with the --plugin of the study.
+
+    It exits with 0 when nothing is left, 75 when SIGUSR2 told it that its time is over, 130 when it was stopped
+    otherwise; what it was at goes on elsewhere.
+    """
+    from lopbench.runner.worker import Stop, work
+
+    stop = Stop()
+    if follow:
+        stop.follow(sys.stdin.fileno())
+    number, slots = parse_slot(slot)
+    context.exit(work(worklist, slot=number, slots=slots, device=device, stop=stop))

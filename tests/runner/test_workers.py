@@ -1,0 +1,304 @@
+"""Studies of several workers, which are killed, stopped and left alone: each run is done once, as in one process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lopbench.cli.work import parse_slot
+from lopbench.cli.workers import Speed
+from lopbench.core.errors import DataError, ResultsError, UnsupportedError, UsageError
+from lopbench.results.record import find_records
+from lopbench.runner import attempts
+from lopbench.runner.local import Pool, check
+from lopbench.runner.unfinished import checkpoints, folder_of
+from lopbench.runner.worker import OUT_OF_TIME, Report, Telling
+from lopbench.runner.worklist import Part, Worklist, here, remove, tidy
+
+PLUGIN = Path(__file__).with_name("sleepy.py")
+SCENARIO = "bitflip:samples=400,m=8,f=5,T=100,steps_per_task=100"
+
+
+class Commands:
+    """Starts studies of a results folder as commands of their own."""
+
+    def __init__(self, results, environment):
+        self.results = results
+        self.environment = environment
+
+    def start(self, *methods, jobs=2, seeds="0-2"):
+        command = [sys.executable, "-m", "lopbench", "run", f"--plugin={PLUGIN}", f"--scenario={SCENARIO}"]
+        command += [f"--method={method}" for method in methods]
+        command += ["--architecture=online_mlp:width=4", f"--seeds={seeds}", "--device=cpu", "--metrics=dead_fraction"]
+        command += [f"--results={self.results}", f"--jobs={jobs}"]
+        return subprocess.Popen(
+            ["/bin/sh", "-c", 'export SPARED=$$; exec "$@"', "sh", *command],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def run(self, *methods, **options):
+        process = self.start(*methods, **options)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+    def reports(self):
+        found = []
+        for path in sorted((self.results / ".partial" / "workers").glob("*.json")):
+            try:
+                found.append(Report.read(path))
+            except (OSError, ValueError):  # just removed
+                continue
+        return found
+
+    def until(self, wanted, process):
+        """Wait until a worker's report is as wanted, and return it."""
+        while process.poll() is None:
+            for report in self.reports():
+                if wanted(report):
+                    return report
+            time.sleep(0.02)
+        pytest.fail(f"the study ended: {process.communicate()}")
+
+    def records(self):
+        return {record.run_id: record.measurements_digest for record in find_records(self.results)}
+
+
+@pytest.fixture
+def commands(tmp_path):
+    environment = {**os.environ, "LOPBENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"}
+    return lambda name: Commands(tmp_path / name, environment)
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    """Return what the runs of this file measure in one process."""
+    alone = Commands(tmp_path_factory.mktemp("serial"), {**os.environ, "COLUMNS": "200"})
+    code, _, err = alone.run("sleeps", "none", jobs=1)
+    assert code == 0, err
+    return alone.records()
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def is_training(report):
+    return report.state == "running" and report.label.startswith("sleeps") and report.done > 0
+
+
+def test_a_worker_that_is_killed_is_started_again_and_its_run_goes_on(commands, serial):
+    study = commands("results")
+    process = study.start("sleeps", "none")
+    report = study.until(is_training, process)
+    os.kill(report.pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert study.records() == serial
+    assert "sleeps" in out
+    assert err.count(": completed, ") == 6 + 2  # those of "none" train together
+    assert not (study.results / ".partial").exists()
+
+
+def test_an_interrupted_study_leaves_nothing_running_and_goes_on(commands, serial):
+    study = commands("results")
+    process = study.start("sleeps", "none")
+    study.until(is_training, process)
+    pids = {report.pid for report in study.reports()}
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "stopping: what is at work is saved" in err
+    assert "the same command resumes it" in err
+    assert not any(map(is_alive, pids))
+    assert not (study.results / ".partial" / "workers").exists()
+    code, _, err = study.run("sleeps", "none")
+    assert code == 0, err
+    assert study.records() == serial
+
+
+def test_workers_leave_when_their_parent_was_killed(commands, serial):
+    study = commands("results")
+    process = study.start("sleeps", "none")
+    study.until(is_training, process)
+    pids = {report.pid for report in study.reports()}
+    process.kill()
+    process.communicate(timeout=300)
+    end = time.monotonic() + 120
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    code, _, err = study.run("sleeps", "none")
+    assert code == 0, err
+    assert study.records() == serial
+    assert not (study.results / ".partial").exists()  # what the workers of the killed one told, too
+
+
+def test_what_kills_its_workers_is_set_aside_and_the_rest_is_done(commands, serial):
+    study = commands("results")
+    code, _, err = study.run("kills", "none", seeds="0")
+    assert code == 1
+    assert f"killed {attempts.MOST_DEATHS} workers without getting further than step 0" in err
+    done = study.records()
+    assert len(done) == 2
+    assert done.items() <= serial.items()
+    assert "Traceback" not in err
+
+
+def test_a_worker_that_is_started_by_hand_joins_and_saves_when_its_time_is_over(commands):
+    study = commands("results")
+    process = study.start("sleeps:seconds=0.05", seeds="0-3")  # 20 s each, so that there is something left to join
+    study.until(is_training, process)
+    (work,) = (study.results / ".partial" / "studies").glob("*.json")
+    command = [sys.executable, "-m", "lopbench", "work", str(work), "--slot=3/4", f"--plugin={PLUGIN}"]
+    by_hand = subprocess.Popen(command, env=study.environment)
+    report = study.until(lambda report: report.pid == by_hand.pid and is_training(report), process)
+    by_hand.send_signal(signal.SIGUSR2)
+    assert by_hand.wait(60) == OUT_OF_TIME
+    assert report.label not in {other.label for other in study.reports() if other.pid != by_hand.pid}
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=300)
+    kept = [folder.parent for folder in (study.results / ".partial").glob("*/members.json")]
+    assert len(kept) >= 2  # what was at work is saved, that of the one by hand too
+    assert all(checkpoints(folder) for folder in kept)
+
+
+# --- in this process --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "slot"), [("0/1", (0, 1)), ("3/4", (3, 4))])
+def test_slots(text, slot):
+    assert parse_slot(text) == slot
+
+
+@pytest.mark.parametrize("text", ["", "1", "4/4", "a/b", "-1/2", "1/", "0/0"])
+def test_other_slots_are_refused(text):
+    with pytest.raises(UsageError, match="write 0/4 for the first of four workers"):
+        parse_slot(text)
+
+
+def test_a_list_of_work_is_read_as_it_was_written(make_study):
+    planned = make_study(scenario=SCENARIO, architecture=None, methods=["none", "l2"], seeds=range(3))
+    work = Worklist.of([planned], data_dir=None, checkpoint_s=3.0)
+    path = work.write()
+    found = Worklist.read(path)
+    assert found == Worklist(planned.results, None, 3.0, [Part(None, [[*group] for group in work.parts[0].groups])])
+    assert [data for _, data in found.loaded()] == [None]
+    remove(path)
+    assert not (planned.results / ".partial").exists()
+
+
+def test_data_that_changed_since_the_study_began_are_refused(make_study):
+    planned = make_study()
+    work = Worklist.of([planned], data_dir=None)
+    changed = replace(work, parts=[replace(part, data={**part.data, "content_hash": "0" * 32}) for part in work.parts])
+    with pytest.raises(DataError, match="is not what it was when the study began"):
+        list(changed.loaded())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"version": 2}', '{"version": 1, "parts": 3}', "[" * 99999, "\xff"], ids=lambda t: t[:20]
+)
+def test_a_list_of_work_that_cannot_be_read_is_told(tmp_path, text):
+    path = tmp_path / "work.json"
+    path.write_text(text, encoding="latin1")
+    with pytest.raises(
+        ResultsError, match=r"The work .*work.json cannot be read: .*; begin it anew with 'lopbench run'"
+    ):
+        Worklist.read(path)
+    with pytest.raises(ResultsError, match="cannot be read: No such file"):
+        Worklist.read(tmp_path / "none.json")
+
+
+def test_three_deaths_at_one_step_set_a_run_aside_until_it_is_forgotten(make_study):
+    planned = make_study()
+    results, members = planned.results, planned.specs
+    beside = folder_of(results, members).with_suffix(".attempts")
+
+    def die():
+        with suppress(SystemExit), attempts.counted(results, members):
+            kept.append(beside.read_bytes())
+            raise SystemExit
+        beside.write_bytes(kept[-1])  # as if the process had not come so far
+
+    kept = []
+    for _ in range(3):
+        die()
+    with pytest.raises(UnsupportedError, match="killed 3 workers without getting further than step 0"):
+        die()
+    beside.write_text("0\n0\n20\n")  # it got further meanwhile
+    with attempts.counted(results, members):
+        pass
+    assert not beside.exists()
+    beside.write_text("0\n0\n0\n")
+    attempts.forget(results)
+    with attempts.counted(results, members):
+        pass
+
+
+def test_what_dead_processes_of_this_machine_left_behind_is_removed(tmp_path):
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE, check=True)
+    pid, host = int(gone.stdout), socket.gethostname()
+    folder = tmp_path / ".partial" / "workers"
+    folder.mkdir(parents=True)
+    for name in (
+        f"{host}-{pid}-aa.json",
+        f"{host}-{pid}-0.log",
+        f"{here()}-bb.json",
+        f"else-{pid}-cc.json",
+        "note.txt",
+    ):
+        (folder / name).touch()
+    tidy(tmp_path)
+    assert {path.name for path in folder.iterdir()} == {f"{here()}-bb.json", f"else-{pid}-cc.json", "note.txt"}
+
+
+def test_a_report_keeps_the_last_lines_and_counts_them_all(tmp_path):
+    telling = Telling(tmp_path, 3)
+    telling.started("none, mlp, seed 0", 100, 40, 2, "error")
+    telling.advanced(10, 1, 4, 0.5)
+    for number in range(150):
+        telling.note(f"note {number}")
+    found = Report.read(telling.path)
+    assert (found.slot, found.state, found.label, found.runs) == (3, "running", "none, mlp, seed 0", 2)
+    assert (found.steps, found.done, found.skipped, found.taken) == (100, 50, 40, 10)
+    assert (found.told, len(found.lines), found.lines[-1]) == (150, 100, "note 149")
+    telling.finished("none, mlp, seed 0", "completed", Path("there"))
+    found = Report.read(telling.path)
+    assert (found.state, found.ended, found.lines[-1]) == ("between", 2, "none, mlp, seed 0: completed, there")
+    telling.path.write_text('{"name": "x"}')
+    with pytest.raises(ValueError, match="is no report"):
+        Report.read(telling.path)
+
+
+def test_a_place_is_given_up_when_its_worker_ends_before_it_begins(tmp_path):
+    pool = Pool(tmp_path / "no work", tmp_path, jobs=1, devices=["cpu"])
+    pool.start()
+    while pool.poll():
+        time.sleep(0.05)
+    (failure,) = pool.failures
+    assert "no work cannot be read: No such file or directory" in failure
+    pool.tidy()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ResultsError, match="1 workers had to give up: "):
+        check(pool.failures)
+
+
+def test_the_speed_of_workers_is_that_of_the_last_minute():
+    seconds = iter([0, 10, 20, 80, 90])
+    speed = Speed(lambda: next(seconds))
+    assert [speed.add(taken) for taken in (0, 0, 100, 400, 500)] == [None, None, 10, 5, 10]
