@@ -156,16 +156,17 @@ def _do(
     from lopbench.cli.workers import follow
     from lopbench.runner.local import Pool
     from lopbench.runner.report import label
-    from lopbench.runner.study import execute, prepare
+    from lopbench.runner.study import clear, execute, prepare
     from lopbench.runner.worklist import Worklist, remove
 
     runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
+    results, device = studies[0].results, studies[0].device
     if not runs:
+        clear(results)
         return []
     if jobs == 1:
         with study_reporter(err, runs=runs, steps=steps) as reporter:
             return [(label(spec), reason) for part in studies for spec, reason in execute(part, reporter)]
-    results, device = studies[0].results, studies[0].device
     prepare(results)
     work = Worklist.of(studies, data_dir=data_dir)
     path = work.write()

@@ -39,6 +39,7 @@ __all__ = [
     "one_of_each",
     "read_record",
     "record_path",
+    "remove_cut_short",
     "scan_records",
     "write_record",
 ]
@@ -249,6 +250,17 @@ def write_record(
     for stale in target.parent.glob(f"{stem}*{_PARTIAL}"):  # left by a kill; the run is published, nobody needs them
         shutil.rmtree(stale, ignore_errors=True)
     return target
+
+
+def remove_cut_short(root: str | os.PathLike[str]) -> None:
+    """Remove what is left of the writing of records that was cut short, where the record has been written since.
+
+    `write_record` removes it, too, unless it is itself cut short right after it published the record.
+    """
+    for path in (Path(root) / "runs").glob(f".*{_PARTIAL}"):
+        name = path.name.removesuffix(_PARTIAL)[1:].rpartition(".")[0]
+        if any((path.parent / name).glob("*")):  # an empty folder is no record
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _write_files(

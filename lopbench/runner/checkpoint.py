@@ -25,6 +25,9 @@ from lopbench.core.errors import ResultsError
 from lopbench.core.reading import check_regular
 from lopbench.runner.unfinished import checkpoint_name
 
+#: Ending of a checkpoint that is being written.
+NEW = ".new"
+
 
 class DamagedError(Exception):
     """A checkpoint that is not what was written."""
@@ -70,7 +73,7 @@ def save_checkpoint(
     flat = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"session": session, "steps": steps, **header})
     path = folder / checkpoint_name(session)
-    partial = path.with_suffix(".new")
+    partial = path.with_suffix(NEW)
     try:
         with partial.open("wb") as file:
             file.write(save(flat, metadata={"header": text, "hash": _hash(flat, text)}))

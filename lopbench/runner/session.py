@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,9 +16,24 @@ from torch import Tensor
 from lopbench.core.errors import LopbenchError
 from lopbench.core.spec import RunSpec
 from lopbench.results.record import is_recorded
-from lopbench.runner.checkpoint import Checkpoint, DamagedError, load_checkpoint, save_checkpoint, steps_of
+from lopbench.runner.checkpoint import (
+    NEW,
+    Checkpoint,
+    DamagedError,
+    load_checkpoint,
+    save_checkpoint,
+    steps_of,
+)
 from lopbench.runner.report import Reporter, group_label
-from lopbench.runner.unfinished import LOG, checkpoints, folder_of, make_folder, unwritable
+from lopbench.runner.unfinished import (
+    LOG,
+    checkpoint_name,
+    checkpoints,
+    folder_of,
+    make_folder,
+    remove_folder,
+    unwritable,
+)
 
 #: How often, in seconds, a run reports progress, checks for divergence and considers a checkpoint. Results do not
 #: depend on it.
@@ -103,12 +117,12 @@ class Session:
             if path in self._superseded or self.name in path.name:
                 path.unlink(missing_ok=True)
         if not checkpoints(self._folder):
-            shutil.rmtree(self._folder, ignore_errors=True)  # what stays behind is only untidy
+            remove_folder(self._folder)
 
     def abandon(self) -> None:
         """Remove the folder if there is nothing in it to go on from."""
         if not checkpoints(self._folder):
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_folder(self._folder)
 
     # -- log
 
@@ -167,8 +181,10 @@ class Session:
     def load(self) -> Checkpoint | None:
         """Return the checkpoint that is furthest, None if there is none that is whole.
 
-        Damaged ones are set aside, and the reporter is told.
+        Damaged ones are set aside, and the reporter is told. What a kill left of the writing of one is removed.
         """
+        for path in self._folder.glob(str(Path(checkpoint_name("*")).with_suffix(NEW))):
+            path.unlink(missing_ok=True)
         whole = []
         for path in checkpoints(self._folder):
             try:

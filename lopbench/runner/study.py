@@ -139,7 +139,7 @@ def can_widen(spec: RunSpec, factor: int) -> bool:
 
 
 def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: float = 10.0) -> list[tuple[RunSpec, str]]:
-    """Do what is pending; returns the specs that could not be run, each with the reason.
+    """Do what is pending, and remove what killed processes left; returns the specs that could not be run, and why.
 
     Raises:
         ResultsError: If the results folder cannot be written to or is nearly full.
@@ -147,10 +147,9 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
     import torch
 
     from lopbench.runner import groups
-    from lopbench.runner.unfinished import tidy
 
     if not study.pending:
-        tidy(study.results)
+        clear(study.results)
         return []
     prepare(study.results)
     return groups.execute(
@@ -163,18 +162,23 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
     )
 
 
-def prepare(results: Path) -> None:
-    """Remove from a results folder what killed runs left behind; what was set aside may be tried again.
-
-    Raises:
-        ResultsError: If it is nearly full.
-    """
+def clear(results: Path) -> None:
+    """Remove from a results folder what killed processes left behind; what was set aside may be tried again."""
     from lopbench.runner import unfinished, worklist
     from lopbench.runner.attempts import forget
 
     worklist.tidy(results)
     unfinished.tidy(results)
     forget(results)
+
+
+def prepare(results: Path) -> None:
+    """Make a results folder ready for a study: `clear`, and with room.
+
+    Raises:
+        ResultsError: If it is nearly full.
+    """
+    clear(results)
     existing = next(folder for folder in (results, *results.resolve().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < MIN_FREE_BYTES:

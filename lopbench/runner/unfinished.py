@@ -17,11 +17,12 @@ import filelock
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.reading import MOST_JSON_BYTES, is_free, read_regular
 from lopbench.core.spec import RunSpec, digest
-from lopbench.results.record import is_recorded
+from lopbench.results.record import is_recorded, remove_cut_short
 from lopbench.results.stored import reason
 
 #: Names of the files in a folder.
 LOG, MEMBERS = "log.txt", "members.json"
+_NEW_MEMBERS = f"{MEMBERS}.new"
 
 #: What a system says where a file cannot be locked, which more room would not change.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EIO, errno.EINVAL)
@@ -44,17 +45,35 @@ def make_folder(results: Path, specs: Sequence[RunSpec]) -> Path:
     """
     folder = folder_of(results, specs)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (LOG, MEMBERS):
-            if not is_free(folder / name):
-                raise OSError(errno.EEXIST, f"{folder / name} is no file")
-        if not (folder / MEMBERS).exists():
-            partial = folder / f"{MEMBERS}.new"
-            partial.write_text(json.dumps([spec.to_json() for spec in specs]))
-            partial.replace(folder / MEMBERS)
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (LOG, MEMBERS):
+                if not is_free(folder / name):
+                    raise OSError(errno.EEXIST, f"{folder / name} is no file")
+            if (folder / MEMBERS).exists():
+                return folder
+            with suppress(FileNotFoundError):  # another process has just tidied up
+                partial = folder / _NEW_MEMBERS
+                partial.write_text(json.dumps([spec.to_json() for spec in specs]))
+                partial.replace(folder / MEMBERS)
     except OSError as error:
         raise unwritable(results, error) from error
-    return folder
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and, last of what is in it, whose it is: what a kill leaves of it, the next process knows.
+
+    A link to a folder, which is not ours, stays.
+    """
+    if folder.is_symlink():
+        return
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != MEMBERS:
+                path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what stays behind is only untidy
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -80,7 +99,7 @@ def resumable(results: Path, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
         if not unfinished or not unfinished <= free.keys():
             continue
         if not checkpoints(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
             continue
         found.append([free.get(spec.run_id, spec) for spec in members])
         free = {run_id: spec for run_id, spec in free.items() if run_id not in unfinished}
@@ -88,7 +107,8 @@ def resumable(results: Path, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
 
 
 def tidy(results: Path) -> None:
-    """Remove what runs that were killed right after they were published left behind."""
+    """Remove what processes left behind that were killed while they wrote, or right after they published a run."""
+    remove_cut_short(results)
     places = {path.name.rpartition("-")[2]: path for path in (results / "runs").glob("*")}
 
     def is_published(run_id: str) -> bool:
@@ -96,7 +116,14 @@ def tidy(results: Path) -> None:
 
     for folder, members in _folders(results):
         if all(is_published(spec.run_id) for spec in members):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
+    for folder in (results / PARTIAL).glob("*/"):
+        # Killed between making the folder and saying whose it is; where a link leads is not ours.
+        if not folder.is_symlink() and not (folder / MEMBERS).exists():
+            for name in (_NEW_MEMBERS, LOG):
+                with suppress(OSError):
+                    (folder / name).unlink()
+            _remove_if_empty(folder)
     for path in (results / PARTIAL).glob("*.lock"):
         if is_published(path.stem):
             path.unlink(missing_ok=True)

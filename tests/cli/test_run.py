@@ -104,6 +104,17 @@ def test_running_again_does_nothing_and_says_so(tiny, runs):
     assert runs() == before
 
 
+def test_running_again_removes_what_a_kill_after_the_last_record_left(tiny, runs):
+    tiny()
+    folder = Path("results", ".partial", "0123456789abcdef")
+    folder.mkdir(parents=True)
+    Path("results", "runs", f".{runs()[0]}.0123abcd.partial").mkdir()
+    before = runs()[1:]
+    tiny()
+    assert not folder.parent.exists()
+    assert runs() == before
+
+
 def test_a_dry_run_leaves_nothing(tiny):
     shown = tiny("--dry-run")
     assert shown.exit_code == 0

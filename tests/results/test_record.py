@@ -22,6 +22,7 @@ from lopbench.results.record import (
     is_recorded,
     read_record,
     record_path,
+    remove_cut_short,
     scan_records,
     write_record,
 )
@@ -231,6 +232,21 @@ def test_killed_writer_leaves_no_record(results, call):
     assert find_records(results.root) == find_records(results.root / "runs") == []
     published = results.add(results.spec(), 0.5)
     assert list((results.root / "runs").iterdir()) == [published]  # what the kill left is gone
+
+
+def test_what_was_cut_short_is_removed_once_the_record_is_written(results):
+    published, other = results.add(results.spec(), 0.5), record_path(results.root, results.spec(seed=1))
+    for path in (published, other):
+        cut_short = path.with_name(f".{path.name}.0123abcd.partial")
+        cut_short.mkdir()
+        (cut_short / "spec.json").touch()
+    remove_cut_short(results.root)
+    # Another process may be writing the record that is not there yet.
+    assert sorted(path.name for path in published.parent.iterdir()) == [
+        f".{other.name}.0123abcd.partial",
+        published.name,
+    ]
+    remove_cut_short(results.root / "nowhere")
 
 
 def test_newer_schema_is_refused(run):

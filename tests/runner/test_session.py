@@ -119,6 +119,14 @@ def test_session_goes_on_from_the_furthest_whole_checkpoint(planned):
     assert [one.name in path.name for path in checkpoints(one._folder)] == [True]  # in place of those before it
 
 
+def test_checkpoint_whose_writing_was_cut_short_is_removed(planned):
+    path = stopped(planned)
+    torn = path.with_name("checkpoint-0123abcd.new")
+    torn.write_bytes(path.read_bytes()[:100])
+    assert make(planned).load().path == path
+    assert not torn.exists()
+
+
 def test_session_that_is_behind_stops_when_it_would_save(planned):
     tensors = {"a": torch.zeros(3)}
     one, other = make(planned), make(planned)

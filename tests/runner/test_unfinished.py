@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from lopbench.runner.unfinished import (
     claimed,
     folder_of,
     make_folder,
+    members_of,
     resumable,
     tidy,
 )
@@ -129,6 +131,75 @@ def test_tidy_removes_what_is_published_and_nothing_else(tmp_path, specs):
     tidy(tmp_path)
     assert not (tmp_path / ".partial").exists()
     tidy(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("files", [[], [f"{MEMBERS}.new"], [LOG]])
+def test_tidy_removes_a_folder_that_does_not_say_whose_it_is(tmp_path, specs, files):
+    folder = folder_of(tmp_path, specs[:2])
+    folder.mkdir(parents=True)
+    for name in files:
+        (folder / name).touch()
+    tidy(tmp_path)
+    assert not (tmp_path / ".partial").exists()
+
+
+def test_tidy_leaves_what_could_be_gone_on_from(tmp_path, specs):
+    folder = stop(tmp_path, specs[:2])
+    (folder / MEMBERS).unlink()
+    tidy(tmp_path)
+    assert (folder / checkpoint_name("a")).exists()
+
+
+@pytest.mark.parametrize("members", [True, False])
+def test_tidy_removes_nothing_where_a_link_leads(tmp_path, specs, members):
+    folder = stop(tmp_path / "elsewhere", specs[:2], checkpoint=False)
+    (folder / LOG).touch()
+    if not members:
+        (folder / MEMBERS).unlink()
+    before = sorted(folder.iterdir())
+    (tmp_path / ".partial").mkdir()
+    (tmp_path / ".partial" / folder.name).symlink_to(folder)
+    publish(tmp_path, *specs[:2])
+    tidy(tmp_path)
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("removed", ["mkdir", "write_text"])
+def test_folder_that_is_tidied_away_while_it_is_made_is_made_again(tmp_path, specs, monkeypatch, removed):
+    usual, calls = getattr(Path, removed), []
+
+    def then_tidied(path, *arguments, **options):
+        done = usual(path, *arguments, **options)
+        calls.append(path)
+        if len(calls) == 1:
+            tidy(tmp_path)
+        return done
+
+    (tmp_path / ".partial").mkdir()
+    (tmp_path / ".partial" / f"{specs[0].run_id}.lock").touch()  # it is claimed
+    monkeypatch.setattr(Path, removed, then_tidied)
+    folder = make_folder(tmp_path, specs[:2])
+    assert len(calls) > 1
+    assert len(members_of(folder / MEMBERS)) == 2
+
+
+def test_removal_of_a_folder_that_a_kill_cuts_short_is_finished_by_the_next_process(tmp_path, specs, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(*arguments, **options):
+        raise Killed
+
+    folder = stop(tmp_path, specs[:2])
+    (folder / LOG).touch()
+    publish(tmp_path, *specs[:2])
+    monkeypatch.setattr(shutil, "rmtree", kill)
+    with pytest.raises(Killed):
+        tidy(tmp_path)
+    monkeypatch.undo()
+    assert [path.name for path in folder.iterdir()] == [MEMBERS]
+    tidy(tmp_path)
+    assert not folder.exists()
 
 
 def test_an_empty_folder_is_no_record(tmp_path, specs):
