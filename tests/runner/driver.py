@@ -3,11 +3,13 @@
 As a script it is a server: it imports everything once, then reads requests, one JSON value a line. An object asks for a
 study: the server forks a process that does it, and answers with its id. A number asks for that process's exit code.
 A study writes a byte to the named pipe ``pulse`` whenever it reports an advance. Its request has either ``method``, for
-one run on images, or ``plan``, the arguments of `plan`, for all runs of a kind.
+one run on images, or ``plan``, the arguments of `plan`, for all runs, or for those of a ``kind``.
 """
 
+import io
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -21,24 +23,29 @@ import torch
 from lopbench.data.images import ImageSet, content_hash
 from lopbench.runner import groups, report, session, study, timing, worth
 
-CLASSES, TRAIN, TEST = 24, 24, 6
+TRAIN, TEST = 24, 6
 SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=20,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
 WARM = ["none", "cbp", "noisy_sgd", "dropout", "layernorm", "shrink_and_perturb", "reset"]
 ARCHITECTURE = "mlp:width=16,depth=2"
 
 
+def tiny_images(name="auto", *, wanted="tiny-imagenet-200", **options):
+    """Stands for `load_data`: a few classes of images as large as those of the data set that is wanted."""
+    return coloured(10, 32) if wanted == "cifar10" else coloured(24, 64)
+
+
 @cache
-def tiny_images(*arguments, **options):
-    """Stands for `load_data`: two dozen classes that differ in colour, under noise."""
+def coloured(count, side):
+    """Return ``count`` classes that differ in colour, under noise."""
     draws = np.random.default_rng(0)
-    colours = draws.integers(60, 196, (CLASSES, 1, 3, 1, 1))
+    colours = draws.integers(60, 196, (count, 1, 3, 1, 1))
 
-    def draw(count):
-        noise = draws.integers(-60, 60, (CLASSES, count, 3, 64, 64))
-        pixels = np.clip(colours + noise, 0, 255).astype(np.uint8).reshape(-1, 3, 64, 64)
-        return pixels, np.repeat(np.arange(CLASSES), count)
+    def draw(each):
+        noise = draws.integers(-60, 60, (count, each, 3, side, side))
+        pixels = np.clip(colours + noise, 0, 255).astype(np.uint8).reshape(-1, 3, side, side)
+        return pixels, np.repeat(np.arange(count), each)
 
-    classes = tuple(f"c{k:02}" for k in range(CLASSES))
+    classes = tuple(f"c{k:02}" for k in range(count))
     train, test = draw(TRAIN), draw(TEST)
     return ImageSet(
         name="tiny",
@@ -50,7 +57,7 @@ def tiny_images(*arguments, **options):
         test_images=test[0],
         test_labels=test[1],
         real=False,
-        notice="Two dozen coloured classes.",
+        notice="A few coloured classes.",
         terms="",
     )
 
@@ -71,30 +78,79 @@ class Pulse(report.Quiet):
         os.write(self.descriptor, b".")
 
 
-def die_at_flush(count):
-    """Make the process kill itself at the ``count``-th time it flushes a file to disk, before that is done."""
-    left = [count]
+class Operations:
+    """Calls ``at(n)`` at the n-th thing that this process does to a file below a folder, from 1; it cannot be undone.
 
-    def fsync(descriptor):
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+    It opens a file for writing, writes to it, flushes a file or a folder to disk, renames or removes one, and makes or
+    removes a folder. The call comes right before, or when half of what is written is.
+    """
 
-    os.fsync = fsync
+    def __init__(self, folder, at):
+        self._folder = os.path.join(folder, "")  # noqa: PTH118  (as the operations name it)
+        self._at, self._count = at, 0
+        self._open, self._fsync = io.open, os.fsync
+        io.open, os.fsync = self.open, self.fsync
+        sys.addaudithook(self._audit)
+
+    def count(self):
+        """Count an operation."""
+        self._count += 1
+        self._at(self._count)
+
+    def _audit(self, event, arguments):
+        if event == "open":
+            path, _, flags = arguments
+            if flags & (os.O_WRONLY | os.O_RDWR) and self._is_below(path):
+                self.count()
+        elif event in ("os.rename", "os.mkdir"):
+            if self._is_below(arguments[0]):
+                self.count()
+        # Below a folder that is removed as a whole, names are relative to it.
+        elif event in ("os.remove", "os.rmdir") and (arguments[-1] != -1 or self._is_below(arguments[0])):
+            self.count()
+
+    def _is_below(self, path):
+        return isinstance(path, str | os.PathLike) and os.fspath(path).startswith(self._folder)
+
+    def fsync(self, descriptor):
+        self.count()
+        self._fsync(descriptor)
+
+    def open(self, file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, **options):
+        """Stand for `io.open`, which is what paths are opened with."""
+        if not (set(mode) & set("wax+") and self._is_below(file)):
+            return self._open(file, mode, buffering, encoding, errors, newline, **options)
+        buffered = io.BufferedWriter(HalfWritten(file, mode.replace("b", ""), self.count))
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
 
 
-def die_at_rename(after, count):
-    """Make the process kill itself right before or right after the ``count``-th record's directory gets its name."""
-    rename, left = Path.rename, [count]
+class HalfWritten(io.FileIO):
+    """A file that calls ``between`` when half of what is written to it is written."""
 
-    def deadly(path, target):
-        left[0] -= 1
-        if after or left[0]:
-            rename(path, target)
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def __init__(self, path, mode, between):
+        super().__init__(path, mode)
+        self._between = between
 
-    Path.rename = deadly
+    def write(self, data):
+        half = len(data) // 2
+        written = super().write(data[:half])
+        self._between()
+        return written + super().write(data[half:])
+
+
+def signal_at(count, number):
+    """Return what sends this process a signal at the ``count``-th operation."""
+
+    def at(operation):
+        if operation == count:
+            os.kill(os.getpid(), number)
+
+    return at
+
+
+def keep_at_each(results, kept):
+    """Return what copies a results folder at each operation: what a process that dies there leaves behind."""
+    return lambda operation: shutil.copytree(results, Path(kept) / f"{operation:04}")
 
 
 def do(request):
@@ -102,14 +158,15 @@ def do(request):
     pulse = Pulse(request["pulse"])
     session.LOOK_S = request.get("look_s", session.LOOK_S)
     worth.COMPILE_STEPS = request.get("compile_steps", worth.COMPILE_STEPS)
-    worth.MOST_OPERATIONS = 50_000  # images step by step, with a look at each step; streams of bits as programs
-    if "die_at_flush" in request:
-        die_at_flush(request["die_at_flush"])
-    if "die_at_rename" in request:
-        die_at_rename(request["die_at_rename"] == "after", request.get("renames", 1))
+    # Images step by step, with a look at each step, unless told otherwise; streams of bits as programs.
+    worth.MOST_OPERATIONS = request.get("most_operations", 50_000)
+    if "operation" in request:
+        Operations(request["results"], signal_at(request["operation"], request["signal"]))
+    if "kept" in request:
+        Operations(request["results"], keep_at_each(request["results"], request["kept"]))
     if "plan" in request:
         planned = make_study(request["results"], **request["plan"])
-        wanted = [spec for spec in planned.pending if spec.kind == request["kind"]]
+        wanted = [spec for spec in planned.pending if request["kind"] in (None, spec.kind)]
     else:
         planned = make_study(request["results"], methods=[request["method"]])
         # The first spec of its kind: a run, or the reference of all runs.
@@ -121,6 +178,10 @@ def do(request):
 
 def serve():
     """Fork a process for each request; it never comes back here."""
+    # As in a shell in front, even where this is one in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     for line in sys.stdin:
         request = json.loads(line)
         if isinstance(request, int):

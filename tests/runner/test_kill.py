@@ -23,10 +23,6 @@ def only_record(results):
     return record
 
 
-def published(results):
-    return [path for path in (results / "runs").glob("*") if not path.name.startswith(".")]
-
-
 def left_over(results):
     """Return what is in a results folder besides the whole records."""
     return [
@@ -82,32 +78,6 @@ def test_run_killed_at_ten_random_moments_ends_bit_identical(server, undisturbed
 
 def test_replacements_happen_where_runs_are_killed(undisturbed):
     assert undisturbed(method=CBP, kind="continual").table != undisturbed(method="none", kind="continual").table
-
-
-#: A fresh run of six tasks that looks up at the end of each task only flushes six checkpoints to disk, the five files
-#: and the directory of its record, and, once that has its name, the directory it is in.
-NAMED, FLUSHES = 13, 13
-
-
-@pytest.mark.parametrize("flush", [1, 3, 6, 7, 10, 12, 13, 14])
-def test_run_killed_while_it_writes_ends_bit_identical(server, undisturbed, tmp_path, flush):
-    request = {"method": "none", "kind": "fresh", "look_s": 1e9, "checkpoint_s": 0.0}
-    code = server.run(tmp_path, **request, die_at_flush=flush)
-    assert code == (-signal.SIGKILL if flush <= FLUSHES else 0)
-    assert len(published(tmp_path)) == (flush >= NAMED)
-    assert server.run(tmp_path, **request) == 0
-    assert only_record(tmp_path).table.equals(undisturbed(method="none", kind="fresh").table)
-    assert left_over(tmp_path) == []
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_run_killed_around_publication_is_published_once(server, undisturbed, tmp_path, moment):
-    request = {"method": "none", "kind": "fresh"}
-    assert server.run(tmp_path, **request, die_at_rename=moment) == -signal.SIGKILL
-    assert len(published(tmp_path)) == (moment == "after")
-    assert server.run(tmp_path, **request) == 0
-    assert only_record(tmp_path).table.equals(undisturbed(**request).table)
-    assert left_over(tmp_path) == []
 
 
 def test_interrupted_run_saves_its_last_step_and_resumes_from_it(server, undisturbed, tmp_path):

@@ -112,23 +112,6 @@ def test_group_stopped_before_and_after_the_switch_resumes_from_there(server, un
     assert log.count("session") == 3
 
 
-@pytest.mark.parametrize(
-    ("moment", "renames", "out"), [("before", 1, 0), ("after", 1, 1), ("before", 3, 2), ("after", 4, 4)]
-)
-def test_group_killed_while_its_records_are_written_loses_none(server, undisturbed, tmp_path, moment, renames, out):
-    plan = PLANS["cbp"]
-    assert server.run(tmp_path, plan=plan, die_at_rename=moment, renames=renames) == -signal.SIGKILL
-    written = [path for path in (tmp_path / "runs").iterdir() if not path.name.startswith(".")]
-    assert len(written) == out
-    before = {path.name: path.stat().st_mtime_ns for path in written}
-    assert server.run(tmp_path, plan=plan) == 0
-    assert_whole(tmp_path, undisturbed("cbp"))
-    for name, changed in before.items():
-        assert (tmp_path / "runs" / name).stat().st_mtime_ns == changed
-    sessions = sorted(record.status["sessions"] for record in find_records(tmp_path))
-    assert sessions == [1] * out + [2] * (4 - out)
-
-
 def test_stopped_group_resumes_whole_when_more_is_asked_for_in_another_order(server, undisturbed, tmp_path):
     more = {**PLANS["cbp"], "seeds": [0, 2, 1], "sweeps": ["lr=0.003,0.01"]}
     assert server.signal_after(signal.SIGINT, 9, tmp_path, plan=PLANS["cbp"], **EAGER) == 130
