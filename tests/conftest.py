@@ -22,6 +22,10 @@ PUBLISHED = Path(__file__).parents[1] / "results" / "tinyimagenet40-lite-mlp" / 
 TOP = "tiny-imagenet-200"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, help="kill studies so often, instead of a few times (tests/runner)")
+
+
 def jpeg(seed, mode="RGB", size=(64, 64)):
     from PIL import Image  # lazily: few tests need it
 

@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import os
+import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,18 @@ class Server:
                 seen += len(read)
             if seen == looks:
                 os.kill(child, number)
+            pulse.readall()
+        return self.wait(child)
+
+    def signal_in(self, number, seconds, results, **request):
+        """Do a study and send it signal ``number`` so many seconds after its start; returns its exit code."""
+        child, pulse = self.start(results, **request)
+        with pulse:
+            until = time.monotonic() + seconds
+            while select.select([pulse], [], [], max(0.0, until - time.monotonic()))[0]:
+                if not pulse.read(2**16):
+                    return self.wait(child)  # it is over
+            os.kill(child, number)
             pulse.readall()
         return self.wait(child)
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from dataclasses import replace
 from functools import cache
@@ -69,13 +70,15 @@ def make_study(results, **changes):
 
 
 class Pulse(report.Quiet):
-    """Writes a byte at each look."""
+    """Writes a byte at each look, and waits for some seconds."""
 
-    def __init__(self, path):
+    def __init__(self, path, wait_s):
         self.descriptor = os.open(path, os.O_WRONLY)
+        self.wait_s = wait_s
 
     def advanced(self, steps, task, tasks, score):
         os.write(self.descriptor, b".")
+        time.sleep(self.wait_s)
 
 
 class Operations:
@@ -155,7 +158,7 @@ def keep_at_each(results, kept):
 
 def do(request):
     """Do what one request asks for."""
-    pulse = Pulse(request["pulse"])
+    pulse = Pulse(request["pulse"], request.get("wait_s", 0.0))
     session.LOOK_S = request.get("look_s", session.LOOK_S)
     worth.COMPILE_STEPS = request.get("compile_steps", worth.COMPILE_STEPS)
     # Images step by step, with a look at each step, unless told otherwise; streams of bits as programs.
