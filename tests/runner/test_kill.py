@@ -110,3 +110,20 @@ def test_two_processes_at_the_same_run_train_it_once(server, undisturbed, tmp_pa
     assert only_record(tmp_path).table.equals(undisturbed(method="none", kind="continual").table)
     assert only_record(tmp_path).status["sessions"] == 1
     assert left_over(tmp_path) == []
+
+
+def test_four_processes_share_the_runs_of_a_study(server, tmp_path):
+    seeds, looks = 12, 6  # a look at the end of each task
+    plan = {"seeds": [*range(seeds)], "metrics": []}
+    started = [server.start(tmp_path, plan=plan, wait_s=0.05) for _ in range(4)]
+    seen = []
+    for _, pulse in started:
+        with pulse:
+            seen.append(len(pulse.readall()))
+    assert [server.wait(child) for child, _ in started] == [0] * 4
+    assert sum(seen) == seeds * looks  # no run was trained twice
+    assert min(seen) > 0
+    records = find_records(tmp_path)
+    assert sorted(record.spec.seed for record in records) == plan["seeds"]
+    assert {record.status["sessions"] for record in records} == {1}
+    assert left_over(tmp_path) == []
