@@ -16,6 +16,7 @@ import rich_click as click
 
 from lopbench.cli.output import echo
 from lopbench.core.errors import LopbenchError
+from lopbench.core.text import plain
 
 _COMMANDS = (
     "run",
@@ -37,8 +38,15 @@ _COMMANDS = (
 )
 
 
+#: What a system says of a path that leads nowhere: too long, round in circles, or through what may not be entered.
+_NOWHERE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
 #: What a system says of output that cannot be written. That its reader has left, click knows.
 _LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+#: Most characters of a path in a message.
+_MOST_PATH = 300
 
 
 class Commands(click.RichGroup):
@@ -61,7 +69,13 @@ class Commands(click.RichGroup):
             found = super().invoke(ctx)
             sys.stdout.flush()  # a full disk shows only now
             return found
+        except click.UsageError as error:
+            error.message = plain(error.message)
+            raise
         except OSError as error:
+            if error.filename is not None and error.errno in _NOWHERE:
+                echo(f"Error: {os.fsdecode(error.filename)[:_MOST_PATH]} cannot be used: {error.strerror}.", err=True)
+                ctx.exit(1)
             if error.errno not in _LOST or error.filename is not None:
                 raise
             _drop_output()

@@ -5,6 +5,7 @@
 """
 
 import json
+import math
 import os
 import shutil
 import uuid
@@ -504,7 +505,7 @@ def _is_run(entry: "os.DirEntry[str]", child: Path, *, foreign: bool) -> bool:
 
 def _parsed(stored: Stored, name: str, data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data, parse_constant=_no_number)
+        value = json.loads(data, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:  # malformed JSON, not UTF-8, or nested beyond all measure
         raise stored.damaged(f"{name} is not JSON ({error})") from error
     if not isinstance(value, dict):
@@ -525,3 +526,8 @@ def _unprintable(value: object) -> str | None:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(f"{text[:40]}, which is too large,")

@@ -183,6 +183,8 @@ class Loose(Stored):
                     raise self.damaged(f"{MEASUREMENTS} has the columns {', '.join(map(str, file.schema_arrow))}")
                 self._check_size(file.metadata)
                 table = file.read(use_threads=False)  # threads take longer to start than so little to read
+        except KeyError as error:  # of pyarrow: a column that is to be read as a dictionary is not there
+            raise self.damaged(f"{MEASUREMENTS} has no column {error.args[0].decode(errors='replace')!r}") from error
         except (OSError, pa.ArrowException) as error:
             raise self.damaged(f"{MEASUREMENTS} cannot be read ({reason(error)})") from error
         return table

@@ -18,6 +18,7 @@ from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.reading import MOST_JSON_BYTES, is_free, read_regular
 from lopbench.core.spec import RunSpec, digest
 from lopbench.results.record import is_recorded, remove_cut_short
+from lopbench.results.schema import problem
 from lopbench.results.stored import reason
 
 #: Names of the files in a folder.
@@ -222,6 +223,10 @@ def members_of(path: Path) -> list[RunSpec]:
     """
     try:
         values = json.loads(read_regular(path, most=MOST_JSON_BYTES))
+        for value in values:
+            found = problem("spec", value)
+            if found is not None:
+                raise ResultsError(f"{path} names no runs: {found}")
         return [RunSpec.from_json(value) for value in values]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{path} names no runs ({error})") from error

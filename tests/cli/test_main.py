@@ -65,6 +65,23 @@ def test_a_usage_error_exits_with_2_and_leaves_stdout_empty(lopbench, arguments)
     assert shown.stderr
 
 
+@pytest.mark.parametrize("arguments", [["run", "a\x1b[2Jb"], ["a\x1b[2Jb"], ["list", "a\x1b[2Jb"], ["run", "--a\x1b"]])
+def test_a_usage_error_obeys_nothing_that_was_typed(lopbench, arguments):
+    shown = lopbench(*arguments)
+    assert shown.exit_code == 2
+    assert all(character.isprintable() or character == "\n" for character in shown.stderr)
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["leaderboard"], ["compare"], ["pack", "--output=x.lopbench"], ["unpack"]]
+)
+def test_a_path_that_no_system_takes_is_told_of(lopbench, command):
+    shown = lopbench(*command, "a" * 300)
+    assert shown.exit_code == 1
+    assert shown.stdout == ""
+    assert shown.stderr.strip().endswith(f"{'a' * 300} cannot be used: File name too long.")
+
+
 @pytest.mark.parametrize(("error", "code"), [(DataError("no images"), 1), (UsageError("no such thing"), 2)])
 def test_a_users_mistake_is_one_sentence_and_an_exit_code(lopbench, failing, error, code):
     failing(error)

@@ -370,6 +370,8 @@ def test_foreign_columns_are_refused(run):
     pq.write_table(pa.table({"step": [1], "value": [0.5]}), run / "measurements.parquet")
     with pytest.raises(ResultsError, match="has the columns"):
         _ = read_record(run).table
+    with pytest.raises(ResultsError, match=r"measurements.parquet has no column 'layer'"):
+        read_record(run).series("online_accuracy")
 
 
 def test_two_rows_of_one_task_are_refused(results):
@@ -493,6 +495,7 @@ def test_links_within_the_folder_and_to_it_count_once(results, run, tmp_path):
     ("content", "said"),
     [
         (b'{"a": NaN}', "NaN is no JSON number"),
+        (b'{"steps": 1e999}', "1e999, which is too large, is no JSON number"),
         (b"[" * 200_000, "is not JSON"),
         (b" " * (2**24 + 1), "has 16777217 bytes"),
         (b'{"steps": 1' + b"0" * 5000 + b"}", "is not JSON"),

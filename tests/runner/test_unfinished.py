@@ -84,13 +84,26 @@ def test_folder_without_a_checkpoint_has_nothing_to_resume(tmp_path, specs):
     assert not folder.exists()
 
 
-UNKNOWN = ["", "[{}]", '[{"schema_version": 999}]', "null", "5", "[1]", '"\\ud800"', '[{"seed": NaN}]', "[" * 100_000]
+UNKNOWN = [
+    "",
+    "[{}]",
+    '[{"schema_version": 999}]',
+    "null",
+    "5",
+    "[1]",
+    '"\\ud800"',
+    '[{"seed": NaN}]',
+    "[" * 100_000,
+    "[WRONG]",
+]
 
 
 @pytest.mark.parametrize("text", UNKNOWN)
 def test_folder_of_unknown_members_is_left_alone(tmp_path, specs, text):
     folder = stop(tmp_path, specs[:2])
-    (folder / MEMBERS).write_text(text)
+    value = specs[0].to_json()
+    value["architecture"]["fields"] = 7
+    (folder / MEMBERS).write_text(text.replace("WRONG", json.dumps(value)))
     assert resumable(tmp_path, specs) == []
     publish(tmp_path, *specs)
     tidy(tmp_path)
