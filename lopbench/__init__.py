@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lopbench.core.moments import row_chunks
     from lopbench.core.probe import LayerProbe, NetworkProbe
     from lopbench.core.profile import Partition, Profile
+    from lopbench.core.reading import read_regular
     from lopbench.core.replicas import add_scaled, per_replica
     from lopbench.data.archive import ZipMembers, open_zip, read_tar
     from lopbench.data.arrays import ArraySet
@@ -108,6 +109,7 @@ __all__ = [
     "numbers",
     "open_zip",
     "per_replica",
+    "read_regular",
     "read_tar",
     "reproduce",
     "rng",
@@ -187,6 +189,7 @@ _MODULES = {
         "Partition",
         "Profile",
     ),
+    "lopbench.core.reading": ("read_regular",),
     "lopbench.core.replicas": (
         "add_scaled",
         "per_replica",

@@ -61,7 +61,8 @@ def read_regular(path: str | os.PathLike[str], *, most: int) -> bytes:
         OSError: As `open_regular`.
     """
     with open_regular(path, most=most) as file:
-        return file.read(most)
+        # No more than it says: some files of a system say nothing, and are read without an end.
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def is_free(path: Path) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lopbench import DataError, DataSet, ImagePlan, RemoteFile, read_tar
+from lopbench import DataError, DataSet, ImagePlan, RemoteFile, read_regular, read_tar
 from lopbench_plugins.data._original import check_md5
 
 _URL = "https://www.cs.toronto.edu/~kriz"
@@ -114,8 +114,7 @@ class Cifar(DataSet):
             return
         for file in self._in_folder(path):
             try:
-                with file.open("rb") as stream:
-                    content = stream.read(_LARGEST_FILE)
+                content = read_regular(file, most=_LARGEST_FILE)
             except OSError as error:
                 raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
             yield file.name, content

@@ -5,6 +5,7 @@ which it checks none; an idx file is a header of 32-bit numbers, and then the by
 """
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lopbench import DataError, DataSet, ImagePlan, RemoteFile
+from lopbench import DataError, DataSet, ImagePlan, RemoteFile, read_regular
 from lopbench_plugins.data._original import check_md5
 
 _MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"  # torchvision's; the authors' page no longer serves the files
@@ -87,8 +88,10 @@ class Mnist(DataSet):
         if file is None:
             raise DataError(f"{path} has neither {name} nor {name}.gz; {self.again}")
         try:
-            with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-                content = stream.read(_LARGEST_FILE)
+            content = read_regular(file, most=_LARGEST_FILE)
+            if file.suffix == ".gz":
+                with gzip.open(io.BytesIO(content)) as stream:
+                    content = stream.read(_LARGEST_FILE)
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise DataError(f"{file} is not a whole gzip file ({error}); {self.again}") from error
         except OSError as error:
@@ -98,6 +101,10 @@ class Mnist(DataSet):
 
 
 def _present(folder: Path) -> dict[str, Path]:
-    """Return the files of MNIST in ``folder``, unpacked or not, by their unpacked names."""
-    candidates = ((name, folder / f"{name}{suffix}") for name in MD5 for suffix in (".gz", ""))
+    """Return the files of MNIST in ``folder``, unpacked or not, by their unpacked names.
+
+    Some programs that unpack them write a dot in place of the second hyphen, as in ``train-images.idx3-ubyte``.
+    """
+    names = [(name, found) for name in MD5 for found in (name.replace("-idx", ".idx"), name)]
+    candidates = ((name, folder / f"{found}{suffix}") for name, found in names for suffix in (".gz", ""))
     return {name: path for name, path in candidates if path.is_file()}  # unpacked ones last, so preferred

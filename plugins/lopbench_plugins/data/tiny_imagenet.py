@@ -20,7 +20,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lopbench import DataError, DataSet, ImagePlan, RemoteFile, ZipMembers, open_zip
+from lopbench import DataError, DataSet, ImagePlan, RemoteFile, ZipMembers, open_zip, read_regular
 from lopbench_plugins.data._parallel import in_parallel
 
 NAME = "tiny-imagenet-200"
@@ -45,7 +45,7 @@ class Source(Protocol):
     path: Path
 
     def names(self) -> list[str]:
-        """Return the names of all images and of ``wnids.txt`` and ``val/val_annotations.txt``, in any order."""
+        """Return the names of all images, of what is in ``val``, and of the two text files, in any order."""
 
     def read(self, name: str) -> bytes:
         """Return the content of a file; called from several threads.
@@ -62,26 +62,22 @@ class Folder:
         self.path = path
 
     def names(self) -> list[str]:
-        """Return the names of the images and the two text files."""
+        """Return the names of the images, of the two text files, and of what is in ``val``, be it a folder or not."""
         names = [name for name in ("wnids.txt", "val/val_annotations.txt") if (self.path / name).is_file()]
         for folder in self._image_folders():
             names += [f"{folder}/{entry}" for entry in os.listdir(self.path / folder)]  # noqa: PTH208
+        if (self.path / "val").is_dir():
+            names += [f"val/{entry}/" for entry in os.listdir(self.path / "val")]  # noqa: PTH208
         return names
 
     def read(self, name: str) -> bytes:
         """Return the content of the file ``name``."""
-        if (self.path / name).exists() and not (self.path / name).is_file():  # a pipe might never end
-            raise DataError(f"{self.path / name} is no file; {_AGAIN}")
         try:
-            with (self.path / name).open("rb") as file:
-                content = file.read(_LARGEST_FILE + 1)
+            return read_regular(self.path / name, most=_LARGEST_FILE)
         except FileNotFoundError:
             raise DataError(f"{self.path / name} is missing; {_AGAIN}") from None
         except OSError as error:
-            raise DataError(f"{self.path / name} cannot be read ({error.strerror}); make it readable") from error
-        if len(content) > _LARGEST_FILE:
-            raise DataError(f"{self.path / name} has more than {_LARGEST_FILE:,} bytes; {_AGAIN}")
-        return content
+            raise DataError(f"{self.path / name} cannot be read ({error.strerror}); {_AGAIN}") from error
 
     def _image_folders(self) -> list[str]:
         train = self.path / "train"
@@ -216,6 +212,11 @@ def _train_files(names: Sequence[str], label: dict[str, int], where: Path) -> It
 def _val_files(names: Sequence[str], label: dict[str, int], source: Source) -> Iterator[tuple[str, str]]:
     annotations = "val/val_annotations.txt"
     unlabelled = {match["file"] for name in names if (match := _VAL.fullmatch(name))}
+    if not unlabelled and any(name.split("/")[1] in label for name in names if name.startswith("val/")):
+        raise DataError(
+            f"val in {source.path} is sorted into folders of classes, as some scripts do; the original has all its "
+            f"images in val/images, and says in {annotations} of which class each is; {_AGAIN}"
+        )
     for number, line in enumerate(_text(source, annotations).splitlines(), start=1):
         fields = line.split("\t")
         if len(fields) < 2 or not _INDEX.search(fields[0]):

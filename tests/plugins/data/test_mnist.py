@@ -46,6 +46,15 @@ def test_the_folder_or_what_torchvision_calls_root_may_be_named(digits, tmp_path
     assert locate(NAME, tmp_path) is None
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_files_with_a_dot_in_their_names_are_found(digits, tmp_path, packed):
+    folder = digits.folder(tmp_path / "plain", packed=packed)
+    wanted = load_data(NAME, data_dir=folder).content_hash
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    assert load_data(NAME, data_dir=folder).content_hash == wanted
+
+
 def test_a_missing_file_is_named(digits, tmp_path):
     folder = digits.folder(tmp_path)
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()

@@ -1,4 +1,5 @@
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -167,6 +168,10 @@ def no_annotations(tiny, jpeg):
     drop(tiny, "val/val_annotations.txt")
 
 
+def sorted_val(tiny, jpeg):
+    tiny.files = {name.replace("val/images/", "val/n01/"): content for name, content in tiny.files.items()}
+
+
 def no_classes(tiny, jpeg):
     tiny.files["wnids.txt"] = b"\n"
 
@@ -200,6 +205,7 @@ def not_tiny_imagenet(tiny, jpeg):
         (broken_annotations, "Line 1 of val/val_annotations.txt"),
         (binary_annotations, "not a text file"),
         (no_annotations, "val_annotations.txt"),
+        (sorted_val, "val in .* is sorted into folders of classes, as some scripts do; the original has all"),
         (no_classes, "names no class"),
         (class_named_twice, "n01 twice"),
         (not_tiny_imagenet, "not Tiny ImageNet"),
@@ -220,6 +226,14 @@ def test_a_failed_decoding_leaves_nothing_in_the_cache(tiny, tmp_path, make_jpeg
     with pytest.raises(DataError):
         load_data(NAME, data_dir=tiny.zip(tmp_path / "data"))
     assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_dir()] == ["images"]
+
+
+def test_what_never_ends_is_no_image(tiny, tmp_path):
+    image = tiny.folder(tmp_path) / "train" / "n01" / "images" / "n01_4.JPEG"
+    image.unlink()
+    os.mkfifo(image)
+    with pytest.raises(DataError, match=r"n01_4.JPEG cannot be read \(it is no file, but a folder, pipe or device"):
+        load_data(NAME, data_dir=tmp_path)
 
 
 def test_an_html_page_called_zip_is_named_as_such(tmp_path):
