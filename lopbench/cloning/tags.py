@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from lopbench.cloning.layers import Axes, channel_axes, is_layer, output_of, reads
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.profile import Partition
+from lopbench.core.text import told
 
 #: Relative deviation, in float64, up to which two tags are the same: what a sum in another order changes.
 _SAME = 1e-9
@@ -270,8 +271,7 @@ class BaseRun:
             raise
         except Exception as error:
             raise UnsupportedError(
-                f"{type(module).__name__} cannot be followed from layer to layer, {self.where} fails "
-                f"({type(error).__name__}: {error})"
+                f"{type(module).__name__} cannot be followed from layer to layer, {self.where} fails ({told(error)})"
             ) from error
         if not isinstance(output, Tensor):
             raise UnsupportedError(f"{type(module).__name__} returns {type(output).__name__}; only one tensor will do")

@@ -32,6 +32,7 @@ from lopbench.cloning.tags import (
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.profile import Partition, Profile
+from lopbench.core.text import told
 
 Layout = Literal["interleave", "tile"]
 Heads = Literal["duplicate", "widen"]
@@ -142,7 +143,7 @@ class _Attempt:
         except (Misfit, UnsupportedError):
             raise
         except Exception as error:
-            raise self._misfit("operation", f"{type(error).__name__}: {error}") from error
+            raise self._misfit("operation", told(error)) from error
         if not isinstance(output, Tensor) or self._calls != len(self.base.calls):
             raise self._misfit("output", "the wider network takes another way")
         if deviation(self.base.output, output) > 1e-9:

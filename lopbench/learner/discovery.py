@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.rng import derive
+from lopbench.core.text import told
 from lopbench.learner.groups import Consumer, Norm, UnitGroup
 from lopbench.learner.trial import OUT_OF_MEMORY, noisy_copy, on_input, own_randomness, some_samples
 from lopbench.learner.verify import unit_axis, verify
@@ -115,7 +116,7 @@ def discover(module: nn.Module, batch: Tensor) -> Discovery:
         except Exception as error:
             raise UnsupportedError(
                 f"the units of {type(module).__name__} cannot be found, its forward pass cannot be traced "
-                f"({type(error).__name__}: {error}); use a method that resets no units, or another architecture"
+                f"({told(error)}); use a method that resets no units, or another architecture"
             ) from error
         for layer in dict.fromkeys(trace.calls):
             if isinstance(layer, _LAYERS):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
+from lopbench.core.text import told
 from lopbench.learner.groups import Consumer, UnitGroup
 from lopbench.learner.held import held_statistics
 from lopbench.learner.trial import OUT_OF_MEMORY, Trial, noise, on_input
@@ -130,7 +131,7 @@ class _Pairs:
         except Exception as error:
             raise UnsupportedError(
                 f"the units of {type(self._module).__name__} cannot be tested, its forward pass fails in "
-                f"{_mode(training)} mode ({type(error).__name__}: {error}); use a method that resets no units, or "
+                f"{_mode(training)} mode ({told(error)}); use a method that resets no units, or "
                 "another architecture"
             ) from error
 

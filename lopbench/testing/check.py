@@ -13,6 +13,7 @@ import torch
 
 from lopbench.core.errors import LopbenchError
 from lopbench.core.interfaces import Component
+from lopbench.core.text import told
 
 Status = Literal["passed", "failed", "exempt", "not applicable", "measured"]
 
@@ -126,7 +127,7 @@ class Check:
             frames = traceback.extract_tb(error.__traceback__)
             where = f"{frames[-1].filename}:{frames[-1].lineno}"
             status, expected = "failed", "no error"
-            found = f"{type(error).__name__}: {error} ({where})"
+            found = f"{told(error)} ({where})"
         return Outcome(self, component, status, detail, expected, found, time.perf_counter() - began)
 
     def __call__(self, component: Component) -> None:

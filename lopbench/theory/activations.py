@@ -14,6 +14,7 @@ from torch.nn.modules import activation as _modules
 from lopbench.core.errors import UnsupportedError, UsageError
 from lopbench.core.registry import suggest
 from lopbench.core.spec import split
+from lopbench.core.text import told
 
 Array = NDArray[np.float64]
 
@@ -68,8 +69,7 @@ def elementwise(activation: Activation) -> Callable[[Array], Array]:
         alone = np.concatenate([apply(probe[i : i + 1]).reshape(1) for i in range(len(probe))])
     except Exception as error:
         raise UnsupportedError(
-            f"{name} cannot be applied to a float64 vector ({type(error).__name__}: {error}); "
-            "give a function of one number at a time"
+            f"{name} cannot be applied to a float64 vector ({told(error)}); give a function of one number at a time"
         ) from error
     if together.shape != probe.shape or not np.allclose(together, alone, rtol=1e-12, atol=1e-12, equal_nan=True):
         raise UnsupportedError(
