@@ -23,6 +23,9 @@ TOP = "tiny-imagenet-200"
 
 
 def pytest_addoption(parser):
+    parser.addoption(
+        "--fuzz", type=int, default=60, metavar="N", help="broken inputs to feed to commands; 10000 a night"
+    )
     parser.addoption("--kills", type=int, help="kill studies so often, instead of a few times (tests/runner)")
 
 
