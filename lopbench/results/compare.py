@@ -271,7 +271,7 @@ def render(comparison: Comparison, console: "Console") -> None:
             table.add_column("against", overflow="fold")
         for heading in ("value", "base-\nline", "difference", "P of\nbetter", "p", "seeds"):
             table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("verdict")
+        table.add_column("verdict", min_width=len("evidence"), overflow="fold")  # its longest word, never cut
         for row, baseline, method in zip(lines(rows), *sides, strict=True):
             table.add_row(
                 Text(method),

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -13,6 +14,8 @@ from rich.text import Text
 from lopbench.cli.output import console, echo, print_whole, write_json
 from lopbench.cli.progress import Bars, Work
 from lopbench.core.text import line, plain
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "tinyimagenet40-lite-mlp" / "runs.lopbench"
 
 #: Texts that a terminal would obey, or an encoding refuse.
 EVIL = ["\x1b[2J", "\x9b31m", "\x07", "\r", "\x1b]0;title\x07", "\u202e", "\udcff", "\x00"]
@@ -79,6 +82,18 @@ def test_no_word_is_cut_at_80_columns(lopbench, monkeypatch, command):
     narrow = lopbench(*command).stdout
     assert "…" not in narrow
     assert set(wide.split()) <= set(narrow.split())
+
+
+@pytest.mark.parametrize("columns", ["0", "40", "80", "140"])
+@pytest.mark.parametrize("command", ["leaderboard", "compare", "status"])
+def test_tables_of_long_labels_cut_no_name_and_keep_the_method(lopbench, monkeypatch, command, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = lopbench(command, PUBLISHED)
+    assert shown.exit_code == 0
+    assert "…" not in shown.stdout
+    if command != "status":
+        assert "method" in shown.stdout
+        assert "shrink_and_perturb" in shown.stdout
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
