@@ -70,8 +70,7 @@ class Commands(click.RichGroup):
             sys.stdout.flush()  # a full disk shows only now
             return found
         except click.UsageError as error:
-            error.message = plain(error.message)
-            raise
+            raise click.UsageError(plain(error.format_message()), error.ctx) from None
         except OSError as error:
             if error.filename is not None and error.errno in _NOWHERE:
                 echo(f"Error: {os.fsdecode(error.filename)[:_MOST_PATH]} cannot be used: {error.strerror}.", err=True)
