@@ -267,11 +267,12 @@ SETS = (
     ResultSet(
         folder="slowly-changing-regression",
         title="Slowly-changing regression",
-        text="Plain SGD loses plasticity at all three step sizes of Dohare et al. (2021, arXiv:2108.06325; 2024, Nature "
-        "632), the more the larger they are: a network of five units keeps .86 of a fresh one at .001, .70 at .003 and "
-        ".58 at .01, and goes on losing. Continual backprop keeps .95, 1.05 and 1.10, and loses nothing over the "
-        "stream; it is shown better than plain SGD at its best step size. A linear learner keeps .97 to 1.03. 30 seeds "
-        "of a million samples each. There is no held-out score: fresh networks are at chance under the next slow bits.",
+        text="Plain SGD loses plasticity at all three step sizes of Dohare et al. (2021, arXiv:2108.06325; 2024, "
+        "Nature 632), the more the larger they are: a network of five units keeps .86 of a fresh one at .001, .70 at "
+        ".003 and .58 at .01, and goes on losing. Continual backprop keeps .95, 1.05 and 1.10, and loses nothing over "
+        "the stream; it is shown better than plain SGD at its best step size. A linear learner keeps .97 to 1.03. 30 "
+        "seeds of a million samples each. There is no held-out score: fresh networks are at chance under the next slow "
+        "bits.",
         commands=(
             "lopbench run --scenario slowly_changing_regression --profile full --seeds 0-29 --method none \\",
             "  --method cbp:utility=adaptable_contribution,accumulate=false --sweep lr=0.01,0.003,0.001",
