@@ -6,7 +6,7 @@ import difflib
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from lopbench.core import fields
 from lopbench.core.component import Component
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from lopbench.core.learning import Learner, State
 
-#: The hooks in the order in which they act.
-HOOKS = (
+Hook = Literal[
     "configure",
     "begin",
     "on_task_start",
@@ -30,7 +29,10 @@ HOOKS = (
     "after_step",
     "evaluated",
     "report",
-)
+]
+
+#: The hooks in the order in which they act.
+HOOKS: tuple[Hook, ...] = get_args(Hook)
 
 Track = Literal["boundary-free", "boundary-aware", "replay"]
 

@@ -7,9 +7,9 @@ import functools
 import types
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal
 
 from lopbench.core.interfaces import Learner, Perturbation
+from lopbench.core.perturbation import Hook
 
 
 def replaced(method: Perturbation, **functions: Callable[..., object]) -> Perturbation:
@@ -29,18 +29,6 @@ def replaced(method: Perturbation, **functions: Callable[..., object]) -> Pertur
 
 
 Around = Callable[[Learner], AbstractContextManager[None]]
-Hook = Literal[
-    "begin",
-    "on_task_start",
-    "batch",
-    "loss",
-    "penalty",
-    "after_backward",
-    "update",
-    "after_step",
-    "evaluated",
-    "report",
-]
 
 #: The hooks of a training step.
 IN_STEPS: tuple[Hook, ...] = ("batch", "loss", "penalty", "after_backward", "update", "after_step")

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Component, Learner, Perturbation, State
+from lopbench.core.perturbation import Hook
 from lopbench.testing.bench import Bench
 from lopbench.testing.check import Mismatch, NotApplicable, check
 from lopbench.testing.comparing import close, differing, listed, same
 from lopbench.testing.methods.common import RUN, method_of
 from lopbench.testing.networks import NETWORKS
-from lopbench.testing.watching import IN_STEPS, Hook, replaced, watched
+from lopbench.testing.watching import IN_STEPS, replaced, watched
 
 #: Seeds of replicas side by side.
 _SEEDS = (3, 4)
