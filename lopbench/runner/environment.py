@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -61,6 +62,9 @@ def peak_bytes(device: torch.device) -> int:
     """Return the peak memory: what torch allocated on a GPU, the resident set of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # On Linux, getrusage counts from the process that started this one: its memory would be taken for ours.
+    if found := re.search(r"^VmHWM:\s*(\d+) kB$", _kernel("/proc/self/status"), re.MULTILINE):
+        return int(found[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -101,11 +105,17 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_model() -> str:
+    lines = _kernel("/proc/cpuinfo").splitlines()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or "unknown")
+
+
+def _kernel(path: str) -> str:
+    """Return what Linux says in a file of ``/proc``; nothing on other systems."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path(path).read_text()
     except OSError:
-        return platform.processor() or "unknown"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+        return ""
 
 
 @cache

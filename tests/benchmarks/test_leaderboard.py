@@ -20,7 +20,8 @@ from lopbench.results.leaderboard import board
 made = board(sys.argv[1])
 assert not made.problems, made.problems[0]
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(len(made.rows), used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)
+peak = int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
+print(len(made.rows), peak * 1024, used.ru_utime + used.ru_stime)
 """
 
 

@@ -12,9 +12,10 @@ import pytest
 #: Does a study and prints, as JSON, samples trained, seconds on the clock of the benchmarks and what took them, and
 #: the peak of the memory.
 CODE = """
-import json, pkgutil, resource, sys, time
+import json, pkgutil, sys, time, torch
 from lopbench.learner.program import Program
 from lopbench.runner import programs, study
+from lopbench.runner.environment import peak_bytes
 from lopbench.runner.feed import Feed
 
 clock, (plan, results) = pkgutil.resolve_name(sys.argv[1]), map(json.loads, sys.argv[2:])
@@ -45,7 +46,7 @@ start = clock()
 refused = study.execute(planned)
 assert not refused, refused
 total = clock() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = peak_bytes(torch.device("cpu"))
 print(json.dumps({"samples": sum(planned.steps), "s": total, "taken": taken, "making_s": sum(making), "peak": peak}))
 """
 

@@ -22,7 +22,10 @@ import torch
 from corpus import build, command
 from inputs import broken
 
+from lopbench.runner.environment import peak_bytes
 from lopbench_plugins.data import procedural
+
+CPU = torch.device("cpu")
 
 #: Seconds of work that a command may take, on a machine that may have other work, and bytes of memory of the process.
 MOST_S, MOST_BYTES = 10, 2 * 10**9
@@ -54,7 +57,7 @@ def main() -> None:
     for number in range(first, first + count):
         for fault in _feed(folder, f"{seed}-{number}", codes):
             print(json.dumps({"number": number, **fault}), flush=True)
-    print(json.dumps({"inputs": count, "peak_bytes": _peak(), "codes": codes}))
+    print(json.dumps({"inputs": count, "peak_bytes": peak_bytes(CPU), "codes": codes}))
 
 
 def _feed(folder: Path, name: str, codes: Counter[str]) -> Iterator[dict[str, object]]:
@@ -65,7 +68,7 @@ def _feed(folder: Path, name: str, codes: Counter[str]) -> Iterator[dict[str, ob
     faulthandler.dump_traceback_later(9 * MOST_S, exit=True)
     arguments = broken(random.Random(name), folder / "whole", place)
     about = {"arguments": [each[:200] for each in arguments]}
-    peak = _peak()
+    peak = peak_bytes(CPU)
     signal.setitimer(signal.ITIMER_PROF, MOST_S)
     signal.alarm(5 * MOST_S)
     try:
@@ -93,19 +96,14 @@ def _feed(folder: Path, name: str, codes: Counter[str]) -> Iterator[dict[str, ob
     odd = sorted({each for each in result.output if not (each.isprintable() or each in "\n\r\ufeff")})
     if odd:
         yield {**about, "fault": f"prints {odd}"}
-    if peak < MOST_BYTES < _peak():
-        yield {**about, "fault": f"takes {_peak():,} bytes"}
+    if peak < MOST_BYTES < peak_bytes(CPU):
+        yield {**about, "fault": f"takes {peak_bytes(CPU):,} bytes"}
     if list(folder.rglob("canary*")):
         yield {**about, "fault": "ran what it was given"}
     outside = {path.name for path in (*folder.iterdir(), *place.parent.iterdir(), *Path("/tmp").glob("evil*"))}
     if not outside <= {"whole", "cache", place.parent.name, place.name}:
         yield {**about, "fault": f"wrote outside: {outside}"}
     shutil.rmtree(place.parent)
-
-
-def _peak() -> int:
-    """Return the most memory that this process had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _hang(number: int, frame: object) -> None:

@@ -185,6 +185,21 @@ def test_peak_memory_is_that_of_this_process():
     assert 50 * 2**20 < peak_bytes(CPU) < 2**40
 
 
+def test_peak_memory_is_not_that_of_the_process_that_started_this_one():
+    # A notebook with much data in it starts workers, whose peak would be the notebook's.
+    code = """
+import subprocess, sys, torch
+from lopbench.runner.environment import peak_bytes
+print(peak_bytes(torch.device("cpu")), flush=True)
+if len(sys.argv) == 2:
+    filled = b"1" * 1_500_000_000
+    subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code, code], capture_output=True, text=True, check=True)
+    first, inner = map(int, done.stdout.split())
+    assert inner < 1.5 * first
+
+
 def test_record_names_no_machine_no_user_and_no_folder(make_study, record_of):
     scenario = "tinyimagenet40:tasks=2,steps_per_task=2,classes_per_task=2,images_per_class=20,resolution=8"
     planned = make_study(scenario=scenario)
