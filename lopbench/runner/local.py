@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from lopbench.core.errors import ResultsError
@@ -33,7 +33,6 @@ class _Slot:
     device: str
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0  #: In a row, each ended before it took up a run.
-    pids: list[int] = field(default_factory=list)
 
 
 class Pool:
@@ -72,7 +71,7 @@ class Pool:
         """Start again what has died; returns whether some are at work."""
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is not None:
-                self._ended(slot, slot.process.returncode)
+                self._ended(slot, slot.process)
         return any(slot.process is not None for slot in self._slots)
 
     def stop(self) -> None:
@@ -92,12 +91,11 @@ class Pool:
 
     def reports(self) -> list[Report]:
         """Return what the workers tell, those that have ended included, by slot."""
-        own = {pid for slot in self._slots for pid in slot.pids}
         found = []
         for path in sorted(self._folder.glob("*.json")):
             with suppress(OSError, ValueError):
                 report = Report.read(path)
-                if report.pid in own:
+                if report.study == self._worklist.stem:
                     found.append(report)
         return sorted(found, key=lambda report: (report.slot, report.time))
 
@@ -125,14 +123,13 @@ class Pool:
         except OSError as error:
             raise unwritable(self._results, error) from error
         slot.starts += 1
-        slot.pids.append(slot.process.pid)
 
-    def _ended(self, slot: _Slot, code: int) -> None:
+    def _ended(self, slot: _Slot, process: subprocess.Popen[bytes]) -> None:
         self._forget(slot)
+        code = process.returncode
         if self._is_stopping or code in (0, OUT_OF_TIME, STOPPED):
             return
-        pid = slot.pids[-1]
-        if any(report.pid == pid and (report.ended or report.steps) for report in self.reports()):
+        if any(report.pid == process.pid and (report.ended or report.steps) for report in self.reports()):
             slot.starts = 0
         if code == 1 or slot.starts >= MOST_STARTS:  # it said why, and would say it again
             self.failures.append(self._last_words(slot, code))

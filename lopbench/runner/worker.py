@@ -48,6 +48,7 @@ class Report:
         slot: Which of the workers of its study it is, from 0.
         host: The machine.
         pid: Its process there.
+        study: Name of the file of work that it works off.
         state: What it is doing.
         label: The runs that it is at; empty between two.
         runs: How many they are.
@@ -70,6 +71,7 @@ class Report:
     slot: int
     host: str
     pid: int
+    study: str
     state: State = "starting"
     label: str = ""
     runs: int = 0
@@ -105,14 +107,15 @@ class Telling:
     """Is told how runs go, and keeps the file of a worker.
 
     Args:
+        worklist: The file of work.
         results: Results folder.
         slot: Which of the workers it is.
     """
 
-    def __init__(self, results: Path, slot: int) -> None:
+    def __init__(self, worklist: Path, results: Path, slot: int) -> None:
         name = f"{here()}-{secrets.token_hex(4)}"
         self.path = results / PARTIAL / WORKERS / f"{name}.json"
-        self.report = Report(name, slot, socket.gethostname(), os.getpid())
+        self.report = Report(name, slot, socket.gethostname(), os.getpid(), worklist.stem)
         self._told = 0.0
 
     def tell(self, *, now: bool = True, **changes: Any) -> None:
@@ -218,7 +221,7 @@ def work(path: Path, *, slot: int = 0, slots: int = 1, device: str = "auto", sto
         LopbenchError: If the file or the data cannot be read, or the results folder not be written to.
     """
     worklist = Worklist.read(path)
-    telling = Telling(worklist.results, slot)
+    telling = Telling(path, worklist.results, slot)
     telling.tell()
     import torch
 

@@ -268,7 +268,7 @@ def test_what_dead_processes_of_this_machine_left_behind_is_removed(tmp_path):
 
 
 def test_a_report_keeps_the_last_lines_and_counts_them_all(tmp_path):
-    telling = Telling(tmp_path, 3)
+    telling = Telling(tmp_path / "n1-7.json", tmp_path, 3)
     telling.started("none, mlp, seed 0", 100, 40, 2, "error")
     telling.advanced(10, 1, 4, 0.5)
     for number in range(150):
