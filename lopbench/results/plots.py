@@ -140,7 +140,7 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
         if not reference.empty:
             sns.lineplot(reference, x="task", y="value", errorbar=interval, label=name, ax=axes, **_REFERENCE_STYLE)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="task", ylabel=f"learner over {name}, S/F" if metric == RETENTION else metric.replace("_", " "))
+        axes.set(xlabel="task", ylabel=f"learner over {name}, S/F" if metric == RETENTION else _heading(metric))
         spec = runs[0].spec
         optimizers = {record.spec.optimizer_label for record in runs}
         setting = f"{spec.scenario.name} {spec.profile}, {spec.architecture_label}"
@@ -236,7 +236,7 @@ def recovery_curves(records: Sequence[Record], metric: str = "effective_rank") -
                 edges = task_edges(runs[0])
                 place = np.interp(start * (len(edges) - 1), range(len(edges)), edges)
                 axes.axvline(float(place), label="method on", **_SWITCH_STYLE)
-            axes.set_ylabel(shown.replace("_", " "))
+            axes.set_ylabel(_heading(shown))
         grid[-1].set_xlabel("step")
         _describe(figure, runs, colours)
     return figure
@@ -283,7 +283,7 @@ def recovery_bars(
                 at = widths.index(width) + (names.index(name) - (len(names) - 1) / 2) * size
                 bars = [[max(mean - low, 0.0)], [max(high - mean, 0.0)]]
                 axes.bar(at, mean, size, yerr=bars, color=colours[name], capsize=2, error_kw={"elinewidth": 0.8})
-            axes.set(title=metric.replace("_", " "), xlabel="width")
+            axes.set(title=_heading(metric), xlabel="width")
             axes.set_xticks(range(len(widths)), labels=[str(width) for width in widths])
             axes.grid(visible=False, axis="x")
         _describe(figure, runs, colours)
@@ -538,6 +538,12 @@ def _labels(runs: Sequence[Record]) -> dict[str, str]:
     }
     count = Counter(labels.values())
     return {key: label if count[label] == 1 else f"{label} ({origins[key]})" for key, label in labels.items()}
+
+
+def _heading(metric: str) -> str:
+    """Return a metric in words, its fields on a line of their own."""
+    name, _, fields = metric.partition(":")
+    return name.replace("_", " ") + (f"\n{fields.replace(',', ', ')}" if fields else "")
 
 
 def _none_first(label: str) -> tuple[bool, str]:

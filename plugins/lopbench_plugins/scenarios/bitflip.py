@@ -63,7 +63,7 @@ PROBE = 128
 LEAD = 200.0
 
 #: What the authors' figures are of, beside the default metrics: the tensor before the ReLU, and their counting.
-AUTHORS_METRICS = ("effective_rank:modules=hidden", "duplicate_fraction_first:threshold=0.98,modules=hidden")
+AUTHORS_METRICS = ("effective_rank:modules=hidden", "duplicate_fraction_first:modules=hidden,threshold=0.98")
 
 #: Samples made ahead where batches are asked for one by one.
 AHEAD = 256
