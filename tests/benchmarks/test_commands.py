@@ -59,6 +59,13 @@ def test_start(argument: str, target: float, compare: Any, report: Any) -> None:
     assert not heavy
 
 
+def test_quick_checks_of_the_slowest_method(benchmark: Any, report: Any, tiny: bool) -> None:
+    command = [sys.executable, "-m", "lopbench", "plugins", "check", "sgd" if tiny else "cbp", "--quick"]
+    before = children_s()
+    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=1)
+    report("quick checks of cbp", children_s() - before, unit="s", target=20, note="of the processor")
+
+
 def test_memory_of_default_run(tmp_path: Path, benchmark: Any, report: Any, tiny: bool) -> None:
     # All tasks and images of the default run, in fewer steps, which leave nothing behind.
     default = ["run", "--scenario", "tinyimagenet40:steps_per_task=20", "--results", str(tmp_path)]
