@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lopbench.core.spec import RunSpec
 from lopbench.results.pack import pack, unpack
+from lopbench.results.pairs import Entrant
+from lopbench.results.ranks import rank_ranges
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "tinyimagenet40-lite-mlp" / "runs.lopbench"
 
@@ -74,3 +77,15 @@ def test_leaderboard_of_many_records(benchmark, report, many, count, packed, tmp
     if benchmark.stats is not None:
         report("its wall time", benchmark.stats.stats.min, unit="s", target=aim)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 >= peak
+
+
+@pytest.mark.parametrize("collapse", [0.0, 0.3])
+def test_ranks_of_many_rows(benchmark, report, tiny, collapse):
+    rng = np.random.default_rng(0)
+    shape = (20 if tiny else 300, 10)
+    values = (1 + 0.1 * rng.standard_normal(shape)) * (rng.random(shape) >= collapse)
+    entrants = [Entrant(dict(enumerate(row))) for row in values.tolist()]
+    ranks = benchmark(lambda: rank_ranges(entrants, range(10)))
+    assert all(each is not None for each in ranks)
+    if benchmark.stats is not None:
+        report(f"ranks of 300 rows, {collapse:.0%} collapsed", benchmark.stats.stats.median, unit="s", target=1.0)
