@@ -21,6 +21,9 @@ DEFAULT = TinyImageNet40()
 ADAM = ComponentSpec.parse("optimizers", DEFAULT.recipe("mlp").optimizer)
 REFERENCE = ComponentSpec.parse("optimizers", DEFAULT.recipe("mlp").reference)
 
+#: Expression of the peak memory of a process in bytes, for code that may import no torch, which `peak_bytes` needs.
+PEAK_BYTES = 'int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) * 1024'
+
 Batch = tuple[Tensor, Tensor]
 
 
