@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import struct
 import tarfile
@@ -13,7 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lopbench.results.pack import unpack
+# Tests run beside each other: with two threads in each process they would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from lopbench.results.pack import unpack  # torch reads the number of threads when it is imported
 from lopbench_plugins.data import mnist
 from lopbench_plugins.data.cifar import Cifar10, Part
 
