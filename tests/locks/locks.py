@@ -119,7 +119,9 @@ def _cases_of(kind: str, component: type[Component]) -> Iterator[Case]:
         if kind == "cloners":
             request = replace(request, scenario=_small("cloning"), cloner=part)
         elif kind == "architectures":
-            request = replace(request, architecture=part)
+            # Adam makes steps of gradients that are zero but for rounding, as of a bias in front of a normalisation,
+            # and these differ between processors.
+            request = replace(request, architecture=part, optimizers=["sgd:lr=0.01"])
         elif kind == "methods":
             request = replace(request, methods=[part])
         else:
