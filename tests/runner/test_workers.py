@@ -161,7 +161,7 @@ def test_what_kills_its_workers_is_set_aside_and_the_rest_is_done(commands, seri
 
 def test_a_worker_that_is_started_by_hand_joins_and_saves_when_its_time_is_over(commands):
     study = commands("results")
-    process = study.start("sleeps:seconds=0.05", seeds="0-3")  # 20 s each, so that there is something left to join
+    process = study.start("sleeps:seconds=0.5", seeds="0-3")  # longer than any process takes to start
     study.until(is_training, process)
     (work,) = (study.results / ".partial" / "studies").glob("*.json")
     command = [sys.executable, "-m", "lopbench", "work", str(work), "--slot=3/4", f"--plugin={PLUGIN}"]
