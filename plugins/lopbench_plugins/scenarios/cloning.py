@@ -175,7 +175,15 @@ class Cloning(Scenario):
     def recipe(self, architecture: str) -> Recipe:
         """Return SGD at 0.01, as in Fig. B.7, for all architectures; the short profiles are ten times as fast.
 
-        The fresh network has the same, for it differs from the clone in its birth alone.
+        The fresh network has the same, for it differs from the clone in its birth alone. Of the base under ``lite``,
+        on seeds 1000 and 1001, the online accuracy is
+
+            rate                  0.01   0.03   0.1    0.3
+            first 20 epochs      0.369  0.398  0.410  0.403
+            last 24 epochs       0.558  0.612  0.655  0.665
+
+        0.1 is best where a network is young, which is what a reference is. Clone over base, the score, is 1.00 at all
+        of them.
         """
         rate = "sgd:lr=0.01" if self.profile.partition("+")[0] == "full" else "sgd:lr=0.1"
         return Recipe(optimizer=rate, reference=rate)
