@@ -1,7 +1,7 @@
 """What the command line does, for Python: run a study and read a leaderboard."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +15,14 @@ from lopbench.results.record import find_records
 from lopbench.runner.report import Quiet, label
 from lopbench.runner.reproduce import reproduce
 from lopbench.runner.request import Request
+from lopbench.runner.sinks import check, sinks_of
 from lopbench.runner.status import status
 from lopbench.runner.study import Study, execute, plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Scenario
+    from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Scenario, Sink
 
 __all__ = ["compare", "find_records", "leaderboard", "reproduce", "run", "status", "study_leaderboard"]
 
@@ -43,6 +44,7 @@ def run(
     data_dir: str | os.PathLike[str] | None = None,
     device: str = "auto",
     results: str | os.PathLike[str] = "results",
+    sinks: "Iterable[str | Sink]" = (),
     quiet: bool = True,
 ) -> "pd.DataFrame":
     """Do the runs that have no record yet, and return their leaderboard.
@@ -65,6 +67,7 @@ def run(
         data_dir: Folder that holds the data, looked in first.
         device: "auto", "cpu", "cuda" and the like.
         results: Results folder.
+        sinks: What is told what is measured, as it comes, as in ``"tensorboard"``; of no run that is recorded already.
         quiet: False shows progress on stderr.
 
     Returns:
@@ -76,26 +79,28 @@ def run(
     asked = {name: value for name, value in locals().items() if name in Request.__dataclass_fields__}
     for path in plugins:
         use_file(Path(path))
+    told = sinks_of(sinks)
+    check(told)
     where = Path(data_dir) if data_dir is not None else None
     study = plan(**asked, data=data, data_dir=where, device=device, results=Path(results))
-    _do(study, quiet=quiet)
+    _do(study, told, quiet=quiet)
     return study_leaderboard(study)
 
 
-def _do(study: Study, *, quiet: bool) -> None:
+def _do(study: Study, sinks: "Sequence[Sink]", *, quiet: bool) -> None:
     """Do what is pending.
 
     Raises:
         LopbenchError: If something could not be run; the rest is done.
     """
     if quiet:
-        refused = execute(study, Quiet())
+        refused = execute(study, Quiet(), sinks=sinks)
     else:
         from lopbench.cli.output import console
         from lopbench.cli.progress import study_reporter
 
         with study_reporter(console(stderr=True), runs=len(study.pending), steps=sum(study.steps)) as reporter:
-            refused = execute(study, reporter)
+            refused = execute(study, reporter, sinks=sinks)
     if refused:
         reasons = " ".join(dict.fromkeys(f"{label(spec)}: {reason}" for spec, reason in refused))
         raise LopbenchError(f"{len(refused)} of {len(study.pending)} runs could not be done. {reasons}")

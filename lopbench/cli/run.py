@@ -104,6 +104,12 @@ _OPTIONS = ("results", "device", "data_dir")
     type=click.IntRange(min=1),
     help="Processes that share the runs, each with its share of the cores; 1 by default.",
 )
+@click.option(
+    "--sink",
+    "sinks",
+    multiple=True,
+    help="Tell what is measured, as it comes, to a sink: NAME or NAME:FIELD=VALUE,... Repeat it for more.",
+)
 @plugin_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and stop.")
 @click.pass_context
@@ -113,17 +119,20 @@ def command(
     study: Path | None,
     threads: int | None,
     jobs: int | None,
+    sinks: tuple[str, ...],
     dry_run: bool,
     **given: Any,
 ) -> None:
     """Measure plasticity retention: train task after task, compare with fresh networks, print the table.
 
     STUDY is a TOML file with what is to be run, in the words of these options, for more than fits into one command:
-    what it holds is written there alone, but for --results, --device, --data-dir and --threads, which go before it.
+    what it holds is written there alone, but for --results, --device, --data-dir, --threads, --jobs and --sink, which
+    go before it.
 
     Runs that are finished are not done again; one that was interrupted resumes.
     """
     from lopbench.cli.progress import Work
+    from lopbench.runner.sinks import check, sinks_of
     from lopbench.runner.study import plan_all
 
     err = console(stderr=True)
@@ -135,27 +144,35 @@ def command(
         file = _read(study, named - set(_OPTIONS))
         requests = file.requests
         threads, jobs = threads or file.options.get("threads"), jobs or file.options.get("jobs")
+        sinks = sinks or file.options.get("sinks", ())
         options |= {name: value for name, value in file.options.items() if name in _OPTIONS and name not in named}
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
+    check(sinks_of(sinks))
     with Work(err) as work:
         studies = plan_all(requests, **options, progress=work)
     summarise(studies, err)
     if dry_run:
         return
-    _conclude(studies, _do(studies, jobs or 1, threads, options["data_dir"], err), err)
+    _conclude(studies, _do(studies, jobs or 1, threads, options["data_dir"], sinks, err), err)
 
 
 def _do(
-    studies: Sequence[Study], jobs: int, threads: int | None, data_dir: Path | None, err: Console
+    studies: Sequence[Study],
+    jobs: int,
+    threads: int | None,
+    data_dir: Path | None,
+    sinks: Sequence[str],
+    err: Console,
 ) -> list[tuple[str, str]]:
     """Do what is pending, in this process or in several; returns what could not be run, each with the reason."""
     from lopbench.cli.progress import study_reporter
     from lopbench.cli.workers import follow
     from lopbench.runner.local import Pool
     from lopbench.runner.report import label
+    from lopbench.runner.sinks import sinks_of
     from lopbench.runner.study import clear, execute, prepare
     from lopbench.runner.worklist import Worklist, remove
 
@@ -166,9 +183,11 @@ def _do(
         return []
     if jobs == 1:
         with study_reporter(err, runs=runs, steps=steps) as reporter:
-            return [(label(spec), reason) for part in studies for spec, reason in execute(part, reporter)]
+            told = sinks_of(sinks)
+            done = [execute(part, reporter, sinks=told) for part in studies]
+            return [(label(spec), reason) for refused in done for spec, reason in refused]
     prepare(results)
-    work = Worklist.of(studies, data_dir=data_dir)
+    work = Worklist.of(studies, data_dir=data_dir, sinks=sinks)
     path = work.write()
     try:
         jobs = min(jobs, sum(len(part.groups) for part in work.parts))

@@ -64,19 +64,29 @@ def usual_globals() -> Iterator[None]:
 
     Global random numbers start at the same place each time. Only the number of threads is left as it is.
     """
+    with kept_globals(), torch.inference_mode(False), torch.enable_grad():
+        _set(torch.float32, None, anomaly=False, autocast=False, flush=False)
+        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)
+        yield
+
+
+@contextmanager
+def kept_globals() -> Iterator[None]:
+    """Have everything afterwards as it was before, global random numbers included, whatever is done meanwhile."""
     before, device = Globals.now(), _chosen_device()
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(range(torch.cuda.device_count())), torch.inference_mode(False), torch.enable_grad():
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         try:
-            _set(torch.float32, None, anomaly=False, autocast=False, flush=False)
-            torch.manual_seed(0)
-            random.seed(0)
-            np.random.seed(0)
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
             torch.set_num_threads(before.number_of_threads)
+            torch.set_grad_enabled(before.gradient_mode)
+            torch.set_float32_matmul_precision(before.matmul_precision)
+            torch.use_deterministic_algorithms(before.deterministic_algorithms, warn_only=before.warnings_of_them_only)
             _set(
                 before.default_dtype,
                 device,

@@ -48,3 +48,8 @@ def lopbench_optimizers(register: Register) -> None:
 @hookspec
 def lopbench_scenarios(register: Register) -> None:
     """Call ``register(name, "module:Class", summary)`` for each Scenario; names are unique across plugins."""
+
+
+@hookspec
+def lopbench_sinks(register: Register) -> None:
+    """Call ``register(name, "module:Class", summary)`` for each Sink; names are unique across plugins."""

@@ -17,6 +17,7 @@ from lopbench.core.learning import Learner, OptimizerState, Pass, State, Units
 from lopbench.core.metric import LayerMetric, Metric, NetworkMetric, TrainingMetric
 from lopbench.core.optimizer import Optimizer
 from lopbench.core.perturbation import Perturbation, Track
+from lopbench.core.sink import Sink, SinkRun, SinkWriter
 from lopbench.core.streams import Batches, ChunkedBatches, Growth, Headline, Recipe, Scenario, Stream, Task
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ __all__ = [
     "RemoteFile",
     "Samples",
     "Scenario",
+    "Sink",
+    "SinkRun",
+    "SinkWriter",
     "State",
     "Stream",
     "Task",
@@ -136,4 +140,5 @@ KINDS: Mapping[str, type[Component]] = {
     "metrics": Metric,
     "optimizers": Optimizer,
     "scenarios": Scenario,
+    "sinks": Sink,
 }

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -59,6 +59,14 @@ class Measurements:
         self._columns["layer"].append(self._names.setdefault(layer, len(self._names)))
         self._columns["metric"].append(self._names.setdefault(metric, len(self._names)))
         self._values.append(value)
+
+    def rows(self, start: int = 0) -> Iterator[tuple[int, int, str, str, float]]:
+        """Yield step, task, layer, metric and value of the rows from ``start`` on, as `add` took them."""
+        names, columns = list(self._names), self._columns
+        layers, metrics = columns["layer"], columns["metric"]
+        for row in range(start, len(self)):
+            where = columns["step"][row], columns["task"][row]
+            yield *where, names[layers[row]], names[metrics[row]], self._values[row]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of all rows as arrays ``(rows,)``, and the names as UTF-8 JSON bytes: fit for safetensors."""

@@ -14,6 +14,7 @@ from lopbench.runner.report import Reporter, group_label
 from lopbench.runner.schedule import Place
 from lopbench.runner.session import Clock, Session
 from lopbench.runner.setting import Setting
+from lopbench.runner.sinks import Sinks
 from lopbench.runner.training import Training
 
 
@@ -33,9 +34,10 @@ class Course:
         session: Keeps checkpoints, log and clock.
         results: Results folder.
         reporter: Is told how it goes.
+        sinks: Are told what is measured.
     """
 
-    def __init__(self, setting: Setting, session: Session, results: Path, *, reporter: Reporter) -> None:
+    def __init__(self, setting: Setting, session: Session, results: Path, *, reporter: Reporter, sinks: Sinks) -> None:
         self.members = Members(setting.specs, results, log=session.log)
         self.training: Training | None = None
         #: Fills when the user interrupts.
@@ -45,6 +47,7 @@ class Course:
         self._session = session
         self._results = results
         self._reporter = reporter
+        self._sinks = sinks
         self._index = 0  #: Place of the current task in the schedule.
 
     @property
@@ -93,6 +96,8 @@ class Course:
             runs,
             self._setting.scenario.score,
         )
+        within = self._place.steps if self._index == len(self._schedule.places) else self._current.learner.done
+        self._sinks.open(self.members.measurements, self._place.first + within if self.steps else 0)
 
     def _new_training(self) -> Training:
         return Training(self._setting, self._place, reporter=self._reporter, log=self._session.log)
@@ -212,6 +217,7 @@ class Course:
                     add(step, place.task, name, value, layer)
             for name, values in reports.items():
                 add(step, place.task, name, values[replica])
+        self._sinks.tell()
 
 
 @contextmanager

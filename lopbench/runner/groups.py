@@ -13,7 +13,7 @@ import torch
 
 from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
 from lopbench.core.fields import swept
-from lopbench.core.interfaces import Scenario
+from lopbench.core.interfaces import Scenario, Sink
 from lopbench.core.spec import RunSpec, canonical_json
 from lopbench.runner.attempts import counted
 from lopbench.runner.environment import numerics
@@ -66,10 +66,11 @@ def execute(
     device: torch.device,
     reporter: Reporter | None = None,
     checkpoint_s: float = 10.0,
+    sinks: Sequence[Sink] = (),
 ) -> list[tuple[RunSpec, str]]:
     """Run every spec that has no record yet, in `groups`, as `work_off` does."""
     work = [(group, data) for group in groups(specs, data=data, device=device)]
-    return work_off(work, results=results, device=device, reporter=reporter, checkpoint_s=checkpoint_s)
+    return work_off(work, results=results, device=device, reporter=reporter, checkpoint_s=checkpoint_s, sinks=sinks)
 
 
 def work_off(
@@ -80,6 +81,7 @@ def work_off(
     reporter: Reporter | None = None,
     checkpoint_s: float = 10.0,
     counts_attempts: bool = False,
+    sinks: Sequence[Sink] = (),
 ) -> list[tuple[RunSpec, str]]:
     """Do groups of runs, each with its data, in order, until all have a record; one failure never stops the rest.
 
@@ -96,6 +98,7 @@ def work_off(
         reporter: Is told how it goes.
         checkpoint_s: Seconds between checkpoints.
         counts_attempts: Whether runs that killed workers again and again are set aside, as `attempts.counted` has it.
+        sinks: Are told what is measured, as it is.
 
     Returns:
         The specs that could not be run, each with the reason.
@@ -105,7 +108,7 @@ def work_off(
     """
     reporter, left = reporter or Quiet(), list(work)
     specs = [spec for group, _ in left for spec in group]
-    worker = _Worker(specs, results, device, reporter, checkpoint_s, counts_attempts)
+    worker = _Worker(specs, results, device, reporter, checkpoint_s, counts_attempts, sinks)
     waits = False
     with cheap_collections():
         while left:
@@ -130,6 +133,7 @@ class _Worker:
         reporter: Is told how it goes.
         checkpoint_s: Seconds between checkpoints.
         counts_attempts: Whether runs that killed workers again and again are set aside.
+        sinks: Are told what is measured.
     """
 
     specs: Sequence[RunSpec]
@@ -138,6 +142,7 @@ class _Worker:
     reporter: Reporter
     checkpoint_s: float
     counts_attempts: bool
+    sinks: Sequence[Sink]
 
     def __post_init__(self) -> None:
         self.refused: list[tuple[RunSpec, str]] = []  #: What could not be run, each with the reason.
@@ -171,6 +176,7 @@ class _Worker:
                 device=self.device,
                 reporter=self.reporter,
                 checkpoint_s=self.checkpoint_s,
+                sinks=self.sinks,
             )
         with counted(self.results, members) if self.counts_attempts else nullcontext():
             run.execute()

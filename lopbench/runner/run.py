@@ -10,6 +10,7 @@ import torch
 
 from lopbench.core.errors import LopbenchError, UnsupportedError
 from lopbench.core.globals import left_alone
+from lopbench.core.interfaces import Sink
 from lopbench.core.spec import RunSpec
 from lopbench.results.idle import Idle, idle_sentences
 from lopbench.results.record import Outcome
@@ -20,6 +21,7 @@ from lopbench.runner.members import is_ours, is_shortage, told, trace_of
 from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.session import PublishedError, Session
 from lopbench.runner.setting import Setting
+from lopbench.runner.sinks import Sinks
 
 
 class Run:
@@ -32,6 +34,7 @@ class Run:
         device: Where to train.
         reporter: Is told how it goes.
         checkpoint_s: Seconds between checkpoints.
+        sinks: Are told what is measured, as it is.
 
     Raises:
         DataError: If the data set cannot feed the scenario.
@@ -46,6 +49,7 @@ class Run:
         device: torch.device,
         reporter: Reporter | None = None,
         checkpoint_s: float = 10.0,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         self.specs = tuple(specs)
         with environment.numerics(specs[0].numerics, device):
@@ -54,7 +58,8 @@ class Run:
         self._where = environment.describe(device) | environment.origins(self.setting.spec)
         self._reporter = reporter or Quiet()
         self._session = Session(specs, results, reporter=self._reporter, checkpoint_s=checkpoint_s)
-        self._course = Course(self.setting, self._session, results, reporter=self._reporter)
+        self._sinks = Sinks(sinks, specs, results, reporter=self._reporter)
+        self._course = Course(self.setting, self._session, results, reporter=self._reporter, sinks=self._sinks)
 
     def execute(self) -> list[tuple[Outcome, Path]]:
         """Run to the end, resuming from a checkpoint if there is one, and publish the records.
@@ -69,7 +74,7 @@ class Run:
             DataError: If the data set cannot feed the scenario.
         """
         self._session.open()
-        with interrupts.put_off() as self._course.interrupted:
+        with interrupts.put_off() as self._course.interrupted, self._sinks:
             try:
                 ended = self._to_records()
             except PublishedError:
@@ -78,6 +83,7 @@ class Run:
                 self._session.abandon()
                 raise
             self._session.close()
+            self._sinks.close([outcome for outcome, _ in ended])
         counts = Counter(outcome for outcome, _ in ended)
         status = ended[0][0] if len(counts) == 1 else ", ".join(f"{count} {each}" for each, count in counts.items())
         path = ended[0][1] if len(ended) == 1 else ended[0][1].parent

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lopbench.core.errors import ResultsError, UnsupportedError, UsageError
-from lopbench.core.interfaces import Architecture, Samples, Scenario
+from lopbench.core.interfaces import Architecture, Samples, Scenario, Sink
 from lopbench.core.spec import RunSpec
 from lopbench.data import Progress, load_data
 from lopbench.results.record import check_recordable, is_recorded
@@ -138,7 +138,9 @@ def can_widen(spec: RunSpec, factor: int) -> bool:
     return True
 
 
-def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: float = 10.0) -> list[tuple[RunSpec, str]]:
+def execute(
+    study: Study, reporter: Reporter | None = None, *, checkpoint_s: float = 10.0, sinks: Sequence[Sink] = ()
+) -> list[tuple[RunSpec, str]]:
     """Do what is pending, and remove what killed processes left; returns the specs that could not be run, and why.
 
     Raises:
@@ -159,6 +161,7 @@ def execute(study: Study, reporter: Reporter | None = None, *, checkpoint_s: flo
         device=torch.device(study.device),
         reporter=reporter,
         checkpoint_s=checkpoint_s,
+        sinks=sinks,
     )
 
 

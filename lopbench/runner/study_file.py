@@ -25,8 +25,8 @@ class StudyFile:
         path: The file.
         requests: The keywords of `plan` of each request, in order.
         plugins: Files with plugins.
-        options: What holds for the whole study and is given: of ``results``, ``device``, ``data_dir``, ``threads`` and
-            ``jobs``.
+        options: What holds for the whole study and is given: of ``results``, ``device``, ``data_dir``, ``threads``,
+            ``jobs`` and ``sinks``.
     """
 
     path: Path
@@ -117,6 +117,7 @@ _STUDY: Mapping[str, _Key] = {
     "threads": _Key("a whole number, at least 1", _whole),
     "jobs": _Key("a whole number, at least 1", _whole),
     "plugins": _Key("a list of paths", _paths),
+    "sinks": _A_LIST,
 }
 
 

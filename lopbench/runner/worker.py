@@ -226,6 +226,7 @@ def work(path: Path, *, slot: int = 0, slots: int = 1, device: str = "auto", sto
     import torch
 
     from lopbench.runner.groups import work_off
+    from lopbench.runner.sinks import sinks_of
     from lopbench.runner.study import device_of
 
     try:
@@ -239,6 +240,7 @@ def work(path: Path, *, slot: int = 0, slots: int = 1, device: str = "auto", sto
                 reporter=telling,
                 checkpoint_s=worklist.checkpoint_s,
                 counts_attempts=True,
+                sinks=sinks_of(worklist.sinks),
             )
     except KeyboardInterrupt:
         telling.tell(state="stopped", label="", runs=0)

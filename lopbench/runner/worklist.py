@@ -55,15 +55,24 @@ class Worklist:
         data_dir: Where data are looked for first.
         checkpoint_s: Seconds between checkpoints.
         parts: The groups of runs, by data set.
+        sinks: What is told what is measured, as on the command line.
     """
 
     results: Path
     data_dir: Path | None
     checkpoint_s: float
     parts: Sequence[Part]
+    sinks: Sequence[str] = ()
 
     @classmethod
-    def of(cls, studies: Sequence[Study], *, data_dir: Path | None, checkpoint_s: float = 10.0) -> Worklist:
+    def of(
+        cls,
+        studies: Sequence[Study],
+        *,
+        data_dir: Path | None,
+        checkpoint_s: float = 10.0,
+        sinks: Sequence[str] = (),
+    ) -> Worklist:
         """Return what is pending in studies of one results folder."""
         import torch
 
@@ -74,7 +83,7 @@ class Worklist:
             for study in studies
             if study.pending
         ]
-        return cls(studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts)
+        return cls(studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks)
 
     def write(self) -> Path:
         """Write it to its place, and return that.
@@ -86,6 +95,7 @@ class Worklist:
             "version": _VERSION,
             "data_dir": self.data_dir and str(self.data_dir),
             "checkpoint_s": self.checkpoint_s,
+            "sinks": list(self.sinks),
             "parts": [
                 {"data": part.data, "groups": [[spec.to_json() for spec in group] for group in part.groups]}
                 for part in self.parts
@@ -118,7 +128,8 @@ class Worklist:
             ]
             where = value["data_dir"]
             folder = path.absolute().parents[2]
-            return cls(folder, None if where is None else Path(where), float(value["checkpoint_s"]), parts)
+            data_dir = None if where is None else Path(where)
+            return cls(folder, data_dir, float(value["checkpoint_s"]), parts, tuple(map(str, value["sinks"])))
         except OSError as error:
             raise ResultsError(f"The work {path} cannot be read: {error.strerror or error}.") from error
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:

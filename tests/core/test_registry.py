@@ -138,4 +138,5 @@ def test_every_kind_has_an_interface():
         "metrics",
         "optimizers",
         "scenarios",
+        "sinks",
     ]
