@@ -70,17 +70,16 @@ def runs_stand_side_by_side(component: Component) -> None:
                 writers[-1].write(20, 0, dict(_VALUES))
 
 
-@check("A run that was killed is taken up again, and one that is done anew begins anew.")
+@check("A run that was stopped goes on, and one that is done anew begins anew.")
 def runs_go_on(component: Component) -> None:
-    """Leave a writer without closing it, and open the same run in the middle, then at its beginning."""
+    """Stop a run, go on with it from its middle, and begin it again."""
     with _usable(component) as (sink, folder):
-        killed = _open(sink, folder)
-        killed.write(10, 0, dict(_VALUES))
-        for step in (10, 0):
-            writer = _open(sink, folder, step=step)
-            writer.write(step, 0, dict(_VALUES))
-            writer.close("completed")
-        killed.close("stopped")
+        ends: tuple[tuple[int, Ended], ...] = ((0, "stopped"), (10, "completed"), (0, "completed"))
+        for first, outcome in ends:
+            writer = _open(sink, folder, step=first)
+            for step in range(first, 30, 10):
+                writer.write(step, 0, dict(_VALUES))
+            writer.close(outcome)
 
 
 @check("The settings of torch and the global random seed are left alone.")

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -355,6 +356,27 @@ def test_options_of_the_command_line_go_before_those_of_a_study(lopbench, tiny, 
     assert [(each["results"].name, each["device"]) for each in asked] == [("of the file", "cpu")] * 2
     assert lopbench("run", study, "--device=cpu", "--results=here", "--dry-run").exit_code == 0
     assert asked[-1]["results"] == Path("here")
+
+
+def test_sinks_of_a_study_are_told_and_those_of_the_command_line_go_before_them(lopbench, tiny, study, runs):
+    study.write_text("sinks = ['tensorboard:events']\n" + study.read_text())
+    assert lopbench("run", study, "--device=cpu", "--threads=1", "--sink=tensorboard:here").exit_code == 0
+    assert not Path("events").exists()
+    assert sorted(path.name for path in Path("here").iterdir()) == runs()
+    shutil.rmtree("results")
+    assert lopbench("run", study, "--device=cpu", "--threads=1").exit_code == 0
+    assert sorted(path.name for path in Path("events").iterdir()) == runs()
+
+
+def test_sinks_that_cannot_be_used_are_refused_at_once(tiny, monkeypatch):
+    shown = tiny("--sink=tensorbord")
+    assert shown.exit_code == 2
+    assert "Unknown sink 'tensorbord'. Did you mean 'tensorboard'?" in shown.stderr
+    monkeypatch.setattr("lopbench_plugins.sinks.tensorboard.find_spec", lambda name: None)
+    shown = tiny("--sink=tensorboard")
+    assert shown.exit_code == 1
+    assert "pip install 'lopbench[tensorboard]'" in shown.stderr
+    assert not Path("results").exists()
 
 
 @pytest.mark.parametrize("option", ["--method=none", "--seeds=0", "--from=0.5", "--metrics=dead_fraction"])

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lopbench.cli.work import parse_slot
 from lopbench.cli.workers import Speed
@@ -33,11 +34,11 @@ class Commands:
         self.results = results
         self.environment = environment
 
-    def start(self, *methods, jobs=2, seeds="0-2"):
+    def start(self, *methods, jobs=2, seeds="0-2", more=()):
         command = [sys.executable, "-m", "lopbench", "run", f"--plugin={PLUGIN}", f"--scenario={SCENARIO}"]
         command += [f"--method={method}" for method in methods]
         command += ["--architecture=online_mlp:width=4", f"--seeds={seeds}", "--device=cpu", "--metrics=dead_fraction"]
-        command += [f"--results={self.results}", f"--jobs={jobs}"]
+        command += [f"--results={self.results}", f"--jobs={jobs}", *more]
         return subprocess.Popen(
             ["/bin/sh", "-c", 'export SPARED=$$; exec "$@"', "sh", *command],
             env=self.environment,
@@ -112,6 +113,20 @@ def test_a_worker_that_is_killed_is_started_again_and_its_run_goes_on(commands, 
     assert "sleeps" in out
     assert err.count(": completed, ") == 6 + 2  # those of "none" train together
     assert not (study.results / ".partial").exists()
+
+
+def test_sinks_are_told_by_the_workers(commands, serial):
+    study = commands("results")
+    code, _, err = study.run("sleeps", "none", more=["--sink=tensorboard"])
+    assert code == 0, err
+    assert "the sink" not in err
+    assert study.records() == serial
+    shown = {}
+    for folder in (study.results / "tensorboard").iterdir():
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+        events.Reload()
+        shown[folder.name] = sum(len(events.Scalars(tag)) for tag in events.Tags()["scalars"])
+    assert shown == {record.path.name: len(record.table) for record in find_records(study.results)}
 
 
 def test_an_interrupted_study_leaves_nothing_running_and_goes_on(commands, serial):
@@ -193,10 +208,12 @@ def test_other_slots_are_refused(text):
 
 def test_a_list_of_work_is_read_as_it_was_written(make_study):
     planned = make_study(scenario=SCENARIO, architecture=None, methods=["none", "l2"], seeds=range(3))
-    work = Worklist.of([planned], data_dir=None, checkpoint_s=3.0)
+    work = Worklist.of([planned], data_dir=None, checkpoint_s=3.0, sinks=("tensorboard",))
     path = work.write()
     found = Worklist.read(path)
-    assert found == Worklist(planned.results, None, 3.0, [Part(None, [[*group] for group in work.parts[0].groups])])
+    assert found == Worklist(
+        planned.results, None, 3.0, [Part(None, [[*group] for group in work.parts[0].groups])], ("tensorboard",)
+    )
     assert [data for _, data in found.loaded()] == [None]
     remove(path)
     assert not (planned.results / ".partial").exists()

@@ -1,4 +1,4 @@
-"""The kit catches broken architectures, scenarios and cloners."""
+"""The kit catches broken architectures, scenarios, cloners and sinks."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.interfaces import Sink, SinkWriter
 from lopbench.testing import checks
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.cloners.interleave import Interleave
@@ -288,3 +289,86 @@ def test_the_kit_catches_the_broken_component(component, name):
     outcome = check.run(component)
     assert outcome.status == "failed", f"{outcome.status}: {outcome.detail}"
     assert outcome.expected != "no error", outcome.found
+
+
+class _Writer(SinkWriter):
+    def __init__(self, path):
+        self.path = path
+
+    def write(self, step, task, values):
+        with self.path.open("a") as file:
+            file.write(f"{step} {values}\n")
+
+    def close(self, outcome):
+        self.path.with_suffix(".end").write_text(outcome)
+
+
+class Lines(Sink):
+    """Writes lines."""
+
+    name = "lines"
+
+    def open(self, run):
+        return _Writer(run.results / run.name)
+
+
+class OneAtATime(Lines):
+    """Has one file for all runs, which it makes anew."""
+
+    def open(self, run):
+        (run.results / "open").touch(exist_ok=False)
+        made = super().open(run)
+        made.close = lambda outcome: (run.results / "open").unlink()
+        return made
+
+
+class OnceOnly(Lines):
+    """Refuses a run that it knows."""
+
+    def open(self, run):
+        (run.results / run.name).touch(exist_ok=False)
+        return super().open(run)
+
+
+class WholeNumbers(Lines):
+    """Takes no NaN."""
+
+    def open(self, run):
+        made = super().open(run)
+        made.write = lambda step, task, values: [int(value) for value in values.values()]
+        return made
+
+
+class Doubles(Lines):
+    """Computes in double precision from now on."""
+
+    def open(self, run):
+        torch.set_default_dtype(torch.float64)
+        return super().open(run)
+
+
+class NoWriter(Lines):
+    """Returns itself."""
+
+    def open(self, run):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("cls", "failed"),
+    [
+        (Lines, set()),
+        (OneAtATime, {"runs-stand-side-by-side"}),
+        (OnceOnly, {"runs-go-on"}),
+        (WholeNumbers, {"runs-are-taken", "runs-stand-side-by-side", "runs-go-on", "globals-are-left-alone"}),
+        (Doubles, {"globals-are-left-alone"}),
+        (NoWriter, {"runs-are-taken", "runs-stand-side-by-side", "runs-go-on", "globals-are-left-alone"}),
+    ],
+)
+def test_sinks_that_are_broken_are_caught(cls, failed):
+    sink, dtype = made(cls), torch.get_default_dtype()
+    try:
+        found = [(check.name, torch.set_default_dtype(dtype), check.run(sink).status) for check in checks(sink)]
+    finally:
+        torch.set_default_dtype(dtype)
+    assert {name for name, _, status in found if status == "failed"} == failed
