@@ -115,7 +115,6 @@ class Sinks:
                 for sink in self._sinks:
                     with self._going_on(sink, spec):
                         self._open.append(_Open(sink, replica, sink.open(self._run(spec, step))))
-        self.tell()
 
     def _run(self, spec: RunSpec, step: int) -> SinkRun:
         return SinkRun(

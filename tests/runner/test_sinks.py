@@ -17,6 +17,7 @@ from lopbench.core.interfaces import Sink, SinkWriter
 from lopbench.results.record import find_records
 from lopbench.runner import members, report, session, study
 from lopbench.runner.sinks import check, sinks_of
+from lopbench_plugins.metrics.dead_fraction import DeadFraction
 
 IMAGES = "tinyimagenet40:tasks=6,steps_per_task=4,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
 BITS = {
@@ -120,6 +121,22 @@ def test_what_diverges_is_told_as_the_record_has_it(make_study):
     records = find_records(planned.results)
     assert "diverged" in {record.outcome for record in records}
     assert_told(sink, records)
+
+
+def test_what_was_measured_before_a_metric_failed_is_told(make_study, monkeypatch):
+    planned, sink, calls = make_study(scenario=IMAGES, metrics=["dead_fraction"]), Keeps(), []
+    compute = DeadFraction.compute
+
+    def fails_at_last(self, probe):
+        calls.append(probe.name)
+        return compute(self, probe) if len(calls) < 8 else 1 / 0
+
+    monkeypatch.setattr(DeadFraction, "compute", fails_at_last)
+    study.execute(replace(planned, pending=planned.pending[:1], steps=planned.steps[:1]), sinks=[sink])
+    (record,) = find_records(planned.results)
+    assert record.outcome == "failed"
+    assert sum(row[2].startswith("dead_fraction") for row in rows_of(record)) == 7
+    assert_told(sink, [record])
 
 
 # -- what a sink cannot change
