@@ -88,7 +88,7 @@ def store(cache: Path, key: str, contents: Contents, description: str, progress:
     partial = directory.with_name(f"{key}.partial")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(directory.with_name(f"{key}.lock")):
+        with FileLock(directory.with_name(f"{key}.lock"), fallback_to_soft=False):
             if entry := open_entry(cache, key):
                 return entry
             _check_space(directory.parent, contents)

@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -283,7 +284,8 @@ def _write_files(
         flush(file)
     with (directory / LOG).open("wb") as file:
         if log_path is not None:
-            with Path(log_path).open("rb") as log:
+            # Another process that is at the same run may have removed it.
+            with suppress(FileNotFoundError), Path(log_path).open("rb") as log:
                 shutil.copyfileobj(log, file)
         flush(file)
     flush_directory(directory)

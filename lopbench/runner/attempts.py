@@ -11,6 +11,7 @@ from lopbench.core.reading import read_regular
 from lopbench.core.spec import RunSpec
 from lopbench.runner.checkpoint import steps_of
 from lopbench.runner.report import group_label
+from lopbench.runner.session import TakenOverError
 from lopbench.runner.unfinished import PARTIAL, checkpoints, folder_of, unwritable
 
 #: Deaths at one step after which runs are set aside.
@@ -48,11 +49,16 @@ def counted(results: Path, members: Sequence[RunSpec]) -> Iterator[None]:
             file.write(f"{step}\n")
     except OSError as error:
         raise unwritable(results, error) from error
+    is_ours = True
     try:
         yield
+    except TakenOverError:  # who has taken them over counts them now
+        is_ours = False
+        raise
     finally:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+        if is_ours:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def forget(results: Path) -> None:

@@ -7,6 +7,7 @@ is as good as the others and further. A hash of tensors and header tells whether
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -113,6 +114,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ESTALE:  # replaced from another machine
+            raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
         raise DamagedError(f"{type(error).__name__}: {error}") from error
 
 

@@ -120,7 +120,7 @@ class Course:
 
         Raises:
             PublishedError: If the runs are recorded by now.
-            TakenOverError: If another session is further.
+            TakenOverError: If another process has taken the runs over.
             ResultsError: If it cannot be written.
         """
         tensors = {f"training/{name}": value for name, value in self._current.state_dict().items()}

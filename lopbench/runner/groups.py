@@ -16,21 +16,26 @@ from lopbench.core.fields import swept
 from lopbench.core.interfaces import Scenario, Sink
 from lopbench.core.spec import RunSpec, canonical_json
 from lopbench.runner.attempts import counted
+from lopbench.runner.claims import BusyError
 from lopbench.runner.environment import numerics
 from lopbench.runner.garbage import cheap_collections, collect
+from lopbench.runner.heart import Heart
+from lopbench.runner.holder import Holder, Locks
 from lopbench.runner.members import reason_of, told
 from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.run import Run
 from lopbench.runner.schedule import fresh_lives
+from lopbench.runner.session import TakenOverError
 from lopbench.runner.setting import methods_of
 from lopbench.runner.timing import throwaway
-from lopbench.runner.unfinished import BusyError, claimed, resumable
+from lopbench.runner.unfinished import resumable
 
 #: Most replicas of a group: more gain nothing, while each holds a file open and takes its share of the memory.
 MAX_REPLICAS = 300
 
-#: Seconds after which it is looked whether what other processes were at is free.
-LOOK_AGAIN_S = 0.5
+#: Seconds after which it is looked whether what other processes were at is free: where a lock says so at once, and
+#: where claims do after a minute.
+LOOK_AGAIN_S, LOOK_AGAIN_AT_CLAIMS_S = 1.0, 10.0
 
 
 def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> list[list[RunSpec]]:
@@ -67,10 +72,18 @@ def execute(
     reporter: Reporter | None = None,
     checkpoint_s: float = 10.0,
     sinks: Sequence[Sink] = (),
+    locks: Locks = "flock",
 ) -> list[tuple[RunSpec, str]]:
     """Run every spec that has no record yet, in `groups`, as `work_off` does."""
-    work = [(group, data) for group in groups(specs, data=data, device=device)]
-    return work_off(work, results=results, device=device, reporter=reporter, checkpoint_s=checkpoint_s, sinks=sinks)
+    return work_off(
+        [(group, data) for group in groups(specs, data=data, device=device)],
+        results=results,
+        device=device,
+        reporter=reporter,
+        checkpoint_s=checkpoint_s,
+        sinks=sinks,
+        locks=locks,
+    )
 
 
 def work_off(
@@ -82,6 +95,8 @@ def work_off(
     checkpoint_s: float = 10.0,
     counts_attempts: bool = False,
     sinks: Sequence[Sink] = (),
+    locks: Locks = "flock",
+    heart: Heart | None = None,
 ) -> list[tuple[RunSpec, str]]:
     """Do groups of runs, each with its data, in order, until all have a record; one failure never stops the rest.
 
@@ -99,6 +114,8 @@ def work_off(
         checkpoint_s: Seconds between checkpoints.
         counts_attempts: Whether runs that killed workers again and again are set aside, as `attempts.counted` has it.
         sinks: Are told what is measured, as it is.
+        locks: How runs are held against other processes, if this one is the first in the folder.
+        heart: Shows to others that this process is alive, where it does so already.
 
     Returns:
         The specs that could not be run, each with the reason.
@@ -108,16 +125,16 @@ def work_off(
     """
     reporter, left = reporter or Quiet(), list(work)
     specs = [spec for group, _ in left for spec in group]
-    worker = _Worker(specs, results, device, reporter, checkpoint_s, counts_attempts, sinks)
     waits = False
-    with cheap_collections():
+    with cheap_collections(), Holder(results, locks=locks, heart=heart) as holder:
+        worker = _Worker(specs, results, holder, device, reporter, checkpoint_s, counts_attempts, sinks)
         while left:
             busy = [(group, data) for group, data in left if not worker.attempt(group, data)]
             if len(busy) == len(left):
                 if not waits:
                     reporter.waits(group_label(busy[0][0]))
                 waits = True
-                time.sleep(LOOK_AGAIN_S)
+                time.sleep(LOOK_AGAIN_AT_CLAIMS_S if holder.has_claims else LOOK_AGAIN_S)
             left = busy
     return worker.refused
 
@@ -129,6 +146,7 @@ class _Worker:
     Args:
         specs: All that is to be done.
         results: Results folder.
+        holder: Holds runs against other processes.
         device: Where the runs train.
         reporter: Is told how it goes.
         checkpoint_s: Seconds between checkpoints.
@@ -138,6 +156,7 @@ class _Worker:
 
     specs: Sequence[RunSpec]
     results: Path
+    holder: Holder
     device: torch.device
     reporter: Reporter
     checkpoint_s: float
@@ -149,10 +168,10 @@ class _Worker:
         self._needless: frozenset[str] = frozenset()
 
     def attempt(self, group: Sequence[RunSpec], data: object) -> bool:
-        """Do what a group has to do and return True; False if another process is at it."""
+        """Do what a group has to do and return True; False if another process is at it, or has taken it over."""
         wanted = [spec for spec in group if spec.run_id not in self._needless]
         try:
-            with claimed(self.results, wanted) as free:
+            with self.holder.claimed(wanted) as free:
                 for members in _together(self.results, free):
                     collect()
                     try:
@@ -163,7 +182,7 @@ class _Worker:
                         self.refused += [(spec, reason_of(error)) for spec in members if spec in free]
                         self._needless = _needless(self.specs, [spec for spec, _ in self.refused])
                         self.reporter.note(f"{group_label(members)}: {reason_of(error)}")
-        except BusyError:
+        except (BusyError, TakenOverError):
             return False
         return True
 
@@ -177,6 +196,7 @@ class _Worker:
                 reporter=self.reporter,
                 checkpoint_s=self.checkpoint_s,
                 sinks=self.sinks,
+                is_held=lambda: self.holder.is_valid,
             )
         with counted(self.results, members) if self.counts_attempts else nullcontext():
             run.execute()

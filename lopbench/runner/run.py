@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from lopbench.runner.course import Course, NoneLeftError
 from lopbench.runner.idle import idle_methods
 from lopbench.runner.members import is_ours, is_shortage, told, trace_of
 from lopbench.runner.report import Quiet, Reporter, group_label
-from lopbench.runner.session import PublishedError, Session
+from lopbench.runner.session import PublishedError, Session, TakenOverError
 from lopbench.runner.setting import Setting
 from lopbench.runner.sinks import Sinks
 
@@ -35,6 +35,7 @@ class Run:
         reporter: Is told how it goes.
         checkpoint_s: Seconds between checkpoints.
         sinks: Are told what is measured, as it is.
+        is_held: Whether no other process has taken the runs over.
 
     Raises:
         DataError: If the data set cannot feed the scenario.
@@ -50,6 +51,7 @@ class Run:
         reporter: Reporter | None = None,
         checkpoint_s: float = 10.0,
         sinks: Sequence[Sink] = (),
+        is_held: Callable[[], bool] = lambda: True,
     ) -> None:
         self.specs = tuple(specs)
         with environment.numerics(specs[0].numerics, device):
@@ -57,7 +59,7 @@ class Run:
         #: What runs, as it is now: files may be edited until the end.
         self._where = environment.describe(device) | environment.origins(self.setting.spec)
         self._reporter = reporter or Quiet()
-        self._session = Session(specs, results, reporter=self._reporter, checkpoint_s=checkpoint_s)
+        self._session = Session(specs, results, reporter=self._reporter, checkpoint_s=checkpoint_s, is_held=is_held)
         self._sinks = Sinks(sinks, specs, results, reporter=self._reporter)
         self._course = Course(self.setting, self._session, results, reporter=self._reporter, sinks=self._sinks)
 
@@ -70,7 +72,7 @@ class Run:
         Raises:
             ResultsError: If the results folder cannot be written to.
             UnsupportedError: If a component cannot serve the others, or memory or disk space runs out.
-            TakenOverError: If another process is at the run, and further.
+            TakenOverError: If another process has taken the run over.
             DataError: If the data set cannot feed the scenario.
         """
         self._session.open()
@@ -79,6 +81,10 @@ class Run:
                 ended = self._to_records()
             except PublishedError:
                 ended = self._course.members.published()
+            except TakenOverError:
+                if self._course.interrupted:  # which would be lost: what was taken over is not all there is to do
+                    raise KeyboardInterrupt from None
+                raise
             except LopbenchError:
                 self._session.abandon()
                 raise
@@ -107,6 +113,7 @@ class Run:
             "started_utc": session.clock.started_utc,
             "sessions": session.clock.sessions,
         }
+        session.check()
         where = {**self._where, "replicas": count, "steps": course.how}
         idle = self._tell_of_idle() if outcome == "completed" else None
         return course.members.publish(outcome, failure, environment=where, cost=cost, idle=idle, log=session.log_file)
@@ -139,7 +146,7 @@ class Run:
                 self._course.train()
         except NoneLeftError:
             return self._course.members.verdict(-1, "failed", None)  # each has a verdict of its own
-        except (LopbenchError, PublishedError, KeyboardInterrupt):
+        except (LopbenchError, PublishedError, TakenOverError, KeyboardInterrupt):
             raise
         except BaseException as error:  # a plugin may raise anything, and ends its own run at most
             if is_shortage(error):

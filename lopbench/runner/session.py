@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import Tensor
 
-from lopbench.core.errors import LopbenchError
 from lopbench.core.spec import RunSpec
 from lopbench.results.record import is_recorded
 from lopbench.runner.checkpoint import (
@@ -40,8 +39,8 @@ from lopbench.runner.unfinished import (
 LOOK_S = 0.25
 
 
-class TakenOverError(LopbenchError):
-    """Another process is at the run, and further."""
+class TakenOverError(Exception):
+    """Another process has taken the runs over, or is further."""
 
 
 class PublishedError(Exception):
@@ -70,22 +69,33 @@ class Session:
 
     It has a random name, under which it writes, and removes only what is its own or what it went on from. Two sessions
     that are at one run, because locks do not work across their machines, can therefore not damage each other: the one
-    that is behind stops when it would save, and one whose runs are recorded takes that for its end.
+    that is behind, or whose runs have been taken over, stops when it would save or publish, and one whose runs are
+    recorded takes that for its end.
 
     Args:
         specs: What is run.
         results: Results folder.
         reporter: Is told of damage.
         checkpoint_s: Seconds between checkpoints.
+        is_held: Whether no other process has taken the runs over.
     """
 
-    def __init__(self, specs: Sequence[RunSpec], results: Path, *, reporter: Reporter, checkpoint_s: float) -> None:
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        results: Path,
+        *,
+        reporter: Reporter,
+        checkpoint_s: float,
+        is_held: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.name = secrets.token_hex(4)
         self.clock = Clock()
         self._specs = tuple(specs)
         self._results = results
         self._reporter = reporter
         self._checkpoint_s = checkpoint_s
+        self._is_held = is_held
         self._folder = folder_of(results, specs)
         self._began = self._saved = self._looked = time.perf_counter()
         self._earlier_s = 0.0  #: Wall time of earlier sessions.
@@ -118,6 +128,15 @@ class Session:
                 path.unlink(missing_ok=True)
         if not checkpoints(self._folder):
             remove_folder(self._folder)
+
+    def check(self) -> None:
+        """Stop if another process has taken the runs over.
+
+        Raises:
+            TakenOverError: If it has.
+        """
+        if not self._is_held():
+            raise TakenOverError(f"{group_label(self._specs)}: another process has taken over")
 
     def abandon(self) -> None:
         """Remove the folder if there is nothing in it to go on from."""
@@ -217,11 +236,12 @@ class Session:
 
         Raises:
             PublishedError: If the runs are recorded by now.
-            TakenOverError: If another session is further.
+            TakenOverError: If another process has taken the runs over, or is further.
             ResultsError: If it cannot be written.
         """
         if all(is_recorded(self._results, spec) for spec in self._specs):
             raise PublishedError
+        self.check()
         for path in checkpoints(self._folder):
             if self.name not in path.name and steps_of(path) > steps:
                 raise TakenOverError(
@@ -230,11 +250,12 @@ class Session:
                 )
         self.clock.wall_time_s = self.wall_time_s
         header = {**header, "clock": asdict(self.clock)}
-        try:
-            save_checkpoint(self._folder, self.name, steps, tensors, header)
-        except FileNotFoundError:  # another session that is done has removed the folder
-            make_folder(self._results, self._specs)
-            save_checkpoint(self._folder, self.name, steps, tensors, header)
+        while True:
+            try:
+                save_checkpoint(self._folder, self.name, steps, tensors, header)
+                break
+            except FileNotFoundError:  # another session has removed the folder, or what is half written
+                make_folder(self._results, self._specs)
         for path in self._superseded:
             path.unlink(missing_ok=True)
         self._superseded = []

@@ -15,8 +15,9 @@ from lopbench.core.spec import RunSpec
 from lopbench.core.text import line
 from lopbench.results.record import Record, scan_records
 from lopbench.results.schema import problem
+from lopbench.runner.claims import claimed_runs
 from lopbench.runner.report import label
-from lopbench.runner.unfinished import LOG, MEMBERS, PARTIAL, checkpoints, members_of
+from lopbench.runner.unfinished import LOCK, LOG, MEMBERS, PARTIAL, checkpoints, members_of
 
 State = Literal["completed", "running", "stale", "diverged", "failed", "damaged"]
 STATES: tuple[State, ...] = ("completed", "running", "stale", "diverged", "failed", "damaged")
@@ -31,7 +32,7 @@ class RunStatus:
     """How one run stands.
 
     Args:
-        state: "completed", "diverged" or "failed", of a run with a record; "running", while a process holds its lock;
+        state: "completed", "diverged" or "failed", of a run with a record; "running", while a process holds it;
             "stale", where a process was stopped before it was done; "damaged", of a record that cannot be used.
         run: What people call it.
         reason: Why it did not complete, how far it is, or what to do; empty for a completed run.
@@ -78,7 +79,7 @@ def _recorded(record: Record) -> RunStatus:
 
 def _unfinished(folder: Path, recorded: set[str]) -> Iterator[RunStatus]:
     """Yield the runs without a record that somebody is at or has been at."""
-    held = {path.stem for path in sorted(folder.glob("*.lock")) if _is_held(path)}
+    held = {path.stem for path in sorted(folder.glob(f"*{LOCK}")) if _is_held(path)} | claimed_runs(folder.parent)
     told: set[str] = set()
     for place in sorted(folder.glob(f"*/{MEMBERS}")):
         for spec in _members(place):

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lopbench.core.errors import ResultsError, UnsupportedError, UsageError
 from lopbench.core.interfaces import Architecture, Samples, Scenario, Sink
@@ -16,6 +16,9 @@ from lopbench.results.record import check_recordable, is_recorded
 from lopbench.runner.report import Reporter
 from lopbench.runner.request import Request
 from lopbench.runner.schedule import Schedule
+
+if TYPE_CHECKING:
+    from lopbench.runner.holder import Locks
 
 #: Free space below which a study is not started: room for a checkpoint, its successor and the record.
 MIN_FREE_BYTES = 200 * 2**20
@@ -139,7 +142,12 @@ def can_widen(spec: RunSpec, factor: int) -> bool:
 
 
 def execute(
-    study: Study, reporter: Reporter | None = None, *, checkpoint_s: float = 10.0, sinks: Sequence[Sink] = ()
+    study: Study,
+    reporter: Reporter | None = None,
+    *,
+    checkpoint_s: float = 10.0,
+    sinks: Sequence[Sink] = (),
+    locks: Locks = "flock",
 ) -> list[tuple[RunSpec, str]]:
     """Do what is pending, and remove what killed processes left; returns the specs that could not be run, and why.
 
@@ -162,6 +170,7 @@ def execute(
         reporter=reporter,
         checkpoint_s=checkpoint_s,
         sinks=sinks,
+        locks=locks,
     )
 
 

@@ -1,35 +1,32 @@
 """Runs that have no record yet: who is at them, and what they left behind when they were stopped.
 
 Below the results folder, ``.partial/<id>/`` holds checkpoints and log of one run, or of several that are replicas of
-one program, and ``members.json`` with their specs in the order of the replicas. Beside it, ``.partial/<run id>.lock``
-is held by the process that does this run.
+one program, and ``members.json`` with their specs in the order of the replicas. Which process is at a run, `claims`
+knows.
 """
 
 import errno
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-
-import filelock
 
 from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.reading import MOST_JSON_BYTES, is_free, read_regular
 from lopbench.core.spec import RunSpec, digest
 from lopbench.results.record import is_recorded, remove_cut_short
 from lopbench.results.schema import problem
-from lopbench.results.stored import reason
 
 #: Names of the files in a folder.
 LOG, MEMBERS = "log.txt", "members.json"
 _NEW_MEMBERS = f"{MEMBERS}.new"
 
-#: What a system says where a file cannot be locked, which more room would not change.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EIO, errno.EINVAL)
+#: Name of the folder that holds them, and of the file in it that says how runs are held.
+PARTIAL, LOCKS = ".partial", "locks"
 
-#: Name of the folder that holds them.
-PARTIAL = ".partial"
+#: Endings of what a run is held by.
+LOCK, CLAIM = ".lock", ".claim"
 
 
 def folder_of(results: Path, specs: Sequence[RunSpec]) -> Path:
@@ -91,7 +88,7 @@ def resumable(results: Path, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
     """Return the groups that were stopped and whose unfinished members are all among ``specs``.
 
     A group comes whole, with those of its members that have a record by now, and no run comes twice. Folders without a
-    checkpoint are removed: ``specs`` must be `claimed`, so that no other process is at them.
+    checkpoint are removed: ``specs`` must be claimed, so that no other process is at them.
     """
     free = {spec.run_id: spec for spec in specs}
     found = []
@@ -125,42 +122,13 @@ def tidy(results: Path) -> None:
                 with suppress(OSError):
                     (folder / name).unlink()
             _remove_if_empty(folder)
-    for path in (results / PARTIAL).glob("*.lock"):
-        if is_published(path.stem):
-            path.unlink(missing_ok=True)
-    _remove_if_empty(results / PARTIAL)
-
-
-class BusyError(Exception):
-    """Another process is at one of the runs."""
-
-
-@contextmanager
-def claimed(results: Path, specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
-    """Hold ``specs`` against other processes; yields those without a record.
-
-    Args:
-        results: Results folder.
-        specs: What is to be run.
-
-    Raises:
-        BusyError: If a process is at one of them.
-        ResultsError: If the folder cannot be written to, or has no locks.
-    """
-    with ExitStack() as stack:
-        stack.callback(_remove_if_empty, results / PARTIAL)
-        # In one order everywhere, so that two processes never wait for each other.
-        for spec in sorted(specs, key=lambda spec: spec.run_id):
-            stack.enter_context(_locked(results, spec))
-        try:
-            yield [spec for spec in specs if not is_recorded(results, spec)]
-        finally:
-            with suppress(OSError):
-                # What is over needs no lock, and no two processes can be at it again.
-                stopped = {spec.run_id for _, members in _folders(results) for spec in members}
-                for spec in specs:
-                    if is_recorded(results, spec) or spec.run_id not in stopped:
-                        _lock_path(results, spec).unlink(missing_ok=True)
+    for ending in (LOCK, CLAIM):
+        for path in (results / PARTIAL).glob(f"*{ending}"):
+            if is_published(path.stem):
+                path.unlink(missing_ok=True)
+    for path in (results / PARTIAL).glob(f"{LOCKS}.*"):  # killed while it was put there
+        path.unlink(missing_ok=True)
+    leave(results)
 
 
 def unwritable(results: Path, error: OSError) -> ResultsError:
@@ -171,42 +139,13 @@ def unwritable(results: Path, error: OSError) -> ResultsError:
     )
 
 
-@contextmanager
-def _locked(results: Path, spec: RunSpec) -> Iterator[None]:
-    """Hold the lock of one run, unless it has a record."""
-    if is_recorded(results, spec):
-        yield
-        return
-    lock = filelock.FileLock(_lock_path(results, spec))
-    try:
-        _acquire(lock)
-    except filelock.Timeout:
-        raise BusyError from None
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
-            raise ResultsError(
-                f"The file system of the results folder {results} gives no locks ({reason(error)}), without which two "
-                "processes could train one run; choose a folder on another file system with --results."
-            ) from error
-        raise unwritable(results, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _acquire(lock: filelock.BaseFileLock) -> None:
-    while True:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(blocking=False)
-        except FileNotFoundError:  # another process has just removed the empty folder
-            continue
-        return
-
-
-def _lock_path(results: Path, spec: RunSpec) -> Path:
-    return results / PARTIAL / f"{spec.run_id}.lock"
+def leave(results: Path) -> None:
+    """Remove the folder of unfinished runs if nothing is in it but how they are held."""
+    folder = results / PARTIAL
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [LOCKS]:
+            (folder / LOCKS).unlink()
+    _remove_if_empty(folder)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -230,6 +169,11 @@ def members_of(path: Path) -> list[RunSpec]:
         return [RunSpec.from_json(value) for value in values]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{path} names no runs ({error})") from error
+
+
+def unfinished_ids(results: Path) -> set[str]:
+    """Return the ids of the runs that have a folder."""
+    return {spec.run_id for _, members in _folders(results) for spec in members}
 
 
 def _folders(results: Path) -> list[tuple[Path, list[RunSpec]]]:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lopbench.core.reading import read_regular
+from lopbench.runner.heart import WORKERS, Heart, process_name
 from lopbench.runner.report import label
 from lopbench.runner.unfinished import PARTIAL
-from lopbench.runner.worklist import WORKERS, Worklist, here
+from lopbench.runner.worklist import Worklist
 
 #: Exit codes: stopped because its time is over, and stopped because somebody wanted it.
 OUT_OF_TIME, STOPPED = 75, 130
@@ -64,6 +64,7 @@ class Report:
         refused: Labels of the runs that it could not do, each with the reason.
         skipped: Steps that earlier sessions had taken of the runs that it took up.
         taken: Steps that it has taken.
+        beats: Number of times that it told something.
         time: When it told this, in seconds since 1970.
     """
 
@@ -87,6 +88,7 @@ class Report:
     refused: Sequence[tuple[str, str]] = ()
     skipped: int = 0
     taken: int = 0
+    beats: int = 0
     time: float = field(default_factory=time.time)
 
     @classmethod
@@ -113,8 +115,9 @@ class Telling:
     """
 
     def __init__(self, worklist: Path, results: Path, slot: int) -> None:
-        name = f"{here()}-{secrets.token_hex(4)}"
+        name = process_name()
         self.path = results / PARTIAL / WORKERS / f"{name}.json"
+        self.heart = Heart(self.path, lambda: asdict(self.report))
         self.report = Report(name, slot, socket.gethostname(), os.getpid(), worklist.stem)
         self._told = 0.0
 
@@ -123,15 +126,11 @@ class Telling:
 
         A report that cannot be written is left out: it is only what is shown.
         """
-        self.report = replace(self.report, **changes, time=time.time())
+        self.report = replace(self.report, **changes)
         if not now and time.monotonic() - self._told < _REPORT_S:
             return
         self._told = time.monotonic()
-        partial = self.path.with_suffix(".new")
-        with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(asdict(self.report)))
-            partial.replace(self.path)
+        self.heart.beat()
 
     def started(self, label: str, steps: int, done: int, runs: int = 1, score: str = "accuracy") -> None:
         """Tell what is trained."""
@@ -223,6 +222,11 @@ def work(path: Path, *, slot: int = 0, slots: int = 1, device: str = "auto", sto
     worklist = Worklist.read(path)
     telling = Telling(path, worklist.results, slot)
     telling.tell()
+    with telling.heart:
+        return _work(worklist, telling, slot=slot, slots=slots, device=device, stop=stop)
+
+
+def _work(worklist: Worklist, telling: Telling, *, slot: int, slots: int, device: str, stop: Stop) -> int:
     import torch
 
     from lopbench.runner.groups import work_off
@@ -241,6 +245,8 @@ def work(path: Path, *, slot: int = 0, slots: int = 1, device: str = "auto", sto
                 checkpoint_s=worklist.checkpoint_s,
                 counts_attempts=True,
                 sinks=sinks_of(worklist.sinks),
+                locks=worklist.locks,
+                heart=telling.heart,
             )
     except KeyboardInterrupt:
         telling.tell(state="stopped", label="", runs=0)

@@ -21,11 +21,14 @@ from lopbench.core.interfaces import Samples, Scenario
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import RunSpec
 from lopbench.data import load_data
+from lopbench.runner.heart import WORKERS as WORKERS
+from lopbench.runner.heart import has_ended
+from lopbench.runner.holder import Locks, agreed
 from lopbench.runner.study import Study
-from lopbench.runner.unfinished import PARTIAL, unwritable
+from lopbench.runner.unfinished import PARTIAL, leave, unwritable
 
-#: Names of the folders of such files, and of what workers tell.
-STUDIES, WORKERS = "studies", "workers"
+#: Name of the folder of such files.
+STUDIES = "studies"
 
 #: Most bytes of one: a hundred thousand runs.
 _MOST_BYTES = 512 * 2**20
@@ -56,6 +59,7 @@ class Worklist:
         checkpoint_s: Seconds between checkpoints.
         parts: The groups of runs, by data set.
         sinks: What is told what is measured, as on the command line.
+        locks: How workers hold runs against each other, where no other process chose before.
     """
 
     results: Path
@@ -63,6 +67,7 @@ class Worklist:
     checkpoint_s: float
     parts: Sequence[Part]
     sinks: Sequence[str] = ()
+    locks: Locks = "flock"
 
     @classmethod
     def of(
@@ -72,6 +77,7 @@ class Worklist:
         data_dir: Path | None,
         checkpoint_s: float = 10.0,
         sinks: Sequence[str] = (),
+        locks: Locks = "flock",
     ) -> Worklist:
         """Return what is pending in studies of one results folder."""
         import torch
@@ -83,7 +89,7 @@ class Worklist:
             for study in studies
             if study.pending
         ]
-        return cls(studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks)
+        return cls(studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks, locks)
 
     def write(self) -> Path:
         """Write it to its place, and return that.
@@ -96,6 +102,7 @@ class Worklist:
             "data_dir": self.data_dir and str(self.data_dir),
             "checkpoint_s": self.checkpoint_s,
             "sinks": list(self.sinks),
+            "locks": self.locks,
             "parts": [
                 {"data": part.data, "groups": [[spec.to_json() for spec in group] for group in part.groups]}
                 for part in self.parts
@@ -109,6 +116,7 @@ class Worklist:
             partial.replace(path)
         except OSError as error:
             raise unwritable(self.results, error) from error
+        agreed(self.results, self.locks)
         return path
 
     @classmethod
@@ -129,7 +137,8 @@ class Worklist:
             where = value["data_dir"]
             folder = path.absolute().parents[2]
             data_dir = None if where is None else Path(where)
-            return cls(folder, data_dir, float(value["checkpoint_s"]), parts, tuple(map(str, value["sinks"])))
+            sinks = tuple(map(str, value["sinks"]))
+            return cls(folder, data_dir, float(value["checkpoint_s"]), parts, sinks, value["locks"])
         except OSError as error:
             raise ResultsError(f"The work {path} cannot be read: {error.strerror or error}.") from error
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -161,7 +170,7 @@ def remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink(missing_ok=True)
         path.parent.rmdir()
-        path.parents[1].rmdir()
+    leave(path.parents[2])
 
 
 def here() -> str:
@@ -175,13 +184,7 @@ def is_over(name: str) -> bool:
     pid = rest.partition("-")[0]
     if host or not pid.isdecimal():
         return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return has_ended(int(pid))
 
 
 def tidy(results: Path) -> None:

@@ -17,8 +17,8 @@ from lopbench.learner.program import Program
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records, is_recorded
 from lopbench.runner import groups, programs, report, run, session, study, worth
+from lopbench.runner.holder import Holder
 from lopbench.runner.report import Quiet, group_label
-from lopbench.runner.unfinished import claimed
 
 #: A stream of 8 bins of 12 samples each.
 BITS = "bitflip:samples=96,m=8,f=5,T=12,steps_per_task=12"
@@ -171,7 +171,7 @@ def test_what_another_process_is_at_comes_last(make_study, record_of):
                 held.close()
 
     with held:
-        held.enter_context(claimed(planned.results, [first]))
+        held.enter_context(Holder(planned.results).claimed([first]))
         assert study.execute(planned, Order()) == []
     assert order == [*(group_label([spec]) for spec in others), group_label([first])]
 
@@ -192,7 +192,7 @@ def test_what_others_are_at_is_waited_for_and_told_once(make_study, monkeypatch)
 
     monkeypatch.setattr(groups.time, "sleep", sleep)
     with held:
-        held.enter_context(claimed(planned.results, planned.pending))
+        held.enter_context(Holder(planned.results).claimed(planned.pending))
         assert study.execute(planned, Notes()) == []
     assert looked == [0.01] * 3
     assert told == [group_label(planned.pending[:1])]

@@ -1,6 +1,5 @@
 """What runs that were stopped leave behind, and who may take it up."""
 
-import errno
 import json
 import os
 import shutil
@@ -11,13 +10,13 @@ import pytest
 from lopbench.core.errors import ResultsError
 from lopbench.results.record import record_path
 from lopbench.runner.checkpoint import DamagedError, load_checkpoint, steps_of
+from lopbench.runner.claims import BusyError
+from lopbench.runner.holder import Holder
 from lopbench.runner.status import status
 from lopbench.runner.unfinished import (
     LOG,
     MEMBERS,
-    BusyError,
     checkpoint_name,
-    claimed,
     folder_of,
     make_folder,
     members_of,
@@ -220,48 +219,36 @@ def test_an_empty_folder_is_no_record(tmp_path, specs):
     record_path(tmp_path, specs[0]).mkdir(parents=True)
     tidy(tmp_path)
     assert folder.exists()
-    with claimed(tmp_path, specs) as free:
+    with Holder(tmp_path).claimed(specs) as free:
         assert free == specs
 
 
 def test_claim_yields_what_has_no_record_and_leaves_nothing(tmp_path, specs):
     publish(tmp_path, specs[1])
-    with claimed(tmp_path, specs) as free:
+    with Holder(tmp_path).claimed(specs) as free:
         assert free == [specs[0], specs[2], specs[3]]
-        assert left(tmp_path) == sorted(f"{spec.run_id}.lock" for spec in free)
+        assert left(tmp_path) == sorted(["locks", *(f"{spec.run_id}.lock" for spec in free)])
     assert not (tmp_path / ".partial").exists()
 
 
 def test_locks_stay_while_there_is_something_to_resume(tmp_path, specs):
-    with claimed(tmp_path, specs):
+    with Holder(tmp_path).claimed(specs):
         folder = stop(tmp_path, specs[:2])
-    assert left(tmp_path) == sorted([folder.name, *(f"{spec.run_id}.lock" for spec in specs[:2])])
+    assert left(tmp_path) == sorted(["locks", folder.name, *(f"{spec.run_id}.lock" for spec in specs[:2])])
 
 
 def test_what_another_process_is_at_is_refused(tmp_path, specs):
-    with claimed(tmp_path, specs[1:3]):
-        with pytest.raises(BusyError), claimed(tmp_path, specs):
+    with Holder(tmp_path).claimed(specs[1:3]):
+        with pytest.raises(BusyError), Holder(tmp_path).claimed(specs):
             pass
-        with claimed(tmp_path, [specs[0], specs[3]]) as free:
+        with Holder(tmp_path).claimed([specs[0], specs[3]]) as free:
             assert free == [specs[0], specs[3]]
-
-
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.EIO])
-def test_a_file_system_without_locks_is_told_and_not_taken_for_a_full_one(tmp_path, specs, monkeypatch, code):
-    def flock(*arguments):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.raises(ResultsError, match="gives no locks") as raised, claimed(tmp_path, specs):
-        pass
-    assert os.strerror(code) in str(raised.value)
-    assert "Make room" not in str(raised.value)
 
 
 def test_folder_that_cannot_be_written_is_one_sentence(tmp_path, specs):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="cannot be written to: Not a directory"):
         make_folder(tmp_path / "file", specs)
-    with pytest.raises(ResultsError, match="cannot be written to"), claimed(tmp_path / "file", specs):
+    with pytest.raises(ResultsError, match="cannot be written to"), Holder(tmp_path / "file").claimed(specs):
         pass
     shutil.rmtree(tmp_path)
