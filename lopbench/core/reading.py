@@ -67,4 +67,7 @@ def read_regular(path: str | os.PathLike[str], *, most: int) -> bytes:
 
 def is_free(path: Path) -> bool:
     """Return whether a file can be written at ``path``: nothing stands there, or a file does."""
-    return path.is_file() or not os.path.lexists(path)
+    try:  # one look, for another process may put the file there at any moment
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return not path.is_symlink()

@@ -1,6 +1,7 @@
 """Files that anybody may have put there: read where they are files, and of a size that ours have."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,19 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
     with pytest.raises(OSError, match="it is no file, but a folder, pipe or device"):
         read_regular(path, most=10)
     assert not is_free(path)
+
+
+def test_a_place_is_free_where_a_file_is_put_while_it_is_looked_at(tmp_path, monkeypatch):
+    stat = Path.stat
+
+    def late(path, *, follow_symlinks=True):
+        try:
+            return stat(path, follow_symlinks=follow_symlinks)
+        finally:
+            path.touch()
+
+    monkeypatch.setattr(Path, "stat", late)
+    assert is_free(tmp_path / "log")
 
 
 def test_a_place_is_free_where_nothing_stands_or_a_file(tmp_path):

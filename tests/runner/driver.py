@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from lopbench.data.images import ImageSet, content_hash
-from lopbench.runner import groups, report, session, study, timing, worth
+from lopbench.runner import claims, groups, heart, report, session, study, timing, worth
 
 TRAIN, TEST = 24, 6
 SCENARIO = "tinyimagenet40:tasks=6,steps_per_task=20,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
@@ -161,6 +161,10 @@ def do(request):
     pulse = Pulse(request["pulse"], request.get("wait_s", 0.0))
     session.LOOK_S = request.get("look_s", session.LOOK_S)
     worth.COMPILE_STEPS = request.get("compile_steps", worth.COMPILE_STEPS)
+    heart.BEAT_S, heart.LEASE_S = request.get("beat_s", heart.BEAT_S), request.get("lease_s", heart.LEASE_S)
+    groups.LOOK_AGAIN_AT_CLAIMS_S = request.get("look_again_s", groups.LOOK_AGAIN_AT_CLAIMS_S)
+    if "machine" in request:
+        claims.machine = lambda: request["machine"]
     # Images step by step, with a look at each step, unless told otherwise; streams of bits as programs.
     worth.MOST_OPERATIONS = request.get("most_operations", 50_000)
     if "operation" in request:
@@ -175,7 +179,8 @@ def do(request):
         # The first spec of its kind: a run, or the reference of all runs.
         wanted = [spec for spec in (*planned.specs, planned.specs[0].reference()) if spec.kind == request["kind"]][:1]
     wanted = replace(planned, pending=tuple(wanted))
-    refused = study.execute(wanted, pulse, checkpoint_s=request["checkpoint_s"])
+    locks = request.get("locks", "flock")
+    refused = study.execute(wanted, pulse, checkpoint_s=request["checkpoint_s"], locks=locks)
     assert not refused, refused
 
 

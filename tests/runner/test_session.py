@@ -3,6 +3,7 @@
 import shutil
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,6 +166,19 @@ def test_session_goes_on_in_a_folder_that_was_removed_under_it(planned):
     one.log("goes on")
     assert "goes on" in one.log_file.read_text()
     shutil.rmtree(one._folder)
+    one.save(5, {"a": torch.zeros(3)}, {})
+    assert one.load().steps == 5
+
+
+def test_session_saves_again_what_another_removed_half_written(planned, monkeypatch):
+    one, replace_ = make(planned), Path.replace
+
+    def removed(path, target):
+        monkeypatch.undo()
+        make(planned).load()  # another session begins, and takes it for what a kill left
+        return replace_(path, target)
+
+    monkeypatch.setattr(Path, "replace", removed)
     one.save(5, {"a": torch.zeros(3)}, {})
     assert one.load().steps == 5
 

@@ -19,6 +19,7 @@ from lopbench.core.errors import DataError, ResultsError, UnsupportedError, Usag
 from lopbench.results.record import find_records
 from lopbench.runner import attempts
 from lopbench.runner.local import Pool, check
+from lopbench.runner.session import TakenOverError
 from lopbench.runner.unfinished import checkpoints, folder_of
 from lopbench.runner.worker import OUT_OF_TIME, Report, Telling
 from lopbench.runner.worklist import Part, Worklist, here, remove, tidy
@@ -265,6 +266,14 @@ def test_three_deaths_at_one_step_set_a_run_aside_until_it_is_forgotten(make_stu
     attempts.forget(results)
     with attempts.counted(results, members):
         pass
+
+
+def test_who_is_taken_over_keeps_the_count_of_whoever_did(make_study):
+    planned = make_study()
+    beside = folder_of(planned.results, planned.specs).with_suffix(".attempts")
+    with pytest.raises(TakenOverError), attempts.counted(planned.results, planned.specs):
+        raise TakenOverError
+    assert beside.read_text() == "0\n"
 
 
 def test_what_dead_processes_of_this_machine_left_behind_is_removed(tmp_path):
