@@ -16,7 +16,7 @@ import pytest
 from lopbench.core.errors import ResultsError
 from lopbench.results.record import find_records, is_recorded
 from lopbench.runner import claims, groups, heart, holder, session, study
-from lopbench.runner.claims import BusyError, Claim, Claims
+from lopbench.runner.claims import BusyError, Claim, Claims, claimed_runs
 from lopbench.runner.heart import Heart
 from lopbench.runner.holder import Holder, agreed
 from lopbench.runner.report import Quiet
@@ -120,6 +120,18 @@ def test_a_worker_without_a_file_is_dead_after_a_minute(workers, clock):
     assert not other.takes("a")
     clock.append(60)
     assert other.takes("a")
+
+
+def test_a_claim_counts_as_held_while_its_worker_s_file_is_fresh(tmp_path, workers):
+    one, _ = workers
+    assert one.takes("a")
+    assert claimed_runs(tmp_path) == {"a"}
+    (running,) = status(tmp_path)
+    assert (running.state, running.run_id) == ("running", "a")
+    os.utime(one.heart.path, (0, 0))
+    assert claimed_runs(tmp_path) == set()
+    one.heart.path.unlink()
+    assert claimed_runs(tmp_path) == set()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"worker": "../../x"}', b"\xff", b"[" * 4000])
