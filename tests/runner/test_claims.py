@@ -7,9 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,8 @@ from lopbench.runner.heart import Heart
 from lopbench.runner.holder import Holder, agreed
 from lopbench.runner.report import Quiet
 from lopbench.runner.status import status
+from lopbench.runner.worker import Report, work
+from lopbench.runner.worklist import Worklist, remove
 
 TINY = "tinyimagenet40:tasks=3,steps_per_task=4,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
 
@@ -315,6 +318,22 @@ def test_a_plain_process_obeys_claims_and_shows_that_it_is_alive(planned):
     assert f"{run_id}.lock" not in seen[0]
     assert len([name for name in seen[0] if name.startswith("workers/") and name.endswith(".json")]) == 1
     assert left(planned.results) == ["locks", "studies", "studies/elsewhere-1.json"]
+
+
+def test_a_worker_claims_in_its_own_name_as_its_list_of_work_says(make_study, monkeypatch):
+    planned = make_study(scenario="bitflip:samples=60,m=8,f=5,T=10,steps_per_task=20", architecture=None, metrics=[])
+    path, held = Worklist.of([planned], data_dir=None, locks="claims").write(), []
+    take = Claims._take
+    monkeypatch.setattr(Claims, "_take", lambda self, path: held.append(self._claim.worker) or take(self, path))
+    assert work(path, device="cpu", stop=SimpleNamespace(armed=nullcontext, code=None)) == 0
+    assert {record.outcome for record in find_records(planned.results)} == {"completed"}
+    (told,) = (planned.results / ".partial" / "workers").iterdir()  # its claim is gone
+    assert set(held) == {Report.read(told).name}
+    assert Report.read(told).state == "done"
+    told.unlink()
+    told.parent.rmdir()
+    remove(path)
+    assert not (planned.results / ".partial").exists()
 
 
 def test_a_process_gives_way_where_another_way_was_chosen_meanwhile(tmp_path, planned, monkeypatch):
