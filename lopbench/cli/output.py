@@ -43,10 +43,11 @@ def format_option(command: "Callable[..., Any]") -> "Callable[..., Any]":
     return option(command)
 
 
-def console(*, stderr: bool = False) -> "Console":
+def console(*, stderr: bool = False, narrow: bool = False) -> "Console":
     """Return a rich console on stdout or stderr; tables in pipes are wide, so that nothing is cut.
 
-    What is printed on it is `plain`, whoever wrote it.
+    What is printed on it is `plain`, whoever wrote it. With ``narrow`` it is as narrow as the terminal, for tables that
+    leave out columns where there is no room.
     """
     from rich.console import Console
 
@@ -56,7 +57,7 @@ def console(*, stderr: bool = False) -> "Console":
     asked = os.environ.get("COLUMNS", "")
     width = int(asked) if asked.isdecimal() and len(asked) < 6 else None if file.isatty() else _PIPE_WIDTH
     made = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
-    if made.width < _LEAST_WIDTH and (not stderr or made.width == 0):
+    if made.width < _LEAST_WIDTH and not ((stderr or narrow) and made.width):
         made.width = _LEAST_WIDTH
     made.push_render_hook(Plain())
     return made
@@ -99,6 +100,31 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def roughly(seconds: float, word: str = "about") -> str:
+    """Return a time that was foretold in words, with no more digits than such a thing deserves.
+
+    As "about 45 s", "about 20 min", "about 1 h 15 min", "about 38 h" and "about 2 days"; ``word`` stands in front.
+    """
+    for most, unit, step, name in _ROUGHLY:
+        count = max(1, round(seconds / unit / step)) * step
+        if count < most:
+            hours, minutes = divmod(count, 60)
+            text = f"{hours} h {minutes} min" if hours and minutes else f"{hours} h" if hours else f"{count} {name}"
+            return f"{word} {text}".strip()
+    return f"{word} {int(float(f'{seconds / 86400:.2g}'))} days".strip()
+
+
+#: How `roughly` rounds: below so many of a unit, the unit's seconds, what is rounded to, and its name.
+_ROUGHLY = (
+    (10, 1, 1, "s"),
+    (60, 1, 5, "s"),
+    (10, 60, 1, "min"),
+    (60, 60, 5, "min"),
+    (180, 60, 15, "min"),
+    (48, 3600, 1, "h"),
+)
 
 
 def write_frame(frame: "pd.DataFrame") -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import RunSpec
-from lopbench.runner.checkpoint import steps_of
 from lopbench.runner.report import group_label
 from lopbench.runner.session import TakenOverError
 from lopbench.runner.unfinished import PARTIAL, checkpoints, folder_of, unwritable
@@ -31,14 +30,12 @@ def counted(results: Path, members: Sequence[RunSpec]) -> Iterator[None]:
         UnsupportedError: If they have killed `MOST_DEATHS` workers without getting further.
         ResultsError: If the note cannot be written.
     """
+    from lopbench.runner.checkpoint import steps_of  # imports torch
+
     folder = folder_of(results, members)
     path = folder.with_suffix(".attempts")
     step = str(max(map(steps_of, checkpoints(folder)), default=0))
-    try:
-        earlier = read_regular(path, most=_MOST_BYTES).decode(errors="replace").split()
-    except OSError:
-        earlier = []
-    if earlier[-MOST_DEATHS:] == [step] * MOST_DEATHS:
+    if _earlier(path)[-MOST_DEATHS:] == [step] * MOST_DEATHS:
         raise UnsupportedError(
             f"{group_label(members)} killed {MOST_DEATHS} workers without getting further than step {int(step):,}, and "
             "is set aside; the same 'lopbench run' tries it again, and with --jobs 1 shows what it says"
@@ -59,6 +56,20 @@ def counted(results: Path, members: Sequence[RunSpec]) -> Iterator[None]:
         if is_ours:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def is_set_aside(folder: Path) -> bool:
+    """Return whether the runs that keep in ``folder`` what they need have killed `MOST_DEATHS` workers at one step."""
+    earlier = _earlier(folder.with_suffix(".attempts"))
+    return len(earlier) >= MOST_DEATHS and len(set(earlier[-MOST_DEATHS:])) == 1
+
+
+def _earlier(path: Path) -> list[str]:
+    """Return the steps at which the runs of a note were begun."""
+    try:
+        return read_regular(path, most=_MOST_BYTES).decode(errors="replace").split()
+    except OSError:
+        return []
 
 
 def forget(results: Path) -> None:

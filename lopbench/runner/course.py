@@ -70,6 +70,11 @@ class Course:
     def _place(self) -> Place:
         return self._schedule.places[min(self._index, len(self._schedule.places) - 1)]
 
+    @property
+    def _where(self) -> str:
+        """The current task, as `lopbench.runner.status` reads it in the log."""
+        return f"task {self._place.task} of {self._setting.scenario.tasks}"
+
     # -- from the beginning, or from a checkpoint
 
     def start(self) -> None:
@@ -84,7 +89,7 @@ class Course:
         if checkpoint is None:
             self.members = Members(self._setting.specs, self._results, log=self._session.log)
             self._index = 0
-            self._session.begin(f"task {self._place.task}, step 0", Clock())
+            self._session.begin(f"{self._where}, step 0", Clock())
             self.training = self._new_training()
             if self._setting.cloner is not None:
                 self._setting.rehearse(self.training.learner.learner, self._place)
@@ -108,7 +113,7 @@ class Course:
             self._index, step = int(header["place"]), int(header["step"])
             clock = Clock(**header["clock"])
             self.members.load(header["members"], part(tensors, "members"))
-        self._session.begin(f"task {self._place.task}, step {step}", clock)
+        self._session.begin(f"{self._where}, step {step}", clock)
         self.training = self._new_training()
         self.training.programs.how = header["how"]
         done = self._index == len(self._schedule.places)  # killed between two records of a group
@@ -203,7 +208,7 @@ class Course:
         self._diagnose(place)
         _, scores = training.learner.means
         kind = self._setting.scenario.score
-        self._session.log(f"task {place.task}: online {kind} {float(scores[members.sound].mean()):.4f}")
+        self._session.log(f"{self._where}: online {kind} {float(scores[members.sound].mean()):.4f}")
 
     def _diagnose(self, place: Place) -> None:
         """Measure the networks as they are now."""

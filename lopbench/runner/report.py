@@ -56,6 +56,13 @@ def label(spec: RunSpec) -> str:
     return f"fresh reference of {text}" if spec == spec.reference() else f"from fresh: {text}"
 
 
+def recipe(spec: RunSpec) -> str:
+    """Return what people call the methods of a run, and whether it is of fresh networks."""
+    if spec.kind == "continual":
+        return spec.method_label
+    return "fresh reference" if spec == spec.reference() else f"{spec.method_label}, from fresh"
+
+
 def group_label(specs: Sequence[RunSpec]) -> str:
     """Return what people call runs that are trained together."""
     if len(specs) == 1:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from lopbench.core.reading import read_regular
 from lopbench.runner.heart import WORKERS, Heart, process_name
+from lopbench.runner.pace import Speed
 from lopbench.runner.report import label
 from lopbench.runner.unfinished import PARTIAL
 from lopbench.runner.worklist import Worklist
@@ -49,11 +50,13 @@ class Report:
         host: The machine.
         pid: Its process there.
         study: Name of the file of work that it works off.
+        job: The job of the batch system that it is part of, such as "slurm 14_0"; empty for none.
         state: What it is doing.
         label: The runs that it is at; empty between two.
         runs: How many they are.
         steps: Steps of theirs, in all.
         done: Steps taken of them.
+        speed: Steps a second that they take, over the last minute; 0 where that is not known.
         task: The task, from 0.
         tasks: Number of tasks.
         score: Their online score so far.
@@ -73,11 +76,13 @@ class Report:
     host: str
     pid: int
     study: str
+    job: str = ""
     state: State = "starting"
     label: str = ""
     runs: int = 0
     steps: int = 0
     done: int = 0
+    speed: float = 0.0
     task: int = 0
     tasks: int = 0
     score: float = 0.0
@@ -118,7 +123,8 @@ class Telling:
         name = process_name()
         self.path = results / PARTIAL / WORKERS / f"{name}.json"
         self.heart = Heart(self.path, lambda: asdict(self.report))
-        self.report = Report(name, slot, socket.gethostname(), os.getpid(), worklist.stem)
+        self.report = Report(name, slot, socket.gethostname(), os.getpid(), worklist.stem, _job())
+        self._speed = Speed()
         self._told = 0.0
 
     def tell(self, *, now: bool = True, **changes: Any) -> None:
@@ -134,15 +140,25 @@ class Telling:
 
     def started(self, label: str, steps: int, done: int, runs: int = 1, score: str = "accuracy") -> None:
         """Tell what is trained."""
+        self._speed = Speed()
         skipped = self.report.skipped + done
-        self.tell(
-            state="running", label=label, runs=runs, steps=steps, done=done, task=0, score_name=score, skipped=skipped
-        )
+        at: dict[str, Any] = {
+            "label": label,
+            "runs": runs,
+            "steps": steps,
+            "done": done,
+            "speed": 0.0,
+            "task": 0,
+            "tasks": 0,
+        }
+        self.tell(state="running", **at, score=0.0, score_name=score, skipped=skipped)
 
     def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
         """Tell how far it is."""
-        report = self.report
-        self.tell(now=False, done=report.done + steps, taken=report.taken + steps, task=task, tasks=tasks, score=score)
+        taken = self.report.taken + steps
+        speed = self._speed.add(taken) or 0.0
+        done = self.report.done + steps
+        self.tell(now=False, done=done, taken=taken, speed=speed, task=task, tasks=tasks, score=score)
 
     def finished(self, label: str, status: str, path: Path) -> None:
         """Tell how it ended."""
@@ -160,6 +176,13 @@ class Telling:
     def _say(self, line: str, **changes: Any) -> None:
         lines = (*self.report.lines, line)[-_MOST_LINES:]
         self.tell(lines=lines, told=self.report.told + 1, **changes)
+
+
+def _job() -> str:
+    """Return the job of the batch system that this process is part of, empty for none."""
+    job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    number = f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if job else os.environ.get("SLURM_JOB_ID")
+    return f"slurm {number}" if number else ""
 
 
 class Stop:

@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from lopbench.cli.output import duration, write_frame
+from lopbench.cli.output import duration, roughly, write_frame
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,31 @@ from lopbench.cli.output import duration, write_frame
 )
 def test_durations_read_as_words(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "about 1 s"),
+        (2.4, "about 2 s"),
+        (9.6, "about 10 s"),
+        (47, "about 45 s"),
+        (58, "about 1 min"),
+        (128, "about 2 min"),
+        (574, "about 10 min"),
+        (1310, "about 20 min"),
+        (3570, "about 1 h"),
+        (4400, "about 1 h 15 min"),
+        (9900, "about 2 h 45 min"),
+        (10700, "about 3 h"),
+        (38.2 * 3600, "about 38 h"),
+        (47.6 * 3600, "about 2 days"),
+        (123.4 * 86400, "about 120 days"),
+    ],
+)
+def test_what_is_foretold_has_no_more_digits_than_it_deserves(seconds, text):
+    assert roughly(seconds) == text
+    assert roughly(seconds, "") == text.removeprefix("about ")
 
 
 def test_a_frame_is_json_with_null_for_nan_and_all_digits(capsys):

@@ -91,7 +91,7 @@ def test_interrupted_run_saves_its_last_step_and_resumes_from_it(server, undistu
     record = only_record(tmp_path)
     assert record.status["sessions"] == 3
     log = (record.path / "log.txt").read_text()
-    assert f"session 2 starts at task {done // 20}, step {done % 20}\n" in log
+    assert f"session 2 starts at task {done // 20} of 6, step {done % 20}\n" in log
     assert record.table.equals(undisturbed(method=CBP, kind="continual").table)
     assert left_over(tmp_path) == []
 

@@ -164,12 +164,12 @@ def test_completed_run_records_its_times_steps_and_log(make_study, record_of):
     assert 0 < status["train_time_s"] < status["wall_time_s"]
     assert status["peak_bytes"] > status["state_bytes"] > 0
     lines = log_of(record).splitlines()
-    assert "session 1 starts at task 0, step 0" in lines[0]
-    assert [line.split(" ")[2] for line in lines[1:-1]] == [f"{task}:" for task in range(6)]
+    assert "session 1 starts at task 0 of 6, step 0" in lines[0]
+    assert [line.split(" ")[1:5] for line in lines[1:-1]] == [["task", f"{task}", "of", "6:"] for task in range(6)]
     assert lines[-1].endswith("completed")
     reference = record_of(planned, planned.specs[0].reference())
     assert reference.status["steps"] == 24  # of all six tasks
-    assert "session 1 starts at task 0, step 0" in log_of(reference)
+    assert "session 1 starts at task 0 of 6, step 0" in log_of(reference)
 
 
 @pytest.mark.parametrize("look_s", [0.0, 0.25])

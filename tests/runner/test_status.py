@@ -3,12 +3,20 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
 import pytest
 
 from lopbench.core.errors import ResultsError
-from lopbench.runner.status import status
+from lopbench.runner.report import label
+from lopbench.runner.status import goes_on, status
 from lopbench.runner.study import execute
+from lopbench.runner.unfinished import claimed, folder_of, make_folder
+from lopbench.runner.worker import Telling
+from lopbench.runner.workers import SILENT_S, workers
+from lopbench.runner.worklist import Worklist
+
+BITS = {"scenario": "bitflip:samples=60,m=8,f=5,T=10,steps_per_task=10", "architecture": None, "metrics": []}
 
 
 def by_state(results):
@@ -95,6 +103,105 @@ def test_a_held_lock_alone_is_a_run_about_to_begin(tmp_path):
         process.communicate("\n")
     assert (running.state, running.run_id) == ("running", "0123456789abcdef")
     assert status(tmp_path) == []
+
+
+@pytest.fixture
+def stopped(make_study):
+    """Return a study of three runs of which one is done, and its file of work."""
+    planned = make_study(seeds=[0, 1, 2])
+    specs = planned.specs
+    path = Worklist.of([replace(planned, pending=specs)], data_dir=None).write()
+    execute(replace(planned, pending=specs[:1]))
+    return planned.results, specs, path
+
+
+def test_runs_of_a_study_that_nobody_has_begun_are_to_do(stopped):
+    results, specs, path = stopped
+    found = by_state(results)
+    assert [each.run for each in found["completed"]] == [label(specs[0])]
+    assert [(each.run, each.seed, each.path) for each in found["to do"]] == [
+        (label(spec), spec.seed, str(path)) for spec in specs[1:]
+    ]
+    assert goes_on(results, status(results)) == f"lopbench work {path}"
+    with claimed(results, specs[1:2]):
+        found = by_state(results)
+        assert [each.run for each in found["running"]] == [label(specs[1])]
+        assert [each.run for each in found["to do"]] == [label(specs[2])]
+        assert goes_on(results, status(results)) is None  # somebody is at work
+        assert goes_on(results, status(results), is_silent=True) == f"lopbench work {path}"
+    path.write_text("nonsense")
+    assert set(by_state(results)) == {"completed"}
+    assert goes_on(results, status(results)) is None
+
+
+def test_a_group_that_kills_its_workers_is_set_aside(make_study):
+    planned = make_study(**BITS, seeds=[0, 1])
+    results, group = planned.results, planned.specs  # replicas of one program
+    path = Worklist.of([replace(planned, pending=group)], data_dir=None).write()
+    note = folder_of(results, group).with_suffix(".attempts")
+    note.write_text("0\n0\n")
+    assert set(by_state(results)) == {"to do"}
+    note.write_text("0\n0\n0\n")
+    assert [each.seed for each in by_state(results)["set aside"]] == [0, 1]
+    assert goes_on(results, status(results)) == "the same 'lopbench run' as before"
+    make_folder(results, group)
+    (aside, _) = by_state(results)["set aside"]
+    assert "killed its workers" in aside.reason
+    assert aside.path == str(folder_of(results, group))
+    note.write_text("0\n0\n20\n")  # it got further
+    assert set(by_state(results)) == {"stale"}
+    path.unlink()
+    assert goes_on(results, status(results)) == "the same 'lopbench run' as before"
+
+
+def test_the_task_is_that_of_the_log(make_study):
+    planned = make_study()
+    folder = make_folder(planned.results, planned.specs)
+    for text, progress in [
+        ("session 1 starts at task 0 of 6, step 0", "task 1 of 6"),
+        ("task 2 of 6: online accuracy 0.5", "task 4 of 6"),
+        ("task 5 of 6: online accuracy 0.5", "task 6 of 6"),  # about to be recorded
+    ]:
+        with (folder / "log.txt").open("a") as log:
+            log.write(f"2026-01-01T00:00:00+00:00 {text}\n2026-01-01T00:00:00+00:00 something else\n")
+        (found,) = status(planned.results)
+        assert found.progress == progress
+        assert found.reason.startswith("something else; ")
+    assert (found.scenario, found.profile, found.method, found.seed) == ("tinyimagenet40", "lite+custom", "none", 0)
+    assert found.optimizer == planned.specs[0].optimizer_label
+    assert 0 <= found.age_s < 600
+
+
+def test_workers_are_told_with_their_job_and_silent_after_a_minute(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "14")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    study = tmp_path / ".partial" / "studies" / "n1-7.json"
+    at_work, ended = Telling(study, tmp_path, 1), Telling(study, tmp_path, 0)
+    at_work.started("none, mlp, seed 0", 100, 0)
+    at_work.advanced(25, 1, 4, 0.5)
+    at_work.tell()
+    ended.tell(state="done")
+    (tmp_path / ".partial" / "workers" / "other.json").write_text("{}")
+    first, second = workers(tmp_path)
+    assert (first.report.slot, first.is_silent, first.share) == (0, False, None)
+    assert second.place.endswith("slot 1 (slurm 14_0)")
+    assert (second.share, second.is_silent, second.age_s < SILENT_S) == (0.25, False, True)
+    for telling in (at_work, ended):
+        telling.report = replace(telling.report, time=0.0)
+        telling.path.write_text(json.dumps(asdict(telling.report)))
+        os.utime(telling.path, (0, 0))
+    first, second = workers(tmp_path)
+    assert (first.is_silent, second.is_silent) == (False, True)  # what has ended has nothing to say
+    assert second.to_json()["silent"]
+    assert "lines" not in second.to_json()
+
+
+def test_a_worker_that_was_killed_here_is_silent_at_once(tmp_path):
+    code = "import sys; from pathlib import Path; from lopbench.runner.worker import Telling; p = Path(sys.argv[1])"
+    code += "; Telling(p / 'study.json', p, 0).tell(state='running')"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    (worker,) = workers(tmp_path)
+    assert worker.is_silent
 
 
 def test_a_folder_that_is_not_there_is_an_error_and_an_empty_one_has_no_runs(tmp_path):
