@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from click.core import ParameterSource
 
-from lopbench.cli.output import console, duration
+from lopbench.cli.output import console, roughly
 from lopbench.cli.plugins import load_files, plugin_option
 from lopbench.core.seeds import parse_seeds
 
@@ -33,6 +34,9 @@ def split_metrics(text: str) -> tuple[str, ...]:
             found.append(part)
     return tuple(found)
 
+
+#: Seconds of work, and bytes of records, above which a study on a terminal needs ``--yes``.
+_MOST_S, _MOST_BYTES = 24 * 3600, 10e9
 
 #: Options that hold for the whole study.
 _OPTIONS = ("results", "device", "data_dir")
@@ -111,6 +115,7 @@ _OPTIONS = ("results", "device", "data_dir")
     help="Tell what is measured, as it comes, to a sink: NAME or NAME:FIELD=VALUE,... Repeat it for more.",
 )
 @plugin_option
+@click.option("--yes", is_flag=True, help="Begin even if it takes more than a day, or fills more than 10 GB.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and stop.")
 @click.pass_context
 def command(
@@ -120,6 +125,7 @@ def command(
     threads: int | None,
     jobs: int | None,
     sinks: tuple[str, ...],
+    yes: bool,
     dry_run: bool,
     **given: Any,
 ) -> None:
@@ -153,9 +159,11 @@ def command(
     check(sinks_of(sinks))
     with Work(err) as work:
         studies = plan_all(requests, **options, progress=work)
-    summarise(studies, err)
+    found = summarise(studies, err, jobs or 1, threads)
     if dry_run:
         return
+    if not yes and err.is_terminal and sys.stdin.isatty():
+        _check_size(found)
     _conclude(studies, _do(studies, jobs or 1, threads, options["data_dir"], sinks, err), err)
 
 
@@ -225,30 +233,39 @@ def _read(study: Path, named: set[str]) -> StudyFile:
     return file
 
 
-def summarise(studies: Sequence[Study], err: Console) -> None:
-    """Print what studies will do; where their images are not real, so that nobody can miss it."""
+def summarise(studies: Sequence[Study], err: Console, jobs: int, threads: int | None) -> Forecast | None:
+    """Print what studies will do; where their images are not real, so that nobody can miss it.
+
+    Returns:
+        The forecast of them all.
+    """
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
-    from lopbench.runner.forecast import forecast
+    from lopbench.runner.forecast import Forecast, forecast
+    from lopbench.runner.local import cores
 
-    forecasts = [forecast(study) if study.pending else None for study in studies]
+    share = threads or (max(1, cores() // jobs) if jobs > 1 else None)
+    forecasts = [forecast(study, threads=share) if study.pending else None for study in studies]
+    several = len(studies) > 1
     for number, (study, found) in enumerate(zip(studies, forecasts, strict=True), start=1):
         table = Table.grid(padding=(0, 2))
-        for key, value in _rows(study, found).items():
+        for key, value in _rows(study, _time(found, 1 if several else jobs)).items():
             table.add_row(Text(key, style="bold"), Text(value))
-        title = "lopbench run" if len(studies) == 1 else f"runs {number} of {len(studies)}"
+        title = "lopbench run" if not several else f"runs {number} of {len(studies)}"
         err.print(Panel(table, title=title, title_align="left"))
         if study.images is not None and not study.images.real:
             err.print(Panel(Text(study.images.notice), title="NOT REAL DATA", style="bold yellow"))
-    if len(studies) > 1:
+    whole = Forecast.of_all(forecasts)
+    if several:
         runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
-        err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(forecasts)}."), soft_wrap=True)
+        err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(whole, jobs)}."), soft_wrap=True)
+    return whole
 
 
-def _rows(study: Study, found: Forecast | None) -> dict[str, str]:
-    """Return what a study will do, under headings."""
+def _rows(study: Study, time: str) -> dict[str, str]:
+    """Return what a study will do, and in what time, under headings."""
     import torch
 
     from lopbench.results.leaderboard import seed_ranges
@@ -289,7 +306,7 @@ def _rows(study: Study, found: Forecast | None) -> dict[str, str]:
                 "how its wider networks start"
             )
     if study.pending:
-        rows["Time"] = _time([found])
+        rows["Time"] = time
     return rows
 
 
@@ -299,12 +316,29 @@ def _span(count: Callable[[int], int], scenario: Scenario) -> str:
     return " to ".join(f"{each:,}" for each in sorted({min(lengths), max(lengths)}))
 
 
-def _time(found: Sequence[Forecast | None]) -> str:
-    known = [each for each in found if each is not None]
-    if not known:
+def _time(found: Forecast | None, jobs: int) -> str:
+    """Return a forecast in words: "about 38 h of work, 1 h 15 min on 32 workers"."""
+    if found is None:
         return "unknown"
-    text = duration(sum(each.seconds for each in known))
-    return f"{'at most' if any(each.most for each in known) else 'about'} {text}"
+    text = roughly(found.seconds, "at most" if found.most else "about")
+    workers = min(jobs, found.groups)
+    return text if workers == 1 else f"{text} of work, {roughly(found.on(workers), '')} on {workers} workers"
+
+
+def _check_size(found: Forecast | None) -> None:
+    """Refuse what takes long or fills much.
+
+    Raises:
+        UsageError: If it is so.
+    """
+    from lopbench.core.errors import UsageError
+
+    if found is None:
+        return
+    if found.seconds > _MOST_S:
+        raise UsageError(f"this is {roughly(found.seconds)} of work; add --yes to begin, and what is done is kept")
+    if found.record_bytes > _MOST_BYTES:
+        raise UsageError(f"the records will fill about {found.record_bytes / 1e9:.0f} GB; add --yes to begin")
 
 
 def _each(texts: Iterable[str]) -> list[str]:

@@ -1,14 +1,28 @@
-"""How long a study will take."""
+"""How long a study will take, and how much room its records."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import RunSpec, canonical_json
+from lopbench.results.record import Record, read_record, record_path
 from lopbench.runner.study import Study
+
+#: Seconds that a worker takes to start.
+START_S = 4.0
+
+#: Most records of runs that differ in little more than their seed that are read.
+_MOST_ALIKE = 8
+
+#: Bytes of a record where none of its like is known.
+_RECORD_BYTES = 50_000
 
 
 @dataclass(frozen=True)
@@ -16,19 +30,50 @@ class Forecast:
     """How long a study will take.
 
     Args:
-        seconds: Time of all pending runs.
+        seconds: Time of all pending runs, one group after the other.
         most: Whether it is an upper bound: the time was taken of steps that will be compiled, and so be faster.
+        longest: Time of the group that takes longest.
+        groups: Number of groups, which are shared among workers.
+        record_bytes: Bytes of the records to come.
     """
 
     seconds: float
     most: bool
+    longest: float = 0.0
+    groups: int = 1
+    record_bytes: float = 0.0
+
+    @classmethod
+    def of_all(cls, forecasts: Iterable[Forecast | None]) -> Forecast | None:
+        """Return the forecast of several studies together, None if there is none of any."""
+        known = [each for each in forecasts if each is not None]
+        if not known:
+            return None
+        return cls(
+            seconds=sum(each.seconds for each in known),
+            most=any(each.most for each in known),
+            longest=max(each.longest for each in known),
+            groups=sum(each.groups for each in known),
+            record_bytes=sum(each.record_bytes for each in known),
+        )
+
+    def on(self, workers: int) -> float:
+        """Return the seconds that so many workers take, which start at once."""
+        if workers == 1:
+            return self.seconds
+        return max(self.seconds / min(workers, self.groups), self.longest) + START_S
 
 
-def forecast(study: Study, *, limit_s: float = 1.5) -> Forecast | None:
+def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) -> Forecast | None:
     """Return how long the pending runs will take, None if none of them can even start; about ``limit_s`` seconds.
 
     A group of runs takes the time that its steps took in records of the same methods, protocol, hardware and number of
     replicas, or else take now. Once ``limit_s`` is over, groups are taken for as slow as the slowest of those timed.
+
+    Args:
+        study: The study.
+        limit_s: Seconds that it may take.
+        threads: CPU threads of those who do the runs; those of this process if None.
     """
     import torch
 
@@ -36,26 +81,41 @@ def forecast(study: Study, *, limit_s: float = 1.5) -> Forecast | None:
     from lopbench.runner.timing import seconds_per_step
 
     device = torch.device(study.device)
-    recorded = _recorded_seconds(study)
-    steps_of = dict(zip((spec.run_id for spec in study.pending), study.steps, strict=True))
-    together = groups(study.pending, data=study.images, device=device)
-    began = time.perf_counter()
-    known, slowest, most = [], 0.0, False
-    for group in together:
-        steps = steps_of[group[0].run_id]
-        seconds = recorded.get(_workload(group[0], len(group)))
-        if seconds is None and (slowest == 0 or time.perf_counter() - began < limit_s):
-            try:
-                seconds, compiled = seconds_per_step(group, data=study.images, device=device, limit_s=limit_s / 8)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # whatever a plugin raises is told when its turn comes; other runs may go well
-                continue
-            slowest, most = max(slowest, seconds), most or compiled
-        known.append((steps, seconds))
+    with _threads(threads):
+        recorded, record_bytes = _recorded(study)
+        steps_of = dict(zip((spec.run_id for spec in study.pending), study.steps, strict=True))
+        together = groups(study.pending, data=study.images, device=device)
+        began = time.perf_counter()
+        known, slowest, most = [], 0.0, False
+        for group in together:
+            steps = steps_of[group[0].run_id]
+            seconds = recorded.get(_workload(group[0], len(group)))
+            if seconds is None and (slowest == 0 or time.perf_counter() - began < limit_s):
+                try:
+                    seconds, compiled = seconds_per_step(group, data=study.images, device=device, limit_s=limit_s / 8)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # whatever a plugin raises is told when its turn comes; other runs may go well
+                    continue
+                slowest, most = max(slowest, seconds), most or compiled
+            known.append((steps, seconds))
     if not known:
         return None
-    return Forecast(sum(steps * (slowest if seconds is None else seconds) for steps, seconds in known), most)
+    times = [steps * (slowest if seconds is None else seconds) for steps, seconds in known]
+    return Forecast(sum(times), most, max(times), len(times), record_bytes * len(study.pending))
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let torch use so many threads for the duration."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _workload(spec: RunSpec, replicas: int) -> str:
@@ -63,24 +123,58 @@ def _workload(spec: RunSpec, replicas: int) -> str:
     return canonical_json([spec.protocol(), [method.name for method in spec.methods], replicas])
 
 
-def _recorded_seconds(study: Study) -> dict[str, float]:
-    """Return the seconds that a step of all replicas took on this hardware, by workload."""
+def _recorded(study: Study) -> tuple[dict[str, float], float]:
+    """Return what records tell of the pending runs.
+
+    Returns:
+        The seconds that a step of all replicas took on this hardware, by workload; and the bytes of a record.
+    """
     import torch
 
-    from lopbench.results.record import find_records
     from lopbench.runner.environment import describe
 
-    try:
-        records = find_records(study.results) if study.results.is_dir() else []
-    except ResultsError:  # a damaged record is the leaderboard's business
-        records = []
     here = describe(torch.device(study.device))
     steps: Counter[str] = Counter()
     seconds: dict[str, float] = defaultdict(float)
-    for record in records:
+    sizes = []
+    for record in _alike(study):
+        sizes.append(_size(record.path))
         if all(record.environment.get(key) == here[key] for key in ("device", "threads")):
             replicas = record.environment.get("replicas", 1)
             workload = _workload(record.spec, replicas)
             steps[workload] += record.status["steps"]
             seconds[workload] += record.status["wall_time_s"] * replicas
-    return {workload: seconds[workload] / count for workload, count in steps.items() if count}
+    known = {workload: seconds[workload] / count for workload, count in steps.items() if count}
+    return known, sum(sizes) / len(sizes) if sizes else _RECORD_BYTES
+
+
+def _alike(study: Study) -> Iterator[Record]:
+    """Yield some records of runs that are called as the pending ones are but for the seed; few, however many lie there.
+
+    Names do not tell of fields and learning rates: `_workload` does.
+    """
+    stems = {_stem(spec.directory_name) for spec in study.pending}
+    found: dict[str, list[str]] = defaultdict(list)
+    folder = record_path(study.results, study.pending[0]).parent
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            stem = _stem(entry.name)
+            if stem in stems:
+                found[stem].append(entry.name)
+    for names in found.values():
+        # Spread over all that there are, which may be of several numbers of replicas.
+        for name in sorted(names)[:: -(-len(names) // _MOST_ALIKE)]:
+            with suppress(ResultsError):  # a damaged record is the leaderboard's business
+                yield read_record(folder / name)
+
+
+def _stem(name: str) -> str:
+    """Return the name of a record's directory without seed and run id."""
+    return name.rpartition("-s")[0]
+
+
+def _size(path: Path) -> int:
+    try:
+        return sum(each.stat().st_size for each in path.iterdir())
+    except OSError:
+        return _RECORD_BYTES

@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lopbench.cli.run import split_metrics
+from lopbench.cli.run import _check_size, split_metrics
+from lopbench.core.errors import UsageError
 from lopbench.core.seeds import parse_seeds
 from lopbench.results.leaderboard import seed_ranges
 from lopbench.runner import forecast as forecasts
 from lopbench.runner import study as studies
-from lopbench.runner.forecast import Forecast
+from lopbench.runner.forecast import START_S, Forecast
 
 
 @pytest.mark.parametrize(
@@ -221,14 +222,56 @@ def test_a_run_that_crashed_is_reported(tiny, monkeypatch):
     ("found", "shown"),
     [
         (None, "unknown"),
-        (Forecast(7200.0, most=False), "about 2 h 0 min"),
-        (Forecast(90.0, most=True), "at most 1 min"),
+        (Forecast(7200.0, most=False), "about 2 h"),
+        (Forecast(90.0, most=True), "at most 2 min"),
     ],
 )
 def test_forecast_is_shown_before_anything_starts(tiny, monkeypatch, found, shown):
-    monkeypatch.setattr(forecasts, "forecast", lambda study: found)
+    monkeypatch.setattr(forecasts, "forecast", lambda study, **_: found)
     (line,) = [line for line in tiny("--dry-run").stderr.splitlines() if "Time" in line]
-    assert shown in line
+    assert f"{shown} " in line
+
+
+@pytest.mark.parametrize(
+    ("jobs", "shown"),
+    [
+        (1, "about 38 h"),
+        (2, "about 38 h of work, 19 h on 2 workers"),
+        (32, "about 38 h of work, 1 h 15 min on 32 workers"),
+        (99, "about 38 h of work, 1 h on 40 workers"),  # there are no more groups
+    ],
+)
+def test_forecast_is_in_work_and_in_time(tiny, monkeypatch, jobs, shown):
+    found = Forecast(38 * 3600.0, most=False, longest=3500.0, groups=40)
+    monkeypatch.setattr(forecasts, "forecast", lambda study, **_: found)
+    (line,) = [line for line in tiny("--dry-run", f"--jobs={jobs}").stderr.splitlines() if "Time" in line]
+    assert f"{shown} " in line
+
+
+def test_longest_group_and_the_start_of_workers_bound_the_time():
+    found = Forecast(1000.0, most=False, longest=600.0, groups=10)
+    assert [found.on(workers) for workers in (1, 2, 5)] == [1000.0, 600.0 + START_S, 600.0 + START_S]
+    both = Forecast.of_all([found, None, Forecast(3000.0, most=True, longest=100.0, groups=30, record_bytes=7.0)])
+    assert both == Forecast(4000.0, most=True, longest=600.0, groups=40, record_bytes=7.0)
+    assert both.on(4) == 1000.0 + START_S
+    assert Forecast.of_all([None]) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (Forecast(38 * 3600.0, most=False), "this is about 38 h of work; add --yes to begin"),
+        (Forecast(60.0, most=False, record_bytes=2.3e10), "the records will fill about 23 GB; add --yes to begin"),
+    ],
+)
+def test_much_work_asks_for_yes_on_a_terminal(tiny, runs, monkeypatch, found, reason):
+    monkeypatch.setattr(forecasts, "forecast", lambda study, **_: found)
+    with pytest.raises(UsageError, match=reason):
+        _check_size(found)
+    _check_size(None)
+    _check_size(Forecast(3600.0, most=False, record_bytes=1e9))
+    assert tiny("--method=none").exit_code == 0  # nobody is there to be asked
+    assert len(runs()) == 2
 
 
 BITS = (

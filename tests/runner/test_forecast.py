@@ -1,11 +1,13 @@
 """How long a study will take: from records of the like, or from steps taken now."""
 
 import pytest
+import torch
 
 from lopbench.core.errors import UnsupportedError
-from lopbench.results.record import find_records
+from lopbench.results.record import find_records, read_record
+from lopbench.runner import forecast as forecasts
 from lopbench.runner import study, timing, worth
-from lopbench.runner.forecast import Forecast, forecast
+from lopbench.runner.forecast import forecast
 
 #: 6 bins of 10 samples.
 BITS = {"scenario": "bitflip:samples=60,m=8,f=5,T=10,steps_per_task=10", "architecture": None, "metrics": []}
@@ -34,12 +36,15 @@ def test_group_takes_the_time_of_its_steps_together(make_study, timed):
         (3, "fresh", "cbp"),
     ]
     steps = dict(zip((spec.run_id for spec in planned.pending), planned.steps, strict=True))
-    assert found == Forecast(3.0 * sum(steps[group[0].run_id] for group in timed), most=False)
+    times = [3.0 * steps[group[0].run_id] for group in timed]
+    assert (found.seconds, found.most, found.longest, found.groups) == (sum(times), False, max(times), 4)
 
 
 def test_runs_of_images_take_their_time_one_after_the_other(make_study, timed):
     planned = make_study(methods=["none"], seeds=[0, 1])
-    assert forecast(planned, limit_s=100) == Forecast(float(sum(planned.steps)), most=False)
+    found = forecast(planned, limit_s=100)
+    assert (found.seconds, found.most) == (float(sum(planned.steps)), False)
+    assert (found.longest, found.groups) == (float(max(planned.steps)), len(planned.pending))
 
 
 def test_steps_that_will_be_compiled_make_it_an_upper_bound(make_study, monkeypatch):
@@ -67,7 +72,7 @@ def test_group_that_cannot_start_takes_no_time(make_study, monkeypatch):
     monkeypatch.setattr(timing, "seconds_per_step", take)
     planned = make_study(**BITS, methods=["none", "cbp"])
     plain = make_study(**BITS)
-    assert forecast(planned, limit_s=100) == forecast(plain, limit_s=100)
+    assert forecast(planned, limit_s=100).seconds == forecast(plain, limit_s=100).seconds
     assert forecast(make_study(**BITS, methods=["cbp"]), limit_s=100).seconds == plain.steps[1]  # the reference alone
     monkeypatch.setattr(timing, "seconds_per_step", lambda specs, **_: 1 / 0)
     assert forecast(planned) is None
@@ -91,6 +96,31 @@ def test_records_of_as_many_replicas_of_the_same_methods_tell_the_time(make_stud
         *((3, "none"), (3, "none")),  # the runs and their references
         *((2, "cbp"), (2, "cbp")),
     ]
+
+
+def test_few_of_the_records_of_one_kind_are_read(make_study, timed, monkeypatch):
+    first = make_study(**BITS, seeds=range(3))
+    study.execute(first)
+    (folder,) = {path.parent for path in (first.results / "runs").iterdir()}
+    (folder / "notes").mkdir()
+    some = next(path for path in folder.glob("*-none-s0-*") if "fresh" not in path.name)
+    for number in range(100):  # named as others are, and damaged
+        (folder / f"{some.name.rpartition('-s')[0]}-s9-{number:016x}").mkdir()
+    read = []
+    monkeypatch.setattr(forecasts, "read_record", lambda path: read.append(path) or read_record(path))
+    found = forecast(make_study(**BITS, seeds=range(3, 6)), limit_s=100)
+    assert len(read) <= 16  # of learners and of references
+    assert found.record_bytes > 0
+    assert all(path.parent == folder for path in read)
+
+
+def test_threads_of_the_workers_are_those_of_the_forecast(make_study, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        timing, "seconds_per_step", lambda *_, **__: seen.append(torch.get_num_threads()) or (1.0, False)
+    )
+    forecast(make_study(**BITS), threads=2)
+    assert (set(seen), torch.get_num_threads()) == ({2}, 1)
 
 
 @pytest.mark.parametrize("request_", [{**BITS, "methods": ["none", "cbp"], "seeds": [0, 1]}, {}])
