@@ -92,16 +92,6 @@ def _escaped(character: str) -> str:
     return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
-def duration(seconds: float) -> str:
-    """Return a time in words: "45 s", "3 min 20 s", "2 h 5 min"."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def roughly(seconds: float, word: str = "about") -> str:
     """Return a time that was foretold in words, with no more digits than such a thing deserves.
 

@@ -2,36 +2,32 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     SpinnerColumn,
-    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
 
-from lopbench.cli.output import duration
+from lopbench.cli.bars import Row, Rows
+from lopbench.cli.output import roughly
 from lopbench.core.text import plain
+from lopbench.runner.pace import TimeLeft
 from lopbench.runner.report import Reporter
 
 #: Seconds between two lines of one run where there is no terminal.
 LINE_S = 30.0
-
-#: From which width of the terminal on bars are long; and the characters of a label that are shown on narrower ones.
-_WIDE, _SHORTEST = 100, 12
-
-#: Seconds over which the speed of bars is averaged.
-_SPEED_S = 60.0
 
 _STYLES = {"completed": "green", "diverged": "yellow", "failed": "red"}
 
@@ -57,74 +53,62 @@ def study_reporter(console: Console, *, runs: int, steps: int) -> StudyReporter:
     return kind(console, runs=runs, steps=steps)
 
 
-class _Speed(ProgressColumn):
-    """Steps per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} steps/s", style="dim")
-
-
 class Bars:
     """A bar for the current run and, when there are several, one for all of them."""
 
-    def __init__(self, console: Console, *, runs: int, steps: int) -> None:
-        self._runs = runs
+    def __init__(self, console: Console, *, runs: int, steps: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._runs, self._ended = runs, 0
         self._score = ""  #: What the score of the current run is called.
-        self._ended = 0
         self._together = 1  #: Runs that the current bar is of.
-        self._run: TaskID | None = None
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24 if console.width >= _WIDE else 8),
-            TextColumn("{task.fields[detail]}"),
-            _Speed(),
-            TimeRemainingColumn(),
-            console=console,
-            speed_estimate_period=_SPEED_S,
-            transient=True,
-        )
-        self._all = self._progress.add_task(
-            f"all {runs} runs", total=steps, visible=runs > 1, detail=f"0/{runs} finished"
-        )
+        self._taken = 0  #: Steps of all runs, taken by this process.
+        self._steps, self._skipped = steps, 0  #: Steps of all runs, and those of them that earlier ones took.
+        self._all_left, self._run_left = TimeLeft(clock), TimeLeft(clock)
+        self._all, self._run = Row(f"all {runs} runs", total=steps, at=f"0/{runs} finished"), Row("")
+        self.shown = Rows()
+        self._live = Live(self.shown, console=console, transient=True)
+        self._show()
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def started(self, label: str, steps: int, done: int, runs: int = 1, score: str = "accuracy") -> None:
         """Show a new bar; what a checkpoint kept is done at once."""
         self._together, self._score = runs, score
-        # Less work, not fast work: the time left must not be judged by steps of an earlier session. Nor by the time
-        # before the first advance, which may be that of compiling: from here on, speed is measured anew.
-        all_ = self._progress.tasks[0]
-        self._progress.reset(self._all, total=(all_.total or 0) - done, completed=int(all_.completed))
-        room = max(_SHORTEST, self._progress.console.width - _WIDE + _SHORTEST)
-        shown = label if len(label) <= room else f"{label[: room - 1]}…"
-        self._run = self._progress.add_task(_escaped(shown), total=steps, completed=done, detail="")
+        # What an earlier session did is no fast work of this one, and the time in which programs are made no slow work.
+        self._skipped += done
+        self._run_left = TimeLeft(self._clock)
+        self._all_left.rest()
+        self._run = Row(label, done=done, total=steps)
+        self._show()
         if done:
             self.note(f"{label}: resumes at step {done:,} of {steps:,}")
 
     def advanced(self, steps: int, task: int, tasks: int, score: float) -> None:
         """Move the bars."""
-        if self._run is not None:
-            detail = f"task {task + 1}/{tasks}  {self._score} {score:.3f}"
-            self._progress.update(self._run, advance=steps, detail=detail)
-        self._progress.update(self._all, advance=steps)
+        self._taken += steps
+        run = replace(self._run, done=self._run.done + steps, at=f"task {task + 1}/{tasks}")
+        left = self._run_left.add(int(run.done), int(run.total - run.done))
+        speed = self._run_left.speed
+        self._run = replace(run, score=f"{self._score} {score:.3f}", speed=speed, left_s=left)
+        done = self._taken + self._skipped
+        left = self._all_left.add(self._taken, max(0, self._steps - done))
+        self._all = replace(self._all, done=done, speed=self._all_left.speed, left_s=left)
+        self._show()
 
     def finished(self, label: str, status: str, path: Path) -> None:
         """Replace the run's bar by a line that stays."""
-        if self._run is not None:
-            self._progress.remove_task(self._run)
-            self._run = None
+        self._run = Row("")
         self._ended += self._together
-        self._progress.update(self._all, detail=f"{self._ended}/{self._runs} finished")
-        self._progress.console.print(Text.assemble((status, _STYLES.get(status, "")), f"  {label}"))
+        self._all = replace(self._all, at=f"{self._ended}/{self._runs} finished")
+        self._show()
+        self._console.print(Text.assemble((status, _STYLES.get(status, "")), f"  {label}"))
 
     def waits(self, label: str) -> None:
         """Print that others are at what is left."""
@@ -132,7 +116,10 @@ class Bars:
 
     def note(self, message: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(Text(message, style="dim"))
+        self._console.print(Text(message, style="dim"))
+
+    def _show(self) -> None:
+        self.shown.rows = [*([self._all] if self._runs > 1 else []), *([self._run] if self._run.label else [])]
 
 
 class Lines:
@@ -147,8 +134,8 @@ class Lines:
         self._started = 0
         self._label = ""
         self._left = 0
-        self._taken = 0  #: Steps since ``_began``.
-        self._began: float | None = None  #: When the first advance was reported: before it, programs are compiled.
+        self._taken_all, self._taken = 0, 0
+        self._all_left_s, self._left_s = TimeLeft(clock), TimeLeft(clock)
         self._said = clock()
 
     def __enter__(self) -> Self:
@@ -165,7 +152,8 @@ class Lines:
         self._score = score
         self._label, self._left, self._taken = f"[{self._started}/{self._runs}] {label}", steps - done, 0
         self._left_all -= done
-        self._began, self._said = None, self._clock()
+        self._left_s, self._said = TimeLeft(self._clock), self._clock()
+        self._all_left_s.rest()  # before the first advance, programs are compiled
         resumed = f" (resumes at step {done:,})" if done else ""
         self.note(f"{self._label}: {steps:,} steps{resumed}")
 
@@ -173,21 +161,20 @@ class Lines:
         """Print how far it is, if the last line is old enough."""
         self._left -= steps
         self._left_all -= steps
-        now = self._clock()
-        if self._began is None:
-            self._began = now
-            return
         self._taken += steps
-        if now - self._said < LINE_S or now == self._began:
+        self._taken_all += steps
+        left, left_all = (
+            self._left_s.add(self._taken, self._left),
+            self._all_left_s.add(self._taken_all, self._left_all),
+        )
+        now, speed = self._clock(), self._left_s.speed
+        if now - self._said < LINE_S or left is None or speed is None:
             return
         self._said = now
-        speed = self._taken / (now - self._began)
-        left = f"{duration(self._left / speed)} left"
-        if self._runs > 1:
-            left += f", {duration(self._left_all / speed)} for all runs"
-        self.note(
-            f"{self._label}: task {task + 1}/{tasks}, {self._score} {score:.3f}, {speed:,.0f} steps/s, about {left}"
-        )
+        text = f"{roughly(left)} left"
+        if self._runs > 1 and left_all is not None:
+            text += f", {roughly(left_all, '')} for all runs"
+        self.note(f"{self._label}: task {task + 1}/{tasks}, {self._score} {score:.3f}, {speed:,.0f} steps/s, {text}")
 
     def finished(self, label: str, status: str, path: Path) -> None:
         """Print how it ended, and where its record is."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.live import Live
 from rich.text import Text
 
-from lopbench.cli.output import duration
-from lopbench.cli.progress import LINE_S, _escaped
+from lopbench.cli.bars import Row, Rows
+from lopbench.cli.progress import LINE_S
+from lopbench.runner.pace import TimeLeft
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,34 +23,8 @@ if TYPE_CHECKING:
 #: Seconds between two looks at what the workers tell.
 LOOK_S = 0.5
 
-#: Seconds over which their speed is averaged.
-_SPEED_S = 60.0
-
 #: Most workers that have a bar of their own.
 _MOST_BARS = 8
-
-
-class Speed:
-    """Steps a second of all workers, over the last minute.
-
-    Args:
-        clock: Gives seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def add(self, taken: int) -> float | None:
-        """Note how many steps have been taken in all; returns how many a second, None if that is not known yet."""
-        now = self._clock()
-        if not taken:
-            self._seen.clear()  # programs are being compiled
-        self._seen.append((now, taken))
-        while self._seen[0][0] < now - _SPEED_S and len(self._seen) > 2:
-            self._seen.popleft()
-        began, before = self._seen[0]
-        return None if taken == before else (taken - before) / (now - began)
 
 
 def follow(pool: Pool, console: Console, *, runs: int, steps: int) -> list[tuple[str, str]]:
@@ -73,7 +48,7 @@ def follow(pool: Pool, console: Console, *, runs: int, steps: int) -> list[tuple
     shown = _Shown(console, runs=runs, steps=steps)
     interrupts = 0
     try:
-        with shown.progress:
+        with shown:
             pool.start()
             while True:
                 try:
@@ -99,25 +74,36 @@ def follow(pool: Pool, console: Console, *, runs: int, steps: int) -> list[tuple
 
 
 class _Shown:
+    """What is shown of workers.
+
+    Args:
+        console: Where to show it.
+        runs: Number of runs to do.
+        steps: Their steps.
+    """
+
     def __init__(self, console: Console, *, runs: int, steps: int) -> None:
         self._console, self._runs, self._steps = console, runs, steps
         self._lines: dict[str, int] = {}  #: Number of lines printed, by worker.
-        self._bars: dict[int, TaskID] = {}  #: By slot.
-        self._speed = Speed()
+        self._left = TimeLeft()
         self._said = time.monotonic()
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[detail]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._all = self.progress.add_task(f"all {runs} runs", total=steps, detail="")
+        self.shown = Rows()
+        self._live = Live(self.shown, console=console, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
-        self.progress.console.print(Text(line, style="dim"), soft_wrap=True)
+        self._console.print(Text(line, style="dim"), soft_wrap=True)
 
     def update(self, reports: Sequence[Report]) -> None:
         """Print what is new, and move the bars."""
@@ -128,32 +114,32 @@ class _Shown:
             self._lines[report.name] = report.told
         ended = sum(report.ended for report in reports)
         taken = sum(report.taken for report in reports)
-        done = taken + sum(report.skipped for report in reports)
-        speed = self._speed.add(taken)
-        detail = f"{ended}/{self._runs} finished"
-        if speed:
-            left = max(0, self._steps - done) / speed
-            detail += f"  {speed:,.0f} steps/s  {duration(left)} left"
-        self.progress.update(self._all, completed=min(done, self._steps), detail=detail)
+        done = min(self._steps, taken + sum(report.skipped for report in reports))
+        left = self._left.add(taken, self._steps - done)
+        at = f"{ended}/{self._runs} finished"
+        whole = Row(f"all {self._runs} runs", done, self._steps, at, speed=self._left.speed, left_s=left)
         latest = {report.slot: report for report in reports}
-        for slot in sorted(latest)[:_MOST_BARS]:
-            self._show(latest[slot])
+        self.shown.rows = [whole, *map(_row, self._told(list(latest.values())))]
         now = time.monotonic()
-        if not self._console.is_terminal and now - self._said >= LINE_S:
+        if self._live is None and now - self._said >= LINE_S:
             self._said = now
             busy = sum(report.state == "running" for report in latest.values())
-            self.say(f"{detail.replace('  ', ', ')}; {busy} workers at work")
+            self.say(f"{whole.tail(10**6).replace('  ', ', ')}; {busy} workers at work")
 
-    def _show(self, report: Report) -> None:
-        if report.slot not in self._bars:
-            self._bars[report.slot] = self.progress.add_task("", total=None, detail="")
-        detail = (
-            f"task {report.task + 1}/{report.tasks}  {report.score_name} {report.score:.3f}" if report.tasks else ""
-        )
-        self.progress.update(
-            self._bars[report.slot],
-            description=_escaped(report.label or report.state),
-            total=report.steps or None,
-            completed=report.done,
-            detail=detail,
-        )
+    def _told(self, latest: list[Report]) -> list[Report]:
+        """Return the workers that have a bar: of many those that have most to do, by slot."""
+        lines = self.shown.lines(self._console.width)
+        most = max(1, min(_MOST_BARS, self._console.height // lines - 2))
+        slowest = sorted(latest, key=lambda report: _left_of(report) or 0.0, reverse=True)[:most]
+        return sorted(slowest, key=lambda report: report.slot)
+
+
+def _left_of(report: Report) -> float | None:
+    return (report.steps - report.done) / report.speed if report.speed else None
+
+
+def _row(report: Report) -> Row:
+    at = f"task {report.task + 1}/{report.tasks}" if report.tasks else ""
+    score = f"{report.score_name} {report.score:.3f}" if report.tasks else ""
+    total = report.steps or 1
+    return Row(report.label or report.state, report.done, total, at, score, report.speed, _left_of(report))

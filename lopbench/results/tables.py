@@ -42,6 +42,8 @@ _BROKEN: Mapping[str, str] = {"generalisation": "generali-\nsation"}
 
 _PROCEDURAL = "Procedural images, not a real data set: compare these numbers with no others."
 
+_NO_ROWS = "There are no rows."
+
 #: What LaTeX would take for commands.
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -104,6 +106,9 @@ def render(frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | N
     from rich.text import Text
 
     tables = list(_tables(frame, overall, wide=False))
+    if not tables:
+        console.print(Text(_NO_ROWS))
+        return
     common = [note for note in tables[0].notes if len(tables) > 1 and all(note in each.notes for each in tables)]
     for each in tables:
         console.print(Text(each.title, style="italic"))  # not the table's title, which its width would break
@@ -146,7 +151,7 @@ def markdown(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> st
         if each.warning:
             lines.append(f"- **{each.warning}**")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines) or f"{_NO_ROWS}\n"
 
 
 def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
@@ -165,7 +170,7 @@ def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
         lines += [rf"{' & '.join(map(_latex, each.headings))} \\", r"\midrule"]
         lines += [rf"{' & '.join(map(_latex, row))} \\" for row in each.rows]
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    return "\n".join(lines)
+    return "\n".join(lines) or f"{_NO_ROWS}\n"
 
 
 def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool) -> Iterator[_Table]:

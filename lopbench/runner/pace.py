@@ -51,20 +51,24 @@ class TimeLeft:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._speed = Speed(clock)
-        self._began: float | None = None  #: When the first steps were noted.
-        self._seen = 0.0
+        self._began = self._seen = clock()  #: When the first steps were noted, and when the last.
         self._left: float | None = None
         self.speed: float | None = None  #: Steps a second over the last minute.
+
+    def rest(self) -> None:
+        """Forget how fast it went: from here on time passes in which nothing is trained, as when programs are made."""
+        self._speed = Speed(self._clock)
 
     def add(self, taken: int, left: int) -> float | None:
         """Note how many steps have been taken in all, and how many are left; returns the seconds, None if unknown."""
         now = self._clock()
-        self.speed = self._speed.add(taken)
-        if self.speed is None:
+        speed = self._speed.add(taken)
+        if speed is None:
             self._seen = now
+            if self._left is None:
+                self._began = now
             return self._left if left else 0.0
-        if self._began is None:
-            self._began = now
+        self.speed = speed
         measured = left / self.speed
         if not left:
             self._left = 0.0

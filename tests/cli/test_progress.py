@@ -23,7 +23,7 @@ class Clock:
 @pytest.fixture
 def lines():
     out, clock = console(terminal=False), Clock()
-    reporter = Lines(out, runs=2, steps=3000, clock=clock)
+    reporter = Lines(out, runs=2, steps=3060, clock=clock)
     return reporter, clock, lambda: out.file.getvalue().splitlines()
 
 
@@ -40,11 +40,11 @@ def test_lines_are_printed_now_and_then(lines):
             clock.now += LINE_S / 5
             reporter.advanced(60, 3, 40, 0.5)
         reporter.finished(LABEL, "completed", Path("results/runs/x"))
-    # 10 steps/s: after 30 s 300 of 2,000 are done, and 300 of all 3,000
+    # 10 steps/s: after 30 s 300 of 2,000 are done, and 300 of all 3,060
     assert printed() == [
         f"[1/2] {LABEL}: 2,000 steps",
-        f"[1/2] {LABEL}: task 4/40, accuracy 0.500, 10 steps/s, about 2 min 50 s left, 4 min 30 s for all runs",
-        f"[1/2] {LABEL}: task 4/40, accuracy 0.500, 10 steps/s, about 2 min 20 s left, 4 min 0 s for all runs",
+        f"[1/2] {LABEL}: task 4/40, accuracy 0.500, 10 steps/s, about 3 min left, 5 min for all runs",
+        f"[1/2] {LABEL}: task 4/40, accuracy 0.500, 10 steps/s, about 2 min left, 4 min for all runs",
         f"[1/2] {LABEL}: completed, results/runs/x",
     ]
 
@@ -57,7 +57,7 @@ def test_steps_of_an_earlier_session_are_not_fast_steps(lines):
     reporter.advanced(300, 30, 40, 0.5)
     assert printed() == [
         f"[1/2] {LABEL}: 2,000 steps (resumes at step 1,500)",
-        f"[1/2] {LABEL}: task 31/40, accuracy 0.500, 10 steps/s, about 10 s left, 1 min 50 s for all runs",
+        f"[1/2] {LABEL}: task 31/40, accuracy 0.500, 10 steps/s, about 10 s left, 2 min for all runs",
     ]
 
 
@@ -67,10 +67,11 @@ def test_time_before_the_first_advance_is_no_slow_step(lines):
     clock.now += 100.0  # compiles
     reporter.advanced(50, 0, 40, 0.5)
     reporter.advanced(50, 0, 40, 0.5)  # at the same instant: there is no speed yet
-    clock.now += 1.0
-    reporter.advanced(50, 0, 40, 0.5)
+    for _ in range(5):
+        clock.now += 1.0
+        reporter.advanced(100, 0, 40, 0.5)
     assert printed()[1:] == [
-        f"[1/2] {LABEL}: task 1/40, accuracy 0.500, 100 steps/s, about 18 s left, 28 s for all runs",
+        f"[1/2] {LABEL}: task 1/40, accuracy 0.500, 117 steps/s, about 15 s left, 25 s for all runs",
     ]
 
 
@@ -89,7 +90,7 @@ def test_bars_show_task_score_and_both_bars():
     with study_reporter(out, runs=2, steps=200) as reporter:
         reporter.started(LABEL, 100, 0, score="error")
         reporter.advanced(50, 1, 4, 0.25)
-        reporter._progress.refresh()
+        reporter._live.refresh()
         shown = out.file.getvalue()
         reporter.note("careful")
         reporter.finished(LABEL, "diverged", Path("results/runs/x"))
@@ -108,36 +109,40 @@ def test_bars_count_the_runs_of_a_group():
         reporter.started("four of them", 400, 0, 4)
         reporter.finished("four of them", "completed", Path("results/runs"))
         reporter.started(LABEL, 100, 0)
-        reporter._progress.refresh()
+        reporter._live.refresh()
         assert "4/5 finished" in out.file.getvalue()
         reporter.finished(LABEL, "completed", Path("results/runs/x"))
-        reporter._progress.refresh()
+        reporter._live.refresh()
     assert "5/5 finished" in out.file.getvalue()
 
 
-def test_bars_measure_speed_from_the_first_advance_of_each_group(monkeypatch):
-    reporter = Bars(console(terminal=True), runs=2, steps=2000)
-    now = [0.0]
-    reporter._progress.get_time = lambda: now[0]
+def test_bars_measure_speed_from_the_first_advance_of_each_group():
+    clock = Clock()
+    reporter = Bars(console(terminal=True), runs=2, steps=2000, clock=clock)
     for at, label in ((0.0, "first"), (200.0, "second")):
         reporter.started(label, 1000, 0)
-        now[0] = at + 50.0  # compiles
+        clock.now = at + 50.0  # compiles
         for _ in range(11):
             reporter.advanced(50, 0, 4, 0.5)
-            now[0] += 1.0
-        overall, current = reporter._progress.tasks
+            clock.now += 1.0
+        overall, current = reporter.shown.rows
         assert (overall.speed, current.speed) == (50.0, 50.0)
-        assert overall.completed == (550 if at == 0 else 1100)
+        assert overall.done == (550 if at == 0 else 1100)
+        assert current.left_s == pytest.approx(9.0)
         reporter.finished(label, "completed", Path("results/runs/x"))
 
 
 def test_bars_of_a_resumed_study_count_only_what_is_left():
-    reporter = Bars(console(terminal=True), runs=2, steps=200)
+    clock = Clock()
+    reporter = Bars(console(terminal=True), runs=2, steps=200, clock=clock)
     reporter.started(LABEL, 100, 40)
-    reporter.advanced(60, 1, 4, 0.25)
-    overall, run = reporter._progress.tasks
-    assert (overall.completed, overall.total) == (60, 160)
-    assert (run.completed, run.total) == (100, 100)
+    for _ in range(6):
+        reporter.advanced(10, 1, 4, 0.25)
+        clock.now += 1.0
+    overall, run = reporter.shown.rows
+    assert (overall.done, overall.total, overall.speed) == (100, 200, 10.0)
+    assert (run.done, run.total, run.left_s) == (100, 100, 0.0)
+    assert overall.left_s == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -11,9 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lopbench.cli.bars import Row, Rows
 from lopbench.cli.output import console, echo, print_whole, write_json
 from lopbench.cli.progress import Bars, Work
 from lopbench.core.text import line, plain
+from lopbench.results.leaderboard import board
+from lopbench.results.tables import latex, markdown, render
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "tinyimagenet40-lite-mlp" / "runs.lopbench"
 
@@ -85,28 +88,126 @@ def test_no_word_is_cut_at_80_columns(lopbench, monkeypatch, command):
     assert set(wide.split()) <= set(narrow.split())
 
 
-@pytest.mark.parametrize("columns", ["0", "40", "80", "140"])
-@pytest.mark.parametrize("command", ["leaderboard", "compare", "status"])
-def test_tables_of_long_labels_cut_no_name_and_keep_the_method(lopbench, monkeypatch, command, columns):
+def column(lines, heading):
+    """Return the cells of the column under ``heading`` of a table, the parts of each that were folded joined."""
+    at = lines[0].index(heading)
+    end = next((place for place in range(at + len(heading), len(lines[0])) if lines[0][place] != " "), None)
+    cells = []
+    for each in lines[1:]:
+        if each[:at].strip():  # the columns before it are never folded
+            cells.append("")
+        cells[-1] += each[at:end].rstrip()
+    return cells
+
+
+@pytest.mark.parametrize("columns", ["0", "40", "60", "80", "140"])
+def test_leaderboard_of_long_labels_has_every_method_at_any_width(lopbench, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
-    shown = lopbench(command, PUBLISHED)
-    assert shown.exit_code == 0
+    shown = lopbench("leaderboard", PUBLISHED)
+    lines = shown.stdout.splitlines()
+    first = next(number for number, each in enumerate(lines) if " method " in each)
+    last = next(number for number, each in enumerate(lines) if each.startswith("Protocol "))
     assert "…" not in shown.stdout
-    if command != "status":  # long names are folded
-        assert "method" in shown.stdout
+    assert all(len(each) <= max(80, int(columns)) for each in lines)
+    methods = column(lines[first:last], "method")
+    assert sorted(methods) == sorted(board(PUBLISHED).rows["method"])
 
 
-@pytest.mark.parametrize("width", [80, 100, 160])
-def test_bars_show_the_time_left_at_80_columns(width):
+@pytest.mark.parametrize("columns", ["0", "40", "60", "80", "140"])
+def test_compare_of_long_labels_has_every_method_at_any_width(lopbench, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = lopbench("compare", PUBLISHED).stdout
+    assert "…" not in shown
+    joined = "".join(shown.split())
+    for method in set(board(PUBLISHED).rows["method"]):
+        assert joined.count(method[:8]) >= 1
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "80", "140"])
+@pytest.mark.parametrize("command", [["list"], ["show", "cbp"], ["show", "tinyimagenet40"], ["status", PUBLISHED]])
+def test_no_text_is_cut_at_any_width(lopbench, monkeypatch, command, columns):
+    monkeypatch.setenv("COLUMNS", "400")
+    wide = lopbench(*command).stdout
+    monkeypatch.setenv("COLUMNS", columns)
+    narrow = lopbench(*command).stdout
+    assert "…" not in narrow
+    assert set(wide.split()) <= set(narrow.split())
+    if command[0] != "show":  # whose tables are as wide as their longest word
+        assert all(len(each) <= max(80, int(columns)) for each in narrow.splitlines())
+
+
+def test_a_leaderboard_without_rows_is_a_sentence(capsys):
+    frame = board(PUBLISHED).rows
+    render(frame.iloc[:0], console())
+    assert capsys.readouterr().out == "There are no rows.\n"
+    assert markdown(frame.iloc[:0]) == latex(frame.iloc[:0]) == "There are no rows.\n"
+
+
+LABEL = "fresh reference of shrink_and_perturb:decay=0.9999,scale=0.01+cbp, resnet18:width=128, seed 12 and 29 more"
+
+WHOLE = Row("all 12 runs", 3e6, 1e7, "3/12 finished", speed=12_345.6, left_s=4400.0)
+ONE = Row(LABEL, 610, 1000, "task 40/40", "accuracy 0.123", speed=48.2, left_s=9900.0)
+
+#: What the bars are, by width.
+GOLDEN = {
+    40: """\
+all 12 runs
+━━       12,346 steps/s  1 h 15 min left
+fresh reference of
+shrink_and_perturb:decay=0.9999,scale=0.
+01+cbp, resnet18:width=128, seed 12 and
+29 more
+━━━━━━╸      48 steps/s  2 h 45 min left
+""",
+    80: """\
+all 12 runs
+━━━━━━━                   3/12 finished  12,346 steps/s  1 h 15 min left
+fresh reference of shrink_and_perturb:decay=0.9999,scale=0.01+cbp,
+resnet18:width=128, seed 12 and 29 more
+━━━━━━━━━━━━━━           task 40/40  accuracy 0.123  48 steps/s  2 h 45 min left
+""",
+}
+
+
+def drawn(rows, width):
     screen = io.StringIO()
+    shown = Rows()
+    shown.rows = rows
+    Console(file=screen, width=width).print(shown)
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", GOLDEN)
+def test_bars_are_as_they_were(width):
+    assert drawn([WHOLE, ONE], width) == GOLDEN[width].splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140, 200])
+def test_bars_keep_label_speed_and_time_left_at_any_width(width):
+    lines = drawn([WHOLE, ONE], width)
+    assert all(len(each) <= width for each in lines)
+    joined = "".join(each.replace(" ", "") for each in lines)
+    assert "…" not in joined
+    assert LABEL.replace(" ", "") in joined
+    for parts in (("12,346 steps/s", "1 h 15 min left"), ("48 steps/s", "2 h 45 min left")):
+        assert sum(all(part in each for part in parts) for each in lines) == 1
+    assert len([each for each in lines if "━" in each]) == 2
+    assert ("task40/40" in joined) == (width >= 60)
+    assert ("accuracy0.123" in joined) == (width >= 80)
+    assert (len(lines) == 2) == (width >= 200)
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+def test_bars_show_the_time_left_on_terminals(width):
+    screen, seconds = io.StringIO(), iter(range(10**6))
     on = Console(file=screen, force_terminal=True, width=width, color_system=None)
-    with Bars(on, runs=12, steps=10**7) as bars:
-        bars.started("shrink_and_perturb:decay=0.9999,scale=0.01, resnet18, seed 0", 10**6, 0)
-        bars.advanced(1000, 39, 40, 0.123)
-        bars._progress.refresh()
-    last = [each for each in screen.getvalue().splitlines() if "task 40/40" in each][-1]
-    assert "task 40/40  accuracy 0.123" in last
-    assert last.rstrip("\x1b[0123456789;?lhAK\r ").endswith("-:--:-") or ":" in last.split("0.123")[1]
+    with Bars(on, runs=12, steps=10**7, clock=lambda: float(next(seconds))) as bars:
+        bars.started(LABEL, 10**6, 0)
+        for _ in range(20):
+            bars.advanced(1000, 39, 40, 0.123)
+        bars._live.refresh()
+    last = [each for each in screen.getvalue().splitlines() if "steps/s" in each][-1]
+    assert "left" in last
 
 
 @pytest.mark.parametrize("close", ["full", "closed"])

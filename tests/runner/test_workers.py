@@ -14,7 +14,6 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lopbench.cli.work import parse_slot
-from lopbench.cli.workers import Speed
 from lopbench.core.errors import DataError, ResultsError, UnsupportedError, UsageError
 from lopbench.results.record import find_records
 from lopbench.runner import attempts
@@ -322,9 +321,3 @@ def test_a_place_is_given_up_when_its_worker_ends_before_it_begins(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ResultsError, match="1 workers had to give up: "):
         check(pool.failures)
-
-
-def test_the_speed_of_workers_is_that_of_the_last_minute():
-    seconds = iter([0, 10, 20, 80, 90])
-    speed = Speed(lambda: next(seconds))
-    assert [speed.add(taken) for taken in (0, 0, 100, 400, 500)] == [None, None, 10, 5, 10]
