@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ STUDIES = "studies"
 
 #: Most bytes of one: a hundred thousand runs.
 _MOST_BYTES = 512 * 2**20
+
+#: Seconds after which nobody waits for a word of a worker whose study is gone.
+_LOST_S = 24 * 3600
 
 _VERSION = 1
 
@@ -188,9 +192,26 @@ def is_over(name: str) -> bool:
 
 
 def tidy(results: Path) -> None:
-    """Remove what workers and studies that were killed on this machine left behind: reports, logs and lists of work."""
+    """Remove what workers and studies that were killed on this machine left behind: reports, logs and lists of work.
+
+    Of other machines, what belongs to a study that is gone and was not written to for a day.
+    """
     for name in (STUDIES, WORKERS):
         folder = results / PARTIAL / name
         for path in folder.glob("*"):
             if is_over(path.stem):
                 remove(path)
+    for path in (results / PARTIAL / WORKERS).glob("*"):
+        if _is_lost(results, path):
+            remove(path)
+
+
+def _is_lost(results: Path, path: Path) -> bool:
+    """Return whether a worker, of whatever machine, told nothing for a day, and its study is gone."""
+    try:
+        is_old = time.time() - path.stat().st_mtime > _LOST_S
+        study = json.loads(read_regular(path, most=_MOST_BYTES))["study"] if path.suffix == ".json" else None
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return False
+    study = study or path.stem.rpartition("-")[0]  # of a log, which is called after its study and slot
+    return is_old and not (results / PARTIAL / STUDIES / f"{study}.json").exists()

@@ -1,5 +1,6 @@
 """Studies of several workers, which are killed, stopped and left alone: each run is done once, as in one process."""
 
+import json
 import os
 import signal
 import socket
@@ -290,6 +291,22 @@ def test_what_dead_processes_of_this_machine_left_behind_is_removed(tmp_path):
         (folder / name).touch()
     tidy(tmp_path)
     assert {path.name for path in folder.iterdir()} == {f"{here()}-bb.json", f"else-{pid}-cc.json", "note.txt"}
+
+
+def test_reports_of_other_machines_go_with_their_study_after_a_day(tmp_path):
+    studies, folder = tmp_path / ".partial" / "studies", tmp_path / ".partial" / "workers"
+    studies.mkdir(parents=True)
+    folder.mkdir()
+    (studies / "n1-7.json").touch()
+    for name, study in {"n2-8-aa": "n1-7", "n2-9-bb": "n1-6", "n2-9-cc": "n1-6"}.items():
+        (folder / f"{name}.json").write_text(json.dumps({"study": study}))
+    for name in ("n1-7-0.log", "n1-6-0.log", "n2-9-dd.json"):
+        (folder / name).touch()
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    (folder / "n2-9-cc.json").touch()  # it has just told something
+    tidy(tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"n2-8-aa.json", "n2-9-cc.json", "n1-7-0.log", "n2-9-dd.json"}
 
 
 def test_a_report_keeps_the_last_lines_and_counts_them_all(tmp_path):
