@@ -231,8 +231,7 @@ def write_record(
     target = record_path(directory_root, spec)
     if is_recorded(directory_root, spec):
         return target
-    stem = f".{target.name}."
-    partial = target.with_name(f"{stem}{uuid.uuid4().hex[:8]}{_PARTIAL}")
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{_PARTIAL}")
     try:
         partial.mkdir(parents=True)
         _write_files(partial, {SPEC: spec_json, ENVIRONMENT: environment, STATUS: status}, measurements, log_path)
@@ -249,15 +248,13 @@ def write_record(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    for stale in target.parent.glob(f"{stem}*{_PARTIAL}"):  # left by a kill; the run is published, nobody needs them
-        shutil.rmtree(stale, ignore_errors=True)
     return target
 
 
 def remove_cut_short(root: str | os.PathLike[str]) -> None:
     """Remove what is left of the writing of records that was cut short, where the record has been written since.
 
-    `write_record` removes it, too, unless it is itself cut short right after it published the record.
+    Nothing else does: whoever writes a record does not look at all others, of which there may be very many.
     """
     for path in (Path(root) / "runs").glob(f".*{_PARTIAL}"):
         name = path.name.removesuffix(_PARTIAL)[1:].rpartition(".")[0]

@@ -15,6 +15,7 @@ from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
 from lopbench.core.fields import swept
 from lopbench.core.interfaces import Scenario, Sink
 from lopbench.core.spec import RunSpec, canonical_json
+from lopbench.results.record import remove_cut_short
 from lopbench.runner.attempts import counted
 from lopbench.runner.claims import BusyError
 from lopbench.runner.environment import numerics
@@ -136,6 +137,7 @@ def work_off(
                 waits = True
                 time.sleep(LOOK_AGAIN_AT_CLAIMS_S if holder.has_claims else LOOK_AGAIN_S)
             left = busy
+    remove_cut_short(results)
     return worker.refused
 
 

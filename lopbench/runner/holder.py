@@ -178,7 +178,7 @@ class Holder:
 
     def _remove_locks(self, specs: Sequence[RunSpec]) -> None:
         """Remove, while they are held, the locks of what is over: no two processes can be at it again."""
-        stopped = unfinished_ids(self._results)
+        stopped = unfinished_ids(self._results, {spec.run_id for spec in specs})
         for spec in specs:
             if is_recorded(self._results, spec) or spec.run_id not in stopped:
                 with suppress(OSError):

@@ -8,7 +8,7 @@ knows.
 import errno
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def resumable(results: Path, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
     """
     free = {spec.run_id: spec for spec in specs}
     found = []
-    for folder, members in _folders(results):
+    for folder, members in _folders(results, of=free):
         unfinished = {spec.run_id for spec in members if not is_recorded(results, spec)}
         if not unfinished or not unfinished <= free.keys():
             continue
@@ -171,16 +171,27 @@ def members_of(path: Path) -> list[RunSpec]:
         raise ResultsError(f"{path} names no runs ({error})") from error
 
 
-def unfinished_ids(results: Path) -> set[str]:
-    """Return the ids of the runs that have a folder."""
-    return {spec.run_id for _, members in _folders(results) for spec in members}
+def unfinished_ids(results: Path, of: Container[str]) -> set[str]:
+    """Return the ids of the runs that have a folder, of other runs than ``of`` not all."""
+    return {spec.run_id for _, members in _folders(results, of=of) for spec in members}
 
 
-def _folders(results: Path) -> list[tuple[Path, list[RunSpec]]]:
-    """Return the folders with their members, in the order of their names."""
-    found = []
-    for path in sorted((results / PARTIAL).glob(f"*/{MEMBERS}")):
-        # Another process has just removed it, or another version wrote it.
-        with suppress(OSError, LopbenchError):
-            found.append((path.parent, members_of(path)))
-    return found
+def _folders(results: Path, of: Container[str] | None = None) -> list[tuple[Path, list[RunSpec]]]:
+    """Return the folders with their members, in the order of their names.
+
+    With ``of``, ids of runs, those of other single runs that somebody is at may be left out: their names say whose they
+    are, and of a thousand workers each would read the files of all others for each group that it takes.
+    """
+    with suppress(OSError):
+        names = [path.name for path in (results / PARTIAL).iterdir()]
+        held = {name.partition(".")[0] for name in names if name.endswith((LOCK, CLAIM))}
+        found = []
+        for name in sorted(names):
+            if "." in name or (of is not None and name in held and name not in of):
+                continue
+            path = results / PARTIAL / name / MEMBERS
+            # Another process has just removed it, or another version wrote it.
+            with suppress(OSError, LopbenchError):
+                found.append((path.parent, members_of(path)))
+        return found
+    return []
