@@ -31,7 +31,7 @@ class Forecast:
 
     Args:
         seconds: Time of all pending runs, one group after the other.
-        most: Whether it is an upper bound: the time was taken of steps that will be compiled, and so be faster.
+        most: Whether it is an upper bound: programs will be compiled, which takes less where that was done before.
         longest: Time of the group that takes longest.
         groups: Number of groups, which are shared among workers.
         record_bytes: Bytes of the records to come.
@@ -68,7 +68,8 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
     """Return how long the pending runs will take, None if none of them can even start; about ``limit_s`` seconds.
 
     A group of runs takes the time that its steps took in records of the same methods, protocol, hardware and number of
-    replicas, or else take now. Once ``limit_s`` is over, groups are taken for as slow as the slowest of those timed.
+    replicas, or else take now; where they will be compiled, what such programs took elsewhere. Once ``limit_s`` is
+    over, groups are taken for as slow as the slowest of those timed.
 
     Args:
         study: The study.
@@ -86,23 +87,24 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
         steps_of = dict(zip((spec.run_id for spec in study.pending), study.steps, strict=True))
         together = groups(study.pending, data=study.images, device=device)
         began = time.perf_counter()
-        known, slowest, most = [], 0.0, False
+        known, slowest, starts = [], 0.0, 0.0
         for group in together:
             steps = steps_of[group[0].run_id]
             seconds = recorded.get(_workload(group[0], len(group)))
+            start = 0.0 if seconds is not None else starts
             if seconds is None and (slowest == 0 or time.perf_counter() - began < limit_s):
                 try:
-                    seconds, compiled = seconds_per_step(group, data=study.images, device=device, limit_s=limit_s / 8)
+                    seconds, start = seconds_per_step(group, data=study.images, device=device, limit_s=limit_s / 8)
                 except KeyboardInterrupt:
                     raise
                 except BaseException:  # whatever a plugin raises is told when its turn comes; other runs may go well
                     continue
-                slowest, most = max(slowest, seconds), most or compiled
-            known.append((steps, seconds))
+                slowest, starts = max(slowest, seconds), max(starts, start)
+            known.append((steps, seconds, start))
     if not known:
         return None
-    times = [steps * (slowest if seconds is None else seconds) for steps, seconds in known]
-    return Forecast(sum(times), most, max(times), len(times), record_bytes * len(study.pending))
+    times = [steps * (slowest if seconds is None else seconds) + start for steps, seconds, start in known]
+    return Forecast(sum(times), starts > 0, max(times), len(times), record_bytes * len(study.pending))
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Sequence
 
@@ -13,6 +15,7 @@ from lopbench.runner.report import Quiet
 from lopbench.runner.schedule import Place
 from lopbench.runner.setting import Setting
 from lopbench.runner.training import Training
+from lopbench.runner.worth import COMPILE_S
 
 #: Batch of steps that `seconds_per_step` times at once.
 _TIMED = 16
@@ -38,12 +41,12 @@ def throwaway(specs: Sequence[RunSpec], *, data: object, device: torch.device) -
 
 def seconds_per_step(
     specs: Sequence[RunSpec], *, data: object, device: torch.device, limit_s: float = 0.5
-) -> tuple[float, bool]:
-    """Return the seconds that a step of ``specs``, all together, takes here, and whether it will be compiled.
+) -> tuple[float, float]:
+    """Return the seconds that a step of ``specs``, all together, takes here, and those in which it will be compiled.
 
     A throw-away learner takes steps of the first task for about ``limit_s`` seconds, the first ones not counted, batch
-    preparation included. They are never compiled, and so take longer than those that will be. Nothing is written, and
-    no run is changed by it.
+    preparation included. They are never compiled: where those of the runs will be, the time is what such programs took
+    elsewhere, if that is less. Nothing is written, and no run is changed by it.
 
     Raises:
         UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
@@ -58,8 +61,19 @@ def seconds_per_step(
         while time.perf_counter() - began < limit_s:
             steps += _take(training, place)
         per_step = (time.perf_counter() - began) / steps
-        long = training.programs.is_made and training.programs.work(training.learner, training.feed).is_long
-        return per_step, long
+        if not training.programs.is_made:
+            return per_step, 0.0
+        work = training.programs.work(training.learner, training.feed)
+        if not work.is_long:
+            return per_step, 0.0
+        if work.on_cpu and can_compile():
+            per_step = min(per_step, work.compiled_s(training.learner.learner.state_bytes()))
+        return per_step, COMPILE_S
+
+
+def can_compile() -> bool:
+    """Return whether there is a C++ compiler, with which programs are compiled on a CPU."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 def _take(training: Training, place: Place) -> int:

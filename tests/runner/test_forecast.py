@@ -20,7 +20,7 @@ def timed(monkeypatch):
 
     def take(specs, *, data, device, limit_s):
         groups.append(specs)
-        return float(len(specs)), False
+        return float(len(specs)), 0.0
 
     monkeypatch.setattr(timing, "seconds_per_step", take)
     return groups
@@ -56,6 +56,21 @@ def test_steps_that_will_be_compiled_make_it_an_upper_bound(make_study, monkeypa
     assert forecast(images).most is False  # steps of that size are never a program
 
 
+def test_compiled_programs_take_what_they_took_elsewhere(make_study, monkeypatch):
+    planned = make_study(**BITS, seeds=range(3))
+    eager = forecast(planned)
+    monkeypatch.setattr(worth, "COMPILE_STEPS", 60)
+    compiled = forecast(planned)
+    starts = compiled.groups * worth.COMPILE_S
+    assert starts + sum(planned.steps) / 3 * worth.STEP_S < compiled.seconds < starts + eager.seconds
+    monkeypatch.setattr(timing, "can_compile", lambda: False)
+    slow = forecast(planned)
+    assert slow.most
+    assert compiled.seconds < slow.seconds
+    larger = worth.Work(1000, 3, 1000, 1e6, on_cpu=True)
+    assert larger.compiled_s(10**6) == pytest.approx(1e-5 + 5e-5 + 1.92e-5)
+
+
 def test_groups_beyond_the_time_limit_are_as_slow_as_the_slowest(make_study, timed):
     planned = make_study(**BITS, methods=["none", "cbp"], seeds=[0, 1])
     found = forecast(planned, limit_s=0)
@@ -67,7 +82,7 @@ def test_group_that_cannot_start_takes_no_time(make_study, monkeypatch):
     def take(specs, **_):
         if specs[0].methods:
             raise UnsupportedError("no luck")
-        return 1.0, False
+        return 1.0, 0.0
 
     monkeypatch.setattr(timing, "seconds_per_step", take)
     planned = make_study(**BITS, methods=["none", "cbp"])
@@ -116,9 +131,7 @@ def test_few_of_the_records_of_one_kind_are_read(make_study, timed, monkeypatch)
 
 def test_threads_of_the_workers_are_those_of_the_forecast(make_study, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        timing, "seconds_per_step", lambda *_, **__: seen.append(torch.get_num_threads()) or (1.0, False)
-    )
+    monkeypatch.setattr(timing, "seconds_per_step", lambda *_, **__: seen.append(torch.get_num_threads()) or (1.0, 0.0))
     forecast(make_study(**BITS), threads=2)
     assert (set(seen), torch.get_num_threads()) == ({2}, 1)
 
