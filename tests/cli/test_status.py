@@ -1,7 +1,10 @@
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,14 @@ def test_workers_are_whole_at_any_width(lopbench, monkeypatch, at_work, columns)
     assert "".join(lines).rstrip().endswith("To go on: the same 'lopbench run' as before")
 
 
+def test_it_looks_without_torch(lopbench, at_work):
+    code = "import sys; sys.argv = ['lopbench', 'status', 'results', '--format=json']; from lopbench.cli import main\n"
+    code += "try:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads(done.stdout)["workers"]) == 2
+
+
 def test_watching_in_a_pipe_shows_it_once(lopbench, tiny):
     tiny("--method=none")
     for option in ("--watch", "--watch=0.5"):
@@ -93,10 +104,6 @@ def test_watching_in_a_pipe_shows_it_once(lopbench, tiny):
 
 
 def test_watching_ends_with_q(lopbench, tiny):
-    import os
-    import pty
-    import time
-
     tiny("--method=none")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "lopbench", "status", "results", "--watch", "0.1"]
