@@ -1,7 +1,7 @@
-"""What holds for the whole process and changes numbers: settings of torch, and the global random numbers.
+"""The settings of torch and numpy that change numbers, and the usual values at which all runs begin.
 
 Whoever changes one changes the numbers of every run that comes after it. Runs therefore begin with the same values
-whatever was set before, and a hook that leaves another one behind is refused by name.
+whatever was set before, and `lopbench.core.guard` refuses a hook that leaves another one behind.
 """
 
 from __future__ import annotations
@@ -9,53 +9,128 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules import module as modules
+from torch.overrides import _get_current_function_mode_stack
 
-from lopbench.core.errors import InvalidInputError
+from lopbench.core.process import Setting
 
 #: A denormal number, which a processor may be told to take for zero, and one to multiply it by.
 _DENORMAL, _ONE = 5e-324, 1.0
 
+#: An attribute that torch's stubs lack.
+_FILL = "fill_uninitialized_memory"
 
-class Globals(NamedTuple):
-    """The settings of torch that change numbers, and the seed of its random numbers; each field is its name in words.
 
-    All of them can be looked at in a few microseconds.
-    """
+def _deterministic() -> tuple[bool, bool, bool]:
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    return torch.are_deterministic_algorithms_enabled(), only_warns, getattr(torch.utils.deterministic, _FILL)
 
-    default_dtype: torch.dtype
-    default_device: torch.device
-    gradient_mode: bool
-    inference_mode: bool
-    anomaly_mode: bool
-    autocast: bool
-    matmul_precision: str
-    deterministic_algorithms: bool
-    warnings_of_them_only: bool
-    number_of_threads: int
-    flushing_of_denormals: bool
-    global_seed: int
 
-    @classmethod
-    def now(cls) -> Globals:
-        """Return what is set."""
-        return cls(
-            default_dtype=torch.get_default_dtype(),
-            default_device=torch.get_default_device(),
-            gradient_mode=torch.is_grad_enabled(),
-            inference_mode=torch.is_inference_mode_enabled(),
-            anomaly_mode=torch.is_anomaly_enabled(),
-            autocast=torch.is_autocast_enabled("cpu"),
-            matmul_precision=torch.get_float32_matmul_precision(),
-            deterministic_algorithms=torch.are_deterministic_algorithms_enabled(),
-            warnings_of_them_only=torch.is_deterministic_algorithms_warn_only_enabled(),
-            number_of_threads=torch.get_num_threads(),
-            flushing_of_denormals=_DENORMAL * _ONE == 0,
-            global_seed=torch.initial_seed(),
-        )
+def _set_deterministic(before: tuple[bool, bool, bool]) -> None:
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    setattr(torch.utils.deterministic, _FILL, before[2])
+
+
+def _autocast() -> tuple[tuple[bool, torch.dtype], ...]:
+    return tuple((torch.is_autocast_enabled(each), torch.get_autocast_dtype(each)) for each in ("cpu", "cuda"))
+
+
+def _set_autocast(before: tuple[tuple[bool, torch.dtype], ...]) -> None:
+    for device, (enabled, dtype) in zip(("cpu", "cuda"), before, strict=True):
+        torch.set_autocast_enabled(device, enabled)
+        torch.set_autocast_dtype(device, dtype)
+
+
+def _cudnn() -> tuple[bool, ...]:
+    cudnn = torch.backends.cudnn
+    return cudnn.enabled, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+
+
+def _set_cudnn(before: tuple[bool, ...]) -> None:
+    cudnn = torch.backends.cudnn
+    cudnn.enabled, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+
+
+def _modes() -> list[Any]:
+    """Return the modes that see every function of torch; the default device is one, and a setting of its own."""
+    return [mode for mode in _get_current_function_mode_stack() if type(mode).__name__ != "DeviceContext"]
+
+
+def _leave_modes(before: list[Any]) -> None:
+    while len(_modes()) > len(before):
+        torch._C._pop_torch_function_stack()
+
+
+def _leave_dispatch(before: int) -> None:
+    while torch._C._len_torch_dispatch_stack() > before:
+        torch._C._pop_torch_dispatch_stack(None)
+
+
+def _saving() -> Any:
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+def _leave_saving(before: Any) -> None:
+    while _saving() != before:
+        torch._C._autograd._pop_saved_tensors_default_hooks()
+
+
+def _module_hooks() -> dict[str, dict[Any, Any]]:
+    found = {name: value for name, value in vars(modules).items() if name.startswith("_global_")}
+    return {name: dict(value) for name, value in found.items() if isinstance(value, dict)}
+
+
+def _set_module_hooks(before: dict[str, dict[Any, Any]]) -> None:
+    for name, value in before.items():
+        hooks = getattr(modules, name)
+        hooks.clear()
+        hooks.update(value)
+
+
+def _changed_count(before: Any, after: Any) -> str:
+    return "" if before == after else "another one is there"
+
+
+def _default_device(before: torch.device) -> None:
+    torch.set_default_device(None if before == torch.device("cpu") else before)
+
+
+#: Blocks of inference mode that last: torch leaves one when nobody refers to it any more.
+_lasting: list[torch.inference_mode] = []
+
+
+def _inference_mode(before: bool) -> None:
+    _lasting.append(torch.inference_mode(before))
+    _lasting[-1].__enter__()
+
+
+_SEED = "global seed of torch"
+
+#: Settings of torch and numpy; all of them can be looked at in a few microseconds.
+SETTINGS = (
+    Setting("default dtype of torch", torch.get_default_dtype, torch.set_default_dtype),
+    Setting("default device of torch", torch.get_default_device, _default_device),
+    Setting("modes of torch's functions", _modes, _leave_modes, _changed_count),
+    Setting("modes of torch's dispatcher", torch._C._len_torch_dispatch_stack, _leave_dispatch, _changed_count),
+    Setting("hooks of saved tensors in torch", _saving, _leave_saving, _changed_count),
+    Setting("inference mode of torch", torch.is_inference_mode_enabled, _inference_mode),
+    Setting("gradient mode of torch", torch.is_grad_enabled, torch.set_grad_enabled),
+    Setting("anomaly mode of torch", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+    Setting("autocast of torch", _autocast, _set_autocast),
+    Setting("matmul precision of torch", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    Setting("deterministic algorithms of torch", _deterministic, _set_deterministic),
+    Setting("switches of cudnn in torch", _cudnn, _set_cudnn),
+    Setting("switch of mkldnn in torch", torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
+    Setting("number of threads of torch", torch.get_num_threads, torch.set_num_threads),
+    Setting("flushing of denormals of torch", lambda: _DENORMAL * _ONE == 0, torch.set_flush_denormal),
+    Setting(_SEED, torch.initial_seed, torch.manual_seed),
+    Setting("hooks of all modules of torch", _module_hooks, _set_module_hooks, _changed_count),
+    Setting("handling of errors in numpy", np.geterr, lambda before: np.seterr(**before)),
+)
 
 
 @contextmanager
@@ -65,7 +140,11 @@ def usual_globals() -> Iterator[None]:
     Global random numbers start at the same place each time. Only the number of threads is left as it is.
     """
     with kept_globals(), torch.inference_mode(False), torch.enable_grad():
-        _set(torch.float32, None, anomaly=False, autocast=False, flush=False)
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+        torch.set_anomaly_enabled(False)
+        torch.set_autocast_enabled("cpu", False)
+        torch.set_flush_denormal(False)
         torch.manual_seed(0)
         random.seed(0)
         np.random.seed(0)
@@ -75,56 +154,14 @@ def usual_globals() -> Iterator[None]:
 @contextmanager
 def kept_globals() -> Iterator[None]:
     """Have everything afterwards as it was before, global random numbers included, whatever is done meanwhile."""
-    before, device = Globals.now(), _chosen_device()
+    before = [(each, each.read()) for each in SETTINGS if each.name != _SEED]
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
+    with torch.random.fork_rng(range(torch.cuda.device_count())):  # and so the seed
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
-            torch.set_num_threads(before.number_of_threads)
-            torch.set_grad_enabled(before.gradient_mode)
-            torch.set_float32_matmul_precision(before.matmul_precision)
-            torch.use_deterministic_algorithms(before.deterministic_algorithms, warn_only=before.warnings_of_them_only)
-            _set(
-                before.default_dtype,
-                device,
-                anomaly=before.anomaly_mode,
-                autocast=before.autocast,
-                flush=before.flushing_of_denormals,
-            )
-
-
-@contextmanager
-def left_alone(who: str = "") -> Iterator[None]:
-    """Refuse that what is called for the duration leaves a setting changed.
-
-    Args:
-        who: What the sentence begins with, where nobody else says whose doing it is.
-
-    Raises:
-        InvalidInputError: If it does, naming the setting with both values.
-    """
-    before = Globals.now()
-    yield
-    after = Globals.now()
-    for name, then, now in zip(Globals._fields, before, after, strict=True):
-        if then != now:
-            raise InvalidInputError(
-                f"{who}it left the {name.replace('_', ' ')} of torch changed, from {then} to {now}, which would change "
-                "the numbers of every run after it; leave it as it is, or put it back"
-            )
-
-
-def _chosen_device() -> torch.device | None:
-    """Return the default device that somebody has set, None for torch's own."""
-    return None if torch.get_default_device() == torch.device("cpu") else torch.get_default_device()
-
-
-def _set(dtype: torch.dtype, device: torch.device | None, *, anomaly: bool, autocast: bool, flush: bool) -> None:
-    torch.set_default_dtype(dtype)
-    torch.set_default_device(device)
-    torch.set_anomaly_enabled(anomaly)
-    torch.set_autocast_enabled("cpu", autocast)
-    torch.set_flush_denormal(flush)
+            for setting, value in before:
+                if setting.change(value, setting.read()):
+                    setting.put_back(value)

@@ -24,7 +24,8 @@ from types import ModuleType
 import pluggy
 
 from lopbench.core import hookspecs
-from lopbench.core.errors import PluginError
+from lopbench.core.errors import LopbenchError, PluginError
+from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import KINDS, Component
 from lopbench.core.registry import Distribution, Registration, Registry
 from lopbench.core.text import plain, told
@@ -128,21 +129,44 @@ class Plugins:
         if before is not None:
             raise PluginError(f"{path} has the name of {before.__file__}, which is loaded already; rename one")
         sys.modules[name] = module
+        registered = self.registry.copy()
         try:
-            with _importing(str(path)):
+            with left_alone(code=True), _importing(str(path)):
                 spec.loader.exec_module(module)
-            self.register(module, name=str(path), distribution=distribution)
+                self.register(module, name=str(path), distribution=distribution)
             if not any(e.distribution == distribution for kind in KINDS for e in self.registry.entries(kind)):
                 raise PluginError(f"{path} registers nothing; add a hook, as 'lopbench plugins new' writes it")
         except BaseException as error:
-            del sys.modules[name]
-            if self.manager.is_registered(module):
-                self.manager.unregister(module)
+            sys.modules.pop(name, None)
+            self._forget(module, registered)
             if isinstance(error, KeyboardInterrupt):
                 raise
-            if isinstance(error, PluginError):
+            if isinstance(error, LopbenchError):
                 raise error if path.name in str(error) else PluginError(f"{path}: {error}") from error.__cause__
             raise PluginError(f"{path} cannot be loaded: {told(error)}") from error
+
+    def load(self, point: EntryPoint, distribution: Distribution) -> None:
+        """Import what an entry point names, and register what its hooks do; all of it or nothing.
+
+        Raises:
+            BaseException: Whatever the plugin raises.
+            LopbenchError: For the reasons of `register`, or if something of the process was left changed.
+        """
+        registered, others = self.registry.copy(), self.manager.get_plugins()
+        try:
+            with left_alone(code=True), _importing(f"plugin {point.name!r} of {distribution.name}"):
+                module: ModuleType = point.load()
+                self.register(module, name=point.name, distribution=distribution)
+        except BaseException:
+            for plugin in self.manager.get_plugins() - others:
+                self._forget(plugin, registered)
+            raise
+
+    def _forget(self, plugin: object, registered: Registry) -> None:
+        """Have the registry as it was, and no such plugin."""
+        self.registry.become(registered)
+        if self.manager.is_registered(plugin):
+            self.manager.unregister(plugin)
 
 
 @contextmanager
@@ -197,10 +221,8 @@ def build_manager(*, load_entry_points: bool = True, entry_points: Iterable[Entr
             plugins.skipped.append(Skipped(point.name, distribution.name, "left out by LOPBENCH_PLUGINS"))
             continue
         try:
-            with _importing(f"plugin {point.name!r} of {distribution.name}"):
-                module: ModuleType = point.load()
-                plugins.register(module, name=point.name, distribution=distribution)
-        except PluginError as error:
+            plugins.load(point, distribution)
+        except LopbenchError as error:
             plugins.skipped.append(Skipped(point.name, distribution.name, str(error)))
         except KeyboardInterrupt:
             raise

@@ -7,11 +7,13 @@ import hashlib
 import importlib
 import inspect
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from lopbench.core.errors import PluginError, UsageError
 from lopbench.core.fields import types_of
+from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import KINDS, Component
 from lopbench.core.text import told
 
@@ -59,7 +61,8 @@ class Registration:
         if isinstance(self.target, str):
             module_name, _, class_name = self.target.partition(":")
             try:
-                loaded = getattr(importlib.import_module(module_name), class_name)
+                with left_alone(code=module_name not in sys.modules):
+                    loaded = getattr(importlib.import_module(module_name), class_name)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
@@ -139,6 +142,23 @@ class Registry:
                 f"({taken.target}) and by {entry.distribution.name} ({entry.target}); uninstall one of them"
             )
         self._entries[entry.kind][entry.name] = entry
+
+    def copy(self) -> Registry:
+        """Return a registry of the same entries."""
+        made = Registry()
+        made.become(self)
+        return made
+
+    def become(self, other: Registry) -> None:
+        """Have the entries of another one."""
+        for kind in KINDS:
+            self._entries[kind] = dict(other._entries[kind])
+
+    def holds(self, other: Registry) -> bool:
+        """Return whether all entries of another one are here under their names."""
+        return all(
+            self._entries[kind].get(name) is entry for kind in KINDS for name, entry in other._entries[kind].items()
+        )
 
     def names(self, kind: str) -> list[str]:
         """Return the registered names of ``kind``, sorted."""

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from lopbench.core.errors import LopbenchError, PluginError, ResultsError, UsageError
 from lopbench.core.faces import Face, face
 from lopbench.core.fields import recorded, types_of
+from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import Component, Headline, Optimizer, Perturbation, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Registry, suggest
@@ -130,7 +131,8 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
         value = "1e-3" if missing[0] == "lr" else "..."
         raise UsageError(f"{cls.name} needs {', '.join(missing)}, as in {cls.name}:{missing[0]}={value}")
     try:
-        return cls(**values)
+        with left_alone(f"{cls.name} cannot be made of {values}: "):
+            return cls(**values)
     except (LopbenchError, KeyboardInterrupt):
         raise
     except BaseException as error:

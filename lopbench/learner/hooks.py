@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
-from lopbench.core.globals import left_alone
+from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import Perturbation
 from lopbench.learner.changes import Watch
 from lopbench.learner.memory import MethodState
@@ -81,7 +81,7 @@ class Hooks:
             self.acted[place] = self.acted[place] or watch.changed
 
     def _naming(self, acting: Acting, hook: str) -> AbstractContextManager[None]:
-        """Name the method in errors, and see at its first call whether the hook leaves torch as it is.
+        """Name the method in errors, and see at its first call whether the hook leaves the process as it is.
 
         What comes later shows when the run is over: looking takes microseconds, and steps are many.
         """
@@ -89,7 +89,7 @@ class Hooks:
         if key in self._called:
             return naming(acting.method, hook)
         self._called.add(key)
-        return _leaving_torch_alone(acting.method, hook)
+        return _leaving_all_alone(acting.method, hook)
 
     def _place(self, acting: Acting) -> int:
         return next(place for place, each in enumerate(self.acting) if each.state is acting.state)
@@ -193,8 +193,8 @@ def naming(method: Perturbation, hook: str) -> Iterator[None]:
 
 
 @contextmanager
-def _leaving_torch_alone(method: Perturbation, hook: str) -> Iterator[None]:
-    """As `naming`; and refuse a hook that leaves a setting of torch changed."""
+def _leaving_all_alone(method: Perturbation, hook: str) -> Iterator[None]:
+    """As `naming`; and refuse a hook that leaves a setting of the process changed."""
     with naming(method, hook), left_alone():
         yield
 

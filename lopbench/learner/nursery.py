@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
-from lopbench.core.globals import left_alone
+from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import Perturbation, State
 from lopbench.learner.changes import Watch, versions_of
 from lopbench.learner.discovery import Discovery, discover

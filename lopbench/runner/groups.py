@@ -13,6 +13,7 @@ import torch
 
 from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
 from lopbench.core.fields import swept
+from lopbench.core.guard import kept
 from lopbench.core.interfaces import Scenario, Sink
 from lopbench.core.spec import RunSpec, canonical_json
 from lopbench.results.record import remove_cut_short
@@ -240,8 +241,8 @@ def _shape(spec: RunSpec) -> str:
 def _can_be_together(group: Sequence[RunSpec], *, data: object, device: torch.device) -> bool:
     replicas = min(len(group), MAX_REPLICAS)
     try:
-        training = throwaway(group[:1], data=data, device=device)
-        with numerics(group[0].numerics, device):
+        with kept(code=True), numerics(group[0].numerics, device):
+            training = throwaway(group[:1], data=data, device=device)
             if not training.learner.learner.hooks.acting:
                 training.learner.learner.turn_on()  # methods that wait will act, too
             return training.programs.why_not(training.learner, training.feed, replicas=replicas) is None

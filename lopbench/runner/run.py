@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from lopbench.core.errors import LopbenchError, UnsupportedError
-from lopbench.core.globals import left_alone
+from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import Sink
 from lopbench.core.spec import RunSpec
 from lopbench.results.idle import Idle, idle_sentences
@@ -54,7 +54,7 @@ class Run:
         is_held: Callable[[], bool] = lambda: True,
     ) -> None:
         self.specs = tuple(specs)
-        with environment.numerics(specs[0].numerics, device):
+        with environment.numerics(specs[0].numerics, device), left_alone(_who(specs[0]), code=True):
             self.setting = Setting.of(specs, data=data, device=device)
         #: What runs, as it is now: files may be edited until the end.
         self._where = environment.describe(device) | environment.origins(self.setting.spec)
@@ -140,7 +140,7 @@ class Run:
                 torch.cuda.reset_peak_memory_stats(self.setting.device)
             with (
                 environment.numerics(self.setting.spec.numerics, self.setting.device),
-                left_alone(f"method {self.setting.spec.method_label!r}: "),
+                left_alone(_who(self.setting.spec), code=True),
             ):
                 self._course.start()
                 self._course.train()
@@ -167,3 +167,11 @@ class Run:
             f"{group_label(self.specs)} does not fit into the memory of {self.setting.device}, or into another limit "
             f"of this machine ({reason}); make room, or choose another device or a smaller network."
         )
+
+
+def _who(spec: RunSpec) -> str:
+    """Return what a run is of, as sentences about what it left changed begin."""
+    used = (spec.scenario, spec.architecture, spec.optimizer, *spec.metrics)
+    others = [each.name for each in used if each.origin != "lopbench"]
+    beside = f" (or {', '.join(others)}, which it uses)" if others else ""
+    return f"method {spec.method_label!r}{beside}: "

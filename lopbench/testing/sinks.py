@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from lopbench.core.errors import UnsupportedError
-from lopbench.core.globals import Globals
+from lopbench.core.globals import SETTINGS
 from lopbench.core.interfaces import Component, Sink, SinkRun, SinkWriter
 from lopbench.core.sink import Ended
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
@@ -86,13 +86,13 @@ def runs_go_on(component: Component) -> None:
 def globals_are_left_alone(component: Component) -> None:
     """Compare them before and after a run."""
     with _usable(component) as (sink, folder):
-        before = Globals.now()
+        before = [(setting, setting.read()) for setting in SETTINGS]
         writer = _open(sink, folder)
         writer.write(0, 0, dict(_VALUES))
         writer.close("completed")
-        changed = [name for name, then, now in zip(Globals._fields, before, Globals.now(), strict=True) if then != now]
+        changed = [setting.name for setting, then in before if setting.change(then, setting.read())]
         if changed:
-            raise Mismatch("all as it was", f"another {', another '.join(changed).replace('_', ' ')}")
+            raise Mismatch("all as it was", f"another {', another '.join(changed)}")
 
 
 CHECKS: tuple[Check, ...] = (*SHARED, runs_are_taken, runs_stand_side_by_side, runs_go_on, globals_are_left_alone)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lopbench.core.globals import Globals
+from lopbench.core.globals import SETTINGS
 from lopbench.core.interfaces import Perturbation
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
@@ -17,6 +17,12 @@ from lopbench.results.record import record_path
 from lopbench.runner import study
 
 FEW = "bitflip:samples=24,m=6,f=3,T=6,steps_per_task=6"
+
+
+def now():
+    """Return all settings by name."""
+    return {each.name: each.read() for each in SETTINGS}
+
 
 #: Ways to change the numbers of every run that comes after, and what is told of each.
 CHANGES: dict[str, tuple[Callable[[], object], str]] = {
@@ -60,20 +66,12 @@ class Careless(Perturbation):
 
 @pytest.fixture
 def careless(monkeypatch):
-    """Register `Careless` for one test, and put back what it changes."""
+    """Register `Careless` for one test, and see that nothing that it changes stays changed."""
     entry = Registration("methods", "careless", Careless, "", Distribution("tests", "1"))
     monkeypatch.setitem(plugins().registry._entries["methods"], "careless", entry)
-    before = Globals.now()
+    before = now()
     yield
-    now = Globals.now()
-    torch.set_default_dtype(torch.float32)
-    torch.set_grad_enabled(True)
-    torch.set_flush_denormal(False)
-    torch.autograd.set_detect_anomaly(False)
-    torch.use_deterministic_algorithms(False)
-    torch.set_float32_matmul_precision("highest")
-    torch.set_autocast_enabled("cpu", False)
-    assert now == before
+    assert now() == before
 
 
 @pytest.fixture
@@ -109,12 +107,12 @@ def test_it_is_found_in_any_hook_and_at_the_end(careless, make_study, hook, at):
 def test_runs_do_not_depend_on_what_was_set_before(careless, plain, make_study, record_of, monkeypatch):
     torch.set_default_dtype(torch.float64)
     torch.set_flush_denormal(True)
-    before = Globals.now()
+    before = now()
     states = random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state()
     planned = make_study(scenario=FEW)
     study.execute(planned)
     assert [record_of(planned, spec).content_digest for spec in planned.pending] == plain
-    assert Globals.now() == before
+    assert now() == before
     assert random.getstate() == states[0]
     assert np.random.get_state()[1].tobytes() == states[1]
     assert torch.equal(torch.get_rng_state(), states[2])

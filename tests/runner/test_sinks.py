@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lopbench.core.errors import UnsupportedError, UsageError
-from lopbench.core.globals import Globals
+from lopbench.core.globals import SETTINGS
 from lopbench.core.interfaces import Sink, SinkWriter
 from lopbench.results.record import find_records
 from lopbench.runner import members, report, session, study
@@ -203,9 +203,9 @@ def undisturbed(make_study, tmp_path):
 
 @pytest.mark.parametrize("plan", [{"scenario": IMAGES, "methods": ["dropout"]}, BITS], ids=["images", "bits"])
 def test_records_are_byte_for_byte_what_they_are_without_sinks(make_study, undisturbed, plan):
-    planned, beside, before = make_study(**plan), Keeps(), Globals.now()
+    planned, beside, before = make_study(**plan), Keeps(), [setting.read() for setting in SETTINGS]
     assert study.execute(planned, sinks=[Meddles(), beside]) == []
-    assert Globals.now() == before
+    assert [setting.read() for setting in SETTINGS] == before
     assert contents(planned.results) == undisturbed(**plan)
     assert_told(beside, find_records(planned.results))
 
