@@ -12,8 +12,11 @@ a hard limit or a priority that was lowered: the sentence says so. What ends the
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from lopbench.core.errors import InvalidInputError, LopbenchError
@@ -92,6 +95,42 @@ class _Snapshot:
         return found
 
 
+class Interrupts:
+    """Tells an interrupt by the user from a `KeyboardInterrupt` that a plugin raises.
+
+    Whoever handles interrupts in another way than Python lists them at the handler, as ``caught``; of other handlers
+    nobody knows.
+    """
+
+    def __init__(self) -> None:
+        self._usual = signal.getsignal(signal.SIGINT)
+        self._notes = (
+            self._usual is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+        )
+        if self._notes:
+            self._caught: list[int] | None = []
+            caught = self._caught
+
+            def note(number: int, frame: FrameType | None) -> None:
+                caught.append(number)
+                signal.default_int_handler(number, frame)
+
+            note.caught = caught  # type: ignore[attr-defined]
+            signal.signal(signal.SIGINT, note)
+        else:
+            self._caught = [] if self._usual is signal.SIG_IGN else getattr(self._usual, "caught", None)
+
+    @property
+    def may_be_theirs(self) -> bool:
+        """Whether the user has interrupted, or nobody knows."""
+        return self._caught is None or bool(self._caught)
+
+    def close(self) -> None:
+        """Have interrupts handled as before."""
+        if self._notes:
+            signal.signal(signal.SIGINT, self._usual)
+
+
 class Guard:
     """Puts back what the code of others changes for the duration.
 
@@ -107,6 +146,7 @@ class Guard:
         self.found: list[str] = []
 
     def __enter__(self) -> Guard:
+        self._interrupts = Interrupts()
         self._before = _Snapshot(code=self._with_code)
         self._finder = Finder(self._before.note) if self._with_code else None
         return self
@@ -117,6 +157,9 @@ class Guard:
         if self._finder is not None:
             self._finder.close()
         self.found += code + self._before.settings_put_back()
+        self._interrupts.close()
+        if isinstance(error, KeyboardInterrupt) and not self._interrupts.may_be_theirs:
+            raise InvalidInputError(f"{self._who}it raised KeyboardInterrupt, and nobody has interrupted it") from error
         # An error tells more than what it leaves behind, unless replaced code may have led to it.
         if self.found and self._refuses and (error is None or (code and not _is_told(error))):
             raise InvalidInputError(

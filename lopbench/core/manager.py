@@ -27,7 +27,7 @@ from lopbench.core import hookspecs
 from lopbench.core.errors import LopbenchError, PluginError
 from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import KINDS, Component
-from lopbench.core.registry import Distribution, Registration, Registry
+from lopbench.core.registry import OWN, Distribution, Registration, Registry
 from lopbench.core.text import plain, told
 
 GROUP = "lopbench"
@@ -139,7 +139,7 @@ class Plugins:
         except BaseException as error:
             sys.modules.pop(name, None)
             self._forget(module, registered)
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt):  # of the user
                 raise
             if isinstance(error, LopbenchError):
                 raise error if path.name in str(error) else PluginError(f"{path}: {error}") from error.__cause__
@@ -154,7 +154,7 @@ class Plugins:
         """
         registered, others = self.registry.copy(), self.manager.get_plugins()
         try:
-            with left_alone(code=True), _importing(f"plugin {point.name!r} of {distribution.name}"):
+            with left_alone(code=distribution.name != OWN), _importing(f"plugin {point.name!r} of {distribution.name}"):
                 module: ModuleType = point.load()
                 self.register(module, name=point.name, distribution=distribution)
         except BaseException:
@@ -213,11 +213,9 @@ def build_manager(*, load_entry_points: bool = True, entry_points: Iterable[Entr
     found = importlib.metadata.entry_points(group=GROUP) if entry_points is None else entry_points
     limit = {name.strip().lower() for name in os.environ.get("LOPBENCH_PLUGINS", "").split(",") if name.strip()}
     # Ours first: a third party that takes the name of a built-in is the one that is refused.
-    pairs = sorted(
-        ((_distribution(point), point) for point in found), key=lambda p: (p[0].name != "lopbench", p[0].name)
-    )
+    pairs = sorted(((_distribution(point), point) for point in found), key=lambda p: (p[0].name != OWN, p[0].name))
     for distribution, point in pairs:
-        if limit and distribution.name.lower() not in limit | {"lopbench"}:
+        if limit and distribution.name.lower() not in limit | {OWN}:
             plugins.skipped.append(Skipped(point.name, distribution.name, "left out by LOPBENCH_PLUGINS"))
             continue
         try:

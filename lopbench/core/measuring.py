@@ -5,7 +5,7 @@ from math import isfinite, nan
 import torch
 from torch import Tensor
 
-from lopbench.core.errors import InvalidInputError, LopbenchError
+from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.metric import LayerMetric, Metric, NetworkMetric, TrainingMetric
 from lopbench.core.probe import LayerProbe, NetworkProbe
 from lopbench.core.text import told
@@ -21,7 +21,7 @@ def measured(metric: Metric, probe: LayerProbe | NetworkProbe) -> float | None:
     Raises:
         MetricFailure: If the metric raises, or returns what is no number; the message names it and the layer.
         InvalidInputError: If the metric is of layers and the probe of a network, or the other way round.
-        LopbenchError: If the metric refuses the probe with a sentence of its own.
+        UnsupportedError: If the metric refuses the probe with a sentence of its own.
     """
     try:
         if isinstance(metric, LayerMetric) and isinstance(probe, LayerProbe):
@@ -32,7 +32,7 @@ def measured(metric: Metric, probe: LayerProbe | NetworkProbe) -> float | None:
             raise InvalidInputError(
                 f"metric {metric.name} is a {_base(metric)}, which a {type(probe).__name__} cannot serve"
             )
-    except (LopbenchError, MemoryError, torch.OutOfMemoryError):
+    except (InvalidInputError, UnsupportedError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise MetricFailure(f"{_name(metric, probe)} raised {told(error)}") from error
@@ -48,12 +48,12 @@ def measured_in_step(metric: TrainingMetric, before: Tensor, after: Tensor) -> T
 
     Raises:
         MetricFailure: If the metric raises, or returns what is no number for each replica; the message names it.
-        LopbenchError: If the metric refuses the step with a sentence of its own.
+        UnsupportedError: If the metric refuses the step with a sentence of its own.
     """
     try:
         value = metric.compute(before, after)
         fits = isinstance(value, Tensor) and value.shape == before.shape
-    except (LopbenchError, MemoryError, torch.OutOfMemoryError):
+    except (InvalidInputError, UnsupportedError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         error.add_note(in_metric(metric))

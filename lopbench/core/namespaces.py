@@ -31,8 +31,8 @@ _BASES = (
     *("torch.nn", "torch.nn.functional", "torch.nn.init", "torch.nn.modules", "torch.nn.parameter"),
 )
 
-#: Names that a module of others gives to something else when another part of it is imported.
-_MOVED = frozenset({("inspect", "getfile")})
+#: Names that a module of others gives to something else when a part of it is imported or set.
+_MOVED = frozenset({("inspect", "getfile"), ("torch", "Storage")})
 
 #: What Python writes into a class when somebody reads it.
 _BY_PYTHON = frozenset(

@@ -61,13 +61,13 @@ class _Descriptors:
         self.behind: list[tuple[int, int] | None] = []
         self.copies: list[int] = []
         for number in range(3):
-            try:
+            behind, copy = None, -1
+            with suppress(OSError):  # closed, as for a daemon, or no descriptor is left for a copy
                 found = os.fstat(number)
-                self.behind.append((found.st_dev, found.st_ino))
-                self.copies.append(os.dup(number))
-            except OSError:  # closed, as for a daemon
-                self.behind.append(None)
-                self.copies.append(-1)
+                behind = found.st_dev, found.st_ino
+                copy = os.dup(number)
+            self.behind.append(behind)
+            self.copies.append(copy)
 
     def __del__(self) -> None:
         for copy in self.copies:
@@ -76,10 +76,10 @@ class _Descriptors:
                     os.close(copy)
 
     def put_back(self) -> None:
-        for number, copy in enumerate(self.copies):
+        for number, (behind, copy) in enumerate(zip(self.behind, self.copies, strict=True)):
             if copy >= 0:
                 os.dup2(copy, number)
-            else:
+            elif behind is None:
                 with suppress(OSError):
                     os.close(number)
 

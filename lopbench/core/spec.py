@@ -25,7 +25,7 @@ from lopbench.core.fields import recorded, types_of
 from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import Component, Headline, Optimizer, Perturbation, Scenario
 from lopbench.core.manager import plugins
-from lopbench.core.registry import Registry, suggest
+from lopbench.core.registry import OWN, Registry, suggest
 from lopbench.core.text import told
 
 SCHEMA_VERSION = 2
@@ -37,9 +37,6 @@ NUMBERS = 2
 #: Version of the score that tables make of measurements. Since 2 it has one formula for accuracies and errors, and a
 #: clone is measured against its base.
 SCORE = 2
-
-#: Whose components are protected by number locks, so that their version alone says what they compute.
-_OWN = "lopbench"
 
 
 def canonical_json(value: object) -> str:
@@ -131,8 +128,7 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
         value = "1e-3" if missing[0] == "lr" else "..."
         raise UsageError(f"{cls.name} needs {', '.join(missing)}, as in {cls.name}:{missing[0]}={value}")
     try:
-        with left_alone(f"{cls.name} cannot be made of {values}: "):
-            return cls(**values)
+        return cls(**values)
     except (LopbenchError, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -206,13 +202,14 @@ class ComponentSpec:
 
         Raises:
             UsageError: If the name, a field or a value's type is wrong.
-            InvalidInputError: If a value is out of range.
+            InvalidInputError: If a value is out of range, or the class leaves something of the process changed.
         """
         registry = registry or _default_registry()
         entry = registry.get(kind, split(text.partition(",")[0], "_")[0])
         component_class = entry.load()
         _, arguments = split(text, component_class.positional)
-        return cls.of(kind, make(component_class, {**overrides, **arguments}), registry)
+        with left_alone(f"{component_class.name} cannot be made: "):
+            return cls.of(kind, make(component_class, {**overrides, **arguments}), registry)
 
     def build(self, registry: Registry | None = None) -> Component:
         """Return the component."""
@@ -230,7 +227,7 @@ class ComponentSpec:
 
         The optimizers of the first schema were part of the core, and had neither version nor origin.
         """
-        version, origin = value.get("version", 1), _whose(value.get("origin", _OWN))
+        version, origin = value.get("version", 1), _whose(value.get("origin", OWN))
         return cls(kind, value["name"], version, origin, value["fields"], value.get("track"))
 
     def face(self, registry: Registry | None = None) -> Face | None:
@@ -257,7 +254,7 @@ class ComponentSpec:
 def _whose(origin: str) -> str:
     """Return of an origin, as `Registration.origin` has it, what decides which runs stand together."""
     name = origin.partition(" ")[0]
-    return name if name == _OWN or "+" not in origin else origin
+    return name if name == OWN or "+" not in origin else origin
 
 
 def format_value(value: object) -> str:

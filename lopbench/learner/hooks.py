@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.errors import InvalidInputError, LopbenchError, UnsupportedError
 from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import Perturbation
+from lopbench.core.text import told
 from lopbench.learner.changes import Watch
 from lopbench.learner.memory import MethodState
 from lopbench.learner.optimizers import Caller
@@ -188,6 +189,9 @@ def naming(method: Perturbation, hook: str) -> Iterator[None]:
             raise
         raise type(error)(f"{start}, hook {hook}: {error}") from error
     except Exception as error:
+        if isinstance(error, LopbenchError) or type(error).__module__.partition(".")[0] == "lopbench":
+            # It would mean something else to who runs it: that the results folder is full, that the run is recorded.
+            raise UnsupportedError(f"method {method.name!r}, hook {hook}: it raised {told(error)}") from error
         error.add_note(f"in {method.name}, hook {hook}")
         raise
 

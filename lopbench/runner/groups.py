@@ -47,7 +47,8 @@ def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> l
     their batches in chunks. Fresh ones also come to the same tasks, which may depend on the learning rate, and on
     whether they are the reference. What no program can train, or not as fast, is a group of its own.
     """
-    shapes = [_shape(spec) for spec in specs]
+    with kept(code=True):
+        shapes = [_shape(spec) for spec in specs]
     alike: dict[str, list[RunSpec]] = {}
     for shape, spec in zip(shapes, specs, strict=True):
         alike.setdefault(shape, []).append(spec)

@@ -18,6 +18,9 @@ from lopbench.runner.worklist import WORKERS, here, remove, tidy
 #: Starts of a worker in a row, each ended before it took up a run, after which its place is given up.
 MOST_STARTS = 3
 
+#: What a worker tells last that ends with a code of these.
+_IN_ORDER = {0: "done", OUT_OF_TIME: "stopped", STOPPED: "stopped"}
+
 #: Most characters of a worker's last words that are told.
 _MOST_WORDS = 300
 
@@ -127,9 +130,11 @@ class Pool:
     def _ended(self, slot: _Slot, process: subprocess.Popen[bytes]) -> None:
         self._forget(slot)
         code = process.returncode
-        if self._is_stopping or code in (0, OUT_OF_TIME, STOPPED):
+        told = [report for report in self.reports() if report.pid == process.pid]
+        # A run may end the process with any code; a worker that ends in order says so.
+        if self._is_stopping or any(report.state == _IN_ORDER.get(code) for report in told):
             return
-        if any(report.pid == process.pid and (report.ended or report.steps) for report in self.reports()):
+        if any(report.ended or report.steps for report in told):
             slot.starts = 0
         if code == 1 or slot.starts >= MOST_STARTS:  # it said why, and would say it again
             self.failures.append(self._last_words(slot, code))

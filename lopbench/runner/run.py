@@ -142,10 +142,8 @@ class Run:
                 environment.numerics(self.setting.spec.numerics, self.setting.device),
                 left_alone(_who(self.setting.spec), code=True),
             ):
-                self._course.start()
-                self._course.train()
-        except NoneLeftError:
-            return self._course.members.verdict(-1, "failed", None)  # each has a verdict of its own
+                if not self._train():
+                    return self._course.members.verdict(-1, "failed", None)  # each has a verdict of its own
         except (LopbenchError, PublishedError, TakenOverError, KeyboardInterrupt):
             raise
         except BaseException as error:  # a plugin may raise anything, and ends its own run at most
@@ -159,6 +157,15 @@ class Run:
             self._session.log(trace_of(error))
             return "failed", told(error)
         return "completed", None
+
+    def _train(self) -> bool:
+        """Train to the end; returns False if all replicas have diverged or failed before."""
+        try:
+            self._course.start()
+            self._course.train()
+        except NoneLeftError:
+            return False
+        return True
 
     def _short(self, error: BaseException) -> UnsupportedError:
         # Says nothing about the method, and may end well elsewhere: no record, which would be for good.
