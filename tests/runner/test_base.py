@@ -1,5 +1,6 @@
 """Runs that clone their learner: the clone, the base beside it, and the fresh network of both."""
 
+import signal
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -297,7 +298,7 @@ class Stopping(report.Quiet):
     def advanced(self, steps, task, tasks, score):
         self.left -= 1
         if self.left < 0:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("method", ["noisy_sgd+l2", "dropout", "cbp:replacement_rate=0.2,maturity=1"])

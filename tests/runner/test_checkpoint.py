@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_interrupted_save_leaves_the_old_checkpoint(tmp_path, monkeypatch, momen
     before = path.read_bytes()
 
     def interrupt(*arguments):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     target = (checkpoint.os, "fsync") if moment == "fsync" else (checkpoint.Path, "replace")
     monkeypatch.setattr(*target, interrupt)

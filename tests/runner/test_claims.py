@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -439,7 +440,7 @@ class Interrupts(Quiet):
     def advanced(self, *arguments):
         self.looks -= 1
         if self.looks < 0:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("looks", [None, 0, 5])

@@ -1,5 +1,6 @@
 """What replicas are fed: streams in periods of several sizes, and streams that watch the learner."""
 
+import signal
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -159,7 +160,7 @@ class Stopping(report.Quiet):
     def advanced(self, steps, task, tasks, score):
         self.left -= 1
         if self.left < 0:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 def in_parts(make, looks):

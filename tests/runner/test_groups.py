@@ -1,5 +1,6 @@
 """Runs that train as replicas of one program: each ends as it would have ended alone."""
 
+import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -336,7 +337,7 @@ class Stopping(report.Quiet):
     def advanced(self, steps, task, tasks, score):
         self.left -= 1
         if self.left < 0:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_fresh_references_of_a_method_that_resets_units_resume_bit_for_bit(make_bits, monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """Methods that changed nothing in a run."""
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -98,7 +99,7 @@ def test_what_was_done_before_an_interruption_counts(make_study, record_of, monk
     def stop(self, place):
         if place.last:
             self.save()
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         end_task(self, place)
 
     with monkeypatch.context() as patch:

@@ -1,5 +1,6 @@
 """Runs whose tasks differ in length, and of whose tasks the first steps alone are scored."""
 
+import signal
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -128,7 +129,7 @@ def test_tasks_of_several_lengths_resume_bit_for_bit(make_uneven, record_of, tmp
         def advanced(self, steps, task, tasks, score):
             self.left -= 1
             if self.left < 0:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
 
     parts = planned(results=tmp_path / "parts", start=0.4)
     stops = 0

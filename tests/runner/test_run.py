@@ -54,6 +54,9 @@ class Trouble(Perturbation):
     at: int = 0
 
     def _raise(self):
+        if self.error == "interrupt":  # as the user does
+            signal.raise_signal(signal.SIGINT)
+            return
         raise {
             "exit": SystemExit(0),
             "generator": GeneratorExit(),
@@ -67,7 +70,6 @@ class Trouble(Perturbation):
             "runtime": RuntimeError("no luck"),
             "memory": MemoryError("no room"),
             "unsupported": UnsupportedError("trouble cannot serve this network"),
-            "interrupt": KeyboardInterrupt(),
         }[self.error]
 
     def configure(self, module, *, example, generator):
@@ -342,9 +344,13 @@ def test_a_method_that_goes_to_another_folder_takes_no_record_with_it(trouble, m
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Trouble, "_raise", lambda self: os.chdir(tmp_path / "elsewhere"))
-    planned = make_study(Path("mine"), scenario=FEW_STEPS, methods=["trouble:at=3"])
-    assert study.execute(planned) == []
-    assert len(list((tmp_path / "mine" / "runs").iterdir())) == len(planned.pending)
+    planned = make_study(Path("mine"), scenario=FEW_STEPS, methods=["trouble:at=3", "none"])
+    refused = study.execute(planned)
+    assert {reason.partition(" changed")[0].rpartition("left the ")[2] for _, reason in refused} == {
+        "working directory"
+    }
+    assert Path.cwd() == tmp_path
+    assert len(list((tmp_path / "mine" / "runs").iterdir())) == 2  # of none and its reference
     assert not list((tmp_path / "elsewhere").iterdir())
 
 

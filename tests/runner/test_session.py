@@ -1,6 +1,7 @@
 """Sessions: what is damaged is set aside, and two at one run never damage each other."""
 
 import shutil
+import signal
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ class Notes(report.Quiet):
     def advanced(self, steps, task, tasks, score):
         self.looks -= 1
         if self.looks < 0:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture

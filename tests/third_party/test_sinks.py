@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import signal
 import sys
 import types
 from pathlib import Path
@@ -131,7 +132,7 @@ class Stops(report.Quiet):
     def advanced(self, steps, task, tasks, score):
         self.looks += 1
         if self.looks == 4:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 def killed_and_done(planned, cls, monkeypatch, capsys):
