@@ -31,8 +31,17 @@ _BASES = (
     *("torch.nn", "torch.nn.functional", "torch.nn.init", "torch.nn.modules", "torch.nn.parameter"),
 )
 
-#: Names that a module of others gives to something else when a part of it is imported or set.
-_MOVED = frozenset({("inspect", "getfile"), ("torch", "Storage")})
+#: Names that a module of others gives to something else when a part of it is imported or set; those of ``typing`` are
+#: replaced by ``typing_extensions``.
+_MOVED = frozenset(
+    {
+        ("inspect", "getfile"),
+        ("torch", "Storage"),
+        ("typing", "_check_generic"),
+        ("typing", "_collect_parameters"),
+        ("typing", "_collect_type_vars"),
+    }
+)
 
 #: What Python writes into a class when somebody reads it.
 _BY_PYTHON = frozenset(
