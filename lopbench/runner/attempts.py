@@ -10,7 +10,6 @@ from lopbench.core.errors import UnsupportedError
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import RunSpec
 from lopbench.runner.report import group_label
-from lopbench.runner.session import TakenOverError
 from lopbench.runner.unfinished import PARTIAL, checkpoints, folder_of, unwritable
 
 #: Deaths at one step after which runs are set aside.
@@ -30,7 +29,9 @@ def counted(results: Path, members: Sequence[RunSpec]) -> Iterator[None]:
         UnsupportedError: If they have killed `MOST_DEATHS` workers without getting further.
         ResultsError: If the note cannot be written.
     """
-    from lopbench.runner.checkpoint import steps_of  # imports torch
+    # These import torch.
+    from lopbench.runner.checkpoint import steps_of
+    from lopbench.runner.session import TakenOverError
 
     folder = folder_of(results, members)
     path = folder.with_suffix(".attempts")
