@@ -55,7 +55,7 @@ def test_reading_reports(tmp_path: Path, benchmark: Any, report: Any, timer: Any
     for slot in range(count):
         lines = [f"cbp:replacement_rate=1e-4, resnet18, seed {slot}: completed, results/runs/x"] * 100
         telling.report = replace(telling.report, name=f"n{slot}-7-aa", slot=slot, lines=lines)
-        telling.path = telling.path.with_name(f"n{slot}-7-aa.json")
+        telling.heart.path = telling.path.with_name(f"n{slot}-7-aa.json")
         telling.tell()
     found: list[float] = []
     benchmark.pedantic(lambda: found.append(seconds(lambda: workers(tmp_path), timer)), rounds=1 if tiny else 5)

@@ -9,6 +9,7 @@ import pytest
 from lopbench.results.measurements import Measurements
 from lopbench.results.record import write_record
 from lopbench.runner import groups
+from lopbench.runner.holder import Holder
 from lopbench.runner.run import Run
 from lopbench.runner.unfinished import PARTIAL, make_folder
 
@@ -96,8 +97,9 @@ def take(make_study, monkeypatch):
     monkeypatch.setattr(groups, "cheap_collections", nullcontext)
 
     def count(seed):
-        worker = groups._Worker(planned.specs, planned.results, groups.torch.device("cpu"), groups.Quiet(), 10.0, True)
-        with monkeypatch.context() as patch:
+        device, results = groups.torch.device("cpu"), planned.results
+        with Holder(results) as holder, monkeypatch.context() as patch:
+            worker = groups._Worker(planned.specs, results, holder, device, groups.Quiet(), 10.0, True, ())
             counter = Counter(patch)
             assert worker.attempt([replace(spec, seed=seed)], planned.images)
         return counter.looks, counter.entries

@@ -8,10 +8,11 @@ from dataclasses import asdict, replace
 import pytest
 
 from lopbench.core.errors import ResultsError
+from lopbench.runner.holder import Holder
 from lopbench.runner.report import label
 from lopbench.runner.status import goes_on, status
 from lopbench.runner.study import execute
-from lopbench.runner.unfinished import claimed, folder_of, make_folder
+from lopbench.runner.unfinished import folder_of, make_folder
 from lopbench.runner.worker import Telling
 from lopbench.runner.workers import SILENT_S, workers
 from lopbench.runner.worklist import Worklist
@@ -123,7 +124,7 @@ def test_runs_of_a_study_that_nobody_has_begun_are_to_do(stopped):
         (label(spec), spec.seed, str(path)) for spec in specs[1:]
     ]
     assert goes_on(results, status(results)) == f"lopbench work {path}"
-    with claimed(results, specs[1:2]):
+    with Holder(results) as holder, holder.claimed(specs[1:2]):
         found = by_state(results)
         assert [each.run for each in found["running"]] == [label(specs[1])]
         assert [each.run for each in found["to do"]] == [label(specs[2])]
