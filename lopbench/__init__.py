@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lopbench.cloning.widen import Heads, widen_network
     from lopbench.core import errors, rng
     from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, UnsupportedError, UsageError
+    from lopbench.core.executor import threads_of, usable_cores
     from lopbench.core.fields import later, number, numbers, whole
     from lopbench.core.hookspecs import Register, hookimpl
     from lopbench.core.interfaces import (
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
         ChunkedBatches,
         Cloner,
         DataSet,
+        Executor,
         Growth,
+        Handle,
         LayerMetric,
         Learner,
         Metric,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
         Perturbation,
         Recipe,
         RemoteFile,
+        RestartingHandle,
         Samples,
         Scenario,
         Sink,
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
         Task,
         TrainingMetric,
         Units,
+        Workers,
     )
     from lopbench.core.metric import Invariance, Known
     from lopbench.core.moments import row_chunks
@@ -64,7 +69,9 @@ __all__ = [
     "Cloner",
     "DataError",
     "DataSet",
+    "Executor",
     "Growth",
+    "Handle",
     "Heads",
     "ImagePlan",
     "ImageSet",
@@ -87,6 +94,7 @@ __all__ = [
     "Recipe",
     "Register",
     "RemoteFile",
+    "RestartingHandle",
     "Samples",
     "Scenario",
     "Sink",
@@ -99,6 +107,7 @@ __all__ = [
     "Units",
     "UnsupportedError",
     "UsageError",
+    "Workers",
     "ZipMembers",
     "__version__",
     "activation_layers",
@@ -122,6 +131,8 @@ __all__ = [
     "row_chunks",
     "run",
     "status",
+    "threads_of",
+    "usable_cores",
     "whole",
     "widen_network",
 ]
@@ -147,6 +158,10 @@ _MODULES = {
         "UnsupportedError",
         "UsageError",
     ),
+    "lopbench.core.executor": (
+        "threads_of",
+        "usable_cores",
+    ),
     "lopbench.core.fields": (
         "later",
         "number",
@@ -163,7 +178,9 @@ _MODULES = {
         "ChunkedBatches",
         "Cloner",
         "DataSet",
+        "Executor",
         "Growth",
+        "Handle",
         "LayerMetric",
         "Learner",
         "Metric",
@@ -174,6 +191,8 @@ _MODULES = {
         "Perturbation",
         "Recipe",
         "RemoteFile",
+        "RestartingHandle",
+        "RestartingHandle",
         "Samples",
         "Scenario",
         "Sink",
@@ -184,6 +203,7 @@ _MODULES = {
         "Task",
         "TrainingMetric",
         "Units",
+        "Workers",
     ),
     "lopbench.core.metric": (
         "Invariance",

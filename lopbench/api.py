@@ -6,23 +6,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lopbench.core.errors import LopbenchError
+from lopbench.core.errors import LopbenchError, UsageError
 from lopbench.core.given import GivenMethod
 from lopbench.core.manager import use_file
+from lopbench.core.spec import ComponentSpec, RunSpec
 from lopbench.results.compare import compare
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records
+from lopbench.runner.pool import Staff, executor_of
 from lopbench.runner.report import Quiet, label
 from lopbench.runner.reproduce import reproduce
 from lopbench.runner.request import Request
-from lopbench.runner.sinks import check, sinks_of
+from lopbench.runner.sinks import usable
 from lopbench.runner.status import status
 from lopbench.runner.study import Study, execute, plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Scenario, Sink
+    from lopbench.core.interfaces import Architecture, Cloner, Executor, Metric, Optimizer, Scenario, Sink
 
 __all__ = ["compare", "find_records", "leaderboard", "reproduce", "run", "status", "study_leaderboard"]
 
@@ -45,15 +47,15 @@ def run(
     device: str = "auto",
     results: str | os.PathLike[str] = "results",
     sinks: "Iterable[str | Sink]" = (),
+    jobs: int | None = None,
+    executor: "str | Executor" = "local",
     quiet: bool = True,
 ) -> "pd.DataFrame":
-    """Do the runs that have no record yet, and return their leaderboard.
-
-    Components are texts, as on the command line, or objects: ``methods=["none", MyMethod(strength=0.1)]``.
+    """Do the runs that have no record yet, and return their leaderboard; components are texts or objects.
 
     Args:
         scenario: Scenario, as in ``"tinyimagenet40:tasks=20"``.
-        methods: Methods, as in ``"layernorm+l2"`` or ``("layernorm", MyMethod())``; "none" is no method.
+        methods: Methods, as in ``"layernorm+l2"`` or ``("layernorm", MyMethod(strength=0.1))``; "none" is no method.
         architecture: Architecture, as in ``"mlp:width=256"``; the scenario's default if None.
         cloner: Cloner, where the scenario clones the learner; the scenario's default if None.
         seeds: Seeds, each a run of its own for each method and optimizer.
@@ -65,9 +67,11 @@ def run(
         plugins: Files with plugins to load.
         data: "auto", the name of the scenario's data set, or "procedural".
         data_dir: Folder that holds the data, looked in first.
-        device: "auto", "cpu", "cuda" and the like.
+        device: "auto", "cpu", "cuda" and the like, or several with commas between.
         results: Results folder.
         sinks: What is told what is measured, as it comes, as in ``"tensorboard"``; of no run that is recorded already.
+        jobs: Number of workers, which know the components that are installed or in ``plugins``; a device each if None.
+        executor: What starts workers, as in ``"slurm:partition=gpu"``.
         quiet: False shows progress on stderr.
 
     Returns:
@@ -79,31 +83,50 @@ def run(
     asked = {name: value for name, value in locals().items() if name in Request.__dataclass_fields__}
     for path in plugins:
         use_file(Path(path))
-    told = sinks_of(sinks)
-    check(told)
-    where = Path(data_dir) if data_dir is not None else None
-    study = plan(**asked, data=data, data_dir=where, device=device, results=Path(results))
-    _do(study, told, quiet=quiet)
+    told = usable(sinks)
+    where = None if data_dir is None else Path(data_dir)
+    staff = _staff(executor, jobs, device)
+    study = plan(**asked, data=data, data_dir=where, device=staff.device, results=Path(results))
+    _do(study, staff, where, told, quiet=quiet)
     return study_leaderboard(study)
 
 
-def _do(study: Study, sinks: "Sequence[Sink]", *, quiet: bool) -> None:
+def _staff(executor: "str | Executor", jobs: int | None, device: str) -> Staff:
+    starter = executor_of(executor) if isinstance(executor, str) else executor
+    if not starter.starts:
+        raise UsageError(f"executor={starter.name!r} starts no workers, so that there is nothing to wait for")
+    return Staff.of(starter, jobs=jobs, device=device)
+
+
+def _do(study: Study, staff: Staff, data_dir: Path | None, sinks: "Sequence[Sink]", *, quiet: bool) -> None:
     """Do what is pending.
 
     Raises:
         LopbenchError: If something could not be run; the rest is done.
     """
-    if quiet:
-        refused = execute(study, Quiet(), sinks=sinks)
+    if not staff.is_one_process and study.pending:
+        from lopbench.cli.output import console
+        from lopbench.cli.workers import follow
+
+        shown = console(stderr=True)
+        shown.quiet = quiet
+        pool = staff.pool([study], data_dir=data_dir, sinks=[ComponentSpec.of("sinks", each).label() for each in sinks])
+        refused = follow(pool, shown, runs=len(pool.specs), steps=pool.steps)
+    elif quiet:
+        refused = _labelled(execute(study, Quiet(), sinks=sinks))
     else:
         from lopbench.cli.output import console
         from lopbench.cli.progress import study_reporter
 
         with study_reporter(console(stderr=True), runs=len(study.pending), steps=sum(study.steps)) as reporter:
-            refused = execute(study, reporter, sinks=sinks)
+            refused = _labelled(execute(study, reporter, sinks=sinks))
     if refused:
-        reasons = " ".join(dict.fromkeys(f"{label(spec)}: {reason}" for spec, reason in refused))
+        reasons = " ".join(dict.fromkeys(f"{what}: {reason}" for what, reason in refused))
         raise LopbenchError(f"{len(refused)} of {len(study.pending)} runs could not be done. {reasons}")
+
+
+def _labelled(refused: "Iterable[tuple[RunSpec, str]]") -> list[tuple[str, str]]:
+    return [(label(spec), reason) for spec, reason in refused]
 
 
 def study_leaderboard(*studies: Study) -> "pd.DataFrame":

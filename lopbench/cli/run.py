@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.core import ParameterSource
 
-from lopbench.cli.output import console, roughly
+from lopbench.cli.output import console, echo, roughly
 from lopbench.cli.plugins import load_files, plugin_option
+from lopbench.core.errors import UsageError
 from lopbench.core.seeds import parse_seeds
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from lopbench.core.interfaces import Scenario
+    from lopbench.core.interfaces import Executor, Scenario
     from lopbench.runner.forecast import Forecast
+    from lopbench.runner.pool import Staff
     from lopbench.runner.study import Study
     from lopbench.runner.study_file import StudyFile
 
@@ -97,7 +99,7 @@ _OPTIONS = ("results", "device", "data_dir")
     type=click.Path(path_type=Path),
     help="Folder with the data, looked in before $LOPBENCH_DATA and the cache.",
 )
-@click.option("--device", default="auto", show_default=True, help="Where to train: cpu, cuda, cuda:1, mps.")
+@click.option("--device", default="auto", show_default=True, help="Where to train: cpu, cuda, cuda:0,cuda:1, mps.")
 @click.option(
     "--results", type=click.Path(path_type=Path, file_okay=False), default="results", show_default=True, help="Folder."
 )
@@ -106,8 +108,14 @@ _OPTIONS = ("results", "device", "data_dir")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Processes that share the runs, each with its share of the cores; 1 by default.",
+    help="Workers that share the runs; by default what is fastest here, or one for each device named.",
 )
+@click.option(
+    "--executor",
+    help="What starts the workers: local, slurm:partition=gpu,time=4h, dask:ADDRESS, script, or a plugin's.  "
+    "[default: local]",
+)
+@click.option("--detach", is_flag=True, help="Leave when the workers are submitted; the same command shows them again.")
 @click.option(
     "--sink",
     "sinks",
@@ -124,6 +132,8 @@ def command(
     study: Path | None,
     threads: int | None,
     jobs: int | None,
+    executor: str | None,
+    detach: bool,
     sinks: tuple[str, ...],
     yes: bool,
     dry_run: bool,
@@ -132,18 +142,20 @@ def command(
     """Measure plasticity retention: train task after task, compare with fresh networks, print the table.
 
     STUDY is a TOML file with what is to be run, in the words of these options, for more than fits into one command:
-    what it holds is written there alone, but for --results, --device, --data-dir, --threads, --jobs and --sink, which
-    go before it.
+    what it holds is written there alone, but for where and how it is done, --results, --device, --data-dir, --threads,
+    --jobs, --executor and --sink, which go before it.
 
     Runs that are finished are not done again; one that was interrupted resumes.
     """
     from lopbench.cli.progress import Work
-    from lopbench.runner.sinks import check, sinks_of
+    from lopbench.runner.pool import Staff
+    from lopbench.runner.sinks import usable
     from lopbench.runner.study import plan_all
 
     err = console(stderr=True)
     named = {name for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     options: dict[str, Any] = {name: given.pop(name) for name in _OPTIONS}
+    file = None
     if study is None:
         requests: Sequence[Mapping[str, Any]] = [_request(given)]
     else:
@@ -156,53 +168,104 @@ def command(
         import torch
 
         torch.set_num_threads(threads)
-    check(sinks_of(sinks))
+    staff = Staff.of(_executor(executor, file), jobs=jobs, device=options.pop("device"), threads=threads)
+    if detach and not staff.executor.lasts:
+        raise UsageError(f"--detach: workers of {staff.executor.name} end with this command; leave it out")
+    usable(sinks)
     with Work(err) as work:
-        studies = plan_all(requests, **options, progress=work)
-    found = summarise(studies, err, jobs or 1, threads)
+        studies = plan_all(requests, **options, device=staff.device, progress=work)
+    staff, forecasts = _foretold(staff, studies, err, chooses=jobs is None)
+    found = summarise(studies, forecasts, staff, err)
+    more: dict[str, Any] = {"data_dir": options["data_dir"], "sinks": sinks}
     if dry_run:
+        if any(each.pending for each in studies):
+            echo(staff.script(studies, **more), nl=False)
         return
     if not yes and err.is_terminal and sys.stdin.isatty():
         _check_size(found)
-    _conclude(studies, _do(studies, jobs or 1, threads, options["data_dir"], sinks, err), err)
+    refused = _do(studies, staff, err, detach=detach, **more)
+    if refused is not None:
+        _conclude(studies, refused, err)
+
+
+def _executor(text: str | None, file: StudyFile | None) -> Executor:
+    """Return what starts workers: what the command line says goes before what stands in a study file.
+
+    Raises:
+        LopbenchError: If there is none of this name, or with such fields.
+    """
+    from lopbench.runner.pool import executor_of
+
+    if file is None or file.executor is None:
+        return executor_of(text or "local")
+    if text is None or text.partition(":")[0].strip() == file.executor:
+        return executor_of(text or file.executor, file.fields)
+    return executor_of(text)
+
+
+def _foretold(
+    staff: Staff, studies: Sequence[Study], err: Console, *, chooses: bool
+) -> tuple[Staff, list[Forecast | None]]:
+    """Return how the studies are worked at, and the forecast of each.
+
+    Where the number of workers was not given, it may be chosen here, and is told then.
+    """
+    from lopbench.runner.choice import choose
+    from lopbench.runner.forecast import Forecast, forecast
+
+    def foretell(threads: int | None) -> list[Forecast | None]:
+        return [forecast(study, threads=threads) if study.pending else None for study in studies]
+
+    forecasts = foretell(staff.share)
+    if not (chooses and staff.is_one_process and any(study.pending for study in studies)):
+        return staff, forecasts
+    whole = Forecast.of_all(forecasts)
+    chosen, why = choose(staff, studies, None if whole is None else whole.seconds)
+    if why:
+        echo(why, err=True)
+    return chosen, forecasts if chosen.share == staff.share else foretell(chosen.share)
 
 
 def _do(
     studies: Sequence[Study],
-    jobs: int,
-    threads: int | None,
+    staff: Staff,
+    err: Console,
+    *,
     data_dir: Path | None,
     sinks: Sequence[str],
-    err: Console,
-) -> list[tuple[str, str]]:
-    """Do what is pending, in this process or in several; returns what could not be run, each with the reason."""
+    detach: bool,
+) -> list[tuple[str, str]] | None:
+    """Do what is pending, in this process or by workers.
+
+    Returns:
+        What could not be run, each with the reason; None if that is not known, as workers go on by themselves.
+    """
     from lopbench.cli.progress import study_reporter
     from lopbench.cli.workers import follow
-    from lopbench.runner.local import Pool
     from lopbench.runner.report import label
     from lopbench.runner.sinks import sinks_of
-    from lopbench.runner.study import clear, execute, prepare
-    from lopbench.runner.worklist import Worklist, remove
+    from lopbench.runner.study import clear, execute
 
-    runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
-    results, device = studies[0].results, studies[0].device
-    if not runs:
-        clear(results)
+    if not any(study.pending for study in studies):
+        clear(studies[0].results)
         return []
-    if jobs == 1:
+    if staff.is_one_process:
+        runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
         with study_reporter(err, runs=runs, steps=steps) as reporter:
             told = sinks_of(sinks)
             done = [execute(part, reporter, sinks=told) for part in studies]
             return [(label(spec), reason) for refused in done for spec, reason in refused]
-    prepare(results)
-    work = Worklist.of(studies, data_dir=data_dir, sinks=sinks)
-    path = work.write()
-    try:
-        jobs = min(jobs, sum(len(part.groups) for part in work.parts))
-        pool = Pool(path, results, jobs=jobs, devices=[device], threads=threads)
-        return follow(pool, err, runs=runs, steps=steps)
-    finally:
-        remove(path)
+    pool = staff.pool(studies, data_dir=data_dir, sinks=sinks)
+    if pool.is_joined:
+        echo(f"{pool.called} are at these runs already.", err=True)
+    if staff.executor.starts and not detach:
+        return follow(pool, err, runs=len(pool.specs), steps=pool.steps)
+    pool.start()
+    if staff.executor.starts:
+        echo(f"{pool.called} do the runs; the same command shows them, and the table in the end.", err=True)
+    else:
+        echo("When these workers have done the runs, the same command prints the table.", err=True)
+    return None
 
 
 def _request(given: dict[str, Any]) -> dict[str, Any]:
@@ -221,7 +284,6 @@ def _read(study: Path, named: set[str]) -> StudyFile:
     Raises:
         UsageError: If there is one.
     """
-    from lopbench.core.errors import UsageError
     from lopbench.runner.study_file import read_study
 
     if named:
@@ -233,8 +295,10 @@ def _read(study: Path, named: set[str]) -> StudyFile:
     return file
 
 
-def summarise(studies: Sequence[Study], err: Console, jobs: int, threads: int | None) -> Forecast | None:
-    """Print what studies will do; where their images are not real, so that nobody can miss it.
+def summarise(
+    studies: Sequence[Study], forecasts: Sequence[Forecast | None], staff: Staff, err: Console
+) -> Forecast | None:
+    """Print what studies will do, and by whom; where their images are not real, so that nobody can miss it.
 
     Returns:
         The forecast of them all.
@@ -243,15 +307,13 @@ def summarise(studies: Sequence[Study], err: Console, jobs: int, threads: int | 
     from rich.table import Table
     from rich.text import Text
 
-    from lopbench.runner.forecast import Forecast, forecast
-    from lopbench.runner.local import cores
+    from lopbench.runner.forecast import Forecast
 
-    share = threads or (max(1, cores() // jobs) if jobs > 1 else None)
-    forecasts = [forecast(study, threads=share) if study.pending else None for study in studies]
     several = len(studies) > 1
     for number, (study, found) in enumerate(zip(studies, forecasts, strict=True), start=1):
         table = Table.grid(padding=(0, 2))
-        for key, value in _rows(study, _time(found, 1 if several else jobs)).items():
+        rows = _rows(study, _time(found, 1 if several else staff.jobs))
+        for key, value in {**rows, **_workers(staff, study)}.items():
             table.add_row(Text(key, style="bold"), Text(value))
         title = "lopbench run" if not several else f"runs {number} of {len(studies)}"
         err.print(Panel(table, title=title, title_align="left"))
@@ -260,8 +322,18 @@ def summarise(studies: Sequence[Study], err: Console, jobs: int, threads: int | 
     whole = Forecast.of_all(forecasts)
     if several:
         runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
-        err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(whole, jobs)}."), soft_wrap=True)
+        err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(whole, staff.jobs)}."), soft_wrap=True)
     return whole
+
+
+def _workers(staff: Staff, study: Study) -> dict[str, str]:
+    """Return who does a study, and where, if it is not this process."""
+    if staff.is_one_process or not study.pending:
+        return {}
+    return {
+        "Device": ", ".join(staff.devices),
+        "Workers": f"{staff.jobs}, started by {staff.executor.name}",
+    }
 
 
 def _rows(study: Study, time: str) -> dict[str, str]:
@@ -331,8 +403,6 @@ def _check_size(found: Forecast | None) -> None:
     Raises:
         UsageError: If it is so.
     """
-    from lopbench.core.errors import UsageError
-
     if found is None:
         return
     if found.seconds > _MOST_S:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -31,9 +32,8 @@ def parse_slot(text: str) -> tuple[int, int]:
     "--follow", is_flag=True, help="Stop when standard input ends, as it does with the process that holds it."
 )
 @plugin_option
-@click.pass_context
-def command(context: click.RichContext, /, worklist: Path, slot: str, device: str, follow: bool) -> None:
-    """Work off the file WORKLIST, which 'lopbench run --jobs' makes, beside other workers.
+def command(worklist: Path, slot: str, device: str, follow: bool) -> None:
+    """Work off the file WORKLIST, which 'lopbench run' makes for several workers, beside other workers.
 
     A worker takes the next runs that have no record and that nobody is at, until nothing is left. It needs nothing
     but the results folder, and can be started by hand on any machine that sees it, with the --plugin of the study.
@@ -47,4 +47,7 @@ def command(context: click.RichContext, /, worklist: Path, slot: str, device: st
     if follow:
         stop.follow(sys.stdin.fileno())
     number, slots = parse_slot(slot)
-    context.exit(work(worklist, slot=number, slots=slots, device=device, stop=stop))
+    code = work(worklist, slot=number, slots=slots, device=device, stop=stop)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking torch down takes seconds, of which there are few before a time limit

@@ -17,7 +17,7 @@ from lopbench.runner.pace import TimeLeft
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lopbench.runner.local import Pool
+    from lopbench.runner.pool import Pool
     from lopbench.runner.worker import Report
 
 #: Seconds between two looks at what the workers tell.
@@ -43,7 +43,7 @@ def follow(pool: Pool, console: Console, *, runs: int, steps: int) -> list[tuple
         ResultsError: If the results folder cannot be written to, or the workers gave up.
         KeyboardInterrupt: If the user wanted it.
     """
-    from lopbench.runner.local import check
+    from lopbench.runner.pool import check
 
     shown = _Shown(console, runs=runs, steps=steps)
     interrupts = 0

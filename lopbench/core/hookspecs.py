@@ -31,6 +31,11 @@ def lopbench_data(register: Register) -> None:
 
 
 @hookspec
+def lopbench_executors(register: Register) -> None:
+    """Call ``register(name, "module:Class", summary)`` for each Executor; names are unique across plugins."""
+
+
+@hookspec
 def lopbench_methods(register: Register) -> None:
     """Call ``register(name, "module:Class", summary)`` for each Perturbation; names are unique across plugins."""
 

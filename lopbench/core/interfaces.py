@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lopbench.core.component import Component
 from lopbench.core.data_set import DataSet, RemoteFile, Samples
 from lopbench.core.errors import UnsupportedError
+from lopbench.core.executor import Executor, Handle, RestartingHandle, Workers
 from lopbench.core.learning import Learner, OptimizerState, Pass, State, Units
 from lopbench.core.metric import LayerMetric, Metric, NetworkMetric, TrainingMetric
 from lopbench.core.optimizer import Optimizer
@@ -33,7 +34,9 @@ __all__ = [
     "Cloner",
     "Component",
     "DataSet",
+    "Executor",
     "Growth",
+    "Handle",
     "Headline",
     "LayerMetric",
     "Learner",
@@ -45,6 +48,7 @@ __all__ = [
     "Perturbation",
     "Recipe",
     "RemoteFile",
+    "RestartingHandle",
     "Samples",
     "Scenario",
     "Sink",
@@ -56,6 +60,7 @@ __all__ = [
     "Track",
     "TrainingMetric",
     "Units",
+    "Workers",
 ]
 
 
@@ -136,6 +141,7 @@ KINDS: Mapping[str, type[Component]] = {
     "architectures": Architecture,
     "cloners": Cloner,
     "data": DataSet,
+    "executors": Executor,
     "methods": Perturbation,
     "metrics": Metric,
     "optimizers": Optimizer,

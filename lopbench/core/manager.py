@@ -235,7 +235,7 @@ def build_manager(*, load_entry_points: bool = True, entry_points: Iterable[Entr
 def plugins() -> Plugins:
     """Return the installed plugins and those of `use_file`, loaded once per process."""
     loaded = build_manager()
-    for path in _files():
+    for path in plugin_files():
         loaded.load_file(Path(path))
     return loaded
 
@@ -247,8 +247,9 @@ def use_file(path: Path) -> None:
         PluginError: As `Plugins.load_file`.
     """
     plugins().load_file(path)
-    os.environ[_FILES] = os.pathsep.join(dict.fromkeys([*_files(), str(path.resolve())]))
+    os.environ[_FILES] = os.pathsep.join(dict.fromkeys([*plugin_files(), str(path.resolve())]))
 
 
-def _files() -> list[str]:
+def plugin_files() -> list[str]:
+    """Return the paths of the files that `use_file` loaded, in this process or in the one that started it."""
     return [path for path in os.environ.get(_FILES, "").split(os.pathsep) if path]

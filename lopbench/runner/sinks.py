@@ -35,12 +35,13 @@ def sinks_of(given: Iterable[str | Sink]) -> tuple[Sink, ...]:
     return tuple(found)
 
 
-def check(sinks: Iterable[Sink]) -> None:
-    """Ask sinks whether they can be used here.
+def usable(given: Iterable[str | Sink]) -> tuple[Sink, ...]:
+    """Return what `sinks_of` does, after asking each whether it can be used here.
 
     Raises:
         LopbenchError: If one cannot, with the reason.
     """
+    sinks = sinks_of(given)
     for sink in sinks:
         try:
             sink.check()
@@ -48,6 +49,7 @@ def check(sinks: Iterable[Sink]) -> None:
             raise
         except BaseException as error:
             raise UnsupportedError(f"the sink {sink.name!r} cannot be used: {line(told(error))}") from error
+    return sinks
 
 
 @dataclass(frozen=True, eq=False)

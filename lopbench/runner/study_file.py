@@ -13,8 +13,8 @@ from lopbench.core.reading import MOST_JSON_BYTES, read_regular
 from lopbench.core.registry import suggest
 from lopbench.core.seeds import parse_seeds
 
-#: The table of what is asked for beside the keys that hold for all of it.
-RUNS = "runs"
+#: The tables of what is asked for, and of what starts workers, beside the keys that hold for all of it.
+RUNS, EXECUTOR = "runs", "executor"
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,16 @@ class StudyFile:
         plugins: Files with plugins.
         options: What holds for the whole study and is given: of ``results``, ``device``, ``data_dir``, ``threads``,
             ``jobs`` and ``sinks``.
+        executor: Name of what starts workers, None if none is given.
+        fields: Its fields.
     """
 
     path: Path
     requests: tuple[Mapping[str, Any], ...]
     plugins: tuple[Path, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    executor: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,13 @@ def read_study(path: Path) -> StudyFile:
     parts = table.pop(RUNS, [{}])
     if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
         raise UsageError(f"{path}: '{RUNS}' is written as one or more tables, each begun by a line [[{RUNS}]]")
+    executor, fields, jobs = _executor(path, table.pop(EXECUTOR, {}))
+    if jobs is not None:
+        if "jobs" in table:
+            raise UsageError(f"{path}: 'jobs' stands above and in [{EXECUTOR}]; write it once")
+        table["jobs"] = jobs
     shared = {key: table.pop(key) for key in [*table] if key in _REQUEST}
-    options = _read(table, _STUDY, f"{path}", path.parent, more=[*_REQUEST, RUNS])
+    options = _read(table, _STUDY, f"{path}", path.parent, more=[*_REQUEST, RUNS, EXECUTOR])
     requests = []
     for number, part in enumerate(parts, start=1):
         where = f"{path}, {RUNS} {number}"
@@ -147,7 +156,25 @@ def read_study(path: Path) -> StudyFile:
         if misplaced:
             raise UsageError(f"{where}: '{misplaced[0]}' holds for the whole study; write it above [[{RUNS}]]")
         requests.append(_read({**shared, **part}, _REQUEST, where, path.parent))
-    return StudyFile(path, tuple(requests), options.pop("plugins", ()), options)
+    return StudyFile(path, tuple(requests), options.pop("plugins", ()), options, executor, fields)
+
+
+def _executor(path: Path, table: Any) -> tuple[str | None, dict[str, Any], Any]:
+    """Return name, fields and number of jobs of what starts workers.
+
+    Raises:
+        UsageError: If the table is none, has no name, or a field holds more than one value.
+    """
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: '{EXECUTOR}' is written as a table, begun by a line [{EXECUTOR}]")
+    fields = dict(table)
+    name, jobs = fields.pop("name", None), fields.pop("jobs", None)
+    if table and not isinstance(name, str):
+        raise UsageError(f'{path}: [{EXECUTOR}] needs a name, as in name = "slurm"')
+    for key, value in fields.items():
+        if not isinstance(value, str | bool | int | float):
+            raise UsageError(f"{path}: '{EXECUTOR}.{key}' must be a text, a number, true or false")
+    return name, fields, jobs
 
 
 def _read(

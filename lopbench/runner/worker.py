@@ -18,15 +18,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lopbench.core.executor import OUT_OF_TIME, STOPPED
 from lopbench.core.reading import read_regular
 from lopbench.runner.heart import WORKERS, Heart, process_name
 from lopbench.runner.pace import Speed
 from lopbench.runner.report import label
 from lopbench.runner.unfinished import PARTIAL
 from lopbench.runner.worklist import Worklist
-
-#: Exit codes: stopped because its time is over, and stopped because somebody wanted it.
-OUT_OF_TIME, STOPPED = 75, 130
 
 #: Least seconds between two reports.
 _REPORT_S = 0.5

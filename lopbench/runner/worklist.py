@@ -1,27 +1,30 @@
 """What the workers of a study are to do: a file that they all read, and that nobody changes.
 
-It lies below the results folder, ``.partial/studies/<host>-<pid>.json`` after the process that wrote it, and holds the
-groups of runs as they train together: were each worker to group what it finds undone, replicas would be others than
-those of one process, and the last digits of their numbers with them.
+It lies below the results folder, ``.partial/studies/<host>-<pid>.json`` after the process that wrote it, or, for
+workers that go on when that has ended, ``<digest>.json`` after what it holds: the groups of runs as they train
+together. Were each worker to group what it finds undone, replicas would be others than those of one process, and the
+last digits of their numbers with them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lopbench.core.errors import DataError, ResultsError
+from lopbench.core.errors import DataError, LopbenchError, PluginError, ResultsError
 from lopbench.core.interfaces import Samples, Scenario
 from lopbench.core.reading import read_regular
-from lopbench.core.spec import RunSpec
+from lopbench.core.spec import ComponentSpec, RunSpec, digest
 from lopbench.data import load_data
+from lopbench.results.record import is_recorded
 from lopbench.runner.heart import WORKERS as WORKERS
 from lopbench.runner.heart import has_ended
 from lopbench.runner.holder import Locks, agreed
@@ -38,6 +41,9 @@ _MOST_BYTES = 512 * 2**20
 _LOST_S = 24 * 3600
 
 _VERSION = 1
+
+#: Names of lists that last.
+_LASTING = re.compile(r"[0-9a-f]{16}\.json")
 
 
 @dataclass(frozen=True)
@@ -95,13 +101,9 @@ class Worklist:
         ]
         return cls(studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks, locks)
 
-    def write(self) -> Path:
-        """Write it to its place, and return that.
-
-        Raises:
-            ResultsError: If it cannot be written.
-        """
-        value = {
+    def to_json(self) -> dict[str, Any]:
+        """Return what the file holds."""
+        return {
             "version": _VERSION,
             "data_dir": self.data_dir and str(self.data_dir),
             "checkpoint_s": self.checkpoint_s,
@@ -112,11 +114,27 @@ class Worklist:
                 for part in self.parts
             ],
         }
-        path = self.results / PARTIAL / STUDIES / f"{here()}.json"
+
+    def path(self, *, lasts: bool = False) -> Path:
+        """Return its place.
+
+        Args:
+            lasts: Whether it stays when this process ends: then `tidy` removes it once all of it is done.
+        """
+        name = digest(self.to_json(), 16) if lasts else here()
+        return self.results / PARTIAL / STUDIES / f"{name}.json"
+
+    def write(self, *, lasts: bool = False) -> Path:
+        """Write it to its `path`, and return that.
+
+        Raises:
+            ResultsError: If it cannot be written.
+        """
+        path = self.path(lasts=lasts)
         partial = path.with_suffix(".new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(value))
+            partial.write_text(json.dumps(self.to_json()))
             partial.replace(path)
         except OSError as error:
             raise unwritable(self.results, error) from error
@@ -155,7 +173,9 @@ class Worklist:
 
         Raises:
             DataError: If they are not found, or are others than those that the runs are to be done on.
+            PluginError: If the code of a component is another than that of the runs.
         """
+        _check_origins(spec for part in self.parts for group in part.groups for spec in group)
         for part in self.parts:
             yield part, None if part.data is None else self._load(part, part.data)
 
@@ -167,6 +187,32 @@ class Worklist:
         if found.content_hash != data["content_hash"]:
             raise DataError(f"{found.name} is not what it was when the study began; run the same command again.")
         return found
+
+
+def _check_origins(specs: Iterable[RunSpec]) -> None:
+    """Refuse components of which this process has other code than the process that planned the runs.
+
+    What is not here at all is told when its turn comes.
+
+    Raises:
+        PluginError: If there is one.
+    """
+    parts = {
+        (part.kind, part.name, part.origin): part
+        for spec in specs
+        for part in (spec.scenario, spec.architecture, spec.optimizer, *spec.methods, *spec.metrics, spec.cloner)
+        if part is not None
+    }
+    for part in parts.values():
+        try:
+            found = ComponentSpec.of(part.kind, part.build()).origin
+        except LopbenchError:
+            continue
+        if found != part.origin:
+            raise PluginError(
+                f"{part.name} is of {found} here, and was of {part.origin} when the study began; run the same command "
+                "again, and give workers that are started by hand the --plugin of the study"
+            )
 
 
 def remove(path: Path) -> None:
@@ -194,24 +240,42 @@ def is_over(name: str) -> bool:
 def tidy(results: Path) -> None:
     """Remove what workers and studies that were killed on this machine left behind: reports, logs and lists of work.
 
-    Of other machines, what belongs to a study that is gone and was not written to for a day.
+    Lists that last go once all of their runs have a record, and what belongs to them with them. What belongs to a study
+    that is gone goes when it was not written to for a day, of whatever machine it is.
     """
-    for name in (STUDIES, WORKERS):
-        folder = results / PARTIAL / name
-        for path in folder.glob("*"):
-            if is_over(path.stem):
-                remove(path)
-    for path in (results / PARTIAL / WORKERS).glob("*"):
-        if _is_lost(results, path):
+    studies, workers = results / PARTIAL / STUDIES, results / PARTIAL / WORKERS
+    for path in studies.glob("*"):
+        if is_over(path.stem) or (_LASTING.fullmatch(path.name) and _is_done(results, path)):
+            remove(path)
+            for other in (*studies.glob(f"{path.stem}.*"), *workers.glob(f"{path.stem}-*")):
+                remove(other)
+    left = {path.stem for path in studies.glob("*.json")}
+    lasting = {name for name in left if _LASTING.fullmatch(f"{name}.json")}
+    for path in workers.glob("*"):
+        study = _study_of(path)
+        if (is_over(path.stem) and study not in lasting) or (study is not None and study not in left and _is_old(path)):
             remove(path)
 
 
-def _is_lost(results: Path, path: Path) -> bool:
-    """Return whether a worker, of whatever machine, told nothing for a day, and its study is gone."""
+def _is_done(results: Path, path: Path) -> bool:
+    """Return whether all runs of a list of work have a record; one that cannot be read is left alone."""
     try:
-        is_old = time.time() - path.stat().st_mtime > _LOST_S
-        study = json.loads(read_regular(path, most=_MOST_BYTES))["study"] if path.suffix == ".json" else None
-    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        parts = Worklist.read(path).parts
+    except ResultsError:
         return False
-    study = study or path.stem.rpartition("-")[0]  # of a log, which is called after its study and slot
-    return is_old and not (results / PARTIAL / STUDIES / f"{study}.json").exists()
+    return all(is_recorded(results, spec) for part in parts for group in part.groups for spec in group)
+
+
+def _study_of(path: Path) -> str | None:
+    """Return which study a worker's report or log is of, None if it does not say."""
+    if path.suffix == ".log":
+        return path.stem.rpartition("-")[0]
+    with suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
+        return str(json.loads(read_regular(path, most=_MOST_BYTES))["study"])
+    return None
+
+
+def _is_old(path: Path) -> bool:
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime > _LOST_S
+    return False

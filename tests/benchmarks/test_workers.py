@@ -7,7 +7,7 @@ from typing import Any
 
 from lopbench.runner.claims import Claims
 from lopbench.runner.heart import WORKERS
-from lopbench.runner.local import Pool
+from lopbench.runner.pool import Pool, executor_of
 from lopbench.runner.unfinished import PARTIAL
 from lopbench.runner.worker import Telling
 
@@ -20,7 +20,7 @@ def test_signs_of_life(tmp_path: Path, benchmark: Any, timer: Callable[[], float
     tellings = [Telling(study, tmp_path, slot) for slot in range(count)]
     for telling in tellings:
         telling.started("none, mlp, seed 0", 100, 40)
-    pool = Pool(study, tmp_path, jobs=1, devices=["cpu"])
+    pool = Pool(study, tmp_path, executor_of("local"), jobs=1, devices=["cpu"])
     claims = [Claims(tmp_path, telling.heart) for telling in tellings[1:]]
     found: dict[str, list[float]] = {"to list": [], "to read": [], "to judge": []}
 

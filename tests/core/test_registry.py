@@ -134,6 +134,7 @@ def test_every_kind_has_an_interface():
         "architectures",
         "cloners",
         "data",
+        "executors",
         "methods",
         "metrics",
         "optimizers",

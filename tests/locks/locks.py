@@ -42,7 +42,7 @@ FILE = Path(__file__).with_name("values.json")
 TOLERANCE = 1e-6
 
 #: The kinds of which no version is part of a protocol or an entry.
-UNLOCKED = ("metrics", "data", "sinks")
+UNLOCKED = ("metrics", "data", "sinks", "executors")
 
 #: A few tasks of a few steps; a scenario that is not here runs on its profile ``smoke``.
 SMALL = {

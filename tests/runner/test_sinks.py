@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import signal
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -16,7 +17,7 @@ from lopbench.core.globals import SETTINGS
 from lopbench.core.interfaces import Sink, SinkWriter
 from lopbench.results.record import find_records
 from lopbench.runner import members, report, session, study
-from lopbench.runner.sinks import check, sinks_of
+from lopbench.runner.sinks import sinks_of, usable
 from lopbench_plugins.metrics.dead_fraction import DeadFraction
 
 IMAGES = "tinyimagenet40:tasks=6,steps_per_task=4,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
@@ -311,7 +312,7 @@ class Stops(report.Quiet):
     def advanced(self, steps, task, tasks, score):
         self.looks -= 1
         if self.looks == 0:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("looks", range(1, 22, 3))
@@ -339,7 +340,7 @@ def test_a_run_that_its_group_has_recorded_already_is_not_told_again(make_study,
 
     def once(*arguments):
         if written:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         written.append(original(*arguments))
         return written[0]
 
@@ -369,4 +370,4 @@ def test_sinks_are_given_by_name_or_as_objects(tmp_path):
 def test_one_that_cannot_be_used_is_refused_before_anything_is_run():
     broken = type("Broken", (Keeps,), {"check": lambda self: 1 / 0})
     with pytest.raises(UnsupportedError, match="the sink 'keeps' cannot be used: ZeroDivisionError"):
-        check([broken()])
+        usable([broken()])

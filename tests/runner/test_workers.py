@@ -15,10 +15,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lopbench.cli.work import parse_slot
-from lopbench.core.errors import DataError, ResultsError, UnsupportedError, UsageError
+from lopbench.core.errors import DataError, PluginError, ResultsError, UnsupportedError, UsageError
 from lopbench.results.record import find_records
 from lopbench.runner import attempts
-from lopbench.runner.local import Pool, check
+from lopbench.runner.pool import Pool, check, executor_of
 from lopbench.runner.session import TakenOverError
 from lopbench.runner.unfinished import checkpoints, folder_of
 from lopbench.runner.worker import OUT_OF_TIME, Report, Telling
@@ -177,7 +177,7 @@ def test_what_kills_its_workers_is_set_aside_and_the_rest_is_done(commands, seri
 
 def test_a_worker_that_is_started_by_hand_joins_and_saves_when_its_time_is_over(commands):
     study = commands("results")
-    process = study.start("sleeps:seconds=0.5", seeds="0-3")  # longer than any process takes to start
+    process = study.start("sleeps:seconds=0.1", seeds="0-5")  # longer than any process takes to start
     study.until(is_training, process)
     (work,) = (study.results / ".partial" / "studies").glob("*.json")
     command = [sys.executable, "-m", "lopbench", "work", str(work), "--slot=3/4", f"--plugin={PLUGIN}"]
@@ -226,6 +226,16 @@ def test_data_that_changed_since_the_study_began_are_refused(make_study):
     changed = replace(work, parts=[replace(part, data={**part.data, "content_hash": "0" * 32}) for part in work.parts])
     with pytest.raises(DataError, match="is not what it was when the study began"):
         list(changed.loaded())
+
+
+def test_components_of_other_code_than_that_of_the_study_are_refused(make_study):
+    planned = make_study(scenario=SCENARIO, architecture=None, methods=["l2"])
+    work = Worklist.of([planned], data_dir=None)
+    (spec, *_), *_ = work.parts[0].groups
+    changed = replace(spec, methods=tuple(replace(each, origin="unpublished mine.py+0123") for each in spec.methods))
+    work = replace(work, parts=[replace(work.parts[0], groups=[[changed]])])
+    with pytest.raises(PluginError, match=r"l2 is of lopbench here, and was of unpublished mine.py\+0123 when"):
+        list(work.loaded())
 
 
 @pytest.mark.parametrize(
@@ -328,12 +338,13 @@ def test_a_report_keeps_the_last_lines_and_counts_them_all(tmp_path):
 
 
 def test_a_place_is_given_up_when_its_worker_ends_before_it_begins(tmp_path):
-    pool = Pool(tmp_path / "no work", tmp_path, jobs=1, devices=["cpu"])
+    worklist = tmp_path / ".partial" / "studies" / "no work.json"
+    pool = Pool(worklist, tmp_path, executor_of("local"), jobs=1, devices=["cpu"])
     pool.start()
     while pool.poll():
         time.sleep(0.05)
     (failure,) = pool.failures
-    assert "no work cannot be read: No such file or directory" in failure
+    assert "no work.json cannot be read: No such file or directory" in failure
     pool.tidy()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ResultsError, match="1 workers had to give up: "):

@@ -1,0 +1,214 @@
+"""Workers as an array of jobs of SLURM, through its own commands.
+
+A worker is started by ``srun``, for signals before the end of a time limit reach steps alone. It saves and leaves, and
+its script requeues the job: at the end of the time, and where SLURM takes the node for something else, since a job that
+leaves by itself within the grace of a preemption is not requeued by SLURM. The script of a cancelled job ends with it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lopbench import Executor, Handle, InvalidInputError, UnsupportedError, Workers, threads_of, whole
+
+#: Seconds before the end of the time at which workers are told: for a step, a checkpoint and leaving.
+_GRACE_S = 120
+
+#: Seconds between two questions to SLURM, the first and the last; they grow as the study does.
+_SOON_S, _LATE_S = 0.5, 10.0
+
+#: Seconds within which SLURM has to answer.
+_PATIENCE_S = 60.0
+
+#: Minutes of the units in which a time may be given.
+_MINUTES = {"s": 1 / 60, "m": 1, "h": 60, "d": 24 * 60}
+
+_SCRIPT = """\
+#!/bin/bash
+{directives}
+{setup}srun --cpus-per-task="${{SLURM_CPUS_PER_TASK:-1}}" {command}
+code=$?
+me=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+case $code in
+75 | 140) again=yes ;; # the time is nearly over
+130 | 143) [ "$(squeue -h -j "$me" -o %T)" = RUNNING ] && again=yes ;; # preempted, and not cancelled
+esac
+[ "$again" = yes ] && scontrol requeue "$me"
+exit $code
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slurm(Executor):
+    """Submits an array of jobs, a worker each, which SLURM requeues at the end of their time and after preemption.
+
+    Any other field is a directive: ``partition=gpu,mem=16G,exclusive=true`` makes ``#SBATCH --partition=gpu``,
+    ``#SBATCH --mem=16G`` and ``#SBATCH --exclusive``, with hyphens for underscores. The jobs go on when the command
+    that submitted them ends; the same command finds them again.
+
+    Args:
+        time: Time limit of a job, as in 90m, 4h, 2d or as SLURM writes it; the partition's own if empty.
+        gpus: GPUs of a worker, at least 0.
+        cpus: CPUs of a worker, at least 1.
+        setup: A line of the shell that is run first, as in ``module load cuda``.
+        directives: What else is given to sbatch, as in ``partition=gpu``.
+    """
+
+    name: ClassVar[str] = "slurm"
+    others: ClassVar[str | None] = "directives"
+    lasts: ClassVar[bool] = True
+    time: str = ""
+    gpus: int = whole(0, least=0)
+    cpus: int = whole(1, least=1)
+    setup: str = ""
+    directives: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would be more than one line of the script."""
+        super().__post_init__()
+        for text in (self.time, *self.directives):
+            if not text.isprintable():
+                raise InvalidInputError(f"slurm: a directive is one line of printable characters, got {text!r}")
+
+    def start(self, workers: Workers) -> Handle:
+        """Submit the array; several, one beside the other, where the site takes none so long.
+
+        Raises:
+            UnsupportedError: In SLURM's own words, if it does not take it.
+        """
+        handle = _Jobs([])
+        try:
+            for number, (first, count) in enumerate(_arrays(workers.jobs, _longest())):
+                path = workers.folder / f"{workers.study}-{number}.sh"
+                path.write_text(self._script(workers, first, count))
+                handle.jobs.append(_slurm("sbatch", "--parsable", str(path)).strip().partition(";")[0])
+        except BaseException:
+            handle.kill()
+            raise
+        handle.token = ",".join(handle.jobs)
+        return handle
+
+    def join(self, workers: Workers, token: str) -> Handle:
+        """Return a hold on jobs that were submitted before."""
+        handle = _Jobs(token.split(","), is_new=False)
+        handle.token = token
+        return handle
+
+    def script(self, workers: Workers) -> str:
+        """Return what is given to sbatch, were there no limit on the length of arrays."""
+        return self._script(workers, 0, workers.jobs)
+
+    def _script(self, workers: Workers, first: int, count: int) -> str:
+        """Return the script of the workers from ``first`` on."""
+        if len(workers.devices) > 1:
+            raise UnsupportedError(
+                f"slurm gives each worker its GPUs, so that devices {', '.join(workers.devices)} cannot be shared out; "
+                "write --device cuda and gpus=1"
+            )
+        slot = "$SLURM_ARRAY_TASK_ID" if first == 0 else f"$((SLURM_ARRAY_TASK_ID + {first}))"
+        device = f"--device={workers.devices[0]}"
+        variables = {**workers.environment, **threads_of(workers.threads or self.cpus)}
+        setup = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+        return _SCRIPT.format(
+            directives="\n".join(self._directives(workers, count)),
+            setup="".join(f"{line}\n" for line in [*setup, *filter(None, [self.setup])]),
+            command=f'{shlex.join([*workers.program, device])} --slot="{slot}/{workers.jobs}"',
+        )
+
+    def _directives(self, workers: Workers, count: int) -> Iterator[str]:
+        log = str(workers.folder / workers.study).replace("%", "%%").replace('"', r"\"") + "-%A_%a.log"
+        yield f"#SBATCH --job-name=lopbench --array=0-{count - 1}"
+        yield f"#SBATCH --requeue --signal=USR2@{_GRACE_S} --open-mode=append"
+        yield f'#SBATCH --output="{log}"'
+        yield f"#SBATCH --cpus-per-task={self.cpus}"
+        if self.gpus:
+            yield f"#SBATCH --gpus-per-task={self.gpus} --ntasks=1"
+        if self.time:
+            yield f"#SBATCH --time={_minutes(self.time)}"
+        for directive in self.directives:  # last, since they go before ours
+            name, _, value = directive.partition("=")
+            option = f"#SBATCH --{name.replace('_', '-')}"
+            if value.lower() != "false":
+                yield option if value.lower() == "true" else f"{option}={shlex.quote(value)}"
+
+
+class _Jobs(Handle):
+    """Jobs of SLURM, by their numbers; ``is_new`` if they have just been submitted."""
+
+    def __init__(self, jobs: Sequence[str], *, is_new: bool = True) -> None:
+        super().__init__()
+        self.jobs = [*jobs]
+        self._began, self._asked = time.monotonic(), float("-inf")
+        self._are_left, self._were_left = True, is_new
+
+    def poll(self) -> bool:
+        now = time.monotonic()
+        pause = min(_LATE_S, max(_SOON_S, (now - self._began) / 10)) if self._were_left else _SOON_S
+        if self._are_left and now - self._asked >= pause:
+            self._asked = now
+            found = any(map(_is_left, self.jobs))
+            # Asked twice: once, while a node died, the queue held none of an array whose jobs went on.
+            self._are_left, self._were_left = found or self._were_left, found
+        return self._are_left
+
+    def stop(self) -> None:
+        """SLURM sends SIGTERM, upon which workers save and leave, and SIGKILL half a minute later."""
+        self.kill()
+
+    def kill(self) -> None:
+        if self._are_left and self.jobs:
+            subprocess.run(["scancel", *self.jobs], capture_output=True, check=False, timeout=_PATIENCE_S)
+
+
+def _is_left(job: str) -> bool:
+    """Return whether SLURM has a job in its queue; it is taken to be there as long as SLURM does not answer."""
+    try:
+        return bool(_slurm("squeue", "-h", "-j", job, "-o", "%T").strip())
+    except UnsupportedError as error:
+        return "Invalid job id" not in str(error)  # that is said of jobs that have ended a while ago
+
+
+def _longest() -> int:
+    """Return the number of jobs of the longest array that the site takes."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _slurm("scontrol", "show", "config"), re.MULTILINE)
+    return max(1, int(found[1])) if found else 1000
+
+
+def _arrays(jobs: int, longest: int) -> Iterator[tuple[int, int]]:
+    """Yield the first worker and the number of workers of each array."""
+    for first in range(0, jobs, longest):
+        yield first, min(longest, jobs - first)
+
+
+def _minutes(text: str) -> str:
+    """Return a time limit as SLURM takes it: in whole minutes, if it is given in a unit."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    return text if found is None else str(max(1, round(float(found[1]) * _MINUTES[found[2]])))
+
+
+def _slurm(command: str, *arguments: str) -> str:
+    """Return what a command of SLURM prints.
+
+    Raises:
+        UnsupportedError: In its own words, if it fails or is not there.
+    """
+    try:
+        done = subprocess.run(
+            [command, *arguments], capture_output=True, text=True, errors="replace", check=False, timeout=_PATIENCE_S
+        )
+    except FileNotFoundError:
+        raise UnsupportedError(
+            f"slurm: there is no {command!r} on the path; run this where jobs are submitted, or choose another executor"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UnsupportedError(f"slurm: {command} has not answered for {_PATIENCE_S:.0f} s") from None
+    if done.returncode:
+        lines = [re.sub(rf"^{command}: (?:error: )?", "", line) for line in done.stderr.strip().splitlines()]
+        raise UnsupportedError(f"slurm: {command} says: {'; '.join(lines) or f'exit code {done.returncode}'}")
+    return done.stdout
