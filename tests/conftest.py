@@ -17,6 +17,7 @@ import pytest
 # Tests run beside each other: with two threads in each process they would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from lopbench.core.executor import usable_cores
 from lopbench.results.pack import unpack  # torch reads the number of threads when it is imported
 from lopbench_plugins.data import mnist
 from lopbench_plugins.data.cifar import Cifar10, Part
@@ -31,6 +32,11 @@ def pytest_addoption(parser):
         "--fuzz", type=int, default=60, metavar="N", help="broken inputs to feed to commands; 10000 a night"
     )
     parser.addoption("--kills", type=int, help="kill studies so often, instead of a few times (tests/runner)")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    return usable_cores() + 1  # many tests wait for processes of theirs
 
 
 def jpeg(seed, mode="RGB", size=(64, 64)):
