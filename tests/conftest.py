@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import struct
 import tarfile
 import zipfile
@@ -21,6 +22,9 @@ from lopbench.core.executor import usable_cores
 from lopbench.results.pack import unpack  # torch reads the number of threads when it is imported
 from lopbench_plugins.data import mnist
 from lopbench_plugins.data.cifar import Cifar10, Part
+
+# What a shell starts in the background ignores interrupts, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PUBLISHED = Path(__file__).parents[1] / "results" / "tinyimagenet40-lite-mlp" / "runs.lopbench"
 

@@ -428,8 +428,10 @@ class TakesOver(Quiet):
                 if self.looks is None:
                     assert study.execute(self.planned) == []
                 else:
+                    outer = signal.signal(signal.SIGINT, signal.default_int_handler)  # this one is for the other
                     with pytest.raises(KeyboardInterrupt):
                         study.execute(self.planned, Interrupts(self.looks))
+                    signal.signal(signal.SIGINT, outer)
                 assert other.is_valid
 
 
