@@ -193,8 +193,10 @@ class Elsewhere(report.Quiet):
     def advanced(self, steps, task, tasks, score):
         self.saw += 1
         if self.saw == self.at:
+            outer = signal.signal(signal.SIGINT, signal.default_int_handler)  # an interrupt is for the other
             with suppress(KeyboardInterrupt):
                 run_alone(self.planned, Notes(self.looks))
+            signal.signal(signal.SIGINT, outer)
 
 
 def run_alone(planned, reporter):
