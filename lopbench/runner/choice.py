@@ -11,6 +11,7 @@ import torch
 from lopbench.core.executor import usable_cores
 from lopbench.core.interfaces import Samples
 from lopbench.core.spec import RunSpec
+from lopbench.runner.forecast import using_threads
 from lopbench.runner.groups import groups
 from lopbench.runner.pool import Staff
 from lopbench.runner.study import Study
@@ -66,16 +67,13 @@ def _groups(study: Study) -> list[list[RunSpec]]:
 
 def _speed(group: Sequence[RunSpec], data: Samples | None, threads: int) -> float | None:
     """Return the steps a second of a group with so many threads; None if it cannot even start."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
-        return 1 / seconds_per_step(group, data=data, device=torch.device("cpu"), limit_s=_TIMED_S)[0]
+        with using_threads(threads):
+            return 1 / seconds_per_step(group, data=data, device=torch.device("cpu"), limit_s=_TIMED_S)[0]
     except KeyboardInterrupt:
         raise
     except BaseException:  # whatever a plugin raises is told when its turn comes
         return None
-    finally:
-        torch.set_num_threads(before)
 
 
 def _fitting() -> int:

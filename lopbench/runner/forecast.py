@@ -82,7 +82,7 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
     from lopbench.runner.timing import seconds_per_step
 
     device = torch.device(study.device)
-    with _threads(threads):
+    with using_threads(threads):
         recorded, record_bytes = _recorded(study)
         steps_of = dict(zip((spec.run_id for spec in study.pending), study.steps, strict=True))
         together = groups(study.pending, data=study.images, device=device)
@@ -108,7 +108,7 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def using_threads(count: int | None) -> Iterator[None]:
     """Let torch use so many threads for the duration."""
     import torch
 

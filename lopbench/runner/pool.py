@@ -23,7 +23,7 @@ from lopbench.results.record import is_recorded
 from lopbench.runner.schedule import Schedule
 from lopbench.runner.study import Study, device_of, prepare
 from lopbench.runner.unfinished import PARTIAL, unwritable
-from lopbench.runner.worker import Report
+from lopbench.runner.worker import Report, reports
 from lopbench.runner.worklist import STUDIES, WORKERS, Worklist, remove, tidy
 
 #: Variables that workers elsewhere need as they are here.
@@ -195,12 +195,7 @@ class Pool:
 
     def reports(self) -> list[Report]:
         """Return what the workers tell, those that have ended included, by slot."""
-        found = []
-        for path in sorted(self._folder.glob("*.json")):
-            with suppress(OSError, ValueError):
-                report = Report.read(path)
-                if report.study == self.workers.study:
-                    found.append(report)
+        found = [report for _, report in reports(self._results) if report.study == self.workers.study]
         return sorted(found, key=lambda report: (report.slot, report.time))
 
     def tidy(self) -> None:

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +106,13 @@ class Report:
             return cls(**json.loads(read_regular(path, most=_MOST_BYTES)))
         except TypeError as error:
             raise ValueError(f"{path} is no report of a worker: {error}") from error
+
+
+def reports(results: Path) -> Iterator[tuple[Path, Report]]:
+    """Yield what the workers of a results folder told last, each with its file."""
+    for path in (results / PARTIAL / WORKERS).glob("*.json"):
+        with suppress(OSError, ValueError):  # just removed, or another version's
+            yield path, Report.read(path)
 
 
 class Telling:

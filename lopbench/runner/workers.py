@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lopbench.runner.unfinished import PARTIAL
-from lopbench.runner.worker import Report
-from lopbench.runner.worklist import WORKERS, is_over
+from lopbench.runner.worker import Report, reports
+from lopbench.runner.worklist import is_over
 
 #: Seconds without a word after which a worker counts as silent.
 SILENT_S = 60.0
@@ -54,14 +53,13 @@ class WorkerStatus:
 
 def workers(results: Path) -> list[WorkerStatus]:
     """Return the workers of a results folder, by study and slot; nothing is changed."""
-    found = list(_workers(results / PARTIAL / WORKERS))
+    found = list(_workers(results))
     return sorted(found, key=lambda each: (each.report.study, each.report.slot, each.report.time))
 
 
-def _workers(folder: Path) -> Iterator[WorkerStatus]:
-    for path in folder.glob("*.json"):
-        with suppress(OSError, ValueError):  # just removed, or another version's
-            report = Report.read(path)
+def _workers(results: Path) -> Iterator[WorkerStatus]:
+    for path, report in reports(results):
+        with suppress(OSError):  # just removed
             # The clocks of two machines need not agree; that of the file system is a second opinion.
             age = max(0.0, min(time.time() - max(report.time, path.stat().st_mtime), 1e9))
             silent = report.state not in _ENDED and (age > SILENT_S or is_over(report.name))
