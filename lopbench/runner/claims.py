@@ -21,8 +21,8 @@ from lopbench.core.errors import ResultsError
 from lopbench.core.reading import read_regular
 from lopbench.results.stored import reason
 from lopbench.runner import heart
-from lopbench.runner.heart import WORKERS, Heart, has_ended, machine
-from lopbench.runner.unfinished import CLAIM, PARTIAL
+from lopbench.runner.heart import CLAIM, TAKEN, WORKERS, Heart, has_ended, machine
+from lopbench.runner.unfinished import PARTIAL
 
 #: What a system says where there are no links.
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
@@ -163,7 +163,7 @@ class Claims:
 
     def _remove(self, path: Path, claim: Claim) -> bool:
         """Remove a claim if it is still ``claim``; returns whether this process did so, of several that try."""
-        taken = self._own.with_suffix(".taken")
+        taken = self._own.with_suffix(TAKEN)
         try:
             path.rename(taken)
         except FileNotFoundError:

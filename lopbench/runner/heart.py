@@ -22,6 +22,9 @@ from typing import Any, Self
 #: Name of the folder of such files.
 WORKERS = "workers"
 
+#: Endings of what a process keeps beside its file: how it writes that, its claims, and a claim that it is removing.
+BESIDE = NEW, CLAIM, TAKEN = ".new", ".claim", ".taken"
+
 #: Seconds between two beats, and those without one after which a process counts as dead.
 BEAT_S, LEASE_S = 10.0, 60.0
 
@@ -43,14 +46,23 @@ def machine() -> str:
 
 
 def has_ended(pid: int) -> bool:
-    """Return whether there is no process ``pid`` on this machine."""
+    """Return whether there is no process ``pid`` on this machine, or one that has ended and was not waited for."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return True
     except OSError:
         return False
+    with suppress(OSError, IndexError):  # only Linux tells
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
     return False
+
+
+def forget(folder: Path, name: str) -> None:
+    """Remove what the process ``name``, which has ended, kept in the folder of workers: its word and its claims."""
+    for ending in (".json", *BESIDE):
+        with suppress(OSError):
+            (folder / f"{name}{ending}").unlink(missing_ok=True)
 
 
 class Heart:
@@ -84,7 +96,7 @@ class Heart:
         """Write the file; returns whether that could be done."""
         with self._lock:
             self._beats += 1
-            partial = self.path.with_suffix(".new")
+            partial = self.path.with_suffix(NEW)
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 partial.write_text(json.dumps({**self._content(), "beats": self._beats, "time": time.time()}))

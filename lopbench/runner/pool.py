@@ -20,6 +20,7 @@ from lopbench.core.manager import plugin_files, plugins
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import RunSpec, format_value, make, split
 from lopbench.results.record import is_recorded
+from lopbench.runner.heart import forget
 from lopbench.runner.schedule import Schedule
 from lopbench.runner.study import Study, device_of, prepare
 from lopbench.runner.unfinished import PARTIAL, unwritable
@@ -201,7 +202,7 @@ class Pool:
     def tidy(self) -> None:
         """Remove what the workers told, their logs, and the list of their work."""
         for report in self.reports():
-            remove(self._folder / f"{report.name}.json")
+            forget(self._folder, report.name)
         for path in (self.workers.log(0), *self._folder.glob(f"{self.workers.study}-*")):
             remove(path)  # and the folder, where nothing has been written
         remove(_Note.path(self.worklist))

@@ -17,6 +17,7 @@ from lopbench.core.reading import MOST_JSON_BYTES, is_free, read_regular
 from lopbench.core.spec import RunSpec, digest
 from lopbench.results.record import is_recorded, remove_cut_short
 from lopbench.results.schema import problem
+from lopbench.runner.heart import CLAIM
 
 #: Names of the files in a folder.
 LOG, MEMBERS = "log.txt", "members.json"
@@ -25,8 +26,8 @@ _NEW_MEMBERS = f"{MEMBERS}.new"
 #: Name of the folder that holds them, and of the file in it that says how runs are held.
 PARTIAL, LOCKS = ".partial", "locks"
 
-#: Endings of what a run is held by.
-LOCK, CLAIM = ".lock", ".claim"
+#: Ending of the locks by which runs are held, where they are not held by claims.
+LOCK = ".lock"
 
 
 def folder_of(results: Path, specs: Sequence[RunSpec]) -> Path:

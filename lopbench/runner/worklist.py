@@ -25,8 +25,8 @@ from lopbench.core.reading import read_regular
 from lopbench.core.spec import ComponentSpec, RunSpec, digest
 from lopbench.data import load_data
 from lopbench.results.record import is_recorded
+from lopbench.runner.heart import BESIDE, has_ended
 from lopbench.runner.heart import WORKERS as WORKERS
-from lopbench.runner.heart import has_ended
 from lopbench.runner.holder import Locks, agreed
 from lopbench.runner.study import Study
 from lopbench.runner.unfinished import PARTIAL, leave, unwritable
@@ -252,8 +252,12 @@ def tidy(results: Path) -> None:
     left = {path.stem for path in studies.glob("*.json")}
     lasting = {name for name in left if _LASTING.fullmatch(f"{name}.json")}
     for path in workers.glob("*"):
-        study = _study_of(path)
-        if (is_over(path.stem) and study not in lasting) or (study is not None and study not in left and _is_old(path)):
+        told = path
+        if path.suffix in BESIDE and path.with_suffix(".json").exists():
+            told = path.with_suffix(".json")
+        study = _study_of(told)
+        is_ours = study is not None or path.suffix in BESIDE
+        if (is_over(path.stem) and study not in lasting) or (is_ours and study not in left and _is_old(told)):
             remove(path)
 
 

@@ -158,7 +158,7 @@ def test_a_claim_of_a_process_that_ended_on_this_machine_is_taken_over_at_once(t
     assert not other.takes("a")
 
 
-def test_of_many_that_take_over_one_wins(tmp_path, workers, monkeypatch):
+def test_of_many_that_take_over_one_stays(tmp_path, workers, monkeypatch):
     monkeypatch.setattr(heart, "LEASE_S", 0.0)
     one, _ = workers
     assert one.takes("a")
@@ -180,7 +180,8 @@ def test_of_many_that_take_over_one_wins(tmp_path, workers, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    (winner,) = won
+    # One may come while another puts back what it took by mistake; who held that then sees that it is not its own.
+    (winner,) = (each for each in won if each.claims.are_valid)
     assert claim_of(tmp_path).worker == winner.heart.name
     assert not list((tmp_path / ".partial" / "workers").glob("*.taken"))
 

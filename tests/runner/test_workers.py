@@ -18,6 +18,7 @@ from lopbench.cli.work import parse_slot
 from lopbench.core.errors import DataError, PluginError, ResultsError, UnsupportedError, UsageError
 from lopbench.results.record import find_records
 from lopbench.runner import attempts
+from lopbench.runner.heart import has_ended
 from lopbench.runner.pool import Pool, check, executor_of
 from lopbench.runner.session import TakenOverError
 from lopbench.runner.unfinished import checkpoints, folder_of
@@ -293,6 +294,7 @@ def test_what_dead_processes_of_this_machine_left_behind_is_removed(tmp_path):
     folder.mkdir(parents=True)
     for name in (
         f"{host}-{pid}-aa.json",
+        f"{host}-{pid}-aa.claim",
         f"{host}-{pid}-0.log",
         f"{here()}-bb.json",
         f"else-{pid}-cc.json",
@@ -310,13 +312,39 @@ def test_reports_of_other_machines_go_with_their_study_after_a_day(tmp_path):
     (studies / "n1-7.json").touch()
     for name, study in {"n2-8-aa": "n1-7", "n2-9-bb": "n1-6", "n2-9-cc": "n1-6"}.items():
         (folder / f"{name}.json").write_text(json.dumps({"study": study}))
-    for name in ("n1-7-0.log", "n1-6-0.log", "n2-9-dd.json"):
+    for name in ("n1-7-0.log", "n1-6-0.log", "n2-9-dd.json", "n2-8-aa.claim", "n2-9-bb.claim", "n2-9-ee.taken"):
         (folder / name).touch()
     for path in folder.iterdir():
         os.utime(path, (0, 0))
     (folder / "n2-9-cc.json").touch()  # it has just told something
     tidy(tmp_path)
-    assert {path.name for path in folder.iterdir()} == {"n2-8-aa.json", "n2-9-cc.json", "n1-7-0.log", "n2-9-dd.json"}
+    left = {"n2-8-aa.json", "n2-8-aa.claim", "n2-9-cc.json", "n1-7-0.log", "n2-9-dd.json"}
+    assert {path.name for path in folder.iterdir()} == left
+
+
+def test_a_pool_removes_what_its_workers_on_any_machine_left_behind(tmp_path, make_study):
+    worklist = Worklist.of([make_study()], data_dir=None).write()
+    results = worklist.parents[2]
+    folder = results / ".partial" / "workers"
+    folder.mkdir()
+    telling = Telling(worklist, results, 0)
+    telling.tell()
+    report = json.loads(telling.path.read_text())
+    (folder / "far-7-aa.json").write_text(json.dumps({**report, "name": "far-7-aa"}))
+    for name in ("far-7-aa.claim", "far-7-aa.taken", "far-7-aa.new"):
+        (folder / name).touch()
+    Pool(worklist, results, executor_of("local"), jobs=1, devices=["cpu"]).tidy()
+    assert not (results / ".partial").exists()
+
+
+def test_a_process_that_nobody_waited_for_has_ended():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    try:
+        assert not has_ended(os.getpid())
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays as one that has ended
+        assert has_ended(process.pid)
+    finally:
+        process.wait()
 
 
 def test_a_report_keeps_the_last_lines_and_counts_them_all(tmp_path):
