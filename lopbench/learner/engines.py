@@ -36,8 +36,8 @@ class Eager:
     def differentiate(self, view: View, objective: Objective) -> Made:
         """Put the gradients of ``objective`` into ``view.gradients``; returns what it made, outside autograd."""
         with torch.enable_grad():
-            value, made = objective(_Stacked(self._leaves, self._stacked))
-            value.backward()
+            values, made = objective(_Stacked(self._leaves, self._stacked))
+            values.backward(torch.ones_like(values))  # as of their sum, without one
         gradients = {name: leaf.grad for name, leaf in self._leaves.items() if leaf.grad is not None}
         view.descended(lambda: Named({name: self._stack(gradient) for name, gradient in gradients.items()}))
         return Made(made.losses.detach(), made.forward.detached(), made.targets)
@@ -92,10 +92,10 @@ class Traced:
         head = view.network.head
 
         def function(parameters: dict[str, Tensor]) -> tuple[Tensor, tuple[object, ...]]:
-            value, made = objective(parameters)
+            values, made = objective(parameters)
             forward = made.forward
             parts = (forward.outputs, dict(forward.read), dict(forward.activations))
-            return value, (made.losses, made.targets, self._moved, *parts)
+            return values.sum(), (made.losses, made.targets, self._moved, *parts)
 
         trained = {name: view.parameters[name] for name in self._trained}
         gradients, (_, parts) = grad_and_value(function, has_aux=True)(trained)

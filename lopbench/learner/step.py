@@ -21,7 +21,7 @@ from lopbench.learner.hooks import Hooks
 from lopbench.learner.network import ForwardPass
 from lopbench.learner.view import View
 
-#: Makes of parameters by name the number to minimise, and what was made on the way.
+#: Makes of parameters by name the numbers to minimise, ``(R,)``, and what was made on the way.
 Objective = Callable[[Mapping[str, Tensor]], tuple[Tensor, "Made"]]
 
 
@@ -91,7 +91,7 @@ def take_step(
         if observe is not None:
             view.made(forward, observe(forward.outputs.detach()))
         losses = view.loss(forward.outputs, view.targets)
-        return hooks.loss(view, losses).sum(), Made(losses, forward, view.targets)
+        return hooks.loss(view, losses), Made(losses, forward, view.targets)
 
     made = engine.differentiate(view, objective)
     view.inside(None)
