@@ -136,6 +136,11 @@ def _prose(cls: type[Component]) -> str:
     return re.split(r"^(?:Args|Raises|Attributes):$", _docstring(cls), maxsplit=1, flags=re.MULTILINE)[0].strip()
 
 
+def _reflowed(text: str) -> str:
+    """Return a text with its paragraphs on a line each, for a terminal to break; items and what is indented stay."""
+    return re.sub(r"(?<=\S)\n(?=[^\s|*-])", " ", re.sub(r"\n{3,}", "\n\n", text))
+
+
 def _docstring(cls: type) -> str:
     # Not inspect.getdoc, which would inherit the interface's text; a dataclass without one gets its signature as text.
     text = cls.__dict__.get("__doc__") or ""
@@ -188,7 +193,7 @@ def _print(component: dict[str, Any]) -> None:
         told = _DEVIATIONS.sub("", text).strip()  # deviations come below
         if told:
             out.print()
-            out.print(Padding(Text(told), (0, 0, 0, 2), expand=False))
+            out.print(Padding(Text(_reflowed(told)), (0, 0, 0, 2), expand=False))
     ledger = {
         "equation": [component["equation"]] if component["equation"] else [],
         "deviations": component["deviations"],

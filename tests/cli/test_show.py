@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from lopbench.cli.show import describe, type_text
+from lopbench.cli.show import _reflowed, describe, type_text
 from lopbench.core.fields import number
 from lopbench.core.interfaces import KINDS, Perturbation
 from lopbench.core.manager import plugins
@@ -86,6 +86,11 @@ def test_fields_show_their_bounds_and_whether_they_can_be_swept(lopbench):
 
 def test_the_description_ends_where_the_sections_begin():
     assert described(Toy)["description"] == "Does a thing: as said here.\n\nAnd there."
+
+
+def test_paragraphs_are_broken_by_the_terminal_and_lists_and_tables_are_left():
+    text = "One\nand two.\n\n\n\n- a\n  b\n- c\n\n| d |\n|---|\n| e |\n    code\nmore"
+    assert _reflowed(text) == "One and two.\n\n- a\n  b\n- c\n\n| d |\n|---|\n| e |\n    code more"
 
 
 def test_a_class_without_docstring_has_no_description():
