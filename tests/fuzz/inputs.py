@@ -198,7 +198,7 @@ def _write_zip(rng: random.Random, path: Path, members: dict[str, bytes]) -> Non
             entry.create_system, entry.external_attr, entry.compress_type = 3, 0o644 << 16, method
             archive.writestr(entry, content)
         if rng.random() < 0.1:
-            archive.writestr("../evil", b"x")
+            archive.writestr("../lopbench-evil", b"x")
 
 
 # Tables --------------------------------------------------------------------------------------------------------------
@@ -376,7 +376,15 @@ def _in_tar(rng: random.Random, path: Path) -> None:
 
 
 def _name(rng: random.Random, name: str) -> str:
-    odd = ("../" * 8 + "tmp/evil", "/tmp/evil", "..\\evil", f"./{name}", f"{name}/", name * 30, *TEXTS)
+    odd = (
+        "../" * 8 + "tmp/lopbench-evil",
+        "/tmp/lopbench-evil",
+        "..\\lopbench-evil",
+        f"./{name}",
+        f"{name}/",
+        name * 30,
+        *TEXTS,
+    )
     return rng.choice(odd) or "x"
 
 
