@@ -90,6 +90,7 @@ def describe(entry: Registration) -> dict[str, Any]:
     if issubclass(cls, Perturbation):
         described["track"] = _track(cls)
         described["needs"] = _needs(cls)
+        described["grid"] = {field: list(values) for field, values in cls.grid.items()}
     if issubclass(cls, Scenario):
         described["default_profile"] = cls.default_profile
         described["profiles"] = {profile: dict(values) for profile, values in cls.profiles.items()}
@@ -199,6 +200,7 @@ def _print(component: dict[str, Any]) -> None:
         "deviations": component["deviations"],
         "validated against": component["validated"],
         "needs": component.get("needs", []),
+        "tuned over": [f"{name}: {', '.join(map(str, each))}" for name, each in component.get("grid", {}).items()],
         "exempt from": [f"{name}: {reason}" for name, reason in component["exempt"].items()],
         **_of_data(component),
     }

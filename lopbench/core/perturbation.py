@@ -65,6 +65,9 @@ class Perturbation(Component, ABC):
     control: ClassVar[bool] = False
     #: False keeps the steps of the method out of programs, although they could be traced.
     as_program: ClassVar[bool] = True
+    #: The values of its fields over which it is tuned, as published: field -> values. All of them are combined, with
+    #: the learning rates too, so they are few. Empty where there is nothing to tune but the learning rate.
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {}
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Refuse what would never be read: a function that is all but named as a hook, a declaration of plugin API 1.

@@ -134,7 +134,8 @@ def test_the_ledger_tells_equation_deviations_validation_and_needs(lopbench):
     assert "memory of its own" in value["needs"]
     assert any("recorded runs" in each for each in value["validated"])
     shown = lopbench("show", "cbp").stdout
-    for heading in ("equation", "deviations", "validated against", "needs"):
+    assert value["grid"] == {"replacement_rate": [1e-3, 1e-4, 1e-5, 1e-6]}
+    for heading in ("equation", "deviations", "validated against", "needs", "tuned over"):
         assert heading in shown.splitlines()
     assert shown.count("The momentum of SGD is cleared") == 1
 

@@ -588,6 +588,36 @@ class SharesItsMemory(L2):
             gradient.add_(learner.parameters[name], alpha=self.strength / len(self.steps))
 
 
+class GridOfNoField(L2):
+    """Is tuned over what is no field of it."""
+
+    grid: ClassVar = {"weight_decay": (1e-3, 1e-4)}
+
+
+class GridOfRefusedValues(L2):
+    """Is tuned over a value that its field refuses."""
+
+    grid: ClassVar = {"strength": (-0.1, 0.1)}
+
+
+class GridWithNothing(L2):
+    """Is tuned over a setting in which it is off."""
+
+    grid: ClassVar = {"strength": (0.0, 0.1)}
+
+
+class GridOfTooMany(ShrinkAndPerturbStep):
+    """Is tuned over six settings, and others over four."""
+
+    grid: ClassVar = {"weight_decay": (0.1, 0.01), "std": (0.1, 0.01, 0.001)}
+
+
+class GridOfOneTwice(L2):
+    """Is tuned over a value that stands there twice."""
+
+    grid: ClassVar = {"strength": (0.1, 0.1)}
+
+
 def made(cls: type[Perturbation], **fields) -> Perturbation:
     """Return a mutant as a component of its own."""
     if "__dataclass_params__" not in vars(cls):
@@ -654,6 +684,11 @@ MUTANTS: list[tuple[Perturbation, str]] = [
     (made(MovesDropout, **DECAY), "moves-no-other-stream"),
     (made(BeginsWithANudge, **STEP), "begin-changes-nothing"),
     (made(DoesNothing, **DECAY), "acts"),
+    (made(GridOfNoField, **DECAY), "grid-can-be-searched"),
+    (made(GridOfRefusedValues, **DECAY), "grid-can-be-searched"),
+    (made(GridWithNothing, **DECAY), "grid-can-be-searched"),
+    (made(GridOfTooMany, **STEP), "grid-can-be-searched"),
+    (made(GridOfOneTwice, **DECAY), "grid-can-be-searched"),
     (AcceptsNaN(strength=0.1), "nonsense-is-refused"),
     (Undocumented(), "is-documented"),
     (Undocumented(), "fields-matter"),

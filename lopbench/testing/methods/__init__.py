@@ -18,6 +18,7 @@ from lopbench.testing.methods.boundaries import (
     track_follows_from_the_hooks,
 )
 from lopbench.testing.methods.fields import (
+    grid_can_be_searched,
     replacement_rate_is_kept,
     transferred_means_arrive,
     units_are_safe_until_mature,
@@ -57,6 +58,7 @@ CHECKS: tuple[Check, ...] = (
     *SHARED,
     acts,
     fields_matter,
+    grid_can_be_searched,
     zero_is_none,
     composes,
     resumes,

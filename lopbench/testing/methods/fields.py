@@ -1,19 +1,54 @@
-"""Fields of methods that mean the same everywhere: `maturity`, `replacement_rate`, `bias_transfer`."""
+"""Fields of methods that mean the same everywhere, `maturity`, `replacement_rate`, `bias_transfer`, and the grid."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
+from lopbench.core.errors import InvalidInputError
+from lopbench.core.fields import types_of
 from lopbench.core.interfaces import Component, Learner
 from lopbench.testing.bench import STILL, Bench
 from lopbench.testing.check import Mismatch, NotApplicable, check
 from lopbench.testing.methods.common import method_of
 from lopbench.testing.methods.resets import STEPS, sightings
 from lopbench.testing.watching import watched
+
+#: Most configurations that are tried in tuning a method, and how many learning rates there are among them.
+_CONFIGURATIONS, _RATES = 16, 4
+
+
+@check(
+    "The grid `grid` is of fields of the method and values that they accept, and has at most 4 settings, so that with "
+    "4 learning rates there are at most 16.",
+    lesson="reviews of 2025 and 2026: methods are compared under unequal tuning budgets",
+)
+def grid_can_be_searched(component: Component) -> None:
+    """Make the method in each setting of its grid."""
+    method = method_of(component)
+    grid = type(method).grid
+    if not grid:
+        raise NotApplicable("it has no grid: nothing but the learning rate is tuned")
+    unknown = sorted(set(grid) - types_of(type(method)).keys())
+    if unknown:
+        raise Mismatch("names of fields", f"{', '.join(unknown)}; the fields are {', '.join(types_of(type(method)))}")
+    for name, values in grid.items():
+        if not isinstance(values, tuple) or not values or len(set(values)) < len(values):
+            raise Mismatch("a tuple of one value or more, each once", f"{name}: {values!r}")
+    settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    if len(settings) * _RATES > _CONFIGURATIONS:
+        raise Mismatch(f"at most {_CONFIGURATIONS // _RATES} settings", f"{len(settings)}")
+    for setting in settings:
+        try:
+            made = replace(method, **setting)
+        except InvalidInputError as error:
+            raise Mismatch("values that the fields accept", str(error)) from error
+        if not made.active:
+            raise Mismatch("settings in which the method is on", f"strength zero: {setting}")
 
 
 @check(

@@ -76,6 +76,7 @@ class ContinualBackprop(Perturbation):
         "theorem: replacing a unit of constant activation with bias_transfer leaves the outputs alone",
         "property: replacements are the sum of rate times mature units, within one",
     )
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"replacement_rate": (1e-3, 1e-4, 1e-5, 1e-6)}
     replacement_rate: float = number(1e-4, least=0, most=1, zero=0, swept=True)
     decay: float = number(0.99, least=0, below=1)
     maturity: int = whole(100, least=0)

@@ -5,6 +5,7 @@ symmetry between clones) and by Dohare et al. 2021, arXiv:2108.06325.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,6 +32,7 @@ class Dropout(Perturbation):
     validated: ClassVar[tuple[str, ...]] = (
         "property: none in evaluation; each activation function has one layer behind it",
     )
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"p": (0.01, 0.1)}
     p: float = number(0.1, least=0, below=1, zero=0)
 
     def configure(self, module: nn.Module, *, example: Tensor, generator: Generator) -> nn.Module:

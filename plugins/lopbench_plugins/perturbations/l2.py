@@ -29,6 +29,7 @@ class L2(Perturbation):
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
     equation: ClassVar[str] = "g = g + strength * theta"
     validated: ClassVar[tuple[str, ...]] = ("theorem: without loss the norm falls as (1 - lr * strength)**t under SGD",)
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (1e-2, 1e-3, 1e-4, 1e-5)}
     strength: float = number(1e-4, least=0, zero=0, swept=True)
 
     def after_backward(self, learner: Learner, state: State) -> None:

@@ -32,6 +32,7 @@ class NoisySGD(Perturbation):
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"scale": 0.1, "decay": 0.9},)
     equation: ClassVar[str] = "g = g + scale * decay**t * norm(g) * N(0, I), tensor by tensor"
     validated: ClassVar[tuple[str, ...]] = ("property: mean and variance of the noise",)
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"scale": (0.1, 0.01, 0.001)}
     scale: float = number(0.01, least=0, zero=0, swept=True)
     decay: float = number(1.0, least=0, most=1, swept=True)
 

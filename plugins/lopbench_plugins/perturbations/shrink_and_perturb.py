@@ -1,5 +1,6 @@
 """Shrink and perturb: Ash & Adams 2020, "On Warm-Starting Neural Network Training", arXiv:1910.08475."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,6 +27,7 @@ class ShrinkAndPerturb(Perturbation):
     name: ClassVar[str] = "shrink_and_perturb"
     equation: ClassVar[str] = "theta = shrink * theta + perturb * theta_fresh, at each task"
     validated: ClassVar[tuple[str, ...]] = ("theorem: shrink=0 and perturb=1 give a fresh network",)
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"shrink": (0.2, 0.4, 0.6, 0.8)}
     shrink: float = number(0.4, least=0, most=1, zero=1)
     perturb: float = number(0.1, least=0, zero=0)
 

@@ -29,6 +29,7 @@ class ShrinkAndPerturbStep(Perturbation):
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"weight_decay": 0.1, "std": 0.01},)
     equation: ClassVar[str] = "g = g + weight_decay * theta; after the step theta = theta + std * N(0, I)"
     validated: ClassVar[tuple[str, ...]] = ("property: mean and variance of the noise",)
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"std": (1e-3, 1e-4, 1e-5, 1e-6)}
     weight_decay: float = number(1e-4, least=0, zero=0, swept=True)
     std: float = number(1e-5, least=0, zero=0, swept=True)
 
