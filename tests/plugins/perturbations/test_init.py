@@ -22,8 +22,10 @@ ZERO = {
     "dropout": {"p": 0.0},
     "head_reset": {"layers": 0},
     "l2": {"strength": 0.0},
+    "l2_init": {"strength": 0.0},
     "layernorm": {},
     "noisy_sgd": {"scale": 0.0},
+    "optimizer_reset": {},
     "reset": {},
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
@@ -32,11 +34,12 @@ ZERO = {
 SWEPT = {
     "cbp": ("replacement_rate",),
     "l2": ("strength",),
+    "l2_init": ("strength",),
     "noisy_sgd": ("scale", "decay"),
     "shrink_and_perturb_step": ("weight_decay", "std"),
 }
 #: Methods that act at boundaries, and those whose layers draw from the one global generator.
-AWARE = {"head_reset", "reset", "shrink_and_perturb"}
+AWARE = {"head_reset", "optimizer_reset", "reset", "shrink_and_perturb"}
 DRAWING = {"dropout"}
 #: Fields for which 25 steps are enough to see the method act.
 STRONG = {
@@ -47,6 +50,7 @@ STRONG = {
     "noisy_sgd": [{"scale": 0.1, "decay": 0.9}],
     "shrink_and_perturb_step": [{"weight_decay": 0.1, "std": 0.01}],
     "l2": [{"strength": 0.1}],
+    "l2_init": [{"strength": 0.1}],
     "head_reset": [{"layers": 2}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
