@@ -29,6 +29,7 @@ ZERO = {
     "reset": {},
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
+    "weight_clipping": {},
 }
 #: The fields that may differ between replicas of one program.
 SWEPT = {
@@ -37,6 +38,7 @@ SWEPT = {
     "l2_init": ("strength",),
     "noisy_sgd": ("scale", "decay"),
     "shrink_and_perturb_step": ("weight_decay", "std"),
+    "weight_clipping": ("kappa",),
 }
 #: Methods that act at boundaries, and those whose layers draw from the one global generator.
 AWARE = {"head_reset", "optimizer_reset", "reset", "shrink_and_perturb"}
@@ -52,6 +54,7 @@ STRONG = {
     "l2": [{"strength": 0.1}],
     "l2_init": [{"strength": 0.1}],
     "head_reset": [{"layers": 2}],
+    "weight_clipping": [{"kappa": 0.5}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
