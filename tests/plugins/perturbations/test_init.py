@@ -26,6 +26,7 @@ ZERO = {
     "layernorm": {},
     "noisy_sgd": {"scale": 0.0},
     "optimizer_reset": {},
+    "redo": {},
     "reset": {},
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
@@ -37,6 +38,7 @@ SWEPT = {
     "l2": ("strength",),
     "l2_init": ("strength",),
     "noisy_sgd": ("scale", "decay"),
+    "redo": ("threshold",),
     "shrink_and_perturb_step": ("weight_decay", "std"),
     "weight_clipping": ("kappa",),
 }
@@ -54,6 +56,7 @@ STRONG = {
     "l2": [{"strength": 0.1}],
     "l2_init": [{"strength": 0.1}],
     "head_reset": [{"layers": 2}],
+    "redo": [{"threshold": 0.9, "period": 5}, {"threshold": 0.9, "period": 5, "cap": 0.2}],
     "weight_clipping": [{"kappa": 0.5}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]

@@ -1,0 +1,79 @@
+"""ReDo: Sokar, Agarwal, Castro, Evci 2023, arXiv:2302.12902, "The Dormant Neuron Phenomenon in Deep RL".
+
+Definition 3.1 and Algorithm 1, with the details of the authors' code (google/dopamine, ``labs/redo``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lopbench import Learner, Perturbation, State, number, whole
+from lopbench_plugins.perturbations._units import dormant, fast_mean, start_clock, tick
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReDo(Perturbation):
+    """Resets, every ``period`` steps, the units whose mean ``|h|`` is at most ``threshold`` times their layer's mean.
+
+    The means are over the batch that was just trained on, in convolutions over space as well. A reset unit gets new
+    incoming weights, bias zero and outgoing weights zero, and the optimizer forgets these entries.
+
+    Acts on hidden units with private outgoing weights: of linear layers, channels of convolutions, the hidden layers
+    of transformer blocks; neither on the head nor on a residual stream, attention or embeddings.
+
+    Deviations:
+
+    - Incoming weights are redrawn from the layer's own initialisation law; the authors' code draws Xavier's uniform
+      law, whatever the layer.
+    - Entries that are reset start their step count anew; the authors' code keeps Adam's count for the whole network.
+    - Where a layer's mean is zero all of its units count as dormant; the authors add 1e-9 to it, to the same effect.
+    - ``cap`` is of later users, who found that many units may fall below the threshold at once.
+
+    Args:
+        threshold: Share of the layer's mean up to which a unit is dormant, at least 0; 0 resets what is silent on the
+            whole batch.
+        period: Steps from one reset to the next, at least 1.
+        cap: Largest share of a layer that is reset at a time, in (0, 1], but at least one unit; the least active first.
+    """
+
+    name: ClassVar[str] = "redo"
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = (
+        {"threshold": 0.5, "period": 5},
+        {"threshold": 0.9, "period": 5, "cap": 0.2},
+    )
+    equation: ClassVar[str] = "every period steps: reset unit i where mean|h_i| <= threshold * mean_k mean|h_k|"
+    validated: ClassVar[tuple[str, ...]] = (
+        "theorem: with threshold=0 and ReLU the outputs on the batch do not change",
+        "trace in NumPy of steps of gradient descent with resets, also in a program",
+        "property: outgoing weights and moments of exactly the reset units are zero",
+    )
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"threshold": (0.01, 0.1), "period": (100, 1000)}
+    threshold: float = number(0.1, least=0, swept=True)
+    period: int = whole(1000, least=1)
+    cap: float = number(1.0, above=0, most=1)
+
+    def begin(self, learner: Learner, state: State) -> None:
+        """Start to count.
+
+        Raises:
+            UnsupportedError: If the network has no units that could be reset.
+        """
+        start_clock(learner, state)
+        state["resets"] = torch.zeros(learner.replicas, len(learner.units), device=learner.device)
+
+    def after_step(self, learner: Learner, state: State) -> None:
+        """Reset the dormant units if it is time."""
+        due = tick(state, self.period)
+        chosen = []
+        for group in learner.units:
+            mask = due & dormant(fast_mean(group.activation.abs(), 1), self.threshold, self.cap)
+            group.reset(mask, bias="zero")
+            chosen.append(mask.sum(dim=1))
+        state["resets"] += torch.stack(chosen, dim=1)
+
+    def report(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
+        """Return how many units have been reset so far, ``(R,)``."""
+        return {"resets": state["resets"].sum(dim=1)}
