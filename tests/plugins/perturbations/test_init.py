@@ -30,6 +30,7 @@ ZERO = {
     "reset": {},
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
+    "snr": {},
     "weight_clipping": {},
 }
 #: The fields that may differ between replicas of one program.
@@ -40,6 +41,7 @@ SWEPT = {
     "noisy_sgd": ("scale", "decay"),
     "redo": ("threshold",),
     "shrink_and_perturb_step": ("weight_decay", "std"),
+    "snr": ("eta",),
     "weight_clipping": ("kappa",),
 }
 #: Methods that act at boundaries, and those whose layers draw from the one global generator.
@@ -57,6 +59,7 @@ STRONG = {
     "l2_init": [{"strength": 0.1}],
     "head_reset": [{"layers": 2}],
     "redo": [{"threshold": 0.9, "period": 5}, {"threshold": 0.9, "period": 5, "cap": 0.2}],
+    "snr": [{"eta": 0.6, "cap": 24, "window": 30}],
     "weight_clipping": [{"kappa": 0.5}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
