@@ -18,6 +18,7 @@ def lopbench_methods(register: Register) -> None:
         ("noisy_sgd", "NoisySGD", "adds noise in proportion to the gradient's norm"),
         ("optimizer_reset", "OptimizerReset", "clears the optimizer at each task: what that alone does"),
         ("redo", "ReDo", "redraws, now and then, the units that are hardly active"),
+        ("regrama", "ReGraMa", "redraws, now and then, the units that hardly get a gradient"),
         ("reset", "Reset", "starts afresh at each task: the control whose retention is 1"),
         ("shrink_and_perturb", "ShrinkAndPerturb", "mixes in a fresh network at each task"),
         ("shrink_and_perturb_step", "ShrinkAndPerturbStep", "weight decay and small noise at each step"),

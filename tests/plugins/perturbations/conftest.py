@@ -153,10 +153,10 @@ def fresh_row(replica, place):
 
 
 class Compared:
-    """A learner with a method, and beside it one network in NumPy for each replica.
+    """A learner with methods, and beside it one network in NumPy for each replica.
 
     Args:
-        method: The method.
+        methods: The methods.
         program: Whether the learner takes its steps in a program.
         replicas: Their number.
         width: Hidden units.
@@ -166,7 +166,7 @@ class Compared:
         loss: Factor of the loss; with 0 there is nothing to learn.
     """
 
-    def __init__(self, method, *, program=False, replicas=3, width=6, batch=5, lr=0.05, silent=(), loss=1.0):
+    def __init__(self, *methods, program=False, replicas=3, width=6, batch=5, lr=0.05, silent=(), loss=1.0):
         def build(generator):
             with rng.isolated(generator):
                 return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
@@ -175,7 +175,7 @@ class Compared:
         self.learner = StackLearner(
             build=build,
             seeds=range(replicas),
-            methods=[method],
+            methods=methods,
             optimizer=SGD(lr=lr),
             example=torch.zeros(batch, 4, dtype=torch.float64),
             outputs=2,

@@ -27,6 +27,7 @@ ZERO = {
     "noisy_sgd": {"scale": 0.0},
     "optimizer_reset": {},
     "redo": {},
+    "regrama": {},
     "reset": {},
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
@@ -40,6 +41,7 @@ SWEPT = {
     "l2_init": ("strength",),
     "noisy_sgd": ("scale", "decay"),
     "redo": ("threshold",),
+    "regrama": ("threshold",),
     "shrink_and_perturb_step": ("weight_decay", "std"),
     "snr": ("eta",),
     "weight_clipping": ("kappa",),
@@ -59,6 +61,7 @@ STRONG = {
     "l2_init": [{"strength": 0.1}],
     "head_reset": [{"layers": 2}],
     "redo": [{"threshold": 0.9, "period": 5}, {"threshold": 0.9, "period": 5, "cap": 0.2}],
+    "regrama": [{"threshold": 0.9, "period": 5}],
     "snr": [{"eta": 0.6, "cap": 24, "window": 30}],
     "weight_clipping": [{"kappa": 0.5}],
 }
