@@ -89,6 +89,16 @@ class Units(Protocol):
             UnsupportedError: If ``transfer_mean`` is given and a consumer has no bias.
         """
 
+    def mix(self, share: Tensor) -> None:
+        """Move each unit a share of the way to a new one, in place: a reset in part.
+
+        Incoming weights become ``(1 - share) * w + share * fresh``, with ``fresh`` drawn from the layer's own
+        initialisation law, and outgoing ones ``(1 - share) * w``. Biases, norms and the optimizer's state stay.
+
+        Args:
+            share: Share of each unit in [0, 1], ``(R, D)``; at 0 nothing is changed or drawn.
+        """
+
 
 class Pass(Protocol):
     """What one forward pass of all replicas made."""

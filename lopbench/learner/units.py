@@ -125,6 +125,33 @@ class StackUnits:
             ndim = parameters[consumer.weight].ndim
             optimizer.clear(consumer.weight, columns.view(*columns.shape, *[1] * (ndim - 3)))
 
+    @torch.no_grad()
+    def mix(self, share: Tensor) -> None:
+        """Move each unit a share of the way to a new one, in place: a reset in part.
+
+        Incoming weights become ``(1 - share) * w + share * fresh``, with ``fresh`` drawn from the layer's own
+        initialisation law, and outgoing ones ``(1 - share) * w``. Biases, norms and the optimizer's state stay.
+
+        Args:
+            share: Share of each unit in [0, 1], ``(R, D)``; at 0 nothing is changed or drawn.
+
+        Raises:
+            InvalidInputError: If ``share`` has another shape.
+        """
+        weight = self._view.parameters[self.group.weight]
+        if share.shape != weight.shape[:2]:
+            raise InvalidInputError(
+                f"mixing units of {self.name} needs shares of shape {tuple(weight.shape[:2])}, got {tuple(share.shape)}"
+            )
+        mask = share > 0
+        if self._rows.is_empty(mask):
+            return
+        fresh, _ = self._rows.draw(self.group, mask)
+        weight.lerp_(fresh.to(weight), share.to(weight).view(*share.shape, *[1] * (weight.ndim - 2)))
+        for consumer in self.group.consumers:
+            columns = self._columns(consumer)  # (R, O, D, expansion, *kernel)
+            columns.mul_((1 - share.to(weight)).view(len(share), 1, -1, *[1] * (columns.ndim - 3)))
+
     def _redraw(self, mask: Tensor, bias: Literal["law", "zero"]) -> None:
         """Give the masked units fresh incoming weights and biases."""
         weight = self._view.parameters[self.group.weight]

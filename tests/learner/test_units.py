@@ -136,6 +136,29 @@ def test_reset_leaves_the_network_without_the_units(network: str) -> None:
         torch.testing.assert_close(stack(inputs), expected, rtol=0, atol=1e-12)
 
 
+@every_network
+def test_mixing_moves_a_share_of_the_way_and_nothing_else(network: str) -> None:
+    for index in range(len(make(network)[0].units)):
+        mixed, whole = make(network)[0], make(network)[0]
+        units, group = mixed.units[index], mixed.units[index].group
+        mask = some_mask(units)
+        share = torch.where(mask, 0.25, 0.0).double()
+        before = {name: value.clone() for name, value in mixed.parameters.items()}
+        units.mix(share)
+        whole.units[index].reset(mask)  # draws the same rows
+        moved = {group.weight, *(consumer.weight for consumer in group.consumers)}
+        for name, value in mixed.parameters.items():
+            expected = before[name] + 0.25 * (whole.parameters[name] - before[name]) if name in moved else before[name]
+            torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
+        assert not any(cleared.any() for cleared in mixed.optimizer.cleared.values())
+
+
+def test_shares_of_another_shape_are_refused() -> None:
+    units = make("mlp")[0].units[0]
+    with pytest.raises(InvalidInputError, match=r"mixing units of .* needs shares of shape"):
+        units.mix(torch.zeros(3, units.size + 1))
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), bias=st.sampled_from(["law", "zero"]), replicas=st.integers(1, 3))
 def test_resetting_dead_units_preserves_the_function(data: st.DataObject, bias: str, replicas: int) -> None:

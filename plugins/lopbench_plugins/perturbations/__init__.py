@@ -10,6 +10,7 @@ def lopbench_methods(register: Register) -> None:
     """Register the built-in methods."""
     for name, component, summary in (
         ("cbp", "ContinualBackprop", "redraws a few mature units of least utility at each step"),
+        ("cpr", "PartialResets", "moves units that learn little a small way to new ones, now and then"),
         ("dropout", "Dropout", "drops hidden activations at random"),
         ("head_reset", "HeadReset", "redraws the last layers at each task"),
         ("l2", "L2", "pulls all parameters towards zero"),

@@ -19,6 +19,7 @@ METHODS = {name: PLUGINS.registry.get("methods", name).load() for name in PLUGIN
 #: The fields of strength zero, none for a method that has no strength.
 ZERO = {
     "cbp": {"replacement_rate": 0.0},
+    "cpr": {"rate": 0.0},
     "dropout": {"p": 0.0},
     "head_reset": {"layers": 0},
     "l2": {"strength": 0.0},
@@ -37,6 +38,7 @@ ZERO = {
 #: The fields that may differ between replicas of one program.
 SWEPT = {
     "cbp": ("replacement_rate",),
+    "cpr": ("rate", "decay", "steepness"),
     "l2": ("strength",),
     "l2_init": ("strength",),
     "noisy_sgd": ("scale", "decay"),
@@ -57,6 +59,7 @@ STRONG = {
     ],
     "noisy_sgd": [{"scale": 0.1, "decay": 0.9}],
     "shrink_and_perturb_step": [{"weight_decay": 0.1, "std": 0.01}],
+    "cpr": [{"rate": 0.05, "period": 5}],
     "l2": [{"strength": 0.1}],
     "l2_init": [{"strength": 0.1}],
     "head_reset": [{"layers": 2}],
