@@ -24,6 +24,7 @@ def lopbench_methods(register: Register) -> None:
         ("shrink_and_perturb", "ShrinkAndPerturb", "mixes in a fresh network at each task"),
         ("shrink_and_perturb_step", "ShrinkAndPerturbStep", "weight decay and small noise at each step"),
         ("snr", "SelfNormalizedResets", "redraws units that are silent for unlikely long"),
+        ("swr", "SelectiveWeightReinitialisation", "redraws single weights of least utility, now and then"),
         ("weight_clipping", "WeightClipping", "keeps the weights of each layer within a bound"),
     ):
         register(name, f"{_PACKAGE}.{name}:{component}", summary)

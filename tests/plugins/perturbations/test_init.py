@@ -33,6 +33,7 @@ ZERO = {
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
     "snr": {},
+    "swr": {"share": 0.0},
     "weight_clipping": {},
 }
 #: The fields that may differ between replicas of one program.
@@ -46,6 +47,7 @@ SWEPT = {
     "regrama": ("threshold",),
     "shrink_and_perturb_step": ("weight_decay", "std"),
     "snr": ("eta",),
+    "swr": ("share",),
     "weight_clipping": ("kappa",),
 }
 #: Methods that act at boundaries, and those whose layers draw from the one global generator.
@@ -65,6 +67,7 @@ STRONG = {
     "head_reset": [{"layers": 2}],
     "redo": [{"threshold": 0.9, "period": 5}, {"threshold": 0.9, "period": 5, "cap": 0.2}],
     "regrama": [{"threshold": 0.9, "period": 5}],
+    "swr": [{"share": 0.1, "period": 5}],
     "snr": [{"eta": 0.6, "cap": 24, "window": 30}],
     "weight_clipping": [{"kappa": 0.5}],
 }
