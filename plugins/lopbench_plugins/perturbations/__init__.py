@@ -25,6 +25,7 @@ def lopbench_methods(register: Register) -> None:
         ("shrink_and_perturb_step", "ShrinkAndPerturbStep", "weight decay and small noise at each step"),
         ("snr", "SelfNormalizedResets", "redraws units that are silent for unlikely long"),
         ("swr", "SelectiveWeightReinitialisation", "redraws single weights of least utility, now and then"),
+        ("upgd", "UPGD", "moves useful weights less, and perturbs the others"),
         ("weight_clipping", "WeightClipping", "keeps the weights of each layer within a bound"),
     ):
         register(name, f"{_PACKAGE}.{name}:{component}", summary)

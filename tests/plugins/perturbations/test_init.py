@@ -34,6 +34,7 @@ ZERO = {
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
     "snr": {},
     "swr": {"share": 0.0},
+    "upgd": {},
     "weight_clipping": {},
 }
 #: The fields that may differ between replicas of one program.
@@ -48,6 +49,7 @@ SWEPT = {
     "shrink_and_perturb_step": ("weight_decay", "std"),
     "snr": ("eta",),
     "swr": ("share",),
+    "upgd": ("decay", "noise", "weight_decay"),
     "weight_clipping": ("kappa",),
 }
 #: Methods that act at boundaries, and those whose layers draw from the one global generator.
