@@ -18,5 +18,6 @@ def lopbench_methods(register: Register) -> None:
         ("reset", "Reset", "starts afresh at each task: the control whose retention is 1"),
         ("shrink_and_perturb", "ShrinkAndPerturb", "mixes in a fresh network at each task"),
         ("shrink_and_perturb_step", "ShrinkAndPerturbStep", "weight decay and small noise at each step"),
+        ("spectral", "Spectral", "keeps the spectral norms of weights near one"),
     ):
         register(name, f"{_PACKAGE}.{name}:{component}", summary)

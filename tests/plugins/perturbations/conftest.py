@@ -1,5 +1,8 @@
 """What the tests of the methods share: a small task, small networks, and learners on them."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +10,8 @@ from torch import nn
 from lopbench.core import rng
 from lopbench.learner.learner import StackLearner
 from lopbench_plugins.optimizers.adam import Adam
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 SHAPE = (1, 4, 4)
 CLASSES = 3

@@ -27,6 +27,7 @@ ZERO = {
     "reset": {},
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
+    "spectral": {"strength": 0.0},
 }
 #: The fields that may differ between replicas of one program.
 SWEPT = {
@@ -34,6 +35,7 @@ SWEPT = {
     "l2": ("strength",),
     "noisy_sgd": ("scale", "decay"),
     "shrink_and_perturb_step": ("weight_decay", "std"),
+    "spectral": ("strength",),
 }
 #: Methods that act at boundaries, and those whose layers draw from the one global generator.
 AWARE = {"head_reset", "reset", "shrink_and_perturb"}
@@ -48,6 +50,7 @@ STRONG = {
     "shrink_and_perturb_step": [{"weight_decay": 0.1, "std": 0.01}],
     "l2": [{"strength": 0.1}],
     "head_reset": [{"layers": 2}],
+    "spectral": [{"strength": 0.1}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
