@@ -15,6 +15,7 @@ def lopbench_methods(register: Register) -> None:
         ("l2", "L2", "pulls all parameters towards zero"),
         ("layernorm", "LayerNorm", "normalises the features in front of each activation function"),
         ("noisy_sgd", "NoisySGD", "adds noise in proportion to the gradient's norm"),
+        ("parseval", "Parseval", "keeps the rows of hidden weights orthogonal"),
         ("reset", "Reset", "starts afresh at each task: the control whose retention is 1"),
         ("shrink_and_perturb", "ShrinkAndPerturb", "mixes in a fresh network at each task"),
         ("shrink_and_perturb_step", "ShrinkAndPerturbStep", "weight decay and small noise at each step"),

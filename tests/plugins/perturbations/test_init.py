@@ -24,6 +24,7 @@ ZERO = {
     "l2": {"strength": 0.0},
     "layernorm": {},
     "noisy_sgd": {"scale": 0.0},
+    "parseval": {"strength": 0.0},
     "reset": {},
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
@@ -34,6 +35,7 @@ SWEPT = {
     "cbp": ("replacement_rate",),
     "l2": ("strength",),
     "noisy_sgd": ("scale", "decay"),
+    "parseval": ("strength",),
     "shrink_and_perturb_step": ("weight_decay", "std"),
     "spectral": ("strength",),
 }
