@@ -20,6 +20,7 @@ def lopbench_methods(register: Register) -> None:
         ("shrink_and_perturb", "ShrinkAndPerturb", "mixes in a fresh network at each task"),
         ("shrink_and_perturb_step", "ShrinkAndPerturbStep", "weight decay and small noise at each step"),
         ("spectral", "Spectral", "keeps the spectral norms of weights near one"),
+        ("wasserstein", "Wasserstein", "keeps the distribution of each tensor's weights near the initial one"),
         ("weight_decay", "WeightDecay", "shrinks parameters beside the optimizer's step"),
     ):
         register(name, f"{_PACKAGE}.{name}:{component}", summary)

@@ -29,6 +29,7 @@ ZERO = {
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
     "spectral": {"strength": 0.0},
+    "wasserstein": {"strength": 0.0},
     "weight_decay": {"strength": 0.0},
 }
 #: The fields that may differ between replicas of one program.
@@ -39,6 +40,7 @@ SWEPT = {
     "parseval": ("strength",),
     "shrink_and_perturb_step": ("weight_decay", "std"),
     "spectral": ("strength",),
+    "wasserstein": ("strength",),
     "weight_decay": ("strength",),
 }
 #: Methods that act at boundaries, and those whose layers draw from the one global generator.
@@ -56,6 +58,7 @@ STRONG = {
     "head_reset": [{"layers": 2}],
     "spectral": [{"strength": 0.1}],
     "weight_decay": [{"strength": 1.0}],
+    "wasserstein": [{"strength": 0.1}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
