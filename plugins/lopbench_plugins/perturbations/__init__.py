@@ -9,6 +9,7 @@ _PACKAGE = "lopbench_plugins.perturbations"
 def lopbench_methods(register: Register) -> None:
     """Register the built-in methods."""
     for name, component, summary in (
+        ("activation", "Activation", "other activation functions: leaky, smooth, periodic"),
         ("cbp", "ContinualBackprop", "redraws a few mature units of least utility at each step"),
         ("dropout", "Dropout", "drops hidden activations at random"),
         ("head_reset", "HeadReset", "redraws the last layers at each task"),

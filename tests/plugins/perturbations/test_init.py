@@ -18,6 +18,7 @@ METHODS = {name: PLUGINS.registry.get("methods", name).load() for name in PLUGIN
 
 #: The fields of strength zero, none for a method that has no strength.
 ZERO = {
+    "activation": {},
     "cbp": {"replacement_rate": 0.0},
     "dropout": {"p": 0.0},
     "head_reset": {"layers": 0},
@@ -59,6 +60,7 @@ STRONG = {
     "spectral": [{"strength": 0.1}],
     "weight_decay": [{"strength": 1.0}],
     "wasserstein": [{"strength": 0.1}],
+    "activation": [{"kind": "leaky_relu"}, {"kind": "fourier"}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
