@@ -11,6 +11,7 @@ def lopbench_methods(register: Register) -> None:
     for name, component, summary in (
         ("activation", "Activation", "other activation functions: leaky, smooth, periodic"),
         ("cbp", "ContinualBackprop", "redraws a few mature units of least utility at each step"),
+        ("crelu", "CReLU", "positive and negative parts of each unit, side by side"),
         ("dropout", "Dropout", "drops hidden activations at random"),
         ("head_reset", "HeadReset", "redraws the last layers at each task"),
         ("l2", "L2", "pulls all parameters towards zero"),

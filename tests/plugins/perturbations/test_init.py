@@ -20,6 +20,7 @@ METHODS = {name: PLUGINS.registry.get("methods", name).load() for name in PLUGIN
 ZERO = {
     "activation": {},
     "cbp": {"replacement_rate": 0.0},
+    "crelu": {},
     "dropout": {"p": 0.0},
     "head_reset": {"layers": 0},
     "l2": {"strength": 0.0},
