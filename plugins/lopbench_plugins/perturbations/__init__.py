@@ -14,6 +14,7 @@ def lopbench_methods(register: Register) -> None:
         ("crelu", "CReLU", "positive and negative parts of each unit, side by side"),
         ("dropout", "Dropout", "drops hidden activations at random"),
         ("head_reset", "HeadReset", "redraws the last layers at each task"),
+        ("input_norm", "InputNorm", "standardises the inputs by running mean and variance"),
         ("l2", "L2", "pulls all parameters towards zero"),
         ("layernorm", "LayerNorm", "normalises the features in front of each activation function"),
         ("noisy_sgd", "NoisySGD", "adds noise in proportion to the gradient's norm"),

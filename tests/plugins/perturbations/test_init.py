@@ -23,6 +23,7 @@ ZERO = {
     "crelu": {},
     "dropout": {"p": 0.0},
     "head_reset": {"layers": 0},
+    "input_norm": {},
     "l2": {"strength": 0.0},
     "layernorm": {},
     "noisy_sgd": {"scale": 0.0},
