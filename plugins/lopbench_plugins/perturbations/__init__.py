@@ -17,6 +17,7 @@ def lopbench_methods(register: Register) -> None:
         ("input_norm", "InputNorm", "standardises the inputs by running mean and variance"),
         ("l2", "L2", "pulls all parameters towards zero"),
         ("layernorm", "LayerNorm", "normalises the features in front of each activation function"),
+        ("nap", "NormalizeAndProject", "layer normalisation, and hidden weights of constant norm"),
         ("noisy_sgd", "NoisySGD", "adds noise in proportion to the gradient's norm"),
         ("parseval", "Parseval", "keeps the rows of hidden weights orthogonal"),
         ("reset", "Reset", "starts afresh at each task: the control whose retention is 1"),

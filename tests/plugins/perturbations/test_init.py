@@ -26,6 +26,7 @@ ZERO = {
     "input_norm": {},
     "l2": {"strength": 0.0},
     "layernorm": {},
+    "nap": {},
     "noisy_sgd": {"scale": 0.0},
     "parseval": {"strength": 0.0},
     "reset": {},
@@ -63,6 +64,7 @@ STRONG = {
     "weight_decay": [{"strength": 1.0}],
     "wasserstein": [{"strength": 0.1}],
     "activation": [{"kind": "leaky_relu"}, {"kind": "fourier"}],
+    "nap": [{"scales": "remove"}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
