@@ -13,6 +13,7 @@ def lopbench_methods(register: Register) -> None:
         ("cbp", "ContinualBackprop", "redraws a few mature units of least utility at each step"),
         ("crelu", "CReLU", "positive and negative parts of each unit, side by side"),
         ("dropout", "Dropout", "drops hidden activations at random"),
+        ("fire", "Fire", "makes weights orthogonal at each task"),
         ("head_reset", "HeadReset", "redraws the last layers at each task"),
         ("input_norm", "InputNorm", "standardises the inputs by running mean and variance"),
         ("l2", "L2", "pulls all parameters towards zero"),

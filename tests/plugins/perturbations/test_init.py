@@ -22,6 +22,7 @@ ZERO = {
     "cbp": {"replacement_rate": 0.0},
     "crelu": {},
     "dropout": {"p": 0.0},
+    "fire": {},
     "head_reset": {"layers": 0},
     "input_norm": {},
     "l2": {"strength": 0.0},
@@ -48,7 +49,7 @@ SWEPT = {
     "weight_decay": ("strength",),
 }
 #: Methods that act at boundaries, and those whose layers draw from the one global generator.
-AWARE = {"head_reset", "reset", "shrink_and_perturb"}
+AWARE = {"fire", "head_reset", "reset", "shrink_and_perturb"}
 DRAWING = {"dropout"}
 #: Fields for which 25 steps are enough to see the method act.
 STRONG = {
