@@ -12,6 +12,7 @@ def lopbench_methods(register: Register) -> None:
         ("activation", "Activation", "other activation functions: leaky, smooth, periodic"),
         ("cbp", "ContinualBackprop", "redraws a few mature units of least utility at each step"),
         ("crelu", "CReLU", "positive and negative parts of each unit, side by side"),
+        ("dash", "Dash", "shrinks what the coming task's gradients do not point along"),
         ("dropout", "Dropout", "drops hidden activations at random"),
         ("fire", "Fire", "makes weights orthogonal at each task"),
         ("head_reset", "HeadReset", "redraws the last layers at each task"),

@@ -21,6 +21,7 @@ ZERO = {
     "activation": {},
     "cbp": {"replacement_rate": 0.0},
     "crelu": {},
+    "dash": {"floor": 1},
     "dropout": {"p": 0.0},
     "fire": {},
     "head_reset": {"layers": 0},
@@ -49,7 +50,7 @@ SWEPT = {
     "weight_decay": ("strength",),
 }
 #: Methods that act at boundaries, and those whose layers draw from the one global generator.
-AWARE = {"fire", "head_reset", "reset", "shrink_and_perturb"}
+AWARE = {"dash", "fire", "head_reset", "reset", "shrink_and_perturb"}
 DRAWING = {"dropout"}
 #: Fields for which 25 steps are enough to see the method act.
 STRONG = {
@@ -66,6 +67,7 @@ STRONG = {
     "wasserstein": [{"strength": 0.1}],
     "activation": [{"kind": "leaky_relu"}, {"kind": "fourier"}],
     "nap": [{"scales": "remove"}],
+    "dash": [{"steps": 3}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
