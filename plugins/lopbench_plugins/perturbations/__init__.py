@@ -15,6 +15,7 @@ def lopbench_methods(register: Register) -> None:
         ("dash", "Dash", "shrinks what the coming task's gradients do not point along"),
         ("dropout", "Dropout", "drops hidden activations at random"),
         ("fire", "Fire", "makes weights orthogonal at each task"),
+        ("hare_and_tortoise", "HareAndTortoise", "evaluates a slow mean, to which the network returns"),
         ("head_reset", "HeadReset", "redraws the last layers at each task"),
         ("input_norm", "InputNorm", "standardises the inputs by running mean and variance"),
         ("l2", "L2", "pulls all parameters towards zero"),

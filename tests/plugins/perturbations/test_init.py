@@ -24,6 +24,7 @@ ZERO = {
     "dash": {"floor": 1},
     "dropout": {"p": 0.0},
     "fire": {},
+    "hare_and_tortoise": {},
     "head_reset": {"layers": 0},
     "input_norm": {},
     "l2": {"strength": 0.0},
@@ -41,6 +42,7 @@ ZERO = {
 #: The fields that may differ between replicas of one program.
 SWEPT = {
     "cbp": ("replacement_rate",),
+    "hare_and_tortoise": ("momentum",),
     "l2": ("strength",),
     "noisy_sgd": ("scale", "decay"),
     "parseval": ("strength",),
@@ -68,6 +70,7 @@ STRONG = {
     "activation": [{"kind": "leaky_relu"}, {"kind": "fourier"}],
     "nap": [{"scales": "remove"}],
     "dash": [{"steps": 3}],
+    "hare_and_tortoise": [{"momentum": 0.9, "every": 7}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
