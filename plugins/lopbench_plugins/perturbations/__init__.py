@@ -23,6 +23,7 @@ def lopbench_methods(register: Register) -> None:
         ("nap", "NormalizeAndProject", "layer normalisation, and hidden weights of constant norm"),
         ("noisy_sgd", "NoisySGD", "adds noise in proportion to the gradient's norm"),
         ("parseval", "Parseval", "keeps the rows of hidden weights orthogonal"),
+        ("plasticity_injection", "PlasticityInjection", "freezes the head and trains a fresh one beside it"),
         ("reset", "Reset", "starts afresh at each task: the control whose retention is 1"),
         ("shrink_and_perturb", "ShrinkAndPerturb", "mixes in a fresh network at each task"),
         ("shrink_and_perturb_step", "ShrinkAndPerturbStep", "weight decay and small noise at each step"),

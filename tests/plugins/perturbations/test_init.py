@@ -32,6 +32,7 @@ ZERO = {
     "nap": {},
     "noisy_sgd": {"scale": 0.0},
     "parseval": {"strength": 0.0},
+    "plasticity_injection": {},
     "reset": {},
     "shrink_and_perturb": {"shrink": 1.0, "perturb": 0.0},
     "shrink_and_perturb_step": {"weight_decay": 0.0, "std": 0.0},
@@ -52,7 +53,7 @@ SWEPT = {
     "weight_decay": ("strength",),
 }
 #: Methods that act at boundaries, and those whose layers draw from the one global generator.
-AWARE = {"dash", "fire", "head_reset", "reset", "shrink_and_perturb"}
+AWARE = {"dash", "fire", "head_reset", "plasticity_injection", "reset", "shrink_and_perturb"}
 DRAWING = {"dropout"}
 #: Fields for which 25 steps are enough to see the method act.
 STRONG = {
