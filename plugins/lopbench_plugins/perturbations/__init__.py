@@ -10,6 +10,7 @@ def lopbench_methods(register: Register) -> None:
     """Register the built-in methods."""
     for name, component, summary in (
         ("activation", "Activation", "other activation functions: leaky, smooth, periodic"),
+        ("c_chain", "CChain", "penalises change of outputs on samples not trained on"),
         ("cbp", "ContinualBackprop", "redraws a few mature units of least utility at each step"),
         ("crelu", "CReLU", "positive and negative parts of each unit, side by side"),
         ("dash", "Dash", "shrinks what the coming task's gradients do not point along"),

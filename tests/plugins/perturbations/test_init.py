@@ -19,6 +19,7 @@ METHODS = {name: PLUGINS.registry.get("methods", name).load() for name in PLUGIN
 #: The fields of strength zero, none for a method that has no strength.
 ZERO = {
     "activation": {},
+    "c_chain": {"strength": 0.0},
     "cbp": {"replacement_rate": 0.0},
     "crelu": {},
     "dash": {"floor": 1},
@@ -42,6 +43,7 @@ ZERO = {
 }
 #: The fields that may differ between replicas of one program.
 SWEPT = {
+    "c_chain": ("strength",),
     "cbp": ("replacement_rate",),
     "hare_and_tortoise": ("momentum",),
     "l2": ("strength",),
@@ -72,6 +74,7 @@ STRONG = {
     "nap": [{"scales": "remove"}],
     "dash": [{"steps": 3}],
     "hare_and_tortoise": [{"momentum": 0.9, "every": 7}],
+    "c_chain": [{"strength": 1.0}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
