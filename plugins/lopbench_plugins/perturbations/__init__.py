@@ -18,6 +18,7 @@ def lopbench_methods(register: Register) -> None:
         ("fire", "Fire", "makes weights orthogonal at each task"),
         ("hare_and_tortoise", "HareAndTortoise", "evaluates a slow mean, to which the network returns"),
         ("head_reset", "HeadReset", "redraws the last layers at each task"),
+        ("infer", "InFeR", "ties functions of the features to their initial values"),
         ("input_norm", "InputNorm", "standardises the inputs by running mean and variance"),
         ("l2", "L2", "pulls all parameters towards zero"),
         ("layernorm", "LayerNorm", "normalises the features in front of each activation function"),

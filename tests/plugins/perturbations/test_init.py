@@ -27,6 +27,7 @@ ZERO = {
     "fire": {},
     "hare_and_tortoise": {},
     "head_reset": {"layers": 0},
+    "infer": {"strength": 0.0},
     "input_norm": {},
     "l2": {"strength": 0.0},
     "layernorm": {},
@@ -46,6 +47,7 @@ SWEPT = {
     "c_chain": ("strength",),
     "cbp": ("replacement_rate",),
     "hare_and_tortoise": ("momentum",),
+    "infer": ("strength", "scale"),
     "l2": ("strength",),
     "noisy_sgd": ("scale", "decay"),
     "parseval": ("strength",),
@@ -75,6 +77,7 @@ STRONG = {
     "dash": [{"steps": 3}],
     "hare_and_tortoise": [{"momentum": 0.9, "every": 7}],
     "c_chain": [{"strength": 1.0}],
+    "infer": [{"strength": 0.01, "scale": 10.0}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
