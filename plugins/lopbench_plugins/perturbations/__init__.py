@@ -15,6 +15,7 @@ def lopbench_methods(register: Register) -> None:
         ("crelu", "CReLU", "positive and negative parts of each unit, side by side"),
         ("dash", "Dash", "shrinks what the coming task's gradients do not point along"),
         ("dropout", "Dropout", "drops hidden activations at random"),
+        ("effective_rank_penalty", "EffectiveRankPenalty", "raises the effective rank of hidden activations"),
         ("fire", "Fire", "makes weights orthogonal at each task"),
         ("hare_and_tortoise", "HareAndTortoise", "evaluates a slow mean, to which the network returns"),
         ("head_reset", "HeadReset", "redraws the last layers at each task"),

@@ -24,6 +24,7 @@ ZERO = {
     "crelu": {},
     "dash": {"floor": 1},
     "dropout": {"p": 0.0},
+    "effective_rank_penalty": {"strength": 0.0},
     "fire": {},
     "hare_and_tortoise": {},
     "head_reset": {"layers": 0},
@@ -46,6 +47,7 @@ ZERO = {
 SWEPT = {
     "c_chain": ("strength",),
     "cbp": ("replacement_rate",),
+    "effective_rank_penalty": ("strength",),
     "hare_and_tortoise": ("momentum",),
     "infer": ("strength", "scale"),
     "l2": ("strength",),
@@ -78,6 +80,7 @@ STRONG = {
     "hare_and_tortoise": [{"momentum": 0.9, "every": 7}],
     "c_chain": [{"strength": 1.0}],
     "infer": [{"strength": 0.01, "scale": 10.0}],
+    "effective_rank_penalty": [{"strength": 0.1, "every": 5}],
 }
 CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])]
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
