@@ -1,5 +1,6 @@
 """What the tests of the methods share: a small task, small networks, and learners on them."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Classification:
 
     chance = 1 / CLASSES
     classes = None
+    epoch = 3
 
     def __init__(self, seed, dtype=torch.float32):
         self.seed = seed
@@ -41,6 +43,9 @@ class Classification:
         generator = rng.derive(self.seed, "batch", step)
         images = torch.randn(6, *SHAPE, generator=generator, dtype=torch.float64).to(self.dtype)
         return images, torch.randint(CLASSES, (6,), generator=generator)
+
+    def batches(self):
+        return (self.batch(step) for step in itertools.count())
 
     def loss(self, outputs, targets):
         return nn.functional.cross_entropy(outputs, targets)

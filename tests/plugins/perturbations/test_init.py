@@ -5,12 +5,14 @@ import sys
 
 import pytest
 import torch
+from method_lab import rectified
 
 import lopbench_plugins.perturbations
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.fields import swept, zeros
 from lopbench.core.manager import build_manager
 from lopbench.core.registry import Distribution
+from lopbench.learner import evaluation
 
 PLUGINS = build_manager(load_entry_points=False)
 PLUGINS.register(lopbench_plugins.perturbations, name="perturbations", distribution=Distribution("lopbench", "0"))
@@ -86,6 +88,15 @@ CASES = [(name, fields) for name in METHODS for fields in STRONG.get(name, [{}])
 TOGETHER = [(name, fields) for name, fields in CASES if name not in DRAWING]
 
 
+#: Methods that take networks of ReLU alone.
+RECTIFIED = {"crelu"}
+
+
+def options(name):
+    """Return what a learner needs to have a method."""
+    return {"build": rectified} if name in RECTIFIED else {}
+
+
 def same(ours, theirs, *sections):
     """Assert that two snapshots agree to the bit, in all sections or in those named."""
     ours, theirs = (
@@ -110,19 +121,28 @@ def test_strength_zero_is_bit_identical_to_no_method(name, runner):
     same(runner([method]).run(30, boundary_every=10).snapshot(), without, "parameter", "optimizer", "buffer")
 
 
+def changed(ours, theirs):
+    """Return whether what is evaluated differs."""
+    mine, others = (evaluation.replica(learner, 0)[0] for learner in (ours, theirs))
+    return any(k not in mine or mine[k].shape != v.shape or not torch.equal(mine[k], v) for k, v in others.items())
+
+
 @pytest.mark.parametrize(("name", "fields"), CASES)
 def test_method_changes_the_run(name, fields, runner):
-    ours = runner([METHODS[name](**fields)]).run(25, boundary_every=10).learner.view.parameters
-    theirs = runner([]).run(25, boundary_every=10).learner.view.parameters
-    assert any(not torch.equal(ours[k], theirs[k]) for k in theirs if k in ours)
+    ours, theirs = (
+        runner(methods, **options(name)).run(25, boundary_every=10).learner
+        for methods in ([METHODS[name](**fields)], [])
+    )
+    assert changed(ours, theirs)
 
 
 @pytest.mark.parametrize(("name", "fields"), TOGETHER)
 def test_three_replicas_together_equal_three_alone(name, fields, runner):
     method = METHODS[name](**fields)
-    together = runner([method], seeds=(3, 4, 5), dtype=torch.float64).run(25, boundary_every=10).learner.view.parameters
+    exact = {**options(name), "dtype": torch.float64}
+    together = runner([method], seeds=(3, 4, 5), **exact).run(25, boundary_every=10).learner.view.parameters
     for replica, seed in enumerate((3, 4, 5)):
-        alone = runner([method], seeds=(seed,), dtype=torch.float64).run(25, boundary_every=10).learner.view.parameters
+        alone = runner([method], seeds=(seed,), **exact).run(25, boundary_every=10).learner.view.parameters
         for key, value in alone.items():
             torch.testing.assert_close(together[key][replica], value[0], rtol=0, atol=1e-10)
 
@@ -136,9 +156,9 @@ def test_method_whose_layers_draw_is_refused_for_several_replicas(name, runner):
 @pytest.mark.parametrize(("name", "fields"), CASES)
 def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(name, fields, runner):
     method = METHODS[name](**fields)
-    whole = runner([method]).run(13, boundary_every=5)
+    whole = runner([method], **options(name)).run(13, boundary_every=5)
     saved = whole.snapshot()
-    resumed = runner([method])
+    resumed = runner([method], **options(name))
     resumed.learner.load_state_dict(saved)
     resumed.step = whole.step
     same(resumed.run(12, boundary_every=5).snapshot(), whole.run(12, boundary_every=5).snapshot())
@@ -153,7 +173,10 @@ def test_method_that_acts_at_boundaries_competes_with_others_that_do(name):
 def test_method_that_does_not_act_at_boundaries_does_not_see_them(name, runner):
     fields = STRONG.get(name, [{}])[0]
     method = METHODS[name](**fields)
-    same(runner([method]).run(25, boundary_every=10).snapshot(), runner([method]).run(25).snapshot())
+    with_tasks, without = (
+        runner([method], **options(name)).run(25, boundary_every=every).snapshot() for every in (10, 0)
+    )
+    same(with_tasks, without)
 
 
 def test_listing_methods_imports_no_torch():
