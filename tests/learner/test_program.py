@@ -69,6 +69,11 @@ class Classification:
 TASK: Task = Regression()  # type: ignore[assignment]
 
 
+def rectified() -> nn.Module:
+    """Return one hidden layer of ReLU and a head of one output."""
+    return nn.Sequential(nn.Linear(INPUTS, 5), nn.ReLU(), nn.Linear(5, 1))
+
+
 def network(width: int = 5, depth: int = 1, inputs: int = INPUTS, bias: bool = True) -> nn.Module:
     """Return ``depth`` hidden layers of tanh units and a head of one output, with a bias or without."""
     layers: list[nn.Module] = []
@@ -329,10 +334,13 @@ def test_calls_with_more_rows_than_at_hand_lie_among_calls_with_fewer(monkeypatc
 #: Strong enough to show in 24 steps.
 SPECS = {
     "cbp": "cbp:replacement_rate=0.1,maturity=3,accumulate=false",
+    "effective_rank_penalty": "effective_rank_penalty:strength=1,every=1",
     "l2": "l2:strength=0.1",
     "noisy_sgd": "noisy_sgd:scale=0.1,decay=0.99",
     "shrink_and_perturb_step": "shrink_and_perturb_step:weight_decay=0.1,std=0.01",
 }
+#: Methods that take networks of ReLU alone.
+RECTIFIED = ("crelu", "nap")
 
 
 def built(spec: str) -> Perturbation:
@@ -351,12 +359,12 @@ IN_STEPS = [
 
 @pytest.mark.parametrize("name", IN_STEPS)
 def test_replica_computes_the_same_alone_and_beside_others(name: str) -> None:
-    method = built(SPECS.get(name, name))
-    together = make(method)
+    method, build = built(SPECS.get(name, name)), rectified if name in RECTIFIED else network
+    together = make(method, build=build)
     train(together, 24)
-    made = program(make(method, seeds=[0]))
+    made = program(make(method, build=build, seeds=[0]))
     for index, seed in enumerate(together.seeds):
-        alone = make(method, seeds=[seed])
+        alone = make(method, build=build, seeds=[seed])
         train(alone, 24, made)
         assert_same(replica(together, index), replica(alone, 0), **CLOSE)
     assert not torch.equal(together.view.parameters["0.weight"][0], together.view.parameters["0.weight"][1])
@@ -402,12 +410,21 @@ def test_replica_of_a_sweep_of_learning_rates_equals_the_one_alone(optimizer: st
 
 
 SWEEPS = [
+    ("c_chain", "strength", (1.0, 0.1)),
     ("cbp:maturity=3", "replacement_rate", (0.0, 0.2)),
+    ("effective_rank_penalty:every=1", "strength", (1.0, 0.1)),
+    ("hare_and_tortoise:every=7", "momentum", (0.5, 0.9)),
+    ("infer", "strength", (0.01, 0.001)),
+    ("infer:strength=0.001", "scale", (10.0, 1.0)),
     ("l2", "strength", (0.3, 0.1)),
     ("noisy_sgd", "scale", (0.1, 0.0)),
     ("noisy_sgd", "decay", (1.0, 0.9)),
+    ("parseval", "strength", (1e-4, 1e-5)),
     ("shrink_and_perturb_step", "weight_decay", (0.0, 0.1)),
     ("shrink_and_perturb_step", "std", (0.1, 0.01)),
+    ("spectral", "strength", (0.3, 0.1)),
+    ("wasserstein", "strength", (0.3, 0.1)),
+    ("weight_decay", "strength", (1.0, 0.1)),
 ]
 
 

@@ -47,7 +47,7 @@ AGENT = ("run", "--scenario=bandit", "--profile=smoke", "--architecture=mlp:widt
 
 @pytest.mark.slow
 def test_a_transformer_is_trained_on_tokens_by_a_program_and_again_to_the_bit(lopbench, tmp_path):
-    files = ["characters", "replay", "plasticity_injection"]
+    files = ["characters", "replay"]
     cbp = "--method=cbp:replacement_rate=0.05,maturity=5"
     lopbench(*TOKENS, cbp, "--method=replay:samples=4+plasticity_injection", "--metrics=dead_fraction", files=files)
     made = records(tmp_path)
@@ -60,7 +60,7 @@ def test_a_transformer_is_trained_on_tokens_by_a_program_and_again_to_the_bit(lo
 
 
 def test_an_agent_is_trained_on_what_it_does(lopbench, tmp_path):
-    lopbench(*AGENT, "--method=c_chain", "--metrics=dead_fraction", files=["bandit", "c_chain"])
+    lopbench(*AGENT, "--method=c_chain", "--metrics=dead_fraction", files=["bandit"])
     (name,) = records(tmp_path)
     measured = pd.read_parquet(tmp_path / "results" / "runs" / name / "measurements.parquet")
     assert "heldout_score" not in set(measured["metric"])

@@ -1,5 +1,9 @@
 """What the tests of the methods share: a small task, small networks, learners on them, and one written in NumPy."""
 
+import itertools
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,8 @@ from lopbench.learner.learner import StackLearner
 from lopbench.learner.program import Program
 from lopbench_plugins.optimizers.adam import Adam
 from lopbench_plugins.optimizers.sgd import SGD
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 SHAPE = (1, 4, 4)
 CLASSES = 3
@@ -31,6 +37,7 @@ class Classification:
 
     chance = 1 / CLASSES
     classes = None
+    epoch = 3
 
     def __init__(self, seed, dtype=torch.float32):
         self.seed = seed
@@ -40,6 +47,9 @@ class Classification:
         generator = rng.derive(self.seed, "batch", step)
         images = torch.randn(6, *SHAPE, generator=generator, dtype=torch.float64).to(self.dtype)
         return images, torch.randint(CLASSES, (6,), generator=generator)
+
+    def batches(self):
+        return (self.batch(step) for step in itertools.count())
 
     def loss(self, outputs, targets):
         return nn.functional.cross_entropy(outputs, targets)

@@ -1,0 +1,73 @@
+"""Parseval regularisation: Chung, Cherif, Precup, Meger 2024, "Parseval Regularization for Continual RL".
+
+NeurIPS 2024, arXiv:2412.07224; the scaling by width is that of their code (wechu/parseval_reg, ``agent.py``).
+Deviations:
+
+- The penalty enters as its gradient, by the smaller of the two Gram matrices: ``(W W^T - s I) W = W (W^T W - s I)``.
+- Networks keep their initialisation, where theirs starts at orthogonal matrices, and get no learned diagonal layers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lopbench import Learner, Perturbation, State, add_scaled, number
+from lopbench_plugins.perturbations._weights import by_shape, hidden_weights, stacked
+
+#: Width at which their strength is told.
+WIDTH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parseval(Perturbation):
+    """Pulls the rows of hidden weights towards orthogonality and one length.
+
+    The penalty is ``strength * (64 / rows)**2 * norm(W W^T - scale * I)**2``, summed over linear layers, attention and
+    convolutions, as matrices ``(out, in * height * width)``, but for the head. Biases, gains and embeddings stay out.
+    Of matrices with more rows than columns it is the columns that become orthogonal: the two penalties differ by a
+    constant.
+
+    Args:
+        strength: Coefficient of the penalty, at least 0.
+        scale: Squared length of a row, above 0: the squared gain of the activation function, 2 for ReLU.
+    """
+
+    name: ClassVar[str] = "parseval"
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 1e-3},)
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (1e-3, 1e-4, 1e-5)}
+    equation: ClassVar[str] = "loss + strength * sum (64 / rows)**2 * norm(W W^T - scale * I)**2"
+    validated: ClassVar[tuple[str, ...]] = (
+        "theorem: sqrt(scale) times an orthogonal matrix is not pulled",
+        "gradient against automatic differentiation of the penalty, of wide and of tall matrices",
+    )
+    strength: float = number(1e-3, least=0, zero=0, swept=True)
+    scale: float = number(2.0, above=0)
+
+    def begin(self, learner: Learner, state: State) -> None:
+        """Look for hidden weights.
+
+        Raises:
+            UnsupportedError: If there are none, or the weight of a layer is computed from other parameters.
+        """
+        hidden_weights(learner, self.name)
+
+    def after_backward(self, learner: Learner, state: State) -> None:
+        """Add the penalty's gradient in place, to every hidden weight that has a gradient."""
+        gradients = learner.gradients
+        for names in by_shape(hidden_weights(learner, self.name), learner.parameters).values():
+            slopes = slope(stacked(names, learner.parameters), self.scale)
+            for name, each in zip(names, slopes.unbind(1), strict=True):
+                if name in gradients:
+                    add_scaled(gradients[name], each.view_as(gradients[name]), self.strength)
+
+
+def slope(matrices: Tensor, scale: float) -> Tensor:
+    """Return the gradient ``4 (64 / rows)**2 (W W^T - scale * I) W`` for matrices ``(..., out, in)``."""
+    rows, columns = matrices.shape[-2:]
+    wide = rows <= columns
+    gram = matrices @ matrices.mT if wide else matrices.mT @ matrices
+    gram = gram - scale * torch.eye(min(rows, columns), dtype=gram.dtype, device=gram.device)
+    return 4 * (WIDTH / rows) ** 2 * (gram @ matrices if wide else matrices @ gram)

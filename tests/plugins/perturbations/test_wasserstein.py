@@ -1,0 +1,38 @@
+"""Wasserstein regularisation: the theorems of optimal transport on a line."""
+
+import pytest
+import torch
+from method_lab import pull
+
+from lopbench_plugins.perturbations.wasserstein import Wasserstein, transport
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_a_permutation_of_the_initial_weights_is_not_pulled(runner):
+    trained = runner([Wasserstein(strength=1.0)], seeds=(0, 1), dtype=torch.float64)
+    for seed, value in enumerate(trained.learner.view.parameters.values()):
+        order = torch.randperm(value[0].numel(), generator=torch.Generator().manual_seed(seed))
+        value.copy_(value.flatten(1)[:, order].view_as(value))
+    assert not any(value.any() for value in pull(trained).values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_distance_is_at_most_that_of_l2_init(seed):
+    initial, weights = numbers(3, 40), numbers(3, 40, seed=seed + 1)
+    distance = transport(weights, initial.sort(dim=1).values).square().sum(dim=1)
+    assert (distance <= (weights - initial).square().sum(dim=1) + 1e-12).all()
+
+
+def test_the_pull_is_the_gradient_of_half_the_squared_distance(runner):
+    trained = runner([Wasserstein(strength=0.3)], seeds=(0, 1), dtype=torch.float64)
+    view = trained.run(5).learner.view
+    with torch.enable_grad():
+        leaves = {name: value.clone().requires_grad_() for name, value in view.parameters.items()}
+        ends = ((v.flatten(1).sort(dim=1), view.initial[n].flatten(1).sort(dim=1)) for n, v in leaves.items())
+        penalty = sum((now.values - then.values).square().sum() for now, then in ends)
+        expected = torch.autograd.grad(0.15 * penalty, list(leaves.values()))
+    for found, wanted in zip(pull(trained).values(), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
