@@ -244,7 +244,7 @@ def _do(
     from lopbench.cli.workers import follow
     from lopbench.runner.report import label
     from lopbench.runner.sinks import sinks_of
-    from lopbench.runner.study import clear, execute
+    from lopbench.runner.study import clear, execute_all
 
     if not any(study.pending for study in studies):
         clear(studies[0].results)
@@ -252,9 +252,8 @@ def _do(
     if staff.is_one_process:
         runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
         with study_reporter(err, runs=runs, steps=steps) as reporter:
-            told = sinks_of(sinks)
-            done = [execute(part, reporter, sinks=told) for part in studies]
-            return [(label(spec), reason) for refused in done for spec, reason in refused]
+            refused = execute_all(studies, reporter, sinks=sinks_of(sinks))
+        return [(label(spec), reason) for spec, reason in refused]
     pool = staff.pool(studies, data_dir=data_dir, sinks=sinks)
     if pool.is_joined:
         echo(f"{pool.called} are at these runs already.", err=True)

@@ -12,7 +12,6 @@ from lopbench.core.executor import usable_cores
 from lopbench.core.interfaces import Samples
 from lopbench.core.spec import RunSpec
 from lopbench.runner.forecast import using_threads
-from lopbench.runner.groups import groups
 from lopbench.runner.pool import Staff
 from lopbench.runner.study import Study
 from lopbench.runner.timing import seconds_per_step
@@ -42,7 +41,7 @@ def choose(staff: Staff, studies: Sequence[Study], seconds: float | None) -> tup
         seconds: What the work would take, None if unknown.
     """
     (device,) = staff.devices
-    together = [(group, study) for study in studies for group in _groups(study)]
+    together = [(group, study) for study in studies for group in study.groups]
     if device == "cuda" and torch.cuda.device_count() > 1:
         count = min(torch.cuda.device_count(), len(together))
         devices = tuple(f"cuda:{number}" for number in range(count))
@@ -59,10 +58,6 @@ def choose(staff: Staff, studies: Sequence[Study], seconds: float | None) -> tup
     if count * single < _GAIN * alone:
         return staff, f"one worker with all threads: {said} (--jobs)"
     return replace(staff, jobs=count), f"{count} workers with their share of the threads: {said} (--jobs)"
-
-
-def _groups(study: Study) -> list[list[RunSpec]]:
-    return groups(study.pending, data=study.images, device=torch.device(study.device)) if study.pending else []
 
 
 def _speed(group: Sequence[RunSpec], data: Samples | None, threads: int) -> float | None:

@@ -78,17 +78,15 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
     """
     import torch
 
-    from lopbench.runner.groups import groups
     from lopbench.runner.timing import seconds_per_step
 
     device = torch.device(study.device)
     with using_threads(threads):
         recorded, record_bytes = _recorded(study)
         steps_of = dict(zip((spec.run_id for spec in study.pending), study.steps, strict=True))
-        together = groups(study.pending, data=study.images, device=device)
         began = time.perf_counter()
         known, slowest, starts = [], 0.0, 0.0
-        for group in together:
+        for group in study.groups:
             steps = steps_of[group[0].run_id]
             seconds = recorded.get(_workload(group[0], len(group)))
             start = 0.0 if seconds is not None else starts

@@ -66,29 +66,6 @@ def _parts(group: list[RunSpec]) -> list[list[RunSpec]]:
     return [group[start:stop] for start, stop in pairwise(edges)]
 
 
-def execute(
-    specs: Sequence[RunSpec],
-    *,
-    results: Path,
-    data: object,
-    device: torch.device,
-    reporter: Reporter | None = None,
-    checkpoint_s: float = 10.0,
-    sinks: Sequence[Sink] = (),
-    locks: Locks = "flock",
-) -> list[tuple[RunSpec, str]]:
-    """Run every spec that has no record yet, in `groups`, as `work_off` does."""
-    return work_off(
-        [(group, data) for group in groups(specs, data=data, device=device)],
-        results=results,
-        device=device,
-        reporter=reporter,
-        checkpoint_s=checkpoint_s,
-        sinks=sinks,
-        locks=locks,
-    )
-
-
 def work_off(
     work: Iterable[tuple[Sequence[RunSpec], object]],
     *,

@@ -90,15 +90,7 @@ class Worklist:
         locks: Locks = "flock",
     ) -> Worklist:
         """Return what is pending in studies of one results folder."""
-        import torch
-
-        from lopbench.runner.groups import groups
-
-        parts = [
-            Part(study.specs[0].data, groups(study.pending, data=study.images, device=torch.device(study.device)))
-            for study in studies
-            if study.pending
-        ]
+        parts = [Part(study.specs[0].data, study.groups) for study in studies if study.pending]
         return cls(studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks, locks)
 
     def to_json(self) -> dict[str, Any]:

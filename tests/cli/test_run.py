@@ -10,6 +10,7 @@ from lopbench.core.errors import UsageError
 from lopbench.core.seeds import parse_seeds
 from lopbench.results.leaderboard import seed_ranges
 from lopbench.runner import forecast as forecasts
+from lopbench.runner import groups
 from lopbench.runner import study as studies
 from lopbench.runner.forecast import START_S, Forecast
 
@@ -434,3 +435,15 @@ def test_a_study_may_bring_plugins(lopbench, tiny, study, fresh_plugins):
     shown = lopbench("run", study)
     assert shown.exit_code == 1
     assert "nowhere.py" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--jobs=2", "--executor=script"], ["--jobs=2", "--executor=script", "--dry-run"]], ids=" ".join
+)
+def test_runs_are_put_together_once_a_command(tiny, monkeypatch, arguments):
+    asked = []
+    found = groups.groups
+    monkeypatch.setattr(groups, "groups", lambda specs, **more: asked.append(len(specs)) or found(specs, **more))
+    shown = tiny("--method=none", "--method=l2", *arguments)
+    assert shown.exit_code == 0, shown.output
+    assert asked == [4]  # looked at for the forecast, the list of work and the work itself
