@@ -210,17 +210,20 @@ def _foretold(
 
     Where the number of workers was not given, it may be chosen here, and is told then.
     """
-    from lopbench.runner.choice import choose
+    from lopbench.runner.choice import choose, crowded
     from lopbench.runner.forecast import Forecast, forecast
 
     def foretell(threads: int | None) -> list[Forecast | None]:
         return [forecast(study, threads=threads) if study.pending else None for study in studies]
 
     forecasts = foretell(staff.share)
-    if not (chooses and staff.is_one_process and any(study.pending for study in studies)):
+    if not any(study.pending for study in studies):
         return staff, forecasts
     whole = Forecast.of_all(forecasts)
-    chosen, why = choose(staff, studies, None if whole is None else whole.seconds)
+    seconds = None if whole is None else whole.seconds
+    if not (chooses and staff.is_one_process):
+        return crowded(staff, studies, seconds), forecasts
+    chosen, why = choose(staff, studies, seconds)
     if why:
         echo(why, err=True)
     return chosen, forecasts if chosen.share == staff.share else foretell(chosen.share)
@@ -311,7 +314,7 @@ def summarise(
     several = len(studies) > 1
     for number, (study, found) in enumerate(zip(studies, forecasts, strict=True), start=1):
         table = Table.grid(padding=(0, 2))
-        rows = _rows(study, _time(found, 1 if several else staff.jobs))
+        rows = _rows(study, _time(found, None if several else staff))
         for key, value in {**rows, **_workers(staff, study)}.items():
             table.add_row(Text(key, style="bold"), Text(value))
         title = "lopbench run" if not several else f"runs {number} of {len(studies)}"
@@ -321,7 +324,7 @@ def summarise(
     whole = Forecast.of_all(forecasts)
     if several:
         runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
-        err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(whole, staff.jobs)}."), soft_wrap=True)
+        err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(whole, staff)}."), soft_wrap=True)
     return whole
 
 
@@ -387,13 +390,16 @@ def _span(count: Callable[[int], int], scenario: Scenario) -> str:
     return " to ".join(f"{each:,}" for each in sorted({min(lengths), max(lengths)}))
 
 
-def _time(found: Forecast | None, jobs: int) -> str:
-    """Return a forecast in words: "about 38 h of work, 1 h 15 min on 32 workers"."""
+def _time(found: Forecast | None, staff: Staff | None) -> str:
+    """Return a forecast in words: "about 38 h of work, 1 h 15 min on 32 workers"; without workers of the work alone."""
     if found is None:
         return "unknown"
     text = roughly(found.seconds, "at most" if found.most else "about")
-    workers = min(jobs, found.groups)
-    return text if workers == 1 else f"{text} of work, {roughly(found.on(workers), '')} on {workers} workers"
+    if staff is None or staff.is_one_process:
+        return text
+    workers = min(staff.jobs, found.groups)
+    on = "1 worker" if workers == 1 else f"{workers} workers"
+    return f"{text} of work, {roughly(found.on(workers, staff.crowding), '')} on {on}"
 
 
 def _check_size(found: Forecast | None) -> None:

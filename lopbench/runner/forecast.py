@@ -57,11 +57,14 @@ class Forecast:
             record_bytes=sum(each.record_bytes for each in known),
         )
 
-    def on(self, workers: int) -> float:
-        """Return the seconds that so many workers take, which start at once."""
-        if workers == 1:
-            return self.seconds
-        return max(self.seconds / min(workers, self.groups), self.longest) + START_S
+    def on(self, workers: int, crowding: float = 1.0) -> float:
+        """Return the seconds that so many workers take, which start at once.
+
+        Args:
+            workers: Their number.
+            crowding: How many times as long a step takes while the others take theirs.
+        """
+        return crowding * max(self.seconds / min(workers, self.groups), self.longest) + START_S
 
 
 def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) -> Forecast | None:

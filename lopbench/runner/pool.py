@@ -244,12 +244,14 @@ class Staff:
         jobs: Their number.
         devices: Where they train, one after the other.
         threads: CPU threads of each; the executor's choice if None.
+        crowding: How many times as long a step takes while the others take theirs; 1 where it was not measured.
     """
 
     executor: Executor
     jobs: int
     devices: tuple[str, ...]
     threads: int | None = None
+    crowding: float = 1.0
 
     @classmethod
     def of(cls, executor: Executor, *, jobs: int | None, device: str, threads: int | None = None) -> Staff:
