@@ -18,7 +18,6 @@ from lopbench.runner.report import Quiet
 from lopbench.runner.schedule import Place
 from lopbench.runner.setting import Setting
 from lopbench.runner.training import Training
-from lopbench.runner.worth import COMPILE_S
 
 #: Batch of steps that are timed at once.
 _TIMED = 16
@@ -90,8 +89,8 @@ class Timing:
 
 def seconds_per_step(
     specs: Sequence[RunSpec], *, data: object, device: torch.device, limit_s: float = 0.5
-) -> tuple[float, float]:
-    """Return the seconds that a step of ``specs``, all together, takes here, and those in which it will be compiled.
+) -> tuple[float, bool]:
+    """Return the seconds that a step of ``specs``, all together, takes here, and whether it will be compiled.
 
     A throw-away learner takes steps of the first task for about ``limit_s`` seconds, the first ones not counted, batch
     preparation included. They are never compiled: where those of the runs will be, the time is what such programs took
@@ -104,13 +103,13 @@ def seconds_per_step(
     with Timing.of(specs, data=data, device=device) as timing:
         training, per_step = timing.training, timing.seconds_per_step(limit_s)
         if not training.programs.is_made:
-            return per_step, 0.0
+            return per_step, False
         work = training.programs.work(training.learner, training.feed)
         if not work.is_long:
-            return per_step, 0.0
+            return per_step, False
         if work.on_cpu and can_compile():
             per_step = min(per_step, work.compiled_s(training.learner.learner.state_bytes()))
-        return per_step, COMPILE_S
+        return per_step, True
 
 
 def can_compile() -> bool:
