@@ -140,6 +140,11 @@ class Pool:
         """Number of the workers, and what their executor calls them."""
         return f"{self.workers.jobs} workers of {self.executor.name} ({self.token})"
 
+    @property
+    def stop_command(self) -> str:
+        """What the user stops workers with that go on by themselves; empty if they do not."""
+        return "" if self._handle is None else self._handle.stop_command
+
     def join(self, token: str) -> bool:
         """Take hold of workers that another process started; returns whether some are at work."""
         self._handle = self.executor.join(self.workers, token)

@@ -1,6 +1,7 @@
 """Studies under a real SLURM, whose jobs are killed, preempted, run out of time and are cancelled."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -146,6 +147,13 @@ def test_jobs_go_on_without_the_command_and_the_same_command_joins_them(cluster,
     assert "are at these runs already" in next(line for line in joined.stderr if "workers of slurm" in line)
     joined.kill()
     joined.communicate()
+    assert {*cluster.queue()} == jobs
+    joined = study.start(*ASKED)
+    assert "are at these runs already" in next(line for line in joined.stderr if "workers of slurm" in line)
+    joined.send_signal(signal.SIGINT)
+    _, err = joined.communicate()
+    assert joined.returncode == 130
+    assert re.search(r"Interrupted\. 2 workers of slurm \((\d+)\) go on; .*, and 'scancel \1' stops them\.", err), err
     assert {*cluster.queue()} == jobs
     done(study.start(*ASKED), study, serial)
 
