@@ -25,7 +25,7 @@ from lopbench.runner.schedule import Schedule
 from lopbench.runner.study import Study, device_of, prepare
 from lopbench.runner.unfinished import PARTIAL, unwritable
 from lopbench.runner.worker import Report, reports
-from lopbench.runner.worklist import STUDIES, WORKERS, Worklist, remove, tidy
+from lopbench.runner.worklist import STUDIES, WORKERS, Worklist, check_known, remove, tidy
 
 #: Variables that workers elsewhere need as they are here.
 _VARIABLES = ("LOPBENCH_DATA", "LOPBENCH_CACHE", "LOPBENCH_PLUGINS")
@@ -310,7 +310,9 @@ class Staff:
         Raises:
             ResultsError: If the results folder cannot be written to, or is nearly full.
             UnsupportedError: If the executor cannot say whether some are at it.
+            UsageError: If workers would not know a component.
         """
+        check_known(spec for study in studies for spec in study.pending)
         results = studies[0].results
         joined = self._joined(results, {spec.run_id for study in studies for spec in study.pending})
         if joined is not None:

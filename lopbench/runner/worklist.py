@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lopbench.core.errors import DataError, LopbenchError, PluginError, ResultsError
+from lopbench.core.errors import DataError, LopbenchError, PluginError, ResultsError, UsageError
 from lopbench.core.interfaces import Samples, Scenario
+from lopbench.core.manager import plugins
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import ComponentSpec, RunSpec, digest
 from lopbench.data import load_data
@@ -181,6 +182,30 @@ class Worklist:
         return found
 
 
+def check_known(specs: Iterable[RunSpec]) -> None:
+    """Refuse components that workers, which are other processes, would not know.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    for part in _components(specs):
+        if plugins().registry.get(part.kind, part.name).is_given:
+            raise UsageError(
+                f"{part.name!r} was given as an object of a class that no plugin registers, so that workers do not "
+                "know it: register it in a plugin file that plugins= names, or leave out jobs and executor"
+            )
+
+
+def _components(specs: Iterable[RunSpec]) -> Iterable[ComponentSpec]:
+    """Return each component of runs once."""
+    return {
+        (part.kind, part.name, part.origin): part
+        for spec in specs
+        for part in (spec.scenario, spec.architecture, spec.optimizer, *spec.methods, *spec.metrics, spec.cloner)
+        if part is not None
+    }.values()
+
+
 def _check_origins(specs: Iterable[RunSpec]) -> None:
     """Refuse components of which this process has other code than the process that planned the runs.
 
@@ -189,13 +214,7 @@ def _check_origins(specs: Iterable[RunSpec]) -> None:
     Raises:
         PluginError: If there is one.
     """
-    parts = {
-        (part.kind, part.name, part.origin): part
-        for spec in specs
-        for part in (spec.scenario, spec.architecture, spec.optimizer, *spec.methods, *spec.metrics, spec.cloner)
-        if part is not None
-    }
-    for part in parts.values():
+    for part in _components(specs):
         try:
             found = ComponentSpec.of(part.kind, part.build()).origin
         except LopbenchError:
