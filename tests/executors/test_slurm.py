@@ -145,11 +145,6 @@ def test_jobs_go_on_without_the_command_and_the_same_command_joins_them(cluster,
     study.until(is_training)
     joined = study.start(*ASKED)
     assert "are at these runs already" in next(line for line in joined.stderr if "workers of slurm" in line)
-    joined.kill()
-    joined.communicate()
-    assert {*cluster.queue()} == jobs
-    joined = study.start(*ASKED)
-    assert "are at these runs already" in next(line for line in joined.stderr if "workers of slurm" in line)
     joined.send_signal(signal.SIGINT)
     _, err = joined.communicate()
     assert joined.returncode == 130
