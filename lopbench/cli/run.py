@@ -258,11 +258,11 @@ def _do(
             refused = execute_all(studies, reporter, sinks=sinks_of(sinks))
         return [(label(spec), reason) for spec, reason in refused]
     pool = staff.pool(studies, data_dir=data_dir, sinks=sinks)
-    if pool.is_joined:
-        echo(f"{pool.called} are at these runs already.", err=True)
     if staff.executor.starts and not detach:
         return follow(pool, err, runs=len(pool.specs), steps=pool.steps)
     pool.start()
+    if pool.is_joined:
+        echo(f"{pool.called} are at these runs already.", err=True)
     if staff.executor.starts:
         echo(f"{pool.called} do the runs; the same command shows them, and the table in the end.", err=True)
     else:

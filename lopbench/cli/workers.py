@@ -52,6 +52,8 @@ def follow(pool: Pool, console: Console, *, runs: int, steps: int) -> list[tuple
     try:
         with shown:
             pool.start()
+            if pool.is_joined:
+                shown.say(f"{pool.called} are at these runs already.")
             while True:
                 try:
                     at_work = pool.poll()

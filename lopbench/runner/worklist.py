@@ -21,7 +21,7 @@ from typing import Any
 
 from lopbench.core.errors import DataError, LopbenchError, PluginError, ResultsError, UsageError
 from lopbench.core.interfaces import Samples, Scenario
-from lopbench.core.manager import plugins
+from lopbench.core.manager import plugin_files, plugins
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import ComponentSpec, RunSpec, digest
 from lopbench.data import load_data
@@ -71,6 +71,7 @@ class Worklist:
         parts: The groups of runs, by data set.
         sinks: What is told what is measured, as on the command line.
         locks: How workers hold runs against each other, where no other process chose before.
+        plugins: Files with plugins that workers need, as ``--plugin`` takes them.
     """
 
     results: Path
@@ -79,6 +80,7 @@ class Worklist:
     parts: Sequence[Part]
     sinks: Sequence[str] = ()
     locks: Locks = "flock"
+    plugins: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -92,7 +94,9 @@ class Worklist:
     ) -> Worklist:
         """Return what is pending in studies of one results folder."""
         parts = [Part(study.specs[0].data, study.groups) for study in studies if study.pending]
-        return cls(studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks, locks)
+        return cls(
+            studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks, locks, plugin_files()
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return what the file holds."""
@@ -102,6 +106,7 @@ class Worklist:
             "checkpoint_s": self.checkpoint_s,
             "sinks": list(self.sinks),
             "locks": self.locks,
+            "plugins": list(self.plugins),
             "parts": [
                 {"data": part.data, "groups": [[spec.to_json() for spec in group] for group in part.groups]}
                 for part in self.parts
@@ -152,8 +157,8 @@ class Worklist:
             where = value["data_dir"]
             folder = path.absolute().parents[2]
             data_dir = None if where is None else Path(where)
-            sinks = tuple(map(str, value["sinks"]))
-            return cls(folder, data_dir, float(value["checkpoint_s"]), parts, sinks, value["locks"])
+            sinks, files = tuple(map(str, value["sinks"])), tuple(map(str, value.get("plugins", ())))
+            return cls(folder, data_dir, float(value["checkpoint_s"]), parts, sinks, value["locks"], files)
         except OSError as error:
             raise ResultsError(f"The work {path} cannot be read: {error.strerror or error}.") from error
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:

@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from lopbench.core.errors import ResultsError
+from lopbench.runner import worklist
 from lopbench.runner.holder import Holder
 from lopbench.runner.report import label
 from lopbench.runner.status import goes_on, status
@@ -133,6 +135,14 @@ def test_runs_of_a_study_that_nobody_has_begun_are_to_do(stopped):
     path.write_text("nonsense")
     assert set(by_state(results)) == {"completed"}
     assert goes_on(results, status(results)) is None
+
+
+def test_the_command_that_goes_on_names_the_plugin_files(make_study, monkeypatch):
+    planned = make_study()
+    monkeypatch.setattr(worklist, "plugin_files", lambda: ["/some where/mine.py", "/other.py"])
+    path = Worklist.of([planned], data_dir=None).write()
+    command = shlex.split(goes_on(planned.results, status(planned.results)))
+    assert command == ["lopbench", "work", str(path), "--plugin=/some where/mine.py", "--plugin=/other.py"]
 
 
 def test_a_group_that_kills_its_workers_is_set_aside(make_study):
