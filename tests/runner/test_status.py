@@ -9,14 +9,14 @@ from dataclasses import asdict, replace
 import pytest
 
 from lopbench.core.errors import ResultsError
-from lopbench.runner import worklist
+from lopbench.runner import heart, worklist
 from lopbench.runner.holder import Holder
 from lopbench.runner.report import label
 from lopbench.runner.status import goes_on, status
 from lopbench.runner.study import execute
 from lopbench.runner.unfinished import folder_of, make_folder
 from lopbench.runner.worker import Telling
-from lopbench.runner.workers import SILENT_S, workers
+from lopbench.runner.workers import workers
 from lopbench.runner.worklist import Worklist
 
 BITS = {"scenario": "bitflip:samples=60,m=8,f=5,T=10,steps_per_task=10", "architecture": None, "metrics": []}
@@ -196,7 +196,7 @@ def test_workers_are_told_with_their_job_and_silent_after_a_minute(tmp_path, mon
     first, second = workers(tmp_path)
     assert (first.report.slot, first.is_silent, first.share) == (0, False, None)
     assert second.place.endswith("slot 1 (slurm 14_0)")
-    assert (second.share, second.is_silent, second.age_s < SILENT_S) == (0.25, False, True)
+    assert (second.share, second.is_silent, second.age_s < heart.LEASE_S) == (0.25, False, True)
     for telling in (at_work, ended):
         telling.report = replace(telling.report, time=0.0)
         telling.path.write_text(json.dumps(asdict(telling.report)))
