@@ -70,7 +70,7 @@ def run(
         device: "auto", "cpu", "cuda" and the like, or several with commas between.
         results: Results folder.
         sinks: What is told what is measured, as it comes, as in ``"tensorboard"``; of no run that is recorded already.
-        jobs: Number of workers, which know the components that are installed or in ``plugins``; a device each if None.
+        jobs: Number of workers, which know only what is installed or in ``plugins``; a device each if None.
         executor: What starts workers, as in ``"slurm:partition=gpu"``.
         quiet: False shows progress on stderr.
 

@@ -121,7 +121,8 @@ def written(tmp_path, monkeypatch):
 
     yield write
     for name in set(sys.modules) - modules:
-        del sys.modules[name]
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):  # what torch imports late stays
+            del sys.modules[name]
 
 
 def test_object_runs_as_its_text_does(tiny):
@@ -209,3 +210,42 @@ def test_refusals_raise_with_their_reasons_after_the_rest_is_done(tiny):
     with pytest.raises(LopbenchError, match=r"\d+ of \d+ runs could not be done\. cbp, .* seed 0: "):
         lopbench.run(**{**tiny, "architecture": "linear"}, methods=["none", "cbp"])
     assert {r.spec.method_label for r in lopbench.find_records(tiny["results"])} == {"none"}
+
+
+# -- workers
+
+
+STREAM = {
+    "scenario": "bitflip:samples=60,m=8,f=5,T=10,steps_per_task=10",
+    "metrics": [],
+    "device": "cpu",
+    "seeds": range(2),
+}
+
+
+def test_workers_do_what_is_given_as_objects_and_in_plugin_files_as_one_process_does(tmp_path, written, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    path, cls = written("halve_e", hook=True)
+    methods = [cls(factor=0.25), (L2(strength=0.5), "halve_e")]
+    asked = {**STREAM, "plugins": [path], "methods": methods, "optimizers": [Adam(lr=0.01)]}
+    alone = lopbench.run(**asked, results=tmp_path / "alone")
+    shared = lopbench.run(**asked, results=tmp_path / "shared", jobs=2)
+    assert list(shared["method"]) == list(alone["method"])
+    digests = [
+        {record.run_id: record.measurements_digest for record in lopbench.find_records(tmp_path / name)}
+        for name in ("alone", "shared")
+    ]
+    assert digests[0] == digests[1]
+    assert len(digests[0]) >= 2 * 2 * 2
+    assert not (tmp_path / "shared" / ".partial").exists()
+
+
+def test_objects_of_classes_that_workers_do_not_know_are_refused_in_a_sentence(tmp_path, written):
+    _, cls = written("halve_f")
+    asked = {**STREAM, "methods": [cls(factor=0.25)], "results": tmp_path / "results"}
+    with pytest.raises(
+        UsageError, match=r"'halve_f' was given as an object .* plugin file that plugins= names, or leave"
+    ):
+        lopbench.run(**asked, jobs=2)
+    assert not (tmp_path / "results").exists()
+    assert len(lopbench.run(**asked)) == 1

@@ -85,13 +85,11 @@ class Commands(click.RichGroup):
                 raise
             echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             kept = (
-                " What was done is checkpointed; the same command resumes it."
-                if ctx.invoked_subcommand == "run"
-                else ""
+                "What was done is checkpointed; the same command resumes it." if ctx.invoked_subcommand == "run" else ""
             )
-            echo(f"\nInterrupted.{kept}", err=True)
+            echo(f"\nInterrupted. {str(error) or kept}".rstrip(), err=True)
             ctx.exit(130)
 
 

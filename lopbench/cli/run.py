@@ -210,17 +210,20 @@ def _foretold(
 
     Where the number of workers was not given, it may be chosen here, and is told then.
     """
-    from lopbench.runner.choice import choose
+    from lopbench.runner.choice import choose, crowded
     from lopbench.runner.forecast import Forecast, forecast
 
     def foretell(threads: int | None) -> list[Forecast | None]:
         return [forecast(study, threads=threads) if study.pending else None for study in studies]
 
     forecasts = foretell(staff.share)
-    if not (chooses and staff.is_one_process and any(study.pending for study in studies)):
+    if not any(study.pending for study in studies):
         return staff, forecasts
     whole = Forecast.of_all(forecasts)
-    chosen, why = choose(staff, studies, None if whole is None else whole.seconds)
+    seconds = None if whole is None else whole.seconds
+    if not (chooses and staff.is_one_process):
+        return crowded(staff, studies, seconds), forecasts
+    chosen, why = choose(staff, studies, seconds)
     if why:
         echo(why, err=True)
     return chosen, forecasts if chosen.share == staff.share else foretell(chosen.share)
@@ -244,7 +247,7 @@ def _do(
     from lopbench.cli.workers import follow
     from lopbench.runner.report import label
     from lopbench.runner.sinks import sinks_of
-    from lopbench.runner.study import clear, execute
+    from lopbench.runner.study import clear, execute_all
 
     if not any(study.pending for study in studies):
         clear(studies[0].results)
@@ -252,15 +255,14 @@ def _do(
     if staff.is_one_process:
         runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
         with study_reporter(err, runs=runs, steps=steps) as reporter:
-            told = sinks_of(sinks)
-            done = [execute(part, reporter, sinks=told) for part in studies]
-            return [(label(spec), reason) for refused in done for spec, reason in refused]
+            refused = execute_all(studies, reporter, sinks=sinks_of(sinks))
+        return [(label(spec), reason) for spec, reason in refused]
     pool = staff.pool(studies, data_dir=data_dir, sinks=sinks)
-    if pool.is_joined:
-        echo(f"{pool.called} are at these runs already.", err=True)
     if staff.executor.starts and not detach:
         return follow(pool, err, runs=len(pool.specs), steps=pool.steps)
     pool.start()
+    if pool.is_joined:
+        echo(f"{pool.called} are at these runs already.", err=True)
     if staff.executor.starts:
         echo(f"{pool.called} do the runs; the same command shows them, and the table in the end.", err=True)
     else:
@@ -312,7 +314,7 @@ def summarise(
     several = len(studies) > 1
     for number, (study, found) in enumerate(zip(studies, forecasts, strict=True), start=1):
         table = Table.grid(padding=(0, 2))
-        rows = _rows(study, _time(found, 1 if several else staff.jobs))
+        rows = _rows(study, _time(found, None if several else staff))
         for key, value in {**rows, **_workers(staff, study)}.items():
             table.add_row(Text(key, style="bold"), Text(value))
         title = "lopbench run" if not several else f"runs {number} of {len(studies)}"
@@ -322,7 +324,7 @@ def summarise(
     whole = Forecast.of_all(forecasts)
     if several:
         runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
-        err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(whole, staff.jobs)}."), soft_wrap=True)
+        err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(whole, staff)}."), soft_wrap=True)
     return whole
 
 
@@ -388,13 +390,16 @@ def _span(count: Callable[[int], int], scenario: Scenario) -> str:
     return " to ".join(f"{each:,}" for each in sorted({min(lengths), max(lengths)}))
 
 
-def _time(found: Forecast | None, jobs: int) -> str:
-    """Return a forecast in words: "about 38 h of work, 1 h 15 min on 32 workers"."""
+def _time(found: Forecast | None, staff: Staff | None) -> str:
+    """Return a forecast in words: "about 38 h of work, 1 h 15 min on 32 workers"; without workers of the work alone."""
     if found is None:
         return "unknown"
     text = roughly(found.seconds, "at most" if found.most else "about")
-    workers = min(jobs, found.groups)
-    return text if workers == 1 else f"{text} of work, {roughly(found.on(workers), '')} on {workers} workers"
+    if staff is None or staff.is_one_process:
+        return text
+    workers = min(staff.jobs, found.groups)
+    on = "1 worker" if workers == 1 else f"{workers} workers"
+    return f"{text} of work, {roughly(found.on(workers, staff.crowding), '')} on {on}"
 
 
 def _check_size(found: Forecast | None) -> None:

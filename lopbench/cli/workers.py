@@ -30,8 +30,10 @@ _MOST_BARS = 8
 def follow(pool: Pool, console: Console, *, runs: int, steps: int) -> list[tuple[str, str]]:
     """Show what workers do until all have ended; an interrupt stops them, and a second one ends them at once.
 
+    Workers that another process started stay at work when this one is interrupted, or fails.
+
     Args:
-        pool: The workers, not started.
+        pool: The workers, not started, or joined.
         console: Where to show it.
         runs: Number of runs to do.
         steps: Their steps.
@@ -41,15 +43,17 @@ def follow(pool: Pool, console: Console, *, runs: int, steps: int) -> list[tuple
 
     Raises:
         ResultsError: If the results folder cannot be written to, or the workers gave up.
-        KeyboardInterrupt: If the user wanted it.
+        KeyboardInterrupt: If the user wanted it; it says what becomes of workers that go on.
     """
     from lopbench.runner.pool import check
 
     shown = _Shown(console, runs=runs, steps=steps)
-    interrupts = 0
+    interrupts, at_work = 0, True
     try:
         with shown:
             pool.start()
+            if pool.is_joined:
+                shown.say(f"{pool.called} are at these runs already.")
             while True:
                 try:
                     at_work = pool.poll()
@@ -59,14 +63,20 @@ def follow(pool: Pool, console: Console, *, runs: int, steps: int) -> list[tuple
                     time.sleep(LOOK_S)
                 except KeyboardInterrupt:
                     interrupts += 1
-                    if interrupts > 1:
+                    if interrupts > 1 or pool.is_joined:
                         raise
                     shown.say("stopping: what is at work is saved; interrupt again to end it at once")
                     pool.stop()
         reports = pool.reports()
+    except KeyboardInterrupt:
+        if not pool.is_joined:
+            raise
+        stops = f", and '{pool.stop_command}' stops them" if pool.stop_command else ""
+        raise KeyboardInterrupt(f"{pool.called} go on; the same command shows them again{stops}.") from None
     finally:
-        pool.kill()
-        pool.tidy()
+        if not (pool.is_joined and at_work):
+            pool.kill()
+            pool.tidy()
     if interrupts:
         raise KeyboardInterrupt
     check(pool.failures)

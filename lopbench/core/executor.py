@@ -87,11 +87,13 @@ class Handle(ABC):
     Attributes:
         failures: Why places of workers were given up, a sentence each.
         token: What `Executor.join` finds them by from another process; empty if they end with this one.
+        stop_command: The command with which a user stops those that have a token.
     """
 
     def __init__(self) -> None:
         self.failures: list[str] = []
         self.token = ""
+        self.stop_command = ""
 
     @abstractmethod
     def poll(self) -> bool:

@@ -93,7 +93,8 @@ def _register(kind: str, cls: type[Component]) -> None:
             f"{cls.__name__} into a .py file and import it"
         )
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-    registry.add(Registration(kind, cls.name, cls, summary, Distribution(UNPUBLISHED, file.name, mutable=True)))
+    distribution = Distribution(UNPUBLISHED, file.name, mutable=True)
+    registry.add(Registration(kind, cls.name, cls, summary, distribution, is_given=True))
 
 
 def _file_of(cls: type) -> Path | None:

@@ -47,13 +47,14 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Registration:
-    """One registered component."""
+    """One registered component; ``is_given`` if Python code gave its class, of which other processes do not know."""
 
     kind: str
     name: str
     target: str | type[Component]
     summary: str
     distribution: Distribution
+    is_given: bool = False
 
     def load(self) -> type[Component]:
         """Return the class, importing it if needed.

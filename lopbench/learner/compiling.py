@@ -70,10 +70,15 @@ def _has_constants(graph: torch.fx.GraphModule) -> bool:
     return any(node.op == "get_attr" for node in graph.graph.nodes)
 
 
-def cache_compiled(folder: str) -> None:
-    """Let compiled programs be kept in ``folder`` from one process to the next, unless the user has chosen another."""
+def folder_of_compiled(folder: str) -> str:
+    """Return where compiled programs are kept between processes: ``folder``, unless the user chose another."""
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
+    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     # What is imported on the way to tracing may have put torch's own choice there already.
-    if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+    return folder if chosen in (None, default_cache_dir()) else chosen
+
+
+def cache_compiled(folder: str) -> None:
+    """Let compiled programs be kept in ``folder``."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder

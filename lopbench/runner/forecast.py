@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ class Forecast:
 
     Args:
         seconds: Time of all pending runs, one group after the other.
-        most: Whether it is an upper bound: programs will be compiled, which takes less where that was done before.
+        most: Whether it is an upper bound: programs will be compiled, and no word of it that this was done before.
         longest: Time of the group that takes longest.
         groups: Number of groups, which are shared among workers.
         record_bytes: Bytes of the records to come.
@@ -57,11 +57,14 @@ class Forecast:
             record_bytes=sum(each.record_bytes for each in known),
         )
 
-    def on(self, workers: int) -> float:
-        """Return the seconds that so many workers take, which start at once."""
-        if workers == 1:
-            return self.seconds
-        return max(self.seconds / min(workers, self.groups), self.longest) + START_S
+    def on(self, workers: int, crowding: float = 1.0) -> float:
+        """Return the seconds that so many workers take, which start at once.
+
+        Args:
+            workers: Their number.
+            crowding: How many times as long a step takes while the others take theirs.
+        """
+        return crowding * max(self.seconds / min(workers, self.groups), self.longest) + START_S
 
 
 def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) -> Forecast | None:
@@ -78,33 +81,55 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
     """
     import torch
 
-    from lopbench.runner.groups import groups
     from lopbench.runner.timing import seconds_per_step
 
     device = torch.device(study.device)
     with using_threads(threads):
         recorded, record_bytes = _recorded(study)
         steps_of = dict(zip((spec.run_id for spec in study.pending), study.steps, strict=True))
-        together = groups(study.pending, data=study.images, device=device)
         began = time.perf_counter()
-        known, slowest, starts = [], 0.0, 0.0
-        for group in together:
+        known, slowest, compiles, compiling = [], 0.0, False, _Compiling()
+        for group in study.groups:
             steps = steps_of[group[0].run_id]
             seconds = recorded.get(_workload(group[0], len(group)))
-            start = 0.0 if seconds is not None else starts
+            is_compiled = compiles and seconds is None
             if seconds is None and (slowest == 0 or time.perf_counter() - began < limit_s):
                 try:
-                    seconds, start = seconds_per_step(group, data=study.images, device=device, limit_s=limit_s / 8)
+                    seconds, is_compiled = seconds_per_step(
+                        group, data=study.images, device=device, limit_s=limit_s / 8
+                    )
                 except KeyboardInterrupt:
                     raise
                 except BaseException:  # whatever a plugin raises is told when its turn comes; other runs may go well
                     continue
-                slowest, starts = max(slowest, seconds), max(starts, start)
-            known.append((steps, seconds, start))
+                slowest, compiles = max(slowest, seconds), compiles or is_compiled
+            known.append((steps, seconds, compiling.seconds(group) if is_compiled else 0.0))
     if not known:
         return None
     times = [steps * (slowest if seconds is None else seconds) + start for steps, seconds, start in known]
-    return Forecast(sum(times), starts > 0, max(times), len(times), record_bytes * len(study.pending))
+    return Forecast(sum(times), compiling.is_new, max(times), len(times), record_bytes * len(study.pending))
+
+
+class _Compiling:
+    """What it takes to have the programs of a study."""
+
+    def __init__(self) -> None:
+        self._had: set[Path] = set()
+        self.is_new = False  #: Whether some are of those that were not compiled before, as far as is known.
+
+    def seconds(self, group: Sequence[RunSpec]) -> float:
+        """Return the seconds until the program of a group is there."""
+        from lopbench.runner.shape import mark_of
+        from lopbench.runner.worth import COMPILE_S, LOAD_S
+
+        mark = mark_of(group)
+        if mark in self._had:  # as that of a run is that of its reference
+            return 0.0
+        self._had.add(mark)
+        if mark.exists():
+            return LOAD_S
+        self.is_new = True
+        return COMPILE_S
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from lopbench.core.errors import LopbenchError, ResultsError, UnsupportedError
-from lopbench.core.fields import swept
 from lopbench.core.guard import kept
 from lopbench.core.interfaces import Scenario, Sink
 from lopbench.core.spec import RunSpec, canonical_json
@@ -28,7 +27,7 @@ from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.run import Run
 from lopbench.runner.schedule import fresh_lives
 from lopbench.runner.session import TakenOverError
-from lopbench.runner.setting import methods_of
+from lopbench.runner.shape import shape
 from lopbench.runner.timing import throwaway
 from lopbench.runner.unfinished import resumable
 
@@ -48,14 +47,14 @@ def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> l
     whether they are the reference. What no program can train, or not as fast, is a group of its own.
     """
     with kept(code=True):
-        shapes = [_shape(spec) for spec in specs]
+        texts = [_text(spec) for spec in specs]
     alike: dict[str, list[RunSpec]] = {}
-    for shape, spec in zip(shapes, specs, strict=True):
-        alike.setdefault(shape, []).append(spec)
-    together = {shape: _can_be_together(group, data=data, device=device) for shape, group in alike.items()}
+    for text, spec in zip(texts, specs, strict=True):
+        alike.setdefault(text, []).append(spec)
+    together = {text: _can_be_together(group, data=data, device=device) for text, group in alike.items()}
     found: dict[str, list[RunSpec]] = {}
-    for shape, spec in zip(shapes, specs, strict=True):
-        found.setdefault(shape if together[shape] else spec.run_id, []).append(spec)
+    for text, spec in zip(texts, specs, strict=True):
+        found.setdefault(text if together[text] else spec.run_id, []).append(spec)
     return [part for group in found.values() for part in _parts(group)]
 
 
@@ -64,29 +63,6 @@ def _parts(group: list[RunSpec]) -> list[list[RunSpec]]:
     count = -(-len(group) // MAX_REPLICAS)
     edges = [len(group) * part // count for part in range(count + 1)]
     return [group[start:stop] for start, stop in pairwise(edges)]
-
-
-def execute(
-    specs: Sequence[RunSpec],
-    *,
-    results: Path,
-    data: object,
-    device: torch.device,
-    reporter: Reporter | None = None,
-    checkpoint_s: float = 10.0,
-    sinks: Sequence[Sink] = (),
-    locks: Locks = "flock",
-) -> list[tuple[RunSpec, str]]:
-    """Run every spec that has no record yet, in `groups`, as `work_off` does."""
-    return work_off(
-        [(group, data) for group in groups(specs, data=data, device=device)],
-        results=results,
-        device=device,
-        reporter=reporter,
-        checkpoint_s=checkpoint_s,
-        sinks=sinks,
-        locks=locks,
-    )
 
 
 def work_off(
@@ -225,13 +201,9 @@ def _sentences(members: Sequence[RunSpec]) -> Iterator[None]:
         raise UnsupportedError(f"{group_label(members)} cannot be set up: {told(error)}") from error
 
 
-def _shape(spec: RunSpec) -> str:
-    """Return what replicas of a program must have in common."""
-    value = spec.to_json()
-    del value["seed"], value["optimizer"]["fields"]["lr"]
-    for part, method in zip(value["methods"], methods_of(spec), strict=True):
-        part["fields"] = {k: v for k, v in part["fields"].items() if k not in swept(type(method))}
-        part["active"] = method.active
+def _text(spec: RunSpec) -> str:
+    """Return what replicas of a program must have in common, the tasks of fresh ones included."""
+    value = shape(spec)
     if spec.kind == "fresh":
         scenario = spec.scenario.build()
         assert isinstance(scenario, Scenario)  # the registry checked

@@ -1,12 +1,14 @@
 """Which process is at a run: it holds a lock of the file system, or a claim.
 
 All processes in a results folder do it in one way, which stands in ``.partial/locks`` for as long as there is something
-unfinished: the first that comes writes down what it would choose, and the others obey.
+unfinished: the first that comes writes down what it would choose, or claims where there are no locks, and the others
+obey.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -39,6 +41,8 @@ _MOST_BYTES = 100
 def agreed(results: Path, wanted: Locks) -> Locks:
     """Return how runs are held in a results folder: as ``wanted``, unless another process was there first.
 
+    Who is the first, and wants locks that the file system does not give, takes claims.
+
     Raises:
         ResultsError: If the folder cannot be written to, or a newer lopbench holds them in a way of its own.
     """
@@ -58,16 +62,27 @@ def agreed(results: Path, wanted: Locks) -> Locks:
         return wanted  # nobody can have claims here
 
 
-def _put(path: Path, text: str) -> None:
-    """Write a file in one step, unless there is one."""
+def _put(path: Path, wanted: Locks) -> None:
+    """Write down what is wanted, or claims where there are no locks, in one step, unless something stands there."""
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        partial.write_text(text)
+        partial.write_text(wanted)
+        if wanted == "flock" and not _has_locks(partial):
+            partial.write_text("claims")
         os.link(partial, path)
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _has_locks(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _NO_LOCKS
+    return True
 
 
 def _known(content: bytes, path: Path) -> Locks:

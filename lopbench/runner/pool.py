@@ -25,7 +25,7 @@ from lopbench.runner.schedule import Schedule
 from lopbench.runner.study import Study, device_of, prepare
 from lopbench.runner.unfinished import PARTIAL, unwritable
 from lopbench.runner.worker import Report, reports
-from lopbench.runner.worklist import STUDIES, WORKERS, Worklist, remove, tidy
+from lopbench.runner.worklist import STUDIES, WORKERS, Worklist, check_known, remove, tidy
 
 #: Variables that workers elsewhere need as they are here.
 _VARIABLES = ("LOPBENCH_DATA", "LOPBENCH_CACHE", "LOPBENCH_PLUGINS")
@@ -140,6 +140,11 @@ class Pool:
         """Number of the workers, and what their executor calls them."""
         return f"{self.workers.jobs} workers of {self.executor.name} ({self.token})"
 
+    @property
+    def stop_command(self) -> str:
+        """What the user stops workers with that go on by themselves; empty if they do not."""
+        return "" if self._handle is None else self._handle.stop_command
+
     def join(self, token: str) -> bool:
         """Take hold of workers that another process started; returns whether some are at work."""
         self._handle = self.executor.join(self.workers, token)
@@ -244,12 +249,14 @@ class Staff:
         jobs: Their number.
         devices: Where they train, one after the other.
         threads: CPU threads of each; the executor's choice if None.
+        crowding: How many times as long a step takes while the others take theirs; 1 where it was not measured.
     """
 
     executor: Executor
     jobs: int
     devices: tuple[str, ...]
     threads: int | None = None
+    crowding: float = 1.0
 
     @classmethod
     def of(cls, executor: Executor, *, jobs: int | None, device: str, threads: int | None = None) -> Staff:
@@ -303,7 +310,9 @@ class Staff:
         Raises:
             ResultsError: If the results folder cannot be written to, or is nearly full.
             UnsupportedError: If the executor cannot say whether some are at it.
+            UsageError: If workers would not know a component.
         """
+        check_known(spec for study in studies for spec in study.pending)
         results = studies[0].results
         joined = self._joined(results, {spec.run_id for study in studies for spec in study.pending})
         if joined is not None:

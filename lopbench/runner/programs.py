@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from lopbench.core.errors import UnsupportedError
-from lopbench.core.places import cache_directory
 from lopbench.learner.compiling import cache_compiled
 from lopbench.learner.program import Program, why_not
 from lopbench.runner.feed import Feed
@@ -15,6 +14,7 @@ from lopbench.runner.report import Reporter, group_label
 from lopbench.runner.schedule import MAX_UNROLL
 from lopbench.runner.scored import ScoredLearner
 from lopbench.runner.setting import Setting
+from lopbench.runner.shape import compiled_folder, mark
 from lopbench.runner.worth import Work, work
 
 #: Most samples, of all replicas together, most bytes of them, and most steps, that are made ahead of a program's calls.
@@ -127,6 +127,7 @@ class Programs:
                 metrics=scored.training,
             )
         if program.compile_s:
+            mark(self._setting.specs)
             self._reporter.note(f"{name}: compiled in {program.compile_s:.0f} s")
         elif program.compile_error:
             self._reporter.note(f"{name}: no compiled program here, and so slower: {program.compile_error}")
@@ -142,7 +143,7 @@ def _comes_in_chunks(feed: Feed) -> bool:
 @contextmanager
 def _compiler() -> Iterator[None]:
     """Keep what is compiled for other processes, and from the user what torch finds missing on the way."""
-    cache_compiled(str(cache_directory() / "compiled"))
+    cache_compiled(compiled_folder())
     logger = logging.getLogger("torch.utils.cpp_extension")  # where CUDA_HOME is set, it warns that there is no GPU
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -129,7 +130,9 @@ def goes_on(results: Path, runs: Iterable[RunStatus], *, is_silent: bool = False
     states = {each.state for each in runs}
     if "stale" in states or is_silent or ("to do" in states and "running" not in states):
         for path in _studies(results):
-            return f"lopbench work {path}"
+            with suppress(LopbenchError):  # just removed, or another version's
+                options = [f"--plugin={file}" for file in Worklist.read(path).plugins]
+                return shlex.join(["lopbench", "work", str(path), *options])
         return _SAME
     return _SAME if "set aside" in states else None
 

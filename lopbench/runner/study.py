@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,15 @@ class Study:
         built = self.specs[0].scenario.build()
         assert isinstance(built, Scenario)
         return built
+
+    @cached_property
+    def groups(self) -> list[list[RunSpec]]:
+        """The pending runs as they train together; found out once, since that traces a step of each kind of run."""
+        import torch
+
+        from lopbench.runner.groups import groups
+
+        return groups(self.pending, data=self.images, device=torch.device(self.device))
 
 
 def plan(
@@ -149,24 +159,39 @@ def execute(
     sinks: Sequence[Sink] = (),
     locks: Locks = "flock",
 ) -> list[tuple[RunSpec, str]]:
-    """Do what is pending, and remove what killed processes left; returns the specs that could not be run, and why.
+    """Do what is pending of one study, as `execute_all` does."""
+    return execute_all([study], reporter, checkpoint_s=checkpoint_s, sinks=sinks, locks=locks)
+
+
+def execute_all(
+    studies: Sequence[Study],
+    reporter: Reporter | None = None,
+    *,
+    checkpoint_s: float = 10.0,
+    sinks: Sequence[Sink] = (),
+    locks: Locks = "flock",
+) -> list[tuple[RunSpec, str]]:
+    """Do what is pending in studies of one results folder and one device, and remove what killed processes left.
+
+    Returns:
+        The specs that could not be run, each with the reason.
 
     Raises:
         ResultsError: If the results folder cannot be written to or is nearly full.
     """
     import torch
 
-    from lopbench.runner import groups
+    from lopbench.runner.groups import work_off
 
-    if not study.pending:
-        clear(study.results)
+    results = studies[0].results
+    if not any(study.pending for study in studies):
+        clear(results)
         return []
-    prepare(study.results)
-    return groups.execute(
-        study.pending,
-        results=study.results,
-        data=study.images,
-        device=torch.device(study.device),
+    prepare(results)
+    return work_off(
+        [(group, study.images) for study in studies for group in study.groups],
+        results=results,
+        device=torch.device(studies[0].device),
         reporter=reporter,
         checkpoint_s=checkpoint_s,
         sinks=sinks,

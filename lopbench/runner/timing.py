@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -15,9 +18,8 @@ from lopbench.runner.report import Quiet
 from lopbench.runner.schedule import Place
 from lopbench.runner.setting import Setting
 from lopbench.runner.training import Training
-from lopbench.runner.worth import COMPILE_S
 
-#: Batch of steps that `seconds_per_step` times at once.
+#: Batch of steps that are timed at once.
 _TIMED = 16
 
 
@@ -39,10 +41,56 @@ def throwaway(specs: Sequence[RunSpec], *, data: object, device: torch.device) -
         return training
 
 
+@dataclass(frozen=True)
+class Timing:
+    """A throw-away learner in its first task, whose steps are timed; none of them is compiled.
+
+    Args:
+        training: The learner.
+        place: The task.
+    """
+
+    training: Training
+    place: Place
+
+    @classmethod
+    @contextmanager
+    def of(cls, specs: Sequence[RunSpec], *, data: object, device: torch.device) -> Iterator[Self]:
+        """Yield what times the steps of ``specs``, all together, numbers as those of the runs.
+
+        Raises:
+            UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
+            DataError: If the data set cannot feed the scenario.
+        """
+        training = throwaway(specs, data=data, device=device)
+        with environment.numerics(training.setting.spec.numerics, device):
+            training.programs.seek(training.learner, training.feed, compiled=False)
+            timing = cls(training, training.setting.schedule.places[0])
+            timing._take()  # the first ones are slower
+            yield timing
+
+    def seconds_per_step(self, limit_s: float) -> float:
+        """Take steps for about ``limit_s`` seconds, batches included, and return what one took."""
+        began, steps = time.perf_counter(), 0
+        while time.perf_counter() - began < limit_s:
+            steps += self._take()
+        return (time.perf_counter() - began) / steps
+
+    def _take(self) -> int:
+        """Take some steps of the task, over and over again; returns how many."""
+        learner = self.training.learner
+        if learner.done == self.place.steps:
+            self.training.turn_to(self.place)
+        before = learner.done
+        self.training.advance(min(_TIMED, self.place.steps - before))
+        learner.losses[before:].tolist()  # reading the loss waits for the device
+        return learner.done - before
+
+
 def seconds_per_step(
     specs: Sequence[RunSpec], *, data: object, device: torch.device, limit_s: float = 0.5
-) -> tuple[float, float]:
-    """Return the seconds that a step of ``specs``, all together, takes here, and those in which it will be compiled.
+) -> tuple[float, bool]:
+    """Return the seconds that a step of ``specs``, all together, takes here, and whether it will be compiled.
 
     A throw-away learner takes steps of the first task for about ``limit_s`` seconds, the first ones not counted, batch
     preparation included. They are never compiled: where those of the runs will be, the time is what such programs took
@@ -52,36 +100,18 @@ def seconds_per_step(
         UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
         DataError: If the data set cannot feed the scenario.
     """
-    training = throwaway(specs, data=data, device=device)
-    with environment.numerics(training.setting.spec.numerics, device):
-        training.programs.seek(training.learner, training.feed, compiled=False)
-        place = training.setting.schedule.places[0]
-        _take(training, place)  # the first ones are slower
-        began, steps = time.perf_counter(), 0
-        while time.perf_counter() - began < limit_s:
-            steps += _take(training, place)
-        per_step = (time.perf_counter() - began) / steps
+    with Timing.of(specs, data=data, device=device) as timing:
+        training, per_step = timing.training, timing.seconds_per_step(limit_s)
         if not training.programs.is_made:
-            return per_step, 0.0
+            return per_step, False
         work = training.programs.work(training.learner, training.feed)
         if not work.is_long:
-            return per_step, 0.0
+            return per_step, False
         if work.on_cpu and can_compile():
             per_step = min(per_step, work.compiled_s(training.learner.learner.state_bytes()))
-        return per_step, COMPILE_S
+        return per_step, True
 
 
 def can_compile() -> bool:
     """Return whether there is a C++ compiler, with which programs are compiled on a CPU."""
     return shutil.which(os.environ.get("CXX", "g++")) is not None
-
-
-def _take(training: Training, place: Place) -> int:
-    """Take some steps of a task, over and over again; returns how many."""
-    learner = training.learner
-    if learner.done == place.steps:
-        training.turn_to(place)
-    before = learner.done
-    training.advance(min(_TIMED, place.steps - before))
-    learner.losses[before:].tolist()  # reading the loss waits for the device
-    return learner.done - before

@@ -9,11 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lopbench.runner import heart
 from lopbench.runner.worker import Report, reports
 from lopbench.runner.worklist import is_over
-
-#: Seconds without a word after which a worker counts as silent.
-SILENT_S = 60.0
 
 #: States of a worker that will say nothing more.
 _ENDED = ("done", "stopped")
@@ -62,5 +60,5 @@ def _workers(results: Path) -> Iterator[WorkerStatus]:
         with suppress(OSError):  # just removed
             # The clocks of two machines need not agree; that of the file system is a second opinion.
             age = max(0.0, min(time.time() - max(report.time, path.stat().st_mtime), 1e9))
-            silent = report.state not in _ENDED and (age > SILENT_S or is_over(report.name))
+            silent = report.state not in _ENDED and (age >= heart.LEASE_S or is_over(report.name))
             yield WorkerStatus(report, age, silent)

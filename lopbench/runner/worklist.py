@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lopbench.core.errors import DataError, LopbenchError, PluginError, ResultsError
+from lopbench.core.errors import DataError, LopbenchError, PluginError, ResultsError, UsageError
 from lopbench.core.interfaces import Samples, Scenario
+from lopbench.core.manager import plugin_files, plugins
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import ComponentSpec, RunSpec, digest
 from lopbench.data import load_data
@@ -70,6 +71,7 @@ class Worklist:
         parts: The groups of runs, by data set.
         sinks: What is told what is measured, as on the command line.
         locks: How workers hold runs against each other, where no other process chose before.
+        plugins: Files with plugins that workers need, as ``--plugin`` takes them.
     """
 
     results: Path
@@ -78,6 +80,7 @@ class Worklist:
     parts: Sequence[Part]
     sinks: Sequence[str] = ()
     locks: Locks = "flock"
+    plugins: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -90,16 +93,10 @@ class Worklist:
         locks: Locks = "flock",
     ) -> Worklist:
         """Return what is pending in studies of one results folder."""
-        import torch
-
-        from lopbench.runner.groups import groups
-
-        parts = [
-            Part(study.specs[0].data, groups(study.pending, data=study.images, device=torch.device(study.device)))
-            for study in studies
-            if study.pending
-        ]
-        return cls(studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks, locks)
+        parts = [Part(study.specs[0].data, study.groups) for study in studies if study.pending]
+        return cls(
+            studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks, locks, plugin_files()
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return what the file holds."""
@@ -109,6 +106,7 @@ class Worklist:
             "checkpoint_s": self.checkpoint_s,
             "sinks": list(self.sinks),
             "locks": self.locks,
+            "plugins": list(self.plugins),
             "parts": [
                 {"data": part.data, "groups": [[spec.to_json() for spec in group] for group in part.groups]}
                 for part in self.parts
@@ -159,8 +157,8 @@ class Worklist:
             where = value["data_dir"]
             folder = path.absolute().parents[2]
             data_dir = None if where is None else Path(where)
-            sinks = tuple(map(str, value["sinks"]))
-            return cls(folder, data_dir, float(value["checkpoint_s"]), parts, sinks, value["locks"])
+            sinks, files = tuple(map(str, value["sinks"])), tuple(map(str, value.get("plugins", ())))
+            return cls(folder, data_dir, float(value["checkpoint_s"]), parts, sinks, value["locks"], files)
         except OSError as error:
             raise ResultsError(f"The work {path} cannot be read: {error.strerror or error}.") from error
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -189,6 +187,30 @@ class Worklist:
         return found
 
 
+def check_known(specs: Iterable[RunSpec]) -> None:
+    """Refuse components that workers, which are other processes, would not know.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    for part in _components(specs):
+        if plugins().registry.get(part.kind, part.name).is_given:
+            raise UsageError(
+                f"{part.name!r} was given as an object of a class that no plugin registers, so that workers do not "
+                "know it: register it in a plugin file that plugins= names, or leave out jobs and executor"
+            )
+
+
+def _components(specs: Iterable[RunSpec]) -> Iterable[ComponentSpec]:
+    """Return each component of runs once."""
+    return {
+        (part.kind, part.name, part.origin): part
+        for spec in specs
+        for part in (spec.scenario, spec.architecture, spec.optimizer, *spec.methods, *spec.metrics, spec.cloner)
+        if part is not None
+    }.values()
+
+
 def _check_origins(specs: Iterable[RunSpec]) -> None:
     """Refuse components of which this process has other code than the process that planned the runs.
 
@@ -197,13 +219,7 @@ def _check_origins(specs: Iterable[RunSpec]) -> None:
     Raises:
         PluginError: If there is one.
     """
-    parts = {
-        (part.kind, part.name, part.origin): part
-        for spec in specs
-        for part in (spec.scenario, spec.architecture, spec.optimizer, *spec.methods, *spec.metrics, spec.cloner)
-        if part is not None
-    }
-    for part in parts.values():
+    for part in _components(specs):
         try:
             found = ComponentSpec.of(part.kind, part.build()).origin
         except LopbenchError:

@@ -39,8 +39,8 @@ MOST_PARAMETERS = 30_000
 COMPILE_STEPS = 100_000
 
 #: Seconds, on one core of a CPU, that a compiled program takes for a step, for each byte of state in it, and for each
-#: multiplication and addition; and for being traced and compiled where that was not done before.
-STEP_S, BYTE_S, OPERATION_S, COMPILE_S = 1e-5, 5e-11, 6.4e-12, 15.0
+#: multiplication and addition; for being traced and compiled where that was not done before, and loaded where it was.
+STEP_S, BYTE_S, OPERATION_S, COMPILE_S, LOAD_S = 1e-5, 5e-11, 6.4e-12, 15.0, 1.5
 
 #: Parameters, of all replicas together, whose update takes the graph as long as all else in a step.
 _UPDATED = 100_000

@@ -119,6 +119,12 @@ def test_an_interrupted_run_says_how_to_go_on(lopbench, monkeypatch):
     assert shown.exit_code == 130
     assert "checkpointed; the same command resumes" in shown.stderr
 
+    def told(**_):
+        raise KeyboardInterrupt("The workers go on.")
+
+    monkeypatch.setattr("lopbench.runner.study.plan", told)
+    assert lopbench("run").stderr == "\nInterrupted. The workers go on.\n"
+
 
 def test_a_reader_that_leaves_early_is_no_error():
     code = "import sys; sys.argv = ['lopbench', 'list']; from lopbench.cli import main; main()"

@@ -9,6 +9,7 @@ from lopbench.cli.run import _check_size, split_metrics
 from lopbench.core.errors import UsageError
 from lopbench.core.seeds import parse_seeds
 from lopbench.results.leaderboard import seed_ranges
+from lopbench.runner import choice, groups
 from lopbench.runner import forecast as forecasts
 from lopbench.runner import study as studies
 from lopbench.runner.forecast import START_S, Forecast
@@ -244,13 +245,15 @@ def test_forecast_is_shown_before_anything_starts(tiny, monkeypatch, found, show
 def test_forecast_is_in_work_and_in_time(tiny, monkeypatch, jobs, shown):
     found = Forecast(38 * 3600.0, most=False, longest=3500.0, groups=40)
     monkeypatch.setattr(forecasts, "forecast", lambda study, **_: found)
+    monkeypatch.setattr(choice, "side_by_side", lambda *_, **__: None)
     (line,) = [line for line in tiny("--dry-run", f"--jobs={jobs}").stderr.splitlines() if "Time" in line]
     assert f"{shown} " in line
 
 
 def test_longest_group_and_the_start_of_workers_bound_the_time():
     found = Forecast(1000.0, most=False, longest=600.0, groups=10)
-    assert [found.on(workers) for workers in (1, 2, 5)] == [1000.0, 600.0 + START_S, 600.0 + START_S]
+    assert [found.on(workers) - START_S for workers in (1, 2, 5)] == [1000.0, 600.0, 600.0]
+    assert found.on(2, crowding=1.5) == 900.0 + START_S
     both = Forecast.of_all([found, None, Forecast(3000.0, most=True, longest=100.0, groups=30, record_bytes=7.0)])
     assert both == Forecast(4000.0, most=True, longest=600.0, groups=40, record_bytes=7.0)
     assert both.on(4) == 1000.0 + START_S
@@ -434,3 +437,15 @@ def test_a_study_may_bring_plugins(lopbench, tiny, study, fresh_plugins):
     shown = lopbench("run", study)
     assert shown.exit_code == 1
     assert "nowhere.py" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--jobs=2", "--executor=script"], ["--jobs=2", "--executor=script", "--dry-run"]], ids=" ".join
+)
+def test_runs_are_put_together_once_a_command(tiny, monkeypatch, arguments):
+    asked = []
+    found = groups.groups
+    monkeypatch.setattr(groups, "groups", lambda specs, **more: asked.append(len(specs)) or found(specs, **more))
+    shown = tiny("--method=none", "--method=l2", *arguments)
+    assert shown.exit_code == 0, shown.output
+    assert asked == [4]  # looked at for the forecast, the list of work and the work itself

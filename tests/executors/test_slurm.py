@@ -1,6 +1,7 @@
 """Studies under a real SLURM, whose jobs are killed, preempted, run out of time and are cancelled."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def test_an_interrupt_leaves_nothing_running(cluster, make):
 
 
 def test_jobs_go_on_without_the_command_and_the_same_command_joins_them(cluster, make, serial):
-    study = make()
+    study = make(0.05)
     code, out, err = study.run(*ASKED, "--detach")
     assert (code, out) == (0, ""), err
     assert "2 workers of slurm (" in err
@@ -144,8 +145,10 @@ def test_jobs_go_on_without_the_command_and_the_same_command_joins_them(cluster,
     study.until(is_training)
     joined = study.start(*ASKED)
     assert "are at these runs already" in next(line for line in joined.stderr if "workers of slurm" in line)
-    joined.kill()
-    joined.communicate()
+    joined.send_signal(signal.SIGINT)
+    _, err = joined.communicate()
+    assert joined.returncode == 130
+    assert re.search(r"Interrupted\. 2 workers of slurm \((\d+)\) go on; .*, and 'scancel \1' stops them\.", err), err
     assert {*cluster.queue()} == jobs
     done(study.start(*ASKED), study, serial)
 

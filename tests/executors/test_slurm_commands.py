@@ -130,6 +130,7 @@ def test_jobs_are_over_when_slurm_knows_them_no_more_and_not_when_it_does_not_an
     monkeypatch.setattr(slurm, "_SOON_S", 0.0)
     told()
     handle = Slurm().join(workers, "70,71")
+    assert (handle.token, handle.stop_command) == ("70,71", "scancel 70 71")
     assert handle.poll()
     told(squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     assert handle.poll()

@@ -373,17 +373,43 @@ REFUSALS = [errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EIO]
 
 
 @pytest.mark.parametrize("code", REFUSALS, ids=errno.errorcode.get)
-def test_locks_that_are_refused_are_one_true_sentence(planned, monkeypatch, code):
+def test_who_comes_first_claims_where_locks_are_refused(planned, monkeypatch, code):
     def flock(*arguments):
         raise OSError(code, os.strerror(code))
 
+    class Looks(Quiet):
+        def started(self, *arguments):
+            seen.append((agreed(planned.results, "flock"), {each.state for each in status(planned.results)}))
+
+    seen = []
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert study.execute(planned, Looks()) == []
+    assert seen == [("claims", {"running"})]
+    assert len(find_records(planned.results)) == 1
+    assert not (planned.results / ".partial").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("code", REFUSALS, ids=errno.errorcode.get)
+def test_locks_that_are_refused_where_there_is_no_other_way_are_one_true_sentence(planned, monkeypatch, code, links):
+    def flock(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    def link(*arguments):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if links:
+        studies = planned.results / ".partial" / "studies"
+        studies.mkdir(parents=True)
+        (studies / "elsewhere-1.json").touch()  # another machine is at work, which has locks
+        agreed(planned.results, "flock")
+    else:
+        monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(ResultsError, match="gives no locks") as raised:
         study.execute(planned)
     assert os.strerror(code) in str(raised.value)
     assert "Make room" not in str(raised.value)
-    assert study.execute(planned, locks="claims") == []  # which need none
-    assert len(find_records(planned.results)) == 1
 
 
 def test_locks_that_are_granted_to_all_end_in_a_right_record(make_study, planned, record_of, tmp_path, monkeypatch):

@@ -62,6 +62,7 @@ def test_compiling_is_announced_where_it_happens_and_only_there(make_study, comp
     assert re.fullmatch(rf"{name}: compiled in \d s", reporter.notes[1])
     assert len(reporter.notes) == 2
     assert compiler == [str(tmp_path / "cache" / "compiled")]
+    assert len([*(tmp_path / "cache" / "compiled" / "programs").iterdir()]) == 1
     assert not [record for record in caplog.records if "CUDA" in record.message]
     assert logging.getLogger("torch.utils.cpp_extension").level == logging.NOTSET
     for record in find_records(planned.results):

@@ -6,7 +6,7 @@ import torch
 from lopbench.core.errors import UnsupportedError
 from lopbench.results.record import find_records, read_record
 from lopbench.runner import forecast as forecasts
-from lopbench.runner import study, timing, worth
+from lopbench.runner import shape, study, timing, worth
 from lopbench.runner.forecast import forecast
 
 #: 6 bins of 10 samples.
@@ -20,7 +20,7 @@ def timed(monkeypatch):
 
     def take(specs, *, data, device, limit_s):
         groups.append(specs)
-        return float(len(specs)), 0.0
+        return float(len(specs)), False
 
     monkeypatch.setattr(timing, "seconds_per_step", take)
     return groups
@@ -61,7 +61,7 @@ def test_compiled_programs_take_what_they_took_elsewhere(make_study, monkeypatch
     eager = forecast(planned)
     monkeypatch.setattr(worth, "COMPILE_STEPS", 60)
     compiled = forecast(planned)
-    starts = compiled.groups * worth.COMPILE_S
+    starts = worth.COMPILE_S  # once, as the reference takes the same steps
     assert starts + sum(planned.steps) / 3 * worth.STEP_S < compiled.seconds < starts + eager.seconds
     monkeypatch.setattr(timing, "can_compile", lambda: False)
     slow = forecast(planned)
@@ -69,6 +69,28 @@ def test_compiled_programs_take_what_they_took_elsewhere(make_study, monkeypatch
     assert compiled.seconds < slow.seconds
     larger = worth.Work(1000, 3, 1000, 1e6, on_cpu=True)
     assert larger.compiled_s(10**6) == pytest.approx(1e-5 + 5e-5 + 1.92e-5)
+
+
+def test_programs_that_were_compiled_before_are_only_loaded(make_study, monkeypatch, tmp_path):
+    monkeypatch.setenv("LOPBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(timing, "seconds_per_step", lambda *_, **__: (0.0, True))
+    planned = make_study(**BITS, methods=["none", "cbp"], seeds=range(3))
+    none, fresh, cbp, _ = planned.groups
+    new = forecast(planned)
+    assert (new.seconds, new.longest, new.most) == (2 * worth.COMPILE_S, worth.COMPILE_S, True)
+    shape.mark(fresh)
+    assert shape.mark_of(none) == shape.mark_of(fresh)
+    half = forecast(planned)
+    assert (half.seconds, half.most) == (worth.LOAD_S + worth.COMPILE_S, True)
+    shape.mark(cbp)
+    known = forecast(planned)
+    assert (known.seconds, known.most) == (2 * worth.LOAD_S, False)
+    for other in ({"seeds": range(4)}, {"seeds": range(3), "optimizers": ["adam:lr=1e-3"]}):
+        assert forecast(make_study(**BITS, methods=["none"], **other)).most
+    swept = {"methods": ["none", "cbp:replacement_rate=1e-3"], "optimizers": ["sgd:lr=0.5"]}
+    same = make_study(**BITS, **swept, seeds=range(5, 8))
+    assert not forecast(same).most
+    assert forecast(same, threads=2).most
 
 
 def test_groups_beyond_the_time_limit_are_as_slow_as_the_slowest(make_study, timed):
@@ -82,7 +104,7 @@ def test_group_that_cannot_start_takes_no_time(make_study, monkeypatch):
     def take(specs, **_):
         if specs[0].methods:
             raise UnsupportedError("no luck")
-        return 1.0, 0.0
+        return 1.0, False
 
     monkeypatch.setattr(timing, "seconds_per_step", take)
     planned = make_study(**BITS, methods=["none", "cbp"])
@@ -131,7 +153,8 @@ def test_few_of_the_records_of_one_kind_are_read(make_study, timed, monkeypatch)
 
 def test_threads_of_the_workers_are_those_of_the_forecast(make_study, monkeypatch):
     seen = []
-    monkeypatch.setattr(timing, "seconds_per_step", lambda *_, **__: seen.append(torch.get_num_threads()) or (1.0, 0.0))
+    took = 1.0, False
+    monkeypatch.setattr(timing, "seconds_per_step", lambda *_, **__: seen.append(torch.get_num_threads()) or took)
     forecast(make_study(**BITS), threads=2)
     assert (set(seen), torch.get_num_threads()) == ({2}, 1)
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,13 +9,14 @@ from dataclasses import asdict, replace
 import pytest
 
 from lopbench.core.errors import ResultsError
+from lopbench.runner import heart, worklist
 from lopbench.runner.holder import Holder
 from lopbench.runner.report import label
 from lopbench.runner.status import goes_on, status
 from lopbench.runner.study import execute
 from lopbench.runner.unfinished import folder_of, make_folder
 from lopbench.runner.worker import Telling
-from lopbench.runner.workers import SILENT_S, workers
+from lopbench.runner.workers import workers
 from lopbench.runner.worklist import Worklist
 
 BITS = {"scenario": "bitflip:samples=60,m=8,f=5,T=10,steps_per_task=10", "architecture": None, "metrics": []}
@@ -135,6 +137,14 @@ def test_runs_of_a_study_that_nobody_has_begun_are_to_do(stopped):
     assert goes_on(results, status(results)) is None
 
 
+def test_the_command_that_goes_on_names_the_plugin_files(make_study, monkeypatch):
+    planned = make_study()
+    monkeypatch.setattr(worklist, "plugin_files", lambda: ["/some where/mine.py", "/other.py"])
+    path = Worklist.of([planned], data_dir=None).write()
+    command = shlex.split(goes_on(planned.results, status(planned.results)))
+    assert command == ["lopbench", "work", str(path), "--plugin=/some where/mine.py", "--plugin=/other.py"]
+
+
 def test_a_group_that_kills_its_workers_is_set_aside(make_study):
     planned = make_study(**BITS, seeds=[0, 1])
     results, group = planned.results, planned.specs  # replicas of one program
@@ -186,7 +196,7 @@ def test_workers_are_told_with_their_job_and_silent_after_a_minute(tmp_path, mon
     first, second = workers(tmp_path)
     assert (first.report.slot, first.is_silent, first.share) == (0, False, None)
     assert second.place.endswith("slot 1 (slurm 14_0)")
-    assert (second.share, second.is_silent, second.age_s < SILENT_S) == (0.25, False, True)
+    assert (second.share, second.is_silent, second.age_s < heart.LEASE_S) == (0.25, False, True)
     for telling in (at_work, ended):
         telling.report = replace(telling.report, time=0.0)
         telling.path.write_text(json.dumps(asdict(telling.report)))

@@ -216,6 +216,17 @@ def test_methods_that_act_change_the_numbers_and_seeds_do_too(finished):
     assert all(not a.equals(b) for i, a in enumerate(tables) for b in tables[:i])
 
 
+def test_studies_of_one_folder_are_done_together_and_tidied_up_after_once(make_study, monkeypatch):
+    tidied = []
+    monkeypatch.setattr(study, "clear", tidied.append)
+    first, second = make_study(methods=["none"], metrics=[]), make_study(methods=["l2"], metrics=[])
+    assert study.execute_all([first, second]) == []
+    assert tidied == [first.results]
+    assert not make_study(methods=["none", "l2"], metrics=[]).pending
+    assert study.execute_all([make_study(methods=[each], metrics=[]) for each in ("none", "l2")]) == []
+    assert tidied == [first.results] * 2
+
+
 def test_same_request_gives_the_same_numbers(make_study, tmp_path, record_of):
     planned = [make_study(tmp_path / name, scenario=SCENARIO, methods=["dropout+cbp"]) for name in ("a", "b")]
     for one in planned:

@@ -99,8 +99,8 @@ def scenario(task=None, stream=None):
     return made(Broken, **TinyImageNet40.profiles["smoke"], profile="smoke")
 
 
-class _NoResume(TinyImageNet40):
-    """Streams that forget where they are."""
+class _Forgets(TinyImageNet40):
+    """Streams whose batches are given another state than the one that was saved."""
 
     def stream(self, seed, *, data, device):
         stream = super().stream(seed, data=data, device=device)
@@ -112,7 +112,7 @@ class _NoResume(TinyImageNet40):
 
             def forgetful():
                 found = batches()
-                found.load_state_dict = lambda state: None
+                self.spoil(found, task)
                 return found
 
             task.batches = forgetful
@@ -120,6 +120,13 @@ class _NoResume(TinyImageNet40):
 
         stream.task = broken
         return stream
+
+
+class ForgetsAll(_Forgets):
+    """Streams that forget where they are."""
+
+    def spoil(self, batches, task):
+        batches.load_state_dict = lambda state: None
 
 
 class SameSeed(TinyImageNet40):
@@ -205,29 +212,12 @@ class _OneProbe(TinyImageNetTask):
         return images[:1].expand_as(images), labels
 
 
-class ForgetsTheEpoch(TinyImageNet40):
+class ForgetsTheEpoch(_Forgets):
     """Resumes in the first pass over the data, whichever it was in."""
 
-    def stream(self, seed, *, data, device):
-        stream = super().stream(seed, data=data, device=device)
-        whole = stream.task
-
-        def broken(index):
-            task = whole(index)
-            batches = task.batches
-
-            def forgetful():
-                found = batches()
-                load = found.load_state_dict
-                length = task.epoch
-                found.load_state_dict = lambda state: load({**state, "position": state["position"] % length})
-                return found
-
-            task.batches = forgetful
-            return task
-
-        stream.task = broken
-        return stream
+    def spoil(self, batches, task):
+        load = batches.load_state_dict
+        batches.load_state_dict = lambda state: load({**state, "position": state["position"] % task.epoch})
 
 
 class SameTasks(TinyImageNet40):
@@ -259,7 +249,7 @@ BROKEN = [
     (made(SameSeed, **SMOKE), "stream-depends-on-the-seed-alone"),
     (scenario(task=_AllOutputs), "chance-is-as-declared"),
     (scenario(stream=_Stuck), "tasks-are-as-declared"),
-    (made(_NoResume, **SMOKE), "batches-resume"),
+    (made(ForgetsAll, **SMOKE), "batches-resume"),
     (scenario(task=_MemoryTested), "held-out-samples-are-not-trained-on"),
     (scenario(task=_Summed), "loss-is-a-mean"),
     (scenario(task=_OneProbe), "probe-is-diverse"),

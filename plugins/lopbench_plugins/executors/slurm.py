@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from lopbench import Executor, Handle, InvalidInputError, UnsupportedError, Workers, threads_of, whole
 
@@ -91,14 +91,11 @@ class Slurm(Executor):
         except BaseException:
             handle.kill()
             raise
-        handle.token = ",".join(handle.jobs)
-        return handle
+        return handle.named()
 
     def join(self, workers: Workers, token: str) -> Handle:
         """Return a hold on jobs that were submitted before."""
-        handle = _Jobs(token.split(","), is_new=False)
-        handle.token = token
-        return handle
+        return _Jobs(token.split(","), is_new=False).named()
 
     def script(self, workers: Workers) -> str:
         """Return what is given to sbatch, were there no limit on the length of arrays."""
@@ -146,6 +143,11 @@ class _Jobs(Handle):
         self.jobs = [*jobs]
         self._began, self._asked = time.monotonic(), float("-inf")
         self._are_left, self._were_left = True, is_new
+
+    def named(self) -> Self:
+        """Return itself, with what others find and stop them by."""
+        self.token, self.stop_command = ",".join(self.jobs), shlex.join(["scancel", *self.jobs])
+        return self
 
     def poll(self) -> bool:
         now = time.monotonic()
