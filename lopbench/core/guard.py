@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from lopbench.core.errors import InvalidInputError, LopbenchError
+from lopbench.core.errors import LopbenchError, PluginError
 from lopbench.core.namespaces import Finder, Namespaces
 from lopbench.core.process import PROCESS, RANDOM, Setting, ignored
 
@@ -159,10 +159,10 @@ class Guard:
         self.found += code + self._before.settings_put_back()
         self._interrupts.close()
         if isinstance(error, KeyboardInterrupt) and not self._interrupts.may_be_theirs:
-            raise InvalidInputError(f"{self._who}it raised KeyboardInterrupt, and nobody has interrupted it") from error
+            raise PluginError(f"{self._who}it raised KeyboardInterrupt, and nobody has interrupted it") from error
         # An error tells more than what it leaves behind, unless replaced code may have led to it.
         if self.found and self._refuses and (error is None or (code and not _is_told(error))):
-            raise InvalidInputError(
+            raise PluginError(
                 f"{self._who}it left {self.found[0]}, which every run after it would notice; leave it as it is, or put "
                 "it back"
             ) from error
@@ -180,7 +180,7 @@ def left_alone(who: str = "", *, code: bool = False) -> Guard:
         code: Whether to compare modules and classes as well.
 
     Raises:
-        InvalidInputError: At the end, if something was changed, with how it was and how it is.
+        PluginError: At the end, if something was changed, with how it was and how it is.
     """
     return Guard(who, code=code)
 

@@ -48,7 +48,7 @@ def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> l
     whether they are the reference. What no program can train, or not as fast, is a group of its own.
     """
     with kept(code=True):
-        shapes = [_shape(spec) for spec in specs]
+        shapes = [_shape_of(spec) for spec in specs]
     alike: dict[str, list[RunSpec]] = {}
     for shape, spec in zip(shapes, specs, strict=True):
         alike.setdefault(shape, []).append(spec)
@@ -223,6 +223,16 @@ def _sentences(members: Sequence[RunSpec]) -> Iterator[None]:
         raise
     except BaseException as error:
         raise UnsupportedError(f"{group_label(members)} cannot be set up: {told(error)}") from error
+
+
+def _shape_of(spec: RunSpec) -> str:
+    """Return what replicas of a program must have in common; of a run that cannot be set up, what no other has."""
+    try:
+        return _shape(spec)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # what is wrong with a spec is told when its turn comes
+        return spec.run_id
 
 
 def _shape(spec: RunSpec) -> str:

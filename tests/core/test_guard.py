@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lopbench.core.faces
 import lopbench_plugins.perturbations.l2
 from lopbench.core import hookspecs, interfaces, spec
-from lopbench.core.errors import InvalidInputError
+from lopbench.core.errors import PluginError
 from lopbench.core.globals import SETTINGS
 from lopbench.core.guard import kept, left_alone
 from lopbench.core.manager import plugins
@@ -197,7 +197,7 @@ def test_a_setting_that_is_left_changed_is_put_back_and_told(name):
     plugins()
     torch.use_deterministic_algorithms(False)  # imports what sets things by itself
     before, behind = state(), [os.fstat(number).st_ino for number in range(3)]
-    with pytest.raises(InvalidInputError, match=f"plugin p: it left .*{told}"), left_alone("plugin p: "):
+    with pytest.raises(PluginError, match=f"plugin p: it left .*{told}"), left_alone("plugin p: "):
         change()
     assert state() == before
     assert [os.fstat(number).st_ino for number in range(3)] == behind
@@ -207,7 +207,7 @@ def test_a_setting_that_is_left_changed_is_put_back_and_told(name):
 def test_code_that_is_replaced_is_put_back_and_told(name):
     change, told = CODE[name]
     plugins().registry.get("methods", "cbp")
-    with pytest.raises(InvalidInputError, match=f"it left .*{told}"), left_alone(code=True):
+    with pytest.raises(PluginError, match=f"it left .*{told}"), left_alone(code=True):
         change()
     with left_alone(code=True):
         pass
@@ -257,7 +257,7 @@ def test_random_numbers_are_put_back_without_a_word():
 def test_closed_streams_are_opened_again(tmp_path, monkeypatch):
     with (tmp_path / "out").open("w") as file:
         monkeypatch.setattr(sys, "stdout", file)
-        with pytest.raises(InvalidInputError, match=r"sys\.stdout is closed"), left_alone():
+        with pytest.raises(PluginError, match=r"sys\.stdout is closed"), left_alone():
             sys.stdout.close()
         assert not sys.stdout.closed
         sys.stdout.flush()
@@ -271,7 +271,7 @@ def test_an_error_is_told_rather_than_what_it_leaves_changed():
 
 
 def test_an_error_that_replaced_code_may_have_led_to_is_told_as_that():
-    with pytest.raises(InvalidInputError, match=r"builtins\.len replaced"), left_alone(code=True):
+    with pytest.raises(PluginError, match=r"builtins\.len replaced"), left_alone(code=True):
         setattr(builtins, "len", None) or len([])
 
 
@@ -287,5 +287,5 @@ def test_modules_that_are_imported_meanwhile_are_looked_at_once_they_are_there(m
     name = "lopbench.core.faces"
     monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(lopbench.core, "faces")
-    with pytest.raises(InvalidInputError, match=r"lopbench\.core\.faces\.face replaced"), left_alone(code=True):
+    with pytest.raises(PluginError, match=r"lopbench\.core\.faces\.face replaced"), left_alone(code=True):
         importlib.import_module(name).face = None

@@ -34,6 +34,7 @@ def do(results, told, **changes):
         **changes,
     }
     planned = study.plan(results=results, device="cpu", **asked)
+    told += [f"{what}: {reason}" for what, reason in planned.aside]
     told += [f"{spec.method_label}: {reason}" for spec, reason in study.execute(planned)]
     for spec in planned.specs:
         path = record_path(planned.results, spec)
@@ -61,7 +62,8 @@ def hostile(case, folder, clean):
     path.write_text(text)
     told, beside = [], None
     try:
-        plugins().load_file(path)
+        skipped = plugins().try_file(path)
+        told += [] if skipped is None else [skipped.reason]
         if kind == "methods":
             beside = do(folder / case, told, methods=[name, "none"])
         else:

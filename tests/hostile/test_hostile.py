@@ -55,7 +55,7 @@ def test_a_hostile_plugin_changes_no_record_of_others_and_is_told_of(outcomes, c
     outcome = outcomes[case]
     assert "died" not in outcome, outcome["died"]
     assert outcome["differs"] == []
-    assert outcome["goes_on"] or place not in deeds.HOOKS
+    assert outcome["goes_on"] or deeds.PLACES[place][1] != "methods"
     assert any(re.search(told, each) for each in outcome["told"]), outcome["told"]
     assert not any(len(each) > 4000 for each in outcome["told"])
 
