@@ -15,6 +15,7 @@ from lopbench.runner.forecast import using_threads
 from lopbench.runner.groups import groups
 from lopbench.runner.pool import Staff
 from lopbench.runner.study import Study
+from lopbench.runner.survival import survives
 from lopbench.runner.timing import seconds_per_step
 
 #: Seconds of work below which starting workers would not pay.
@@ -67,6 +68,8 @@ def _groups(study: Study) -> list[list[RunSpec]]:
 
 def _speed(group: Sequence[RunSpec], data: Samples | None, threads: int) -> float | None:
     """Return the steps a second of a group with so many threads; None if it cannot even start."""
+    if not survives(group, data=data, device=torch.device("cpu"), limit_s=2 * _TIMED_S):
+        return None
     try:
         with using_threads(threads):
             return 1 / seconds_per_step(group, data=data, device=torch.device("cpu"), limit_s=_TIMED_S)[0]

@@ -79,6 +79,7 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
     import torch
 
     from lopbench.runner.groups import groups
+    from lopbench.runner.survival import survives
     from lopbench.runner.timing import seconds_per_step
 
     device = torch.device(study.device)
@@ -93,6 +94,8 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
             seconds = recorded.get(_workload(group[0], len(group)))
             start = 0.0 if seconds is not None else starts
             if seconds is None and (slowest == 0 or time.perf_counter() - began < limit_s):
+                if not survives(group, data=study.images, device=device, limit_s=limit_s / 4):
+                    continue
                 try:
                     seconds, start = seconds_per_step(group, data=study.images, device=device, limit_s=limit_s / 8)
                 except KeyboardInterrupt:

@@ -29,6 +29,7 @@ from lopbench.runner.run import Run
 from lopbench.runner.schedule import fresh_lives
 from lopbench.runner.session import TakenOverError
 from lopbench.runner.setting import methods_of
+from lopbench.runner.survival import survives
 from lopbench.runner.timing import throwaway
 from lopbench.runner.unfinished import resumable
 
@@ -251,6 +252,8 @@ def _shape(spec: RunSpec) -> str:
 
 def _can_be_together(group: Sequence[RunSpec], *, data: object, device: torch.device) -> bool:
     replicas = min(len(group), MAX_REPLICAS)
+    if not survives(group[:1], data=data, device=device):
+        return False
     try:
         with kept(code=True), numerics(group[0].numerics, device):
             training = throwaway(group[:1], data=data, device=device)
