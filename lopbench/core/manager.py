@@ -166,6 +166,19 @@ class Plugins:
             return self.skipped[-1]
         return None
 
+    def try_point(self, point: EntryPoint, distribution: Distribution) -> None:
+        """Load what an entry point names as `load` does; what cannot be loaded is noted."""
+        try:
+            self.load(point, distribution)
+        except LopbenchError as error:
+            self.skipped.append(Skipped(point.name, distribution.name, str(error)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module that exits at import must not take the command with it
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            details = f"Traceback (most recent call last):\n{trace}{told(error)}\n"
+            self.skipped.append(Skipped(point.name, distribution.name, told(error), details))
+
     def load(self, point: EntryPoint, distribution: Distribution) -> None:
         """Import what an entry point names, and register what its hooks do; all of it or nothing.
 
@@ -239,16 +252,7 @@ def build_manager(*, load_entry_points: bool = True, entry_points: Iterable[Entr
         if limit and distribution.name.lower() not in limit | {OWN}:
             plugins.skipped.append(Skipped(point.name, distribution.name, "left out by LOPBENCH_PLUGINS", broken=False))
             continue
-        try:
-            plugins.load(point, distribution)
-        except LopbenchError as error:
-            plugins.skipped.append(Skipped(point.name, distribution.name, str(error)))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a module that exits at import must not take the command with it
-            trace = "".join(traceback.format_tb(error.__traceback__))
-            details = f"Traceback (most recent call last):\n{trace}{told(error)}\n"
-            plugins.skipped.append(Skipped(point.name, distribution.name, told(error), details))
+        plugins.try_point(point, distribution)
     return plugins
 
 
