@@ -130,7 +130,7 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
         raise UsageError(f"{cls.name} needs {', '.join(missing)}, as in {cls.name}:{missing[0]}={value}")
     interrupts = Interrupts()
     try:
-        return cls(**values)
+        made = cls(**values)
     except LopbenchError:
         raise
     except BaseException as error:
@@ -139,6 +139,9 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
         raise PluginError(f"{cls.name} cannot be made of {values}: {told(error)}") from error
     finally:
         interrupts.close()
+    if interrupts.is_due:
+        raise KeyboardInterrupt
+    return made
 
 
 def split(text: str, positional: str | None = None) -> tuple[str, dict[str, str]]:

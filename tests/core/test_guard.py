@@ -28,6 +28,7 @@ from lopbench.core.globals import SETTINGS
 from lopbench.core.guard import kept, left_alone
 from lopbench.core.manager import plugins
 from lopbench.core.process import PROCESS
+from lopbench.runner.interrupts import put_off
 
 
 class Lasting(TorchFunctionMode):
@@ -289,3 +290,44 @@ def test_modules_that_are_imported_meanwhile_are_looked_at_once_they_are_there(m
     monkeypatch.delattr(lopbench.core, "faces")
     with pytest.raises(PluginError, match=r"lopbench\.core\.faces\.face replaced"), left_alone(code=True):
         importlib.import_module(name).face = None
+
+
+class Interrupted:
+    """Has the user interrupt while it is taken down, where Python drops what is raised."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):  # until Python has called the handler
+            pass
+
+
+def interrupted_inside(guard, ended):
+    with guard():
+        with guard():
+            thing = Interrupted()
+            del thing
+            ended.append("inside")
+        ended.append("between")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("guard", [left_alone, kept])
+def test_an_interrupt_that_falls_into_a_del_is_not_lost(guard):
+    ended = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_inside(guard, ended)
+    assert ended == ["inside"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def put_off_inside(ended):
+    with put_off() as caught:
+        interrupted_inside(left_alone, ended)
+        ended.append(len(caught))
+
+
+def test_an_interrupt_that_is_put_off_is_not_raised_by_a_guard():
+    ended = []
+    with pytest.raises(KeyboardInterrupt):
+        put_off_inside(ended)
+    assert ended == ["inside", "between", 1]
