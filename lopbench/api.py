@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lopbench.core.errors import LopbenchError, UsageError
+from lopbench.core.errors import UsageError
 from lopbench.core.given import GivenMethod
-from lopbench.core.manager import use_file
+from lopbench.core.manager import try_file
 from lopbench.core.spec import ComponentSpec, RunSpec
 from lopbench.results.compare import compare
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records
+from lopbench.runner.aside import check_complete
 from lopbench.runner.pool import Staff, executor_of
 from lopbench.runner.report import Quiet, label
 from lopbench.runner.reproduce import reproduce
@@ -81,13 +82,13 @@ def run(
         LopbenchError: If a name, field or value is wrong, data or results folder cannot be used, or runs are refused.
     """
     asked = {name: value for name, value in locals().items() if name in Request.__dataclass_fields__}
-    for path in plugins:
-        use_file(Path(path))
+    broken = [(each.plugin, each.reason) for each in map(try_file, map(Path, plugins)) if each is not None]
     told = usable(sinks)
     where = None if data_dir is None else Path(data_dir)
     staff = _staff(executor, jobs, device)
     study = plan(**asked, data=data, data_dir=where, device=staff.device, results=Path(results))
-    _do(study, staff, where, told, quiet=quiet)
+    refused = _do(study, staff, where, told, quiet=quiet)
+    check_complete(refused, len(study.pending), (*broken, *study.aside))
     return study_leaderboard(study)
 
 
@@ -98,12 +99,10 @@ def _staff(executor: "str | Executor", jobs: int | None, device: str) -> Staff:
     return Staff.of(starter, jobs=jobs, device=device)
 
 
-def _do(study: Study, staff: Staff, data_dir: Path | None, sinks: "Sequence[Sink]", *, quiet: bool) -> None:
-    """Do what is pending.
-
-    Raises:
-        LopbenchError: If something could not be run; the rest is done.
-    """
+def _do(
+    study: Study, staff: Staff, data_dir: Path | None, sinks: "Sequence[Sink]", *, quiet: bool
+) -> list[tuple[str, str]]:
+    """Do what is pending; returns what could not be run, each with the reason."""
     if not staff.is_one_process and study.pending:
         from lopbench.cli.output import console
         from lopbench.cli.workers import follow
@@ -111,18 +110,14 @@ def _do(study: Study, staff: Staff, data_dir: Path | None, sinks: "Sequence[Sink
         shown = console(stderr=True)
         shown.quiet = quiet
         pool = staff.pool([study], data_dir=data_dir, sinks=[ComponentSpec.of("sinks", each).label() for each in sinks])
-        refused = follow(pool, shown, runs=len(pool.specs), steps=pool.steps)
-    elif quiet:
-        refused = _labelled(execute(study, Quiet(), sinks=sinks))
-    else:
-        from lopbench.cli.output import console
-        from lopbench.cli.progress import study_reporter
+        return follow(pool, shown, runs=len(pool.specs), steps=pool.steps)
+    if quiet:
+        return _labelled(execute(study, Quiet(), sinks=sinks))
+    from lopbench.cli.output import console
+    from lopbench.cli.progress import study_reporter
 
-        with study_reporter(console(stderr=True), runs=len(study.pending), steps=sum(study.steps)) as reporter:
-            refused = _labelled(execute(study, reporter, sinks=sinks))
-    if refused:
-        reasons = " ".join(dict.fromkeys(f"{what}: {reason}" for what, reason in refused))
-        raise LopbenchError(f"{len(refused)} of {len(study.pending)} runs could not be done. {reasons}")
+    with study_reporter(console(stderr=True), runs=len(study.pending), steps=sum(study.steps)) as reporter:
+        return _labelled(execute(study, reporter, sinks=sinks))
 
 
 def _labelled(refused: "Iterable[tuple[RunSpec, str]]") -> list[tuple[str, str]]:

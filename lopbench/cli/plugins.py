@@ -12,6 +12,8 @@ from lopbench.core.errors import LopbenchError, UsageError
 from lopbench.core.interfaces import KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lopbench.core.interfaces import Component
     from lopbench.testing import Outcome
 
@@ -26,6 +28,15 @@ _SLOWEST = 5
 
 def plugin_option(command: Any) -> Any:
     """Add ``--plugin FILE``, repeatable, to a command; the files are loaded before it runs."""
+    return _plugin_option(load_files)(command)
+
+
+def tried_plugin_option(command: Any) -> Any:
+    """Add ``--plugin FILE`` to a command that goes on without a plugin that cannot be loaded; `broken_files` tells."""
+    return _plugin_option(try_files)(command)
+
+
+def _plugin_option(load: Callable[[tuple[Path, ...]], None]) -> Callable[[Any], Any]:
     return click.option(
         "--plugin",
         "plugin_files",
@@ -33,9 +44,9 @@ def plugin_option(command: Any) -> Any:
         multiple=True,
         expose_value=False,
         is_eager=True,
-        callback=lambda context, parameter, files: load_files(files),
+        callback=lambda context, parameter, files: load(files),
         help="Python file with a plugin that is not installed. Repeat it for more.",
-    )(command)
+    )
 
 
 def load_files(files: tuple[Path, ...]) -> None:
@@ -49,6 +60,26 @@ def load_files(files: tuple[Path, ...]) -> None:
 
         for file in files:
             use_file(file)
+
+
+def try_files(files: tuple[Path, ...]) -> None:
+    """Load plugins from single files as `load_files` does; `broken_files` are those that could not be loaded.
+
+    Raises:
+        PluginError: If one does not exist.
+    """
+    if files:
+        from lopbench.core.manager import try_file
+
+        for file in files:
+            try_file(file)
+
+
+def broken_files() -> list[tuple[str, str]]:
+    """Return the files that could not be loaded, each with the reason."""
+    from lopbench.core.manager import UNPUBLISHED, plugins
+
+    return [(each.plugin, each.reason) for each in plugins().skipped if each.distribution == UNPUBLISHED]
 
 
 @click.group("plugins")

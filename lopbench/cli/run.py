@@ -10,7 +10,7 @@ import rich_click as click
 from click.core import ParameterSource
 
 from lopbench.cli.output import console, echo, roughly
-from lopbench.cli.plugins import load_files, plugin_option
+from lopbench.cli.plugins import broken_files, tried_plugin_option, try_files
 from lopbench.core.errors import UsageError
 from lopbench.core.seeds import parse_seeds
 
@@ -122,7 +122,7 @@ _OPTIONS = ("results", "device", "data_dir")
     multiple=True,
     help="Tell what is measured, as it comes, to a sink: NAME or NAME:FIELD=VALUE,... Repeat it for more.",
 )
-@plugin_option
+@tried_plugin_option
 @click.option("--yes", is_flag=True, help="Begin even if it takes more than a day, or fills more than 10 GB.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and stop.")
 @click.pass_context
@@ -164,28 +164,41 @@ def command(
         threads, jobs = threads or file.options.get("threads"), jobs or file.options.get("jobs")
         sinks = sinks or file.options.get("sinks", ())
         options |= {name: value for name, value in file.options.items() if name in _OPTIONS and name not in named}
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    _use_threads(threads)
     staff = Staff.of(_executor(executor, file), jobs=jobs, device=options.pop("device"), threads=threads)
     if detach and not staff.executor.lasts:
         raise UsageError(f"--detach: workers of {staff.executor.name} end with this command; leave it out")
     usable(sinks)
     with Work(err) as work:
         studies = plan_all(requests, **options, device=staff.device, progress=work)
+    aside = _tell_of_aside(studies)
     staff, forecasts = _foretold(staff, studies, err, chooses=jobs is None)
     found = summarise(studies, forecasts, staff, err)
     more: dict[str, Any] = {"data_dir": options["data_dir"], "sinks": sinks}
     if dry_run:
         if any(each.pending for each in studies):
             echo(staff.script(studies, **more), nl=False)
+        _check_complete(studies, [], aside)
         return
     if not yes and err.is_terminal and sys.stdin.isatty():
         _check_size(found)
     refused = _do(studies, staff, err, detach=detach, **more)
-    if refused is not None:
-        _conclude(studies, refused, err)
+    _conclude(studies, refused, aside, err)
+
+
+def _use_threads(count: int | None) -> None:
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def _tell_of_aside(studies: Sequence[Study]) -> list[tuple[str, str]]:
+    """Tell of what plugins spoiled before anything is trained, and return it."""
+    aside = [*dict.fromkeys([*broken_files(), *(each for study in studies for each in study.aside)])]
+    for what, reason in aside:
+        echo(f"{what} is left out: {reason}", err=True)
+    return aside
 
 
 def _executor(text: str | None, file: StudyFile | None) -> Executor:
@@ -293,7 +306,7 @@ def _read(study: Path, named: set[str]) -> StudyFile:
             f"what to run stands in {study}: write {', '.join(sorted(named))} there, and leave it out here"
         )
     file = read_study(study)
-    load_files(file.plugins)
+    try_files(file.plugins)
     return file
 
 
@@ -420,27 +433,51 @@ def _each(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _conclude(studies: Sequence[Study], refused: list[tuple[str, str]], err: Console) -> None:
-    """Print the table and where the records are; raise if runs are missing from it."""
+def _conclude(
+    studies: Sequence[Study],
+    refused: Sequence[tuple[str, str]] | None,
+    aside: Sequence[tuple[str, str]],
+    err: Console,
+) -> None:
+    """Print the table and where the records are, if the runs have ended; raise if some are missing from it."""
     from rich.text import Text
 
     from lopbench.api import study_leaderboard
-    from lopbench.core.errors import LopbenchError
     from lopbench.results.leaderboard import render
-    from lopbench.results.record import is_recorded, read_record, record_path
+
+    if refused is not None and _recorded(studies):
+        render(study_leaderboard(*studies), console())
+        err.print(Text(f"Records: {studies[0].results.resolve() / 'runs'}"), soft_wrap=True)
+    _check_complete(studies, refused or [], aside)
+    if refused is not None:
+        _check_outcomes(studies)
+
+
+def _check_complete(
+    studies: Sequence[Study], refused: Sequence[tuple[str, str]], aside: Sequence[tuple[str, str]]
+) -> None:
+    """Raise with the first of what is missing; a line before has told of each."""
+    from lopbench.runner.aside import check_complete
+
+    check_complete(refused, sum(len(study.pending) for study in studies), aside, most=1)
+
+
+def _check_outcomes(studies: Sequence[Study]) -> None:
+    """Raise if runs failed."""
+    from lopbench.core.errors import LopbenchError
+    from lopbench.results.record import read_record
+
+    failed = [path for path in _recorded(studies) if read_record(path).outcome == "failed"]
+    if failed:
+        count = sum(len(study.specs) for study in studies)
+        raise LopbenchError(
+            f"{len(failed)} of {count} runs failed, and count at the floor; why is in {failed[0] / 'log.txt'}"
+        )
+
+
+def _recorded(studies: Sequence[Study]) -> list[Path]:
+    """Return the records of what was asked for."""
+    from lopbench.results.record import is_recorded, record_path
 
     results = studies[0].results
-    specs = [spec for study in studies for spec in study.specs]
-    paths = [record_path(results, spec) for spec in specs if is_recorded(results, spec)]
-    if paths:
-        render(study_leaderboard(*studies), console())
-        err.print(Text(f"Records: {results.resolve() / 'runs'}"), soft_wrap=True)
-    if refused:
-        what, reason = refused[0]
-        pending = sum(len(study.pending) for study in studies)
-        raise LopbenchError(f"{len(refused)} of {pending} runs could not be done: {what}: {reason}")
-    failed = [path for path in paths if read_record(path).outcome == "failed"]
-    if failed:
-        raise LopbenchError(
-            f"{len(failed)} of {len(specs)} runs failed, and count at the floor; why is in {failed[0] / 'log.txt'}"
-        )
+    return [record_path(results, spec) for study in studies for spec in study.specs if is_recorded(results, spec)]

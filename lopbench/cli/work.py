@@ -8,7 +8,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from lopbench.cli.plugins import plugin_option
+from lopbench.cli.plugins import tried_plugin_option
 from lopbench.core.errors import UsageError
 
 
@@ -31,7 +31,7 @@ def parse_slot(text: str) -> tuple[int, int]:
 @click.option(
     "--follow", is_flag=True, help="Stop when standard input ends, as it does with the process that holds it."
 )
-@plugin_option
+@tried_plugin_option
 def command(worklist: Path, slot: str, device: str, follow: bool) -> None:
     """Work off the file WORKLIST, which 'lopbench run' makes for several workers, beside other workers.
 

@@ -15,6 +15,10 @@ class UsageError(LopbenchError):
     exit_code: ClassVar[int] = 2
 
 
+class UnknownError(UsageError):
+    """A name that no component has."""
+
+
 class InvalidInputError(LopbenchError, ValueError):
     """A value of the right form that is out of range, or an array of the wrong shape."""
 

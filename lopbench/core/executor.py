@@ -166,7 +166,9 @@ class RestartingHandle(Handle):
         begun = self.workers.begun(slot)
         if begun > self._begun[slot]:
             self._begun[slot], self._starts[slot] = begun, 0
-        if code == 1 or self._starts[slot] >= MOST_STARTS:  # it said why, and would say it again
+        # One that left said why, and would say it again; a run that was begun may end the process with any code.
+        has_said = code == 1 and (self._starts[slot] > 0 or self.workers.left(slot))
+        if has_said or self._starts[slot] >= MOST_STARTS:
             words = last_words(self.workers.log(slot))
             self.failures.append(words or f"a worker ended with code {code} and said nothing")
         else:

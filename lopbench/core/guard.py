@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from lopbench.core.errors import InvalidInputError, LopbenchError
+from lopbench.core.errors import LopbenchError, PluginError
 from lopbench.core.namespaces import Finder, Namespaces
 from lopbench.core.process import PROCESS, RANDOM, Setting, ignored
 
@@ -116,14 +116,22 @@ class Interrupts:
                 signal.default_int_handler(number, frame)
 
             note.caught = caught  # type: ignore[attr-defined]
+            note.raises = True  # type: ignore[attr-defined]
             signal.signal(signal.SIGINT, note)
         else:
             self._caught = [] if self._usual is signal.SIG_IGN else getattr(self._usual, "caught", None)
+        raises = self._notes or getattr(self._usual, "raises", False)
+        self._before = len(self._caught) if raises and self._caught is not None else None
 
     @property
     def may_be_theirs(self) -> bool:
         """Whether the user has interrupted, or nobody knows."""
         return self._caught is None or bool(self._caught)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the user has interrupted since, and this was to be raised: in a ``__del__`` Python drops what is."""
+        return self._before is not None and self._caught is not None and len(self._caught) > self._before
 
     def close(self) -> None:
         """Have interrupts handled as before."""
@@ -159,10 +167,12 @@ class Guard:
         self.found += code + self._before.settings_put_back()
         self._interrupts.close()
         if isinstance(error, KeyboardInterrupt) and not self._interrupts.may_be_theirs:
-            raise InvalidInputError(f"{self._who}it raised KeyboardInterrupt, and nobody has interrupted it") from error
+            raise PluginError(f"{self._who}it raised KeyboardInterrupt, and nobody has interrupted it") from error
+        if error is None and self._interrupts.is_due:
+            raise KeyboardInterrupt
         # An error tells more than what it leaves behind, unless replaced code may have led to it.
         if self.found and self._refuses and (error is None or (code and not _is_told(error))):
-            raise InvalidInputError(
+            raise PluginError(
                 f"{self._who}it left {self.found[0]}, which every run after it would notice; leave it as it is, or put "
                 "it back"
             ) from error
@@ -180,7 +190,7 @@ def left_alone(who: str = "", *, code: bool = False) -> Guard:
         code: Whether to compare modules and classes as well.
 
     Raises:
-        InvalidInputError: At the end, if something was changed, with how it was and how it is.
+        PluginError: At the end, if something was changed, with how it was and how it is.
     """
     return Guard(who, code=code)
 

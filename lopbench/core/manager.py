@@ -50,6 +50,8 @@ class Skipped:
     distribution: str
     reason: str
     details: str = ""
+    #: Whether it could not be loaded, and was not left out because somebody wanted it.
+    broken: bool = True
 
 
 @dataclass
@@ -145,6 +147,38 @@ class Plugins:
                 raise error if path.name in str(error) else PluginError(f"{path}: {error}") from error.__cause__
             raise PluginError(f"{path} cannot be loaded: {told(error)}") from error
 
+    def try_file(self, path: Path) -> Skipped | None:
+        """Load a file as `load_file` does; returns what is noted of one that cannot be, which is not tried again.
+
+        Raises:
+            PluginError: If there is no such file.
+        """
+        name = str(path.resolve())
+        known = next((each for each in self.skipped if (each.plugin, each.distribution) == (name, UNPUBLISHED)), None)
+        if known is not None:
+            return known
+        try:
+            self.load_file(path)
+        except PluginError as error:
+            if not path.is_file():
+                raise
+            self.skipped.append(Skipped(name, UNPUBLISHED, str(error)))
+            return self.skipped[-1]
+        return None
+
+    def try_point(self, point: EntryPoint, distribution: Distribution) -> None:
+        """Load what an entry point names as `load` does; what cannot be loaded is noted."""
+        try:
+            self.load(point, distribution)
+        except LopbenchError as error:
+            self.skipped.append(Skipped(point.name, distribution.name, str(error)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module that exits at import must not take the command with it
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            details = f"Traceback (most recent call last):\n{trace}{told(error)}\n"
+            self.skipped.append(Skipped(point.name, distribution.name, told(error), details))
+
     def load(self, point: EntryPoint, distribution: Distribution) -> None:
         """Import what an entry point names, and register what its hooks do; all of it or nothing.
 
@@ -216,18 +250,9 @@ def build_manager(*, load_entry_points: bool = True, entry_points: Iterable[Entr
     pairs = sorted(((_distribution(point), point) for point in found), key=lambda p: (p[0].name != OWN, p[0].name))
     for distribution, point in pairs:
         if limit and distribution.name.lower() not in limit | {OWN}:
-            plugins.skipped.append(Skipped(point.name, distribution.name, "left out by LOPBENCH_PLUGINS"))
+            plugins.skipped.append(Skipped(point.name, distribution.name, "left out by LOPBENCH_PLUGINS", broken=False))
             continue
-        try:
-            plugins.load(point, distribution)
-        except LopbenchError as error:
-            plugins.skipped.append(Skipped(point.name, distribution.name, str(error)))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a module that exits at import must not take the command with it
-            trace = "".join(traceback.format_tb(error.__traceback__))
-            details = f"Traceback (most recent call last):\n{trace}{told(error)}\n"
-            plugins.skipped.append(Skipped(point.name, distribution.name, told(error), details))
+        plugins.try_point(point, distribution)
     return plugins
 
 
@@ -236,7 +261,7 @@ def plugins() -> Plugins:
     """Return the installed plugins and those of `use_file`, loaded once per process."""
     loaded = build_manager()
     for path in plugin_files():
-        loaded.load_file(Path(path))
+        loaded.try_file(Path(path))
     return loaded
 
 
@@ -247,6 +272,23 @@ def use_file(path: Path) -> None:
         PluginError: As `Plugins.load_file`.
     """
     plugins().load_file(path)
+    _hand_down(path)
+
+
+def try_file(path: Path) -> Skipped | None:
+    """Load the plugin in a single file, as `use_file` does; returns what is noted of one that cannot be loaded.
+
+    Raises:
+        PluginError: If there is no such file.
+    """
+    skipped = plugins().try_file(path)
+    if skipped is None:
+        _hand_down(path)
+    return skipped
+
+
+def _hand_down(path: Path) -> None:
+    """Have processes that are started by this one load a file."""
     os.environ[_FILES] = os.pathsep.join(dict.fromkeys([*plugin_files(), str(path.resolve())]))
 
 

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lopbench.core.errors import PluginError, UsageError
+from lopbench.core.errors import PluginError, UnknownError, UsageError
 from lopbench.core.fields import types_of
 from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import KINDS, Component
@@ -190,12 +190,12 @@ class Registry:
         """Return the registration of ``name``.
 
         Raises:
-            UsageError: If there is none, with the nearest names.
+            UnknownError: If there is none, with the nearest names.
         """
         found = self._entries[kind].get(name)
         if found is None:
             singular = kind.removesuffix("s")
-            raise UsageError(
+            raise UnknownError(
                 f"Unknown {singular} {name!r}.{suggest(name, self.names(kind))} 'lopbench list {kind}' shows all."
             )
         return found

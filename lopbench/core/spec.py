@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from lopbench.core.errors import LopbenchError, PluginError, ResultsError, UsageError
+from lopbench.core.errors import InvalidInputError, LopbenchError, PluginError, ResultsError, UsageError
 from lopbench.core.faces import Face, face
 from lopbench.core.fields import recorded, types_of
-from lopbench.core.guard import left_alone
+from lopbench.core.guard import Interrupts, left_alone
 from lopbench.core.interfaces import Component, Headline, Optimizer, Perturbation, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.registry import OWN, Registry, suggest
@@ -105,6 +105,7 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
     Raises:
         UsageError: If a field is unknown or its value of the wrong type.
         InvalidInputError: If the component refuses a value.
+        PluginError: If the class raises anything else.
     """
     known = types_of(cls)
     values: dict[str, Any] = {}
@@ -127,12 +128,20 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
     if missing:
         value = "1e-3" if missing[0] == "lr" else "..."
         raise UsageError(f"{cls.name} needs {', '.join(missing)}, as in {cls.name}:{missing[0]}={value}")
+    interrupts = Interrupts()
     try:
-        return cls(**values)
-    except (LopbenchError, KeyboardInterrupt):
+        made = cls(**values)
+    except LopbenchError:
         raise
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and interrupts.may_be_theirs:
+            raise
         raise PluginError(f"{cls.name} cannot be made of {values}: {told(error)}") from error
+    finally:
+        interrupts.close()
+    if interrupts.is_due:
+        raise KeyboardInterrupt
+    return made
 
 
 def split(text: str, positional: str | None = None) -> tuple[str, dict[str, str]]:
@@ -183,6 +192,8 @@ class ComponentSpec:
     def of(cls, kind: str, component: Component, registry: Registry | None = None) -> ComponentSpec:
         """Return the spec of a component that is registered."""
         registry = registry or _default_registry()
+        if type(component.version) is not int:
+            raise PluginError(f"{component.name} has the version {component.version!r}; a version is a whole number")
         fields = {k: list(v) if isinstance(v, tuple) else v for k, v in recorded(component).items()}
         for key, value in fields.items():
             try:
@@ -202,19 +213,34 @@ class ComponentSpec:
 
         Raises:
             UsageError: If the name, a field or a value's type is wrong.
-            InvalidInputError: If a value is out of range, or the class leaves something of the process changed.
+            InvalidInputError: If a value is out of range.
+            PluginError: If the class cannot be imported or made, which is nobody's mistake but its own.
         """
         registry = registry or _default_registry()
         entry = registry.get(kind, split(text.partition(",")[0], "_")[0])
         component_class = entry.load()
         _, arguments = split(text, component_class.positional)
         with left_alone(f"{component_class.name} cannot be made: "):
-            return cls.of(kind, make(component_class, {**overrides, **arguments}), registry)
+            try:
+                return cls.of(kind, make(component_class, {**overrides, **arguments}), registry)
+            except InvalidInputError as error:
+                if overrides or arguments:
+                    raise
+                raise PluginError(f"{component_class.name} cannot be made as it is: {error}") from error
 
     def build(self, registry: Registry | None = None) -> Component:
         """Return the component."""
         registry = registry or _default_registry()
         return make(registry.get(self.kind, self.name).load(), _tuples(self.fields))
+
+    def changed(self, field: str, value: str) -> ComponentSpec:
+        """Return the spec with another value of a field, as the user writes it.
+
+        Raises:
+            LopbenchError: As `parse`.
+        """
+        cls = _default_registry().get(self.kind, self.name).load()
+        return ComponentSpec.of(self.kind, make(cls, {**_tuples(self.fields), field: value}))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

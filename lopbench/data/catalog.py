@@ -10,10 +10,11 @@ from pathlib import Path
 
 from lopbench.core import text
 from lopbench.core.errors import DataError, InvalidInputError, LopbenchError, PluginError, UsageError
+from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import DataSet, Samples
 from lopbench.core.manager import plugins
 from lopbench.core.places import cache_directory
-from lopbench.core.registry import suggest
+from lopbench.core.registry import OWN, suggest
 from lopbench.data.arrays import Arrays
 from lopbench.data.contents import Contents
 
@@ -155,18 +156,20 @@ def usable(read: object, entry: DataSet) -> Contents | Samples:
 
 @contextmanager
 def plugin_code(entry: DataSet) -> Iterator[None]:
-    """Turn whatever the code of a data set raises into one sentence that names it.
+    """Turn whatever the code of a data set raises into one sentence that names it, and put back what it changes.
 
     Raises:
         PluginError: In place of anything but a `LopbenchError` that is a sentence already.
     """
+    is_own = plugins().registry.get("data", entry.name).distribution.name == OWN
     try:
-        yield
+        with left_alone(f"{told(type(entry))}: ", code=not is_own):
+            yield
     except InvalidInputError as error:
         who = told(type(entry))
         raise PluginError(f"{who} gives {error}") from error
-    except LopbenchError:
+    except (LopbenchError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         who = told(type(entry))
         raise PluginError(f"{who} fails: {text.told(error)}") from error

@@ -13,6 +13,7 @@ from lopbench.core.spec import RunSpec
 from lopbench.runner.pool import Staff
 from lopbench.runner.side_by_side import SideBySide, side_by_side
 from lopbench.runner.study import Study
+from lopbench.runner.survival import survives
 
 #: Seconds of work below which starting workers would not pay.
 LEAST_S = 60.0
@@ -81,6 +82,8 @@ def crowded(staff: Staff, studies: Sequence[Study], seconds: float | None) -> St
 
 def _measured(group: Sequence[RunSpec], study: Study, count: int) -> SideBySide | None:
     """Return how fast so many workers are at a group; None if it cannot even start."""
+    if not survives(group, data=study.images, device=torch.device("cpu")):
+        return None
     try:
         return side_by_side(group, data=study.images, count=count)
     except KeyboardInterrupt:

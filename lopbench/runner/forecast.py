@@ -81,6 +81,7 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
     """
     import torch
 
+    from lopbench.runner.survival import survives
     from lopbench.runner.timing import seconds_per_step
 
     device = torch.device(study.device)
@@ -94,6 +95,8 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
             seconds = recorded.get(_workload(group[0], len(group)))
             is_compiled = compiles and seconds is None
             if seconds is None and (slowest == 0 or time.perf_counter() - began < limit_s):
+                if not survives(group, data=study.images, device=device, limit_s=limit_s / 4):
+                    continue
                 try:
                     seconds, is_compiled = seconds_per_step(
                         group, data=study.images, device=device, limit_s=limit_s / 8

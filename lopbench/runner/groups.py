@@ -28,6 +28,7 @@ from lopbench.runner.run import Run
 from lopbench.runner.schedule import fresh_lives
 from lopbench.runner.session import TakenOverError
 from lopbench.runner.shape import shape
+from lopbench.runner.survival import survives
 from lopbench.runner.timing import throwaway
 from lopbench.runner.unfinished import resumable
 
@@ -47,7 +48,7 @@ def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> l
     whether they are the reference. What no program can train, or not as fast, is a group of its own.
     """
     with kept(code=True):
-        texts = [_text(spec) for spec in specs]
+        texts = [_text_of(spec) for spec in specs]
     alike: dict[str, list[RunSpec]] = {}
     for text, spec in zip(texts, specs, strict=True):
         alike.setdefault(text, []).append(spec)
@@ -201,6 +202,16 @@ def _sentences(members: Sequence[RunSpec]) -> Iterator[None]:
         raise UnsupportedError(f"{group_label(members)} cannot be set up: {told(error)}") from error
 
 
+def _text_of(spec: RunSpec) -> str:
+    """Return what replicas of a program must have in common; of a run that cannot be set up, what no other has."""
+    try:
+        return _text(spec)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # what is wrong with a spec is told when its turn comes
+        return spec.run_id
+
+
 def _text(spec: RunSpec) -> str:
     """Return what replicas of a program must have in common, the tasks of fresh ones included."""
     value = shape(spec)
@@ -213,6 +224,8 @@ def _text(spec: RunSpec) -> str:
 
 def _can_be_together(group: Sequence[RunSpec], *, data: object, device: torch.device) -> bool:
     replicas = min(len(group), MAX_REPLICAS)
+    if not survives(group[:1], data=data, device=device):
+        return False
     try:
         with kept(code=True), numerics(group[0].numerics, device):
             training = throwaway(group[:1], data=data, device=device)

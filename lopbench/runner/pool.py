@@ -12,13 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.errors import LopbenchError, PluginError, ResultsError, UsageError
 from lopbench.core.executor import Executor, Handle, Workers, last_words, usable_cores
 from lopbench.core.fields import types_of
+from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import Scenario
 from lopbench.core.manager import plugin_files, plugins
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import RunSpec, format_value, make, split
+from lopbench.core.text import told
 from lopbench.results.record import is_recorded
 from lopbench.runner.heart import forget
 from lopbench.runner.schedule import Schedule
@@ -160,7 +162,7 @@ class Pool:
         """
         if self._handle is not None:
             return
-        with self._writing():
+        with self._writing(code=not self._is_own):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._handle = self.executor.start(self.workers)
             if self.token:
@@ -232,12 +234,30 @@ class Pool:
         words = next(filter(None, map(last_words, reversed(logs))), "they said nothing")
         return [f"all workers have left, and {left} runs are not done; the same command goes on: {words}"]
 
+    @property
+    def _is_own(self) -> bool:
+        return type(self.executor).__module__.partition(".")[0] == "lopbench_plugins"
+
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, *, code: bool = False) -> Iterator[None]:
+        """Tell what goes wrong in the executor, and put back what it changes here.
+
+        Args:
+            code: Whether to look for code that it replaces, too.
+
+        Raises:
+            ResultsError: If the results folder cannot be written to.
+            PluginError: If the executor raises anything else that is no sentence.
+        """
         try:
-            yield
+            with left_alone(f"executor {self.executor.name!r}: ", code=code):
+                yield
         except OSError as error:
             raise unwritable(self._results, error) from error
+        except (LopbenchError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise PluginError(f"executor {self.executor.name!r} failed: {told(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Pe
 from lopbench.core.manager import plugins
 from lopbench.core.seeds import MOST_SEED, MOST_SEEDS
 from lopbench.core.spec import ComponentSpec, RunSpec, check_start
+from lopbench.runner.aside import Aside
 from lopbench.runner.sweep import Methods, crossed
 
 T = TypeVar("T")
@@ -50,19 +51,26 @@ class Request:
     def asked(self) -> Asked:
         """Return the components by value, checked against each other.
 
+        A method, an optimizer or one of the default diagnostics that a plugin cannot make is left out.
+
         Raises:
             UsageError: If a name, field or value is wrong.
             InvalidInputError: If a value is out of range.
+            PluginError: If a plugin cannot make a component without which nothing is left to be run.
         """
+        aside = Aside()
         scenario_spec = scenario_of(self.scenario, self.profile)
         scenario = scenario_spec.build()
         assert isinstance(scenario, Scenario)  # the registry checked
         architecture = spec_of("architectures", self.architecture or scenario.default_architecture)
         recipe = _recipe(scenario, architecture)
+        given = [*self.methods]
         methods, optimizers = crossed(
-            [methods_of(given) for given in self.methods],
-            [spec_of("optimizers", given or recipe.optimizer) for given in self.optimizers],
+            aside.each(given, methods_of, _label),
+            aside.each(self.optimizers, lambda each: spec_of("optimizers", each or recipe.optimizer), _label),
             self.sweeps,
+            aside,
+            missing={name for label, _ in aside.told for name in _names(label)},
         )
         asked = Asked(
             scenario_spec=scenario_spec,
@@ -72,9 +80,10 @@ class Request:
             methods=_unique(methods),
             optimizers=_unique(optimizers),
             cloner=_cloner(self.cloner, scenario),
-            metrics=_metrics(self.metrics, scenario),
+            metrics=_metrics(self.metrics, scenario, aside),
             seeds=list(dict.fromkeys(islice(self.seeds, MOST_SEEDS + 1))),
             start=self.start,
+            aside=tuple(aside.told),
         )
         asked.check()
         return asked
@@ -95,6 +104,7 @@ class Asked:
         metrics: The diagnostics.
         seeds: The seeds.
         start: Fraction of the stream after which the methods turn on.
+        aside: What plugins could not make and is left out, each with the reason.
     """
 
     scenario_spec: ComponentSpec
@@ -107,6 +117,7 @@ class Asked:
     metrics: tuple[ComponentSpec, ...]
     seeds: Sequence[int]
     start: float
+    aside: tuple[tuple[str, str], ...]
 
     def check(self) -> None:
         """Refuse what cannot be run.
@@ -188,7 +199,7 @@ def _cloner(given: str | Cloner | None, scenario: Scenario) -> ComponentSpec | N
     return spec_of("cloners", given or scenario.growth.cloner)
 
 
-def _metrics(given: Iterable[str | Metric] | None, scenario: Scenario) -> tuple[ComponentSpec, ...]:
+def _metrics(given: Iterable[str | Metric] | None, scenario: Scenario, aside: Aside) -> tuple[ComponentSpec, ...]:
     if given is not None:
         named = tuple(spec_of("metrics", each) for each in given)
         for spec in named:
@@ -200,27 +211,42 @@ def _metrics(given: Iterable[str | Metric] | None, scenario: Scenario) -> tuple[
                     "choose a scenario that does, such as cloning"
                 )
         return named
-    registry = plugins().registry
-    chosen = []
-    for entry in registry.entries("metrics"):
-        loaded = entry.load()
+
+    def default(name: str) -> ComponentSpec | None:
+        loaded = plugins().registry.get("metrics", name).load()
         assert issubclass(loaded, Metric)  # the registry checked
-        if loaded.default:
-            chosen.append(ComponentSpec.parse("metrics", entry.name))
+        return ComponentSpec.parse("metrics", name) if loaded.default else None
+
+    chosen = filter(None, aside.each(plugins().registry.names("metrics"), default))
     return (*chosen, *(ComponentSpec.parse("metrics", text) for text in scenario.extra_metrics))
 
 
+def _label(given: GivenMethod | Optimizer | None) -> str:
+    """Return what the user called a method or an optimizer."""
+    if isinstance(given, str):
+        return given
+    return "+".join(map(_label, given)) if isinstance(given, Sequence) else type(given).__name__
+
+
+def _names(label: str) -> list[str]:
+    """Return the names of the methods of a label."""
+    return [part.partition(":")[0].strip() for part in label.split("+")]
+
+
+def _class_of(spec: ComponentSpec) -> type[Perturbation]:
+    found = plugins().registry.get("methods", spec.name).load()
+    assert issubclass(found, Perturbation)  # the registry checked
+    return found
+
+
 def _is_control(spec: ComponentSpec) -> bool:
-    method = spec.build()
-    assert isinstance(method, Perturbation)  # the registry checked
-    return method.control
+    return _class_of(spec).control
 
 
 def _check_methods(specs: Sequence[ComponentSpec], scenario: Scenario, start: float) -> None:
     """Refuse methods that need boundaries where there are none, cannot start later, or stand alone and do not."""
     for spec in specs:
-        method = spec.build()
-        assert isinstance(method, Perturbation)
+        method = _class_of(spec)
         if method.has("on_task_start") and not scenario.boundaries:
             raise UsageError(
                 f"method {spec.name!r} acts at task boundaries, and {scenario.name} is a stream without any; choose "

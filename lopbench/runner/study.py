@@ -14,6 +14,7 @@ from lopbench.core.interfaces import Architecture, Samples, Scenario, Sink
 from lopbench.core.spec import RunSpec
 from lopbench.data import Progress, load_data
 from lopbench.results.record import check_recordable, is_recorded
+from lopbench.runner.aside import Aside
 from lopbench.runner.report import Reporter
 from lopbench.runner.request import Request
 from lopbench.runner.schedule import Schedule
@@ -37,6 +38,7 @@ class Study:
         finished: Number of runs, references included, that have a record already.
         images: The data set, None if the scenario generates its samples.
         device: Where the runs train, as torch writes it.
+        aside: What was asked for and plugins could not make, each with the reason; it is in none of these runs.
     """
 
     results: Path
@@ -46,6 +48,7 @@ class Study:
     finished: int
     images: Samples | None
     device: str
+    aside: tuple[tuple[str, str], ...] = ()
 
     @property
     def scenario(self) -> Scenario:
@@ -116,11 +119,14 @@ def plan(
         finished=len(wanted) - len(pending),
         images=images,
         device=device,
+        aside=asked.aside,
     )
 
 
 def plan_all(requests: Iterable[Mapping[str, Any]], **options: Any) -> tuple[Study, ...]:
     """Return the study of each request, as `plan` does; a run that several mean is pending in the first alone.
+
+    A request of which a plugin leaves nothing is left out, unless there is no other.
 
     Args:
         requests: The keywords of each request: the fields of `Request`, and ``data``.
@@ -130,14 +136,21 @@ def plan_all(requests: Iterable[Mapping[str, Any]], **options: Any) -> tuple[Stu
         LopbenchError: As `plan`.
     """
     planned: set[str] = set()
-    studies = []
-    for request in requests:
-        study = plan(**request, **options)
+    studies: list[Study] = []
+    aside = Aside()
+    for study in aside.each(requests, lambda request: plan(**request, **options), _called):
         left = [at for at, spec in enumerate(study.pending) if spec.run_id not in planned]
         pending, steps = tuple(study.pending[at] for at in left), tuple(study.steps[at] for at in left)
         planned.update(spec.run_id for spec in pending)
         studies.append(replace(study, pending=pending, steps=steps))
-    return tuple(studies)
+    first = studies[0]
+    return (replace(first, aside=(*aside.told, *first.aside)), *studies[1:])
+
+
+def _called(request: Mapping[str, Any]) -> str:
+    """Return what a request is called that is left out as a whole."""
+    scenario, methods = request.get("scenario", "the scenario"), request.get("methods", ())
+    return f"{scenario} with {', '.join(map(str, methods)) or 'no method'}"
 
 
 def can_widen(spec: RunSpec, factor: int) -> bool:

@@ -1,17 +1,22 @@
 """Sweeps: numeric hyperparameters with several values, each combination a run of its own."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import product
 
 from lopbench.core.errors import UsageError
 from lopbench.core.registry import suggest
-from lopbench.core.spec import ComponentSpec, make
+from lopbench.core.spec import ComponentSpec
+from lopbench.runner.aside import Aside
 
 Methods = tuple[ComponentSpec, ...]
 
 
 def crossed(
-    methods: Sequence[Methods], optimizers: Sequence[ComponentSpec], sweeps: Iterable[str]
+    methods: Sequence[Methods],
+    optimizers: Sequence[ComponentSpec],
+    sweeps: Iterable[str],
+    aside: Aside | None = None,
+    missing: Collection[str] = (),
 ) -> tuple[list[Methods], list[ComponentSpec]]:
     """Return the methods and optimizers with all combinations of the swept values, in order.
 
@@ -21,13 +26,15 @@ def crossed(
         methods: What is run, each a composition of methods.
         optimizers: What it is run on.
         sweeps: As in ``lr=0.01,0.001`` and ``cbp.replacement_rate=1e-5,1e-4``.
+        aside: Takes what a plugin cannot make of the values.
+        missing: Names of methods that were left out, of which a sweep concerns nothing.
 
     Raises:
         UsageError: If a sweep is malformed or given twice, or names what is not run, no field of it, or a value of
             another type.
         InvalidInputError: If a value is out of range.
     """
-    methods, optimizers = list(methods), list(optimizers)
+    methods, optimizers, aside = list(methods), list(optimizers), aside or Aside()
     seen: set[str] = set()
     for text in sweeps:
         target, values = _parse(text)
@@ -36,15 +43,19 @@ def crossed(
         seen.add(target)
         owner, dot, field = target.rpartition(".")
         if not dot and target == "lr":
-            optimizers = [_changed(optimizer, "lr", v) for optimizer, v in product(optimizers, values)]
+            optimizers = aside.each(
+                product(optimizers, values), lambda pair: pair[0].changed("lr", pair[1]), _label(target)
+            )
         elif dot:
             names = list(dict.fromkeys(part.name for each in methods for part in each))
+            if owner not in names and owner in missing:
+                continue
             if owner not in names:
                 raise UsageError(
                     f"--sweep {text}: {owner!r} is none of the methods that are run.{suggest(owner, names)} "
                     f"They are: {', '.join(names) or 'none'}."
                 )
-            methods = [_with_field(each, owner, field, v) for each, v in product(methods, values)]
+            methods = aside.each(product(methods, values), _with_field(owner, field), _label(target))
         else:
             raise UsageError(f"--sweep {text}: {target!r} is not swept; sweep lr, or a field of a method: METHOD.FIELD")
     return methods, optimizers
@@ -58,11 +69,14 @@ def _parse(text: str) -> tuple[str, list[str]]:
     return target.strip(), values
 
 
-def _with_field(methods: Methods, owner: str, field: str, value: str) -> Methods:
-    return tuple(_changed(part, field, value) if part.name == owner else part for part in methods)
+def _label(target: str) -> Callable[[tuple[object, str]], str]:
+    """Return what calls a pair of what is swept and a value by the value alone."""
+    return lambda pair: f"{target}={pair[1]}"
 
 
-def _changed(part: ComponentSpec, field: str, value: str) -> ComponentSpec:
-    component = part.build()
-    fields = {key: getattr(component, key) for key in part.fields}
-    return ComponentSpec.of(part.kind, make(type(component), {**fields, field: value}))
+def _with_field(owner: str, field: str) -> Callable[[tuple[Methods, str]], Methods]:
+    def change(pair: tuple[Methods, str]) -> Methods:
+        methods, value = pair
+        return tuple(part.changed(field, value) if part.name == owner else part for part in methods)
+
+    return change

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lopbench.core.errors import LopbenchError
 from lopbench.core.executor import OUT_OF_TIME, STOPPED
 from lopbench.core.reading import read_regular
 from lopbench.runner.heart import WORKERS, Heart, process_name
@@ -279,5 +280,8 @@ def _work(worklist: Worklist, telling: Telling, *, slot: int, slots: int, device
     except KeyboardInterrupt:
         telling.tell(state="stopped", label="", runs=0)
         return stop.code or STOPPED
+    except LopbenchError:  # which no other worker could get around
+        telling.tell(state="stopped", label="", runs=0)
+        raise
     telling.tell(state="done", label="", runs=0, refused=[(label(spec), reason) for spec, reason in refused])
     return 0

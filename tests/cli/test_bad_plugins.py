@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+import lopbench
 from lopbench import Architecture, LayerMetric, Perturbation, Scenario, TrainingMetric, hookimpl
 
 KEPT = []
@@ -232,8 +233,6 @@ class Tagged(Perturbation):
 
 
 KEPT.append(Tagged)
-component(Perturbation, "odd_version", version="one", after_step=returns(None))
-component(Perturbation, "true_version", version=True, after_step=returns(None))
 """
 
 
@@ -243,8 +242,6 @@ component(Perturbation, "true_version", version=True, after_step=returns(None))
         ("tagged:tag=a\nb", r"'a\nb' has characters that cannot be printed"),
         ("tagged:tag=a\x1b[2Jb", r"'a\x1b[2Jb' has characters that cannot be printed"),
         ("tagged:tag=a\udcffb", r"'a\udcffb' has characters that cannot be printed"),
-        ("odd_version", "methods[0].version must be integer, got 'one'"),
-        ("true_version", "methods[0].version must be integer, got True"),
     ],
 )
 def test_what_no_record_could_hold_is_refused_before_training(tiny, written, runs, method, told):
@@ -266,7 +263,7 @@ def test_what_no_record_could_hold_is_refused_before_training(tiny, written, run
         ("component(Perturbation, 'p', x=1)\nregister_all = lambda k, r: r('p', KEPT[0], 3)", "with the summary 3"),
     ],
 )
-@pytest.mark.parametrize("command", [["run"], ["show", "cbp"], ["data", "list"]])
+@pytest.mark.parametrize("command", [["run", *BITS, "--dry-run"], ["show", "cbp"], ["data", "list"]])
 def test_a_file_that_fails_as_it_is_loaded_is_told_of(lopbench, written, text, told, command):
     shown = lopbench(*command, written(text))
     assert shown.exit_code == 1
@@ -285,6 +282,10 @@ class Refusing(Perturbation):
 
 
 KEPT.append(Refusing)
+"""
+
+VERSION = """
+component(Perturbation, "odd", version={value}, after_step=returns(None))
 """
 
 ODD_FIELD = """
@@ -311,18 +312,106 @@ KEPT.append(Odd)
             "refusing:size=2",
             "refusing cannot be made of {'size': 2}: SystemExit: 0",
         ),
+        (MADE.format(error="lopbench.DataError('none')"), "refusing:size=2", "none"),
+        (
+            MADE.format(error="lopbench.InvalidInputError('too small')"),
+            "refusing",
+            "refusing cannot be made as it is: too small",
+        ),
+        (VERSION.format(value="'one'"), "odd", "odd has the version 'one'; a version is a whole number"),
+        (VERSION.format(value="True"), "odd", "odd has the version True; a version is a whole number"),
         (ODD_FIELD.format(value="object"), "odd", "odd: no record can hold the value of field (TypeError: "),
         (ODD_FIELD.format(value="1j"), "odd", "odd: no record can hold the value of field (TypeError: "),
         (ODD_FIELD.format(value="float('nan')"), "odd", "odd: no record can hold the value of field (ValueError: "),
     ],
 )
-def test_a_component_that_cannot_be_made_or_recorded_is_told_of(tiny, lopbench, written, runs, text, method, told):
+def test_a_component_that_cannot_be_made_or_recorded_is_told_of(
+    tiny, lopbench, written, runs, fresh_plugins, text, method, told
+):
     option = written(text)
     shown = tiny(option, f"--method={method}")
     assert shown.exit_code == 1
     assert shown.stderr.startswith(f"Error: {told}")
     assert not runs()
     assert lopbench("show", method.partition(":")[0], option).exit_code == 0
+    beside = tiny(option, f"--method={method}", "--method=none")
+    assert beside.exit_code == 1
+    assert f"{method} is left out: {told}" in beside.stderr
+    assert beside.stderr.splitlines()[-1].startswith(f"Error: {method} was left out: {told}")
+    assert len(runs()) == 2
+    names = sorted(runs())
+    fresh_plugins()
+    assert tiny("--method=none").exit_code == 0
+    assert sorted(runs()) == names
+
+
+NOT_AGAIN = """
+MADE = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Once(Perturbation):
+    name: ClassVar[str] = "once"
+
+    def __post_init__(self):
+        super().__post_init__()
+        MADE.append(1)
+        if len(MADE) > {times}:
+            raise {error}
+
+    def after_step(self, learner, state):
+        pass
+
+
+KEPT.append(Once)
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "lopbench.InvalidInputError('no more')", "SystemExit(0)"])
+def test_a_method_that_cannot_be_made_again_stops_no_other(lopbench, written, runs, one_thread, times, error):
+    option = written(NOT_AGAIN.format(times=times, error=error))
+    shown = lopbench("run", *BITS, option, "--method=once", "--method=none")
+    assert shown.exit_code == 1, shown.output
+    assert "once, online_mlp, seed 0: " in shown.stderr
+    assert len([name for name in runs() if "-none-" in name]) == 4
+
+
+def test_what_a_file_that_fails_would_have_registered_is_left_out(lopbench, written, runs, one_thread):
+    asked = ["run", *BITS, written("raise RuntimeError('not today')"), "--method=unheard_of"]
+    alone = lopbench(*asked)
+    assert alone.exit_code == 1
+    assert not runs()
+    shown = lopbench(*asked, "--method=none")
+    assert shown.exit_code == 1
+    assert "unheard_of is left out: nothing of this name is known, and " in shown.stderr
+    assert "wrong.py cannot be loaded: RuntimeError: not today" in shown.stderr.splitlines()[-1]
+    assert len(runs()) == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (["--method=refusing:size=x"], 2),
+        (["--method=refusing:sizes=2"], 2),
+        (["--method=refusin"], 2),
+        (["--method=l2:strength=-1"], 1),
+        (["--method=l2", "--sweep=l2.strength=0.1,-1"], 1),
+    ],
+)
+def test_a_mistake_of_the_user_is_refused_at_once_beside_a_plugin_that_fails(tiny, written, runs, asked, code):
+    option = written(MADE.format(error="RuntimeError('not today')"))
+    shown = tiny(option, "--method=refusing", "--method=none", *asked)
+    assert shown.exit_code == code
+    assert not runs()
+
+
+def test_a_diagnostic_of_a_plugin_that_cannot_be_made_is_left_out(lopbench, written, runs, one_thread):
+    text = "component(LayerMetric, 'refusing', default=True, compute=returns(1.0), __post_init__=lambda self: 1 / 0)"
+    shown = lopbench("run", *BITS, written(text), "--method=none")
+    assert shown.exit_code == 1
+    assert "refusing is left out: refusing cannot be made of {}: ZeroDivisionError" in shown.stderr
+    assert len(runs()) == 4
 
 
 def test_a_plugin_whose_import_takes_long_is_named(lopbench, written, monkeypatch):

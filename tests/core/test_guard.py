@@ -23,11 +23,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lopbench.core.faces
 import lopbench_plugins.perturbations.l2
 from lopbench.core import hookspecs, interfaces, spec
-from lopbench.core.errors import InvalidInputError
+from lopbench.core.errors import PluginError
 from lopbench.core.globals import SETTINGS
 from lopbench.core.guard import kept, left_alone
 from lopbench.core.manager import plugins
 from lopbench.core.process import PROCESS
+from lopbench.runner.interrupts import put_off
 
 
 class Lasting(TorchFunctionMode):
@@ -197,7 +198,7 @@ def test_a_setting_that_is_left_changed_is_put_back_and_told(name):
     plugins()
     torch.use_deterministic_algorithms(False)  # imports what sets things by itself
     before, behind = state(), [os.fstat(number).st_ino for number in range(3)]
-    with pytest.raises(InvalidInputError, match=f"plugin p: it left .*{told}"), left_alone("plugin p: "):
+    with pytest.raises(PluginError, match=f"plugin p: it left .*{told}"), left_alone("plugin p: "):
         change()
     assert state() == before
     assert [os.fstat(number).st_ino for number in range(3)] == behind
@@ -207,7 +208,7 @@ def test_a_setting_that_is_left_changed_is_put_back_and_told(name):
 def test_code_that_is_replaced_is_put_back_and_told(name):
     change, told = CODE[name]
     plugins().registry.get("methods", "cbp")
-    with pytest.raises(InvalidInputError, match=f"it left .*{told}"), left_alone(code=True):
+    with pytest.raises(PluginError, match=f"it left .*{told}"), left_alone(code=True):
         change()
     with left_alone(code=True):
         pass
@@ -257,7 +258,7 @@ def test_random_numbers_are_put_back_without_a_word():
 def test_closed_streams_are_opened_again(tmp_path, monkeypatch):
     with (tmp_path / "out").open("w") as file:
         monkeypatch.setattr(sys, "stdout", file)
-        with pytest.raises(InvalidInputError, match=r"sys\.stdout is closed"), left_alone():
+        with pytest.raises(PluginError, match=r"sys\.stdout is closed"), left_alone():
             sys.stdout.close()
         assert not sys.stdout.closed
         sys.stdout.flush()
@@ -271,7 +272,7 @@ def test_an_error_is_told_rather_than_what_it_leaves_changed():
 
 
 def test_an_error_that_replaced_code_may_have_led_to_is_told_as_that():
-    with pytest.raises(InvalidInputError, match=r"builtins\.len replaced"), left_alone(code=True):
+    with pytest.raises(PluginError, match=r"builtins\.len replaced"), left_alone(code=True):
         setattr(builtins, "len", None) or len([])
 
 
@@ -287,5 +288,46 @@ def test_modules_that_are_imported_meanwhile_are_looked_at_once_they_are_there(m
     name = "lopbench.core.faces"
     monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(lopbench.core, "faces")
-    with pytest.raises(InvalidInputError, match=r"lopbench\.core\.faces\.face replaced"), left_alone(code=True):
+    with pytest.raises(PluginError, match=r"lopbench\.core\.faces\.face replaced"), left_alone(code=True):
         importlib.import_module(name).face = None
+
+
+class Interrupted:
+    """Has the user interrupt while it is taken down, where Python drops what is raised."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):  # until Python has called the handler
+            pass
+
+
+def interrupted_inside(guard, ended):
+    with guard():
+        with guard():
+            thing = Interrupted()
+            del thing
+            ended.append("inside")
+        ended.append("between")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("guard", [left_alone, kept])
+def test_an_interrupt_that_falls_into_a_del_is_not_lost(guard):
+    ended = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_inside(guard, ended)
+    assert ended == ["inside"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def put_off_inside(ended):
+    with put_off() as caught:
+        interrupted_inside(left_alone, ended)
+        ended.append(len(caught))
+
+
+def test_an_interrupt_that_is_put_off_is_not_raised_by_a_guard():
+    ended = []
+    with pytest.raises(KeyboardInterrupt):
+        put_off_inside(ended)
+    assert ended == ["inside", "between", 1]

@@ -63,6 +63,14 @@ def test_a_worker_that_died_is_started_again_as_often_as_it_began_something(work
     assert handle.failures == []
 
 
+def test_a_worker_whose_run_ended_the_process_as_one_that_cannot_work_is_started_again(workers):
+    begun = iter([1, 2, 2])
+    died = replace(workers, begun=lambda slot: next(begun), left=lambda slot: slot == 1)
+    handle = ended(Fakes(died, [1, 1, 1], [0]))
+    assert handle.launched == [0, 1, 0, 0]
+    assert len(handle.failures) == 1
+
+
 def test_a_place_is_given_up_when_nothing_was_begun(workers):
     handle = ended(Fakes(workers, [-9] * MOST_STARTS, [0]))
     assert handle.launched.count(0) == MOST_STARTS

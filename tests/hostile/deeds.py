@@ -11,11 +11,13 @@ import torch
 
 import lopbench
 from lopbench import (
-    Architecture, InvalidInputError, LayerMetric, Metric, Optimizer, Perturbation, Scenario, TrainingMetric, hookimpl,
+    Architecture, Cloner, DataSet, Executor, Handle, InvalidInputError, LayerMetric, Metric, Optimizer, Perturbation,
+    Samples, Scenario, TrainingMetric, hookimpl,
 )
 from lopbench.core import errors, hookspecs, interfaces, registry, spec
 from lopbench.core.manager import plugins
 from lopbench_plugins.architectures.online_mlp import OnlineMLP
+from lopbench_plugins.cloners.tile import Tile
 from lopbench_plugins.optimizers.sgd import SGD
 from lopbench_plugins.perturbations.l2 import L2
 from lopbench_plugins.scenarios.bitflip import BitFlip
@@ -154,6 +156,7 @@ _METHOD = "EVIL = component(Perturbation, {hook}=doing({result}), as_program=Fal
 HOOKS = {
     "configure": "lambda module, **options: module",
     "begin": "",
+    "on_task_start": "",
     "batch": "lambda learner, state, inputs, targets: (inputs, targets)",
     "loss": "lambda learner, state, loss: loss",
     "penalty": "lambda learner, state: torch.zeros(learner.replicas)",
@@ -166,10 +169,16 @@ HOOKS = {
 
 _PLAIN = "EVIL = component(Perturbation, after_step=lambda self, learner, state: None, as_program=False)"
 
+#: Hooks of methods that a program of several seeds calls as it is traced.
+TRACED = {f"traced {hook}": hook for hook in ("batch", "loss", "penalty", "after_backward", "update", "after_step")}
+
 #: Where something is done: the source, and of what kind the component is.
 PLACES = {
     **{hook: (_METHOD.format(hook=hook, result=result), "methods") for hook, result in HOOKS.items()},
+    **{place: (_METHOD.format(hook=hook, result=HOOKS[hook]), "methods") for place, hook in TRACED.items()},
     "import": (f"deed()\n{_PLAIN}", "methods"),
+    "entry point": (f"deed()\n{_PLAIN}", "methods"),
+    "entry point's begin": (_METHOD.format(hook="begin", result=""), "methods"),
     "class": (f"class Doing:\n    done = deed()\n\n\n{_PLAIN}", "methods"),
     "set name": (
         f"class Slot:\n    __set_name__ = doing()\n\n\nclass Has:\n    slot = Slot()\n\n\n{_PLAIN}",
@@ -210,10 +219,31 @@ PLACES = {
         "EVIL = component(SGD, init=init, fused=lambda self, leaves: None)",
         "optimizers",
     ),
+    "cloner": (
+        "def clone(self, module, factor, *, example, generator):\n    deed()\n    return Tile.clone(self, module, "
+        "factor, example=example, generator=generator)\n\n\nEVIL = component(Tile, clone=clone)",
+        "cloners",
+    ),
+    "data": (
+        "def read(self, path):\n    deed()\n    return Samples(content_hash='0' * 32)\n\n\n"
+        "EVIL = component(DataSet, read=read, real=False, title='evil', terms='none')\n"
+        "STREAMED = component(BitFlip, name=f'streaming-{NAME}', data=NAME)\n\n\n"
+        "@hookimpl\ndef lopbench_scenarios(register):\n    register(STREAMED.name, STREAMED, 'streams it')",
+        "data",
+    ),
+    "executor": (
+        "class Nobody(Handle):\n    poll = stop = kill = lambda self: False\n\n\n"
+        "def start(self, workers):\n    deed()\n    return Nobody()\n\n\n"
+        "EVIL = component(Executor, start=start)",
+        "executors",
+    ),
 }
 
 #: Places that are come to as a plugin is imported.
-_EARLY = ("import", "class", "metaclass", "subclass", "registering")
+_EARLY = ("import", "entry point", "class", "metaclass", "subclass", "registering")
+
+#: Places that were added later, so that all others have the deeds that they had.
+_MORE = ("entry point", "entry point's begin", "cloner", "data", "executor", "on_task_start", *TRACED)
 
 
 def source(place, deed, name):
@@ -229,7 +259,8 @@ def source(place, deed, name):
 
 def _cases():
     """Yield place, name of the deed, its source and what is told: settings and code at import and at another place."""
-    late = [place for place in PLACES if place != "import"]
+    late = [place for place in PLACES if place not in ("import", *_MORE)]
+    hooks = [hook for hook in HOOKS if hook not in _MORE]
     named = {"made", *HOOKS}
     for number, (deed, (text, told)) in enumerate(CHANGES.items()):
         yield "import", deed, text, told
@@ -240,13 +271,17 @@ def _cases():
         yield whole[number % len(whole)], deed, text, told
     for number, (deed, (text, told)) in enumerate(RAISED.items()):
         yield _EARLY[number % len(_EARLY)], deed, text, told
-        yield list(HOOKS)[number % len(HOOKS)], deed, text, told
+        yield hooks[number % len(hooks)], deed, text, told
         yield (
             ("late", "layer metric", "training metric", "made", "stream", "build", "optimizer")[number % 7],
             deed,
             text,
             told,
         )
+    deeds = [*CHANGES.items(), *CODE.items(), *RAISED.items()]
+    for number, place in enumerate(_MORE):
+        for deed, (text, told) in deeds[number :: len(_MORE)][: 1 if place in TRACED else 6]:
+            yield place, deed, text, told
 
 
 #: All hostile plugins by name: where they do what, and what is told of it.

@@ -55,7 +55,7 @@ def test_a_hostile_plugin_changes_no_record_of_others_and_is_told_of(outcomes, c
     outcome = outcomes[case]
     assert "died" not in outcome, outcome["died"]
     assert outcome["differs"] == []
-    assert outcome["goes_on"] or place not in deeds.HOOKS
+    assert outcome["goes_on"] or deeds.PLACES[place][1] != "methods"
     assert any(re.search(told, each) for each in outcome["told"]), outcome["told"]
     assert not any(len(each) > 4000 for each in outcome["told"])
 
@@ -78,8 +78,7 @@ class Quits(Perturbation):
 
     def after_step(self, learner, state):
         state.host["steps"] = 1  # what counts on the host is no program
-        if os.environ["SPARED"] != str(os.getpid()):
-            os._exit(0)
+        {ends}
 
 
 @hookimpl
@@ -88,15 +87,14 @@ def lopbench_methods(register):
 """
 
 
-def test_a_method_that_ends_its_worker_as_if_all_were_well_is_set_aside_and_the_others_go_on(tmp_path):
-    (tmp_path / "quits.py").write_text(QUITS)
+@pytest.mark.parametrize("ends", ["os._exit(0)", "os._exit(1)"])
+def test_a_method_that_ends_its_worker_is_set_aside_and_the_others_go_on(tmp_path, ends):
+    (tmp_path / "quits.py").write_text(QUITS.replace("{ends}", ends))
     scenario = "--scenario=bitflip:samples=24,m=6,f=3,T=6,steps_per_task=6"
     command = f"run {scenario} --plugin=quits.py --method=quits --method=none --device=cpu --jobs=2"
-    # The process that starts the workers does the forecast, and is spared.
-    program = (
-        f"import os, sys; os.environ['SPARED'] = str(os.getpid()); from lopbench.cli import cli; cli({command.split()})"
+    done = subprocess.run(
+        [sys.executable, "-m", "lopbench", *command.split()], cwd=tmp_path, text=True, capture_output=True
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 1
     assert "quits, online_mlp, seed 0 killed 3 workers without getting further than step 0" in done.stderr
     assert len([path for path in (tmp_path / "results" / "runs").iterdir() if "-fresh-" not in path.name]) == 1
