@@ -328,16 +328,8 @@ def _changed_limits(before: list[tuple[float, float]], after: list[tuple[float, 
     return ""
 
 
-def _affinity() -> Any:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-
-
-def _put_back_affinity(before: Any) -> None:
-    if before is not None:
-        os.sched_setaffinity(0, before)
-
-
-#: All that is the process's own. A few dozen microseconds read it.
+#: All that is the process's own. A few dozen microseconds read it. Priority and processors are left out: users and
+#: batch systems change them while a process runs, and no number depends on them.
 PROCESS = (
     Setting("standard descriptors", _Descriptors, _Descriptors.put_back, _Descriptors.change),
     Setting("standard streams", _streams, _put_back_streams, _changed_streams),
@@ -363,12 +355,6 @@ PROCESS = (
     Setting("filters of warnings", lambda: list(warnings.filters), _put_back_filters, _changed_filters),
     Setting("locale", lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)),
     Setting("limits of the process", _limits, _put_back_limits, _changed_limits),
-    Setting("processor affinity", _affinity, _put_back_affinity),
-    Setting(
-        "priority",
-        lambda: os.getpriority(os.PRIO_PROCESS, 0),
-        lambda before: os.setpriority(os.PRIO_PROCESS, 0, before),
-    ),
 )
 
 #: Drawing from it is nobody's fault. It is put back where plugins are imported; runs have their own.

@@ -10,6 +10,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -114,7 +115,6 @@ CHANGES = {
     "no warnings": (warnings.resetwarnings, "the filters of warnings changed, one of them is gone"),
     "locale": (lambda: locale.setlocale(locale.LC_ALL, "C"), "the locale changed"),
     "limit": (lambda: lower(resource.RLIMIT_NOFILE), "the limits of the process changed, RLIMIT_NOFILE"),
-    "affinity": (lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]), "the processor affinity changed"),
     "dtype": (lambda: torch.set_default_dtype(torch.float64), "the default dtype of torch changed"),
     "device": (lambda: torch.set_default_device("meta"), "the default device of torch changed, from cpu to meta"),
     "functions": (lambda: Lasting().__enter__(), "the modes of torch's functions changed"),
@@ -246,6 +246,20 @@ def test_what_harms_nobody_is_not_refused(name, monkeypatch):
     vars(torch).pop("of_a_plugin", None)
     for variable in ("TORCHINDUCTOR_CACHE_DIR", "SOMETHING_OF_ITS_OWN"):
         os.environ.pop(variable, None)
+
+
+def test_what_a_user_changes_from_outside_is_nobody_s_fault():
+    program = """
+import os, subprocess
+from lopbench.core.guard import left_alone
+one = min(os.sched_getaffinity(0))
+with left_alone():
+    subprocess.run(["renice", "-n", "19", "-p", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
+    os.sched_setaffinity(0, [one])
+print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0) == {one})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("19 True\n", "")
 
 
 def test_random_numbers_are_put_back_without_a_word():

@@ -78,7 +78,6 @@ CHANGES = {
     ),
     "limit": ("resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))", "RLIMIT_FSIZE"),
     "descriptors few": ("resource.setrlimit(resource.RLIMIT_NOFILE, (16, resource.getrlimit(7)[1]))", "RLIMIT_NOFILE"),
-    "nice": ("os.nice(1)", "the priority changed"),
     "threads": ("torch.set_num_threads(2)", "the number of threads of torch changed"),
     "dtype": ("torch.set_default_dtype(torch.float64)", "the default dtype of torch changed"),
     "device": ("torch.set_default_device('meta')", "the default device of torch changed"),
