@@ -26,3 +26,8 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.cloning:Cloning",
         "one problem; the network is cloned and goes on beside its clone (Joudaki et al. 2025)",
     )
+    register(
+        "permuted_mnist",
+        "lopbench_plugins.scenarios.permuted_mnist:PermutedMnist",
+        "MNIST with its pixels permuted anew in each task (Dohare et al. 2024, Kumar et al. 2023)",
+    )
