@@ -31,3 +31,8 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.permuted_mnist:PermutedMnist",
         "MNIST with its pixels permuted anew in each task (Dohare et al. 2024, Kumar et al. 2023)",
     )
+    register(
+        "label_permuted",
+        "lopbench_plugins.scenarios.label_permuted:LabelPermuted",
+        "images one by one, whose classes are renamed every 2,500 (Elsayed and Mahmood 2024)",
+    )
