@@ -52,6 +52,7 @@ SMALL = {
     "slowly_changing_regression": "samples=60,m=8,f=5,T=10,steps_per_task=10",
     "cloning": "base_epochs=1,epochs=5,images_per_class=2,batch_size=10",
     "permuted_mnist": "tasks=3,steps_per_task=6,batch_size=5",
+    "random_labels": "tasks=3,steps_per_task=6,images=20,batch_size=5",
     "label_permuted": "tasks=3,steps_per_task=6,batch_size=5",
 }
 

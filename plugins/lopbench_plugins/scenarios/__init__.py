@@ -32,6 +32,11 @@ def lopbench_scenarios(register: Register) -> None:
         "MNIST with its pixels permuted anew in each task (Dohare et al. 2024, Kumar et al. 2023)",
     )
     register(
+        "random_labels",
+        "lopbench_plugins.scenarios.random_labels:RandomLabels",
+        "images to be memorised under labels that are dealt out anew in each task (Kumar et al. 2023)",
+    )
+    register(
         "label_permuted",
         "lopbench_plugins.scenarios.label_permuted:LabelPermuted",
         "images one by one, whose classes are renamed every 2,500 (Elsayed and Mahmood 2024)",

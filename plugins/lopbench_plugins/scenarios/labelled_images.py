@@ -23,11 +23,12 @@ Scale = Literal["unit", "signed", "standard"]
 #: Mean and standard deviation of the channels, of pixels from 0 to 1; of what stands in for a set they are the set's.
 CHANNELS: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {
     "mnist": ((0.1307,), (0.3081,)),
+    "emnist-balanced": ((0.1751,), (0.3332,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)),
 }
 
-#: Images of each class in the probe batch, and among those held out, if there are as many.
-PROBE_IMAGES_PER_CLASS, HELD_OUT_IMAGES_PER_CLASS = 50, 200
+#: Images of the probe batch, and held-out ones: as many of each class, if there are.
+PROBE_IMAGES, HELD_OUT_IMAGES = 500, 2000
 
 #: Images of a held-out batch.
 HELD_OUT_BATCH = 1000
@@ -92,7 +93,7 @@ class LabelledImages(Stream):
     @cached_property
     def test(self) -> tuple[Tensor, Tensor]:
         """The first held-out images of each class and their true labels; likewise."""
-        rows = first_of_each(self.images.test_labels, self.outputs, HELD_OUT_IMAGES_PER_CLASS)
+        rows = first_of_each(self.images.test_labels, self.outputs, HELD_OUT_IMAGES)
         return self.held(self.images.test_images[rows]), self.held(self.images.test_labels[rows])
 
     def held(self, array: Any) -> Tensor:
@@ -175,9 +176,10 @@ class LabelledTask(Task):
     @cached_property
     def _probe(self) -> tuple[Tensor, Tensor]:
         true = self.stream.train[1].cpu().numpy()
-        return self.of_rows(torch.from_numpy(first_of_each(true, self.stream.outputs, PROBE_IMAGES_PER_CLASS)))
+        return self.of_rows(torch.from_numpy(first_of_each(true, self.stream.outputs, PROBE_IMAGES)))
 
 
 def first_of_each(labels: NDArray[np.int64], classes: int, count: int) -> NDArray[np.int64]:
-    """Return the places in ``labels`` of the first ``count`` of each class, or of all where there are fewer."""
-    return np.concatenate([np.flatnonzero(labels == label)[:count] for label in range(classes)])
+    """Return the places in ``labels`` of some ``count`` images: the first of each class, as many if there are."""
+    each = max(1, count // classes)
+    return np.concatenate([np.flatnonzero(labels == label)[:each] for label in range(classes)])

@@ -9,7 +9,7 @@ def numbered():
     """Return a function that makes images of noise; the first two pixels of each are its place in the split."""
 
     def made(name="mnist", train=30, test=7, classes=10):
-        shape = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}[name]
+        shape = (3, 32, 32) if name == "cifar10" else (1, 28, 28)
         draws = np.random.default_rng(0)
 
         def split(each):
