@@ -54,10 +54,14 @@ SMALL = {
     "permuted_mnist": "tasks=3,steps_per_task=6,batch_size=5",
     "random_labels": "tasks=3,steps_per_task=6,images=20,batch_size=5",
     "label_permuted": "tasks=3,steps_per_task=6,batch_size=5",
+    "permuted_text": "tasks=3,steps_per_task=6,passages=12,length=8,batch_size=4",
 }
 
 #: What runs beside the component that a case is for.
 SCENARIO, NETWORK, OPTIMIZER = "tinyimagenet40", "mlp:width=12,depth=2", "adam:lr=0.01"
+
+#: Architectures that read tokens, and no images.
+READERS = ("char_transformer",)
 
 #: Metrics into which every parameter and every hidden activation goes.
 METRICS = ("weight_norm", "feature_norm")
@@ -126,6 +130,8 @@ def _cases_of(kind: str, component: type[Component]) -> Iterator[Case]:
             # Adam makes steps of gradients that are zero but for rounding, as of a bias in front of a normalisation,
             # and these differ between processors.
             request = replace(request, architecture=part, optimizers=["sgd:lr=0.01"])
+            if part.name in READERS:
+                request = replace(request, scenario=_small("permuted_text"))
         elif kind == "methods":
             request = replace(request, methods=[part])
         else:

@@ -27,6 +27,11 @@ def lopbench_data(register: Register) -> None:
         "MNIST: 10 classes of handwritten digits, grey at 28x28, 60,000 train and 10,000 held-out images",
     )
     register(
+        "tiny-shakespeare",
+        "lopbench_plugins.data.tiny_shakespeare:TinyShakespeare",
+        "Tiny Shakespeare: a million characters of plays, 65 different ones",
+    )
+    register(
         "procedural",
         "lopbench_plugins.data.procedural:Procedural",
         "NOT Tiny ImageNet: images drawn by a program in its shape, "

@@ -41,3 +41,8 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.label_permuted:LabelPermuted",
         "images one by one, whose classes are renamed every 2,500 (Elsayed and Mahmood 2024)",
     )
+    register(
+        "permuted_text",
+        "lopbench_plugins.scenarios.permuted_text:PermutedText",
+        "next characters of a text whose alphabet is permuted in each task (Farias and Jozefiak 2025)",
+    )

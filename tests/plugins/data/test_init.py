@@ -9,10 +9,13 @@ REGISTRY = plugins().registry
 SETS = {entry.name: data_set(entry.name) for entry in REGISTRY.entries("data") if entry.distribution.name == "lopbench"}
 
 
-def test_every_real_set_has_a_stand_in_of_its_shape_that_says_what_it_is_not():
+def test_every_real_set_of_images_has_a_stand_in_of_its_shape_that_says_what_it_is_not():
     assert {NAME, "cifar10", "cifar100", "mnist", "procedural"} <= set(SETS)
+    assert {entry.name for entry in SETS.values() if entry.files and not hasattr(entry, "shape")} == {
+        "tiny-shakespeare"
+    }
     for entry in SETS.values():
-        if entry.files:
+        if entry.files and hasattr(entry, "shape"):
             stand_in = SETS[entry.stand_in]
             assert entry.real
             assert not stand_in.real
