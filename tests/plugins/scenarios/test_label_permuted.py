@@ -66,6 +66,17 @@ def test_upgd_is_the_published_protocol():
     assert parse_scenario("label_permuted:data=cifar10", "upgd").build().default_architecture == "cnn"
 
 
+def test_letters_have_their_47_classes_and_chance(numbered):
+    scenario = parse_scenario("label_permuted:data=emnist-balanced", "upgd").build()
+    found = scenario.stream(0, data=numbered("emnist-balanced", train=60, test=60, classes=47), device=CPU)
+    task = found.task(1)
+    assert (scenario.scale, scenario.default_architecture) == ("signed", "mlp:widths=300/150")
+    assert task.chance == 1 / 47
+    assert sorted(task.renamed.tolist()) == list(range(47))
+    assert task.probe()[1].bincount().tolist() == [10] * 47
+    assert torch.cat([labels for _, labels in task.held_out()]).bincount().tolist() == [42] * 47
+
+
 def test_too_few_images_are_refused_before_training(numbered):
     scenario = LabelPermuted(steps_per_task=76, batch_size=4)
     with pytest.raises(DataError, match=r"needs 304 training images for a task, mnist as it is found has 300; lower"):
