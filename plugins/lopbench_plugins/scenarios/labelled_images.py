@@ -106,10 +106,6 @@ class LabelledImages(Stream):
         """Return 8-bit ``pixels`` ``(N, C, H, W)`` at the scale of the scenario, as floats."""
         return (pixels - self._mean).div_(self._std)
 
-    def task(self, index: int) -> "LabelledTask":
-        """Return task ``index``."""
-        raise NotImplementedError
-
 
 class LabelledTask(Task):
     """Classification of images under the task's labels; where it says nothing else, each image comes at most once.

@@ -66,6 +66,14 @@ def test_upgd_is_the_published_protocol():
     assert parse_scenario("label_permuted:data=cifar10", "upgd").build().default_architecture == "cnn"
 
 
+def test_lite_is_the_protocol_that_was_calibrated():
+    lite = parse_scenario("label_permuted").build()
+    assert (lite.profile, lite.tasks, lite.steps_per_task, lite.batch_size) == ("lite", 100, 75, 16)
+    assert (lite.head_policy, lite.optimizer_policy, lite.scale) == ("keep", "carry", "standard")
+    assert lite.default_architecture == "mlp:widths=100/100"
+    assert lite.recipe("mlp").reference == "adam:lr=1e-3"
+
+
 def test_letters_have_their_47_classes_and_chance(numbered):
     scenario = parse_scenario("label_permuted:data=emnist-balanced", "upgd").build()
     found = scenario.stream(0, data=numbered("emnist-balanced", train=60, test=60, classes=47), device=CPU)

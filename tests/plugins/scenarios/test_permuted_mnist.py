@@ -167,6 +167,14 @@ def test_profiles_are_the_published_protocols():
     assert (dohare.tasks, dohare.steps_per_task * dohare.batch_size, dohare.batch_size) == (800, 60_000, 1)
     assert [each.scale for each in (kumar, upgd, dohare, lite)] == ["signed", "standard", "unit", "signed"]
     assert {each.headline for each in (kumar, upgd, dohare, lite)} == {"trainability"}
+    rates = [each.recipe("mlp").reference for each in (kumar, upgd, dohare, lite)]
+    assert rates == ["adam:lr=1e-3", "sgd:lr=0.01", "sgd:lr=0.003", "adam:lr=1e-3"]
+
+
+def test_lite_is_the_protocol_that_was_calibrated():
+    lite = parse_scenario("permuted_mnist").build()
+    assert (lite.profile, lite.tasks, lite.steps_per_task, lite.batch_size) == ("lite", 100, 150, 16)
+    assert (lite.head_policy, lite.optimizer_policy) == ("keep", "carry")
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,13 @@ def test_snr_is_the_published_protocol():
     assert (found.score, found.headline, found.head_policy) == ("error", "trainability", "keep")
 
 
+def test_lite_is_the_protocol_that_was_calibrated():
+    lite = parse_scenario("permuted_text").build()
+    assert (lite.profile, lite.tasks, lite.passages, lite.length, lite.steps_per_task) == ("lite", 60, 256, 32, 300)
+    assert (lite.head_policy, lite.optimizer_policy) == ("keep", "carry")
+    assert lite.recipe("char_transformer").reference == "adam:lr=3e-3"
+
+
 def test_passages_that_are_no_whole_batches_are_refused():
     with pytest.raises(InvalidInputError, match="passages must be a multiple of batch_size, got passages=10 and batch"):
         PermutedText(passages=10, batch_size=4)

@@ -99,6 +99,13 @@ def test_kumar_is_the_published_protocol():
     assert digits.scale == "signed"
 
 
+def test_lite_is_the_protocol_that_was_calibrated():
+    lite = parse_scenario("random_labels").build()
+    assert (lite.profile, lite.tasks, lite.images, lite.steps_per_task) == ("lite", 50, 160, 300)
+    assert (lite.head_policy, lite.optimizer_policy) == ("keep", "carry")
+    assert lite.recipe("mlp") == Recipe(optimizer="adam:lr=1e-3", reference="adam:lr=1e-3")
+
+
 def test_images_that_are_no_whole_batches_are_refused():
     with pytest.raises(InvalidInputError, match="images must be a multiple of batch_size, got images=50 and batch_siz"):
         RandomLabels(images=50, batch_size=16)
