@@ -187,9 +187,9 @@ def chance_is_as_declared(component: Component) -> None:
     generator = rng.derive(0, "conformance", "guesses")
     scores = []
     batches = task.batches()
-    acts = type(batches).observe is not Batches.observe
-    for _, targets in take(batches, stream.outputs, 100) if acts else task.held_out():
-        for _ in range(1 if acts else 100):
+    held_out = list(task.held_out()) if type(batches).observe is Batches.observe else []
+    for _, targets in held_out or take(batches, stream.outputs, 100):
+        for _ in range(100 if held_out else 1):
             outputs = torch.randn(output_shape(targets, stream.outputs), generator=generator)
             scores.append(task.score(of_task(task, outputs), targets).double())
     found = torch.cat(scores)

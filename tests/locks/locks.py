@@ -24,9 +24,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lopbench.core.interfaces import KINDS, Component
+from lopbench.core.interfaces import KINDS, Component, Samples
 from lopbench.core.manager import plugins
 from lopbench.core.spec import Numerics, RunSpec
+from lopbench.data.arrays import ArraySet, array_hash
 from lopbench.data.images import ImageSet, content_hash
 from lopbench.results.record import read_record
 from lopbench.runner.request import Request
@@ -50,10 +51,17 @@ SMALL = {
     "bitflip": "samples=60,m=8,f=5,T=10,steps_per_task=10",
     "slowly_changing_regression": "samples=60,m=8,f=5,T=10,steps_per_task=10",
     "cloning": "base_epochs=1,epochs=5,images_per_class=2,batch_size=10",
+    "permuted_mnist": "tasks=3,steps_per_task=6,batch_size=5",
+    "random_labels": "tasks=3,steps_per_task=6,images=20,batch_size=5",
+    "label_permuted": "tasks=3,steps_per_task=6,batch_size=5",
+    "permuted_text": "tasks=3,steps_per_task=6,passages=12,length=8,batch_size=4",
 }
 
 #: What runs beside the component that a case is for.
 SCENARIO, NETWORK, OPTIMIZER = "tinyimagenet40", "mlp:width=12,depth=2", "adam:lr=0.01"
+
+#: Architectures that read tokens, and no images.
+READERS = ("char_transformer",)
 
 #: Metrics into which every parameter and every hidden activation goes.
 METRICS = ("weight_norm", "feature_norm")
@@ -122,6 +130,8 @@ def _cases_of(kind: str, component: type[Component]) -> Iterator[Case]:
             # Adam makes steps of gradients that are zero but for rounding, as of a bias in front of a normalisation,
             # and these differ between processors.
             request = replace(request, architecture=part, optimizers=["sgd:lr=0.01"])
+            if part.name in READERS:
+                request = replace(request, scenario=_small("permuted_text"))
         elif kind == "methods":
             request = replace(request, methods=[part])
         else:
@@ -145,23 +155,35 @@ def _spec(request: Request) -> RunSpec:
     name = request.scenario if isinstance(request.scenario, str) else ""
     profile = "smoke" if name and name.partition(":")[0] not in SMALL else None
     asked = replace(request, metrics=METRICS, profile=profile).asked()
-    data = None if asked.scenario.data is None else images(asked.scenario.data)
+    data = None if asked.scenario.data is None else samples(asked.scenario.data)
     (spec,) = asked.specs(None if data is None else {"name": data.name, "content_hash": data.content_hash})
     return replace(spec, numerics=Numerics(dtype="float64"))
 
 
 @cache
+def samples(name: str) -> Samples:
+    """Return samples of the form of a data set, made of whole numbers: they are the same anywhere."""
+    return text(name) if name == "tiny-shakespeare" else images(name)
+
+
+def text(name: str) -> ArraySet:
+    """Return a text of seven letters."""
+    letters = (65 + np.arange(300, dtype=np.uint64) ** 2 // 3 % 7).astype(np.uint8)
+    arrays = {"text": letters, "vocabulary": np.unique(letters)}
+    return ArraySet(name=name, content_hash=array_hash(arrays), real=False, terms="none", arrays=arrays)
+
+
 def images(name: str) -> ImageSet:
-    """Return images that differ in colour by class, under noise, made of whole numbers: they are the same anywhere."""
-    classes, side = (12, 64) if name == "tiny-imagenet-200" else (10, 32)
+    """Return images that differ in colour, or brightness, by class, under noise."""
+    classes, channels, side = {"tiny-imagenet-200": (12, 3, 64), "mnist": (10, 1, 28)}.get(name, (10, 3, 32))
 
     def made(count: int, first: int) -> tuple[np.ndarray, np.ndarray]:
         labels = np.repeat(np.arange(classes), count)
-        shape = (len(labels), 3, side, side)
+        shape = (len(labels), channels, side, side)
         noise = (
             np.arange(first, first + math.prod(shape), dtype=np.uint64) * np.uint64(2654435761) >> np.uint64(13)
         ) % 97
-        colours = 40 + 61 * labels[:, None] * np.array([1, 2, 3]) % 120
+        colours = 40 + 61 * labels[:, None] * np.arange(1, channels + 1) % 120
         return (noise.reshape(shape).astype(np.int64) + colours[:, :, None, None]).astype(np.uint8), labels
 
     names = tuple(f"c{label:02}" for label in range(classes))
@@ -199,7 +221,7 @@ def values(case: Case) -> Mapping[str, float | None]:
 
 
 def _numbers(spec: RunSpec) -> dict[str, float | None]:
-    data = None if spec.data is None else images(spec.scenario.build().data)
+    data = None if spec.data is None else samples(spec.scenario.build().data)
     with tempfile.TemporaryDirectory() as folder:
         ((outcome, path),) = Run([spec], results=Path(folder), data=data, device=torch.device("cpu")).execute()
         assert outcome == "completed", (spec.directory_name, outcome)

@@ -237,6 +237,13 @@ class SameTasks(TinyImageNet40):
         return stream
 
 
+class _HoldsNothingOut(_AllOutputs):
+    """Has a chance that is none, and nothing held out on which it is scored."""
+
+    def held_out(self):
+        return iter(())
+
+
 SMOKE = {**TinyImageNet40.profiles["smoke"], "profile": "smoke"}
 BROKEN = [
     (made(GlobalInit, width=8, depth=2), "weights-come-from-the-generator"),
@@ -248,6 +255,7 @@ BROKEN = [
     (scenario(task=_Task), "stream-depends-on-the-seed-alone"),
     (made(SameSeed, **SMOKE), "stream-depends-on-the-seed-alone"),
     (scenario(task=_AllOutputs), "chance-is-as-declared"),
+    (scenario(task=_HoldsNothingOut), "chance-is-as-declared"),
     (scenario(stream=_Stuck), "tasks-are-as-declared"),
     (made(ForgetsAll, **SMOKE), "batches-resume"),
     (scenario(task=_MemoryTested), "held-out-samples-are-not-trained-on"),

@@ -19,7 +19,7 @@ from lopbench_plugins.perturbations.l2 import L2
 SCENARIO = component(
     "scenarios", "characters", profile="smoke", tasks=5, steps_per_task=10, alphabet=6, length=8, batch_size=4
 )
-ARCHITECTURE = component("architectures", "char_transformer", width=8, hidden=12, depth=2)
+ARCHITECTURE = component("architectures", "token_transformer", width=8, hidden=12, depth=2)
 CBP = ContinualBackprop(replacement_rate=0.05, maturity=3)
 CPU = torch.device("cpu")
 STREAMS = [SCENARIO.stream(seed, data=None, device=CPU) for seed in range(3)]

@@ -57,7 +57,7 @@ def test_tokens_beyond_the_last_are_caught(monkeypatch):
 
 
 def test_outputs_of_another_shape_are_caught(monkeypatch):
-    transformer = replace(component("architectures", "char_transformer"), width=8, hidden=12)
+    transformer = replace(component("architectures", "token_transformer"), width=8, hidden=12)
     module = sys.modules[type(transformer).__module__]
     forward = module.Transformer.forward
     monkeypatch.setattr(module.Transformer, "forward", lambda self, tokens: forward(self, tokens).mean(dim=2))

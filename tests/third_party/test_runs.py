@@ -41,7 +41,7 @@ def records(path):
     return {name: log for name, log in found.items() if "-fresh-" not in name}
 
 
-TOKENS = ("run", "--scenario=characters", "--profile=smoke", "--architecture=char_transformer:width=8,hidden=12")
+TOKENS = ("run", "--scenario=characters", "--profile=smoke", "--architecture=token_transformer:width=8,hidden=12")
 AGENT = ("run", "--scenario=bandit", "--profile=smoke", "--architecture=mlp:width=8,depth=1")
 
 

@@ -15,4 +15,9 @@ def lopbench_architectures(register: Register) -> None:
     register(
         "online_mlp", f"{package}.online_mlp:OnlineMLP", "one hidden layer of 5 units, the learner of bit flipping"
     )
+    register(
+        "char_transformer",
+        f"{package}.char_transformer:CharTransformer",
+        "causal transformer of one block, 32 wide, for tokens",
+    )
     register("linear", f"{package}.linear:Linear", "no hidden units, the linear baseline")

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from lopbench import whole
+from lopbench import InvalidInputError, later, whole
 from lopbench_plugins.architectures._base import PaperArchitecture, activation_names, named
 
 
@@ -25,19 +25,37 @@ class MLP(PaperArchitecture):
     Args:
         width: Units of each hidden layer, at least 1.
         depth: Number of hidden layers, at least 1.
+        widths: Units of each hidden layer where they differ, in place of ``width`` and ``depth``; written ``300/150``
+            on the command line.
     """
 
     name: ClassVar[str] = "mlp"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"width": 16, "depth": 2},
         {"width": 16, "depth": 2, "normalization": "batch"},
+        {"widths": (12, 8)},
     )
     width: int = whole(128, least=1)
     depth: int = whole(5, least=1)
+    widths: tuple[int, ...] = later(())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.widths and min(self.widths) < 1:
+            raise InvalidInputError(f"mlp: widths must be at least 1 each, got {'/'.join(map(str, self.widths))}")
+        if self.widths and (self.width, self.depth) != (MLP.width, MLP.depth):
+            raise InvalidInputError(
+                f"mlp: widths={'/'.join(map(str, self.widths))} says how many layers of how many units there are; "
+                f"leave out width={self.width} and depth={self.depth}"
+            )
+
+    @property
+    def _hidden(self) -> tuple[int, ...]:
+        return self.widths or (self.width,) * self.depth
 
     def assemble(self, input_shape: Sequence[int], outputs: int) -> nn.Module:
         """Return the network for samples of any shape."""
-        sizes = [math.prod(input_shape), *[self.width] * self.depth]
+        sizes = [math.prod(input_shape), *self._hidden]
         layers = [
             named(
                 linear=nn.Linear(fan_in, fan_out),
@@ -47,7 +65,7 @@ class MLP(PaperArchitecture):
             )
             for fan_in, fan_out in pairwise(sizes)
         ]
-        return named(flatten=nn.Flatten(), layers=nn.Sequential(*layers), out=nn.Linear(self.width, outputs))
+        return named(flatten=nn.Flatten(), layers=nn.Sequential(*layers), out=nn.Linear(sizes[-1], outputs))
 
     def layers(self, module: nn.Module) -> Sequence[str]:
         """Return the names of the activation modules, one per hidden layer."""
@@ -55,4 +73,6 @@ class MLP(PaperArchitecture):
 
     def widened(self, factor: int) -> "MLP":
         """Return the architecture with ``factor`` times the units in each hidden layer."""
+        if self.widths:
+            return replace(self, widths=tuple(factor * width for width in self.widths))
         return replace(self, width=self.width * factor)

@@ -91,6 +91,15 @@ class ProceduralMnist(Procedural):
         return digit_sized(images)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProceduralEmnistBalanced(ProceduralMnist):
+    """Procedural images in the shape of the balanced split of EMNIST."""
+
+    name: ClassVar[str] = f"{NAME}-emnist-balanced"
+    title: ClassVar[str] = "EMNIST Balanced"
+    counts: ClassVar[tuple[int, int, int]] = (47, 2400, 400)
+
+
 def procedural_images(classes: int = 10, train: int = 20, test: int = 10) -> ImageSet:
     """Draw the first ``classes`` classes into memory: the same images as in the full set, fewer of them.
 

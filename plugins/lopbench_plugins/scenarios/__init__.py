@@ -26,3 +26,23 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.cloning:Cloning",
         "one problem; the network is cloned and goes on beside its clone (Joudaki et al. 2025)",
     )
+    register(
+        "permuted_mnist",
+        "lopbench_plugins.scenarios.permuted_mnist:PermutedMnist",
+        "MNIST with its pixels permuted anew in each task (Dohare et al. 2024, Kumar et al. 2023)",
+    )
+    register(
+        "random_labels",
+        "lopbench_plugins.scenarios.random_labels:RandomLabels",
+        "images to be memorised under labels that are dealt out anew in each task (Kumar et al. 2023)",
+    )
+    register(
+        "label_permuted",
+        "lopbench_plugins.scenarios.label_permuted:LabelPermuted",
+        "images one by one, whose classes are renamed every 2,500 (Elsayed and Mahmood 2024)",
+    )
+    register(
+        "permuted_text",
+        "lopbench_plugins.scenarios.permuted_text:PermutedText",
+        "next characters of a text whose alphabet is permuted in each task (Farias and Jozefiak 2025)",
+    )

@@ -22,7 +22,8 @@ def test_registered_names_lead_to_the_classes_that_bear_them():
         assert issubclass(component, Architecture)
         assert component.name == name
         assert summary
-    assert [name for name, _, _ in registered()] == ["mlp", "cnn", "resnet18", "vit", "timm", "online_mlp", "linear"]
+    names = ["mlp", "cnn", "resnet18", "vit", "timm", "online_mlp", "char_transformer", "linear"]
+    assert [name for name, _, _ in registered()] == names
 
 
 def test_registering_imports_no_torch():

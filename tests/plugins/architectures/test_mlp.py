@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from lopbench.core.errors import InvalidInputError
+from lopbench.core.spec import ComponentSpec
 from lopbench_plugins.architectures.mlp import MLP
 
 
@@ -59,3 +60,35 @@ def test_the_probed_layers_are_the_activations():
 def test_a_size_of_zero_is_refused(field):
     with pytest.raises(InvalidInputError, match=f"{field} must be at least 1, got 0"):
         MLP(**{field: 0})
+
+
+def test_widths_are_those_of_the_layers_in_order():
+    network = build(MLP(widths=(300, 150)), (1, 28, 28), 10)
+    shapes = [tuple(module.weight.shape) for module in network.modules() if isinstance(module, nn.Linear)]
+    assert shapes == [(300, 784), (150, 300), (10, 150)]
+
+
+def test_equal_widths_are_width_and_depth_and_widen_alike():
+    def weights(component):
+        return build(component, (2, 3), 4).state_dict()
+
+    for one, other in (
+        (MLP(width=7, depth=3), MLP(widths=(7, 7, 7))),
+        (MLP(widths=(6, 4)).widened(2), MLP(widths=(12, 8))),
+    ):
+        for (name, value), (also, expected) in zip(weights(one).items(), weights(other).items(), strict=True):
+            assert name == also
+            assert torch.equal(value, expected)
+
+
+def test_runs_that_were_recorded_without_widths_keep_their_ids():
+    spec = ComponentSpec.of("architectures", MLP(width=16, depth=2))
+    assert "widths" not in spec.fields
+    assert ComponentSpec.parse("architectures", "mlp:widths=300/150").build() == MLP(widths=(300, 150))
+
+
+def test_widths_beside_width_or_depth_are_refused():
+    with pytest.raises(InvalidInputError, match=r"widths=8/4 says how many layers .* leave out width=16 and depth=5"):
+        MLP(widths=(8, 4), width=16)
+    with pytest.raises(InvalidInputError, match="widths must be at least 1 each, got 8/0"):
+        MLP(widths=(8, 0))

@@ -9,10 +9,13 @@ REGISTRY = plugins().registry
 SETS = {entry.name: data_set(entry.name) for entry in REGISTRY.entries("data") if entry.distribution.name == "lopbench"}
 
 
-def test_every_real_set_has_a_stand_in_of_its_shape_that_says_what_it_is_not():
-    assert {NAME, "cifar10", "cifar100", "mnist", "procedural"} <= set(SETS)
+def test_every_real_set_of_images_has_a_stand_in_of_its_shape_that_says_what_it_is_not():
+    assert {NAME, "cifar10", "cifar100", "mnist", "emnist-balanced", "procedural"} <= set(SETS)
+    assert {entry.name for entry in SETS.values() if entry.files and not hasattr(entry, "shape")} == {
+        "tiny-shakespeare"
+    }
     for entry in SETS.values():
-        if entry.files:
+        if entry.files and hasattr(entry, "shape"):
             stand_in = SETS[entry.stand_in]
             assert entry.real
             assert not stand_in.real
@@ -37,3 +40,6 @@ def test_the_catalogue_gives_torchvisions_sources_and_claims_no_unpublished_hash
     assert [(file.name, file.md5) for file in files["mnist"]] == datasets.MNIST.resources
     assert all(file.url.startswith(datasets.MNIST.mirrors[0]) for file in files["mnist"])
     assert SETS["mnist"].folder == "MNIST/raw"
+    (letters,) = files["emnist-balanced"]
+    assert (letters.url, letters.md5) == (datasets.EMNIST.url, datasets.EMNIST.md5)
+    assert SETS["emnist-balanced"].folder == "EMNIST/raw"

@@ -53,7 +53,7 @@ class Characters(Scenario):
         "smoke": {"tasks": 5, "steps_per_task": 12, "batch_size": 4},
     }
     unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
-    default_architecture: ClassVar[str] = "char_transformer"
+    default_architecture: ClassVar[str] = "token_transformer"
     head_policy: Literal["zero", "keep"] = "keep"
     alphabet: int = whole(32, least=2)
     length: int = whole(32, least=1)
@@ -178,7 +178,7 @@ class CharTransformer(Architecture):
         depth: Blocks, at least 1.
     """
 
-    name: ClassVar[str] = "char_transformer"
+    name: ClassVar[str] = "token_transformer"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"width": 8, "hidden": 12, "depth": 2},)
     width: int = whole(32, least=1)
     heads: int = whole(2, least=1)
@@ -255,4 +255,4 @@ def lopbench_scenarios(register: Register) -> None:
 @hookimpl
 def lopbench_architectures(register: Register) -> None:
     """Make the architecture known."""
-    register("char_transformer", CharTransformer, "a small causal transformer")
+    register("token_transformer", CharTransformer, "a small causal transformer")
