@@ -160,13 +160,14 @@ class Guard:
         return self
 
     # No context manager made of a generator: those call functions of Python, which somebody may have replaced.
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    # For the same reason it asks the class of the error, and not `isinstance`.
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         code = self._before.code_put_back()
         if self._finder is not None:
             self._finder.close()
         self.found += code + self._before.settings_put_back()
         self._interrupts.close()
-        if isinstance(error, KeyboardInterrupt) and not self._interrupts.may_be_theirs:
+        if kind is not None and KeyboardInterrupt in kind.__mro__ and not self._interrupts.may_be_theirs:
             raise PluginError(f"{self._who}it raised KeyboardInterrupt, and nobody has interrupted it") from error
         if error is None and self._interrupts.is_due:
             raise KeyboardInterrupt

@@ -189,7 +189,8 @@ def naming(method: Perturbation, hook: str) -> Iterator[None]:
             raise
         raise type(error)(f"{start}, hook {hook}: {error}") from error
     except Exception as error:
-        if isinstance(error, LopbenchError) or type(error).__module__.startswith("lopbench.runner."):
+        # Not `isinstance`, which the hook may have replaced.
+        if LopbenchError in type(error).__mro__ or type(error).__module__.startswith("lopbench.runner."):
             # It would mean something else to who runs it: that the results folder is full, that the run is recorded.
             raise UnsupportedError(f"method {method.name!r}, hook {hook}: it raised {told(error)}") from error
         error.add_note(f"in {method.name}, hook {hook}")

@@ -81,7 +81,11 @@ CHANGES = {
     "threads": ("torch.set_num_threads(2)", "the number of threads of torch changed"),
     "dtype": ("torch.set_default_dtype(torch.float64)", "the default dtype of torch changed"),
     "device": ("torch.set_default_device('meta')", "the default device of torch changed"),
-    "gradients": ("torch.set_grad_enabled(not torch.is_grad_enabled())", "the gradient mode of torch changed"),
+    # Once, where a place is come to twice, as it would be as before otherwise.
+    "gradients": (
+        "KEPT or KEPT.append(torch.set_grad_enabled(not torch.is_grad_enabled()))",
+        "the gradient mode of torch changed",
+    ),
     "inference": ("KEPT.append(torch.inference_mode()); KEPT[-1].__enter__()", "the inference mode of torch changed"),
     "anomaly": ("torch.autograd.set_detect_anomaly(True)", "the anomaly mode of torch changed"),
     "precision": ("torch.set_float32_matmul_precision('medium')", "the matmul precision of torch changed"),
