@@ -89,10 +89,10 @@ def test_the_example_plugin_is_built_installed_listed_checked_and_run(environmen
     environment.succeed("pip wheel --quiet --no-deps --wheel-dir wheels ./source")
     environment.succeed("pip install --quiet wheels/*.whl && rm -r source")
     listed = environment.succeed("lopbench plugins list")
-    assert "lopbench-wasserstein 0.1.0\n" in listed  # from a wheel: its version says what it is
-    assert " passed" in environment.succeed("lopbench plugins check wasserstein")
-    table = environment.succeed("lopbench run --scenario bitflip --profile smoke --method wasserstein")
-    assert "wasserstein" in table
+    assert "lopbench-gradient-clipping 0.1.0\n" in listed  # from a wheel: its version says what it is
+    assert " passed" in environment.succeed("lopbench plugins check gradient_clipping")
+    table = environment.succeed("lopbench run --scenario bitflip --profile smoke --method gradient_clipping")
+    assert "gradient_clipping" in table
     assert "unpublished" not in table
 
 
