@@ -88,7 +88,8 @@ def describe(entry: Registration) -> dict[str, Any]:
         "fields": fields,
     }
     if issubclass(cls, Perturbation):
-        described["track"] = _track(cls)
+        described["family"] = cls.family
+        described["track"] = cls.track_of()
         described["needs"] = _needs(cls)
         described["grid"] = {field: list(values) for field, values in cls.grid.items()}
     if issubclass(cls, Scenario):
@@ -148,15 +149,6 @@ def _docstring(cls: type) -> str:
     return "" if text.startswith(f"{cls.__name__}(") else inspect.cleandoc(text)
 
 
-def _track(cls: type[Component]) -> str:
-    try:
-        component = cls()
-    except Exception:  # a field without default, or a class that refuses its own
-        return "depends on its fields"
-    assert isinstance(component, Perturbation)
-    return component.track
-
-
 def _deviations(cls: type[Component]) -> list[str]:
     """Return what module and class say of deviations from the paper and from the authors' code, one by one."""
     found: list[str] = []
@@ -188,7 +180,7 @@ def _print(component: dict[str, Any]) -> None:
     out.print(Text.assemble((component["name"], "bold"), f"  {component['summary']}"))
     facts = [component["kind"].removesuffix("s"), f"version {component['version']}", component["distribution"]]
     if "track" in component:
-        facts.append(f"track {component['track']}")
+        facts += [f"family {component['family']}", f"track {component['track']}"]
     out.print(Text(", ".join(facts), style="dim"))
     for text in (component["description"], component["source"]):
         told = _DEVIATIONS.sub("", text).strip()  # deviations come below

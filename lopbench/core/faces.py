@@ -42,6 +42,8 @@ class Face:
         unranked: The profiles of a scenario that enter no rankings; empty for any other component.
         headline: `Scenario.headline`; its default for any other component.
         control: `Perturbation.control`; False for any other component.
+        family: `Perturbation.family`; empty for any other component.
+        track: The track in which a method competes; empty for any other component.
     """
 
     defaults: Mapping[str, Any]
@@ -49,6 +51,8 @@ class Face:
     unranked: tuple[str, ...] = ()
     headline: Headline = "trainability"
     control: bool = False
+    family: str = ""
+    track: str = ""
 
     @classmethod
     def of(cls, component: type[Component]) -> Face:
@@ -61,7 +65,9 @@ class Face:
         )
         if issubclass(component, Scenario):
             return replace(plain, unranked=tuple(sorted(component.unranked)), headline=component.headline)
-        return replace(plain, control=component.control) if issubclass(component, Perturbation) else plain
+        if issubclass(component, Perturbation):
+            return replace(plain, control=component.control, family=component.family, track=component.track_of())
+        return plain
 
 
 def face(entry: Registration) -> Face:
@@ -90,6 +96,8 @@ def _parsed(value: dict[str, Any]) -> Face:
         unranked=tuple(value["unranked"]),
         headline=value["headline"],
         control=value["control"],
+        family=value["family"],
+        track=value["track"],
     )
 
 

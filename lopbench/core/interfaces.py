@@ -17,7 +17,7 @@ from lopbench.core.executor import Executor, Handle, RestartingHandle, Workers
 from lopbench.core.learning import Learner, OptimizerState, Pass, State, Units
 from lopbench.core.metric import LayerMetric, Metric, NetworkMetric, TrainingMetric
 from lopbench.core.optimizer import Optimizer
-from lopbench.core.perturbation import Perturbation, Track
+from lopbench.core.perturbation import Family, Perturbation, Track
 from lopbench.core.sink import Sink, SinkRun, SinkWriter
 from lopbench.core.streams import Batches, ChunkedBatches, Growth, Headline, Recipe, Scenario, Stream, Task
 
@@ -35,6 +35,7 @@ __all__ = [
     "Component",
     "DataSet",
     "Executor",
+    "Family",
     "Growth",
     "Handle",
     "Headline",

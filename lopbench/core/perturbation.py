@@ -36,6 +36,12 @@ HOOKS: tuple[Hook, ...] = get_args(Hook)
 
 Track = Literal["boundary-free", "boundary-aware", "replay"]
 
+#: What a method is, by which lists are grouped: a control, a penalty, one that redraws, normalises or bounds, or that
+#: changes the activation functions or the optimizer's step.
+Family = Literal["control", "regularise", "reset", "normalise", "activation", "optimizer", "other"]
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
 #: What methods declared for plugin API 1, or may think that they declare, and where it stands now.
 _OF_API_1: Mapping[str, str] = {
     "track": "it follows from the hooks, and from uses_replay",
@@ -56,6 +62,8 @@ class Perturbation(Component, ABC):
     Whether a method acts at boundaries, and whether it is on, follow from its hooks and its fields.
     """
 
+    #: What it is, by which lists are grouped.
+    family: ClassVar[Family] = "other"
     #: Trains on samples that it kept: a batch may then be larger than the stream's.
     uses_replay: ClassVar[bool] = False
     #: Asks for data of the task that begins (`Learner.coming`).
@@ -70,12 +78,14 @@ class Perturbation(Component, ABC):
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {}
 
     def __init_subclass__(cls, **kwargs: object) -> None:
-        """Refuse what would never be read: a function that is all but named as a hook, a declaration of plugin API 1.
+        """Refuse what nobody would read: an unknown family, what is all but named as a hook, what was plugin API 1's.
 
         Raises:
             PluginError: If there is one.
         """
         super().__init_subclass__(**kwargs)
+        if cls.family not in FAMILIES:
+            raise PluginError(f"{cls.__name__} has the family {cls.family!r}; there are {', '.join(FAMILIES)}")
         for name, value in vars(cls).items():
             if name in _OF_API_1:
                 raise PluginError(
@@ -89,12 +99,17 @@ class Perturbation(Component, ABC):
                     "function of your own begins with an underscore."
                 )
 
+    @classmethod
+    def track_of(cls) -> Track:
+        """Return the track of the leaderboard in which the method competes."""
+        if cls.uses_replay:
+            return "replay"
+        return "boundary-aware" if cls.has("on_task_start") else "boundary-free"
+
     @property
     def track(self) -> Track:
         """The track of the leaderboard in which the method competes."""
-        if self.uses_replay:
-            return "replay"
-        return "boundary-aware" if self.has("on_task_start") else "boundary-free"
+        return self.track_of()
 
     @classmethod
     def has(cls, hook: str) -> bool:

@@ -1,9 +1,12 @@
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
 from lopbench.core.interfaces import KINDS
 from lopbench.core.manager import Skipped, plugins
+from lopbench.core.perturbation import FAMILIES
 
 
 def test_it_lists_every_registered_component(lopbench):
@@ -19,6 +22,27 @@ def test_one_kind_lists_no_other(lopbench, kind):
     value = json.loads(lopbench("list", kind, "--format", "json").stdout)
     assert list(value) == [kind, "skipped"]
     assert [row["name"] for row in value[kind]] == plugins().registry.names(kind)
+
+
+def test_methods_alone_are_grouped_by_family_with_their_track(lopbench):
+    shown = lopbench("list", "methods").stdout
+    headings = [line for line in shown.splitlines() if line and not line.startswith(" ")]
+    assert headings == [f"methods: {family}" for family in FAMILIES if family != "other"]
+    control = shown.partition("methods: regularise")[0]
+    assert re.search(r"^  none +plain learning, without any method +boundary-free", control, re.MULTILINE)
+    assert re.search(r"^  reset .* boundary-aware +lopbench", control, re.MULTILINE)
+    rows = json.loads(lopbench("list", "methods", "--format", "json").stdout)["methods"]
+    assert len(rows) + 1 >= 32
+    for row in rows:
+        cls = plugins().registry.get("methods", row["name"]).load()
+        assert (row["family"], row["track"]) == (cls.family, cls.track_of())
+
+
+def test_a_method_that_cannot_be_imported_is_listed_all_the_same(lopbench, monkeypatch):
+    broken = replace(plugins().registry.get("methods", "cbp"), target="nowhere:Nothing")
+    monkeypatch.setitem(plugins().registry._entries["methods"], "cbp", broken)
+    last = lopbench("list", "methods").stdout.partition("methods: cannot be imported")[2]
+    assert last.split()[0] == "cbp"
 
 
 def test_skipped_plugins_stand_at_the_end_with_their_reason(lopbench, monkeypatch):

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from lopbench import Perturbation, number
+from lopbench import Family, Perturbation, number
 from lopbench_plugins.perturbations._layers import replace
 from lopbench_plugins.perturbations._producers import (
     feature_axis,
@@ -48,6 +48,7 @@ class Activation(Perturbation):
     """
 
     name: ClassVar[str] = "activation"
+    family: ClassVar[Family] = "activation"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"kind": "leaky_relu"},
         {"kind": "smooth_leaky"},

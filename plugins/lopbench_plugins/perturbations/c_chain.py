@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, UnsupportedError, number, per_replica
+from lopbench import Family, Learner, Perturbation, State, UnsupportedError, number, per_replica
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class CChain(Perturbation):
     """
 
     name: ClassVar[str] = "c_chain"
+    family: ClassVar[Family] = "regularise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"strength": 1.0},
         {"strength": 1.0, "distance": "cross_entropy"},

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, Units, number, per_replica, whole
+from lopbench import Family, Learner, Perturbation, State, Units, number, per_replica, whole
 from lopbench_plugins.perturbations._units import fast_mean, lowest
 
 Utility = Literal[
@@ -62,6 +62,7 @@ class ContinualBackprop(Perturbation):
     """
 
     name: ClassVar[str] = "cbp"
+    family: ClassVar[Family] = "reset"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"replacement_rate": 0.05, "maturity": 5},
         {"replacement_rate": 0.05, "maturity": 5, "accumulate": False, "utility": "random", "bias_transfer": True},

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, number, per_replica, whole
+from lopbench import Family, Learner, Perturbation, State, number, per_replica, whole
 from lopbench_plugins.perturbations._units import fast_mean, start_clock, tick
 
 _PARTS = "units are moved a part of the way to new ones, and never reset; the method's own tests hold it to the formula"
@@ -43,6 +43,7 @@ class PartialResets(Perturbation):
     """
 
     name: ClassVar[str] = "cpr"
+    family: ClassVar[Family] = "reset"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"rate": 0.01, "period": 5, "decay": 0.9},)
     equation: ClassVar[str] = (
         "u = decay * u + (1 - decay) * mean|dL/dw_in| / (mean of the layer); every period steps "

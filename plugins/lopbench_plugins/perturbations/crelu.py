@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from lopbench import Perturbation, UnsupportedError, number
+from lopbench import Family, Perturbation, UnsupportedError, number
 from lopbench_plugins.perturbations._layers import replace
 from lopbench_plugins.perturbations._producers import (
     LAYERS,
@@ -40,6 +40,7 @@ class CReLU(Perturbation):
     """
 
     name: ClassVar[str] = "crelu"
+    family: ClassVar[Family] = "activation"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"removed": 0.3})
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"removed": (0.0, 0.09, 0.27, 0.31)}
     equation: ClassVar[str] = "h = [relu(z), relu(-z)]"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lopbench import InvalidInputError, Learner, Perturbation, State, number
+from lopbench import Family, InvalidInputError, Learner, Perturbation, State, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class Dash(Perturbation):
     """
 
     name: ClassVar[str] = "dash"
+    family: ClassVar[Family] = "reset"
     uses_data: ClassVar[bool] = True
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"steps": 3},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"share": (0.1, 0.3), "floor": (0.1, 0.3)}

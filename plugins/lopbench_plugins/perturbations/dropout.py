@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor, nn
 
-from lopbench import Perturbation, UnsupportedError, activation_layers, number
+from lopbench import Family, Perturbation, UnsupportedError, activation_layers, number
 from lopbench_plugins.perturbations._layers import replace
 
 
@@ -27,6 +27,7 @@ class Dropout(Perturbation):
     """
 
     name: ClassVar[str] = "dropout"
+    family: ClassVar[Family] = "regularise"
     version: ClassVar[int] = 2  # since 2 it is off where the online score is taken
     equation: ClassVar[str] = "h = h * Bernoulli(1 - p) / (1 - p) in training"
     validated: ClassVar[tuple[str, ...]] = (

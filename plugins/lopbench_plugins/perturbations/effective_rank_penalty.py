@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, UnsupportedError, add_scaled, number, whole
+from lopbench import Family, Learner, Perturbation, State, UnsupportedError, add_scaled, number, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class EffectiveRankPenalty(Perturbation):
     """
 
     name: ClassVar[str] = "effective_rank_penalty"
+    family: ClassVar[Family] = "regularise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"strength": 0.1, "every": 1},
         {"strength": 0.1, "every": 5},

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, UnsupportedError, whole
+from lopbench import Family, Learner, Perturbation, State, UnsupportedError, whole
 from lopbench_plugins.perturbations._weights import roles
 
 #: What layers are called that make queries or keys, and those that make queries, keys and values side by side.
@@ -38,6 +38,7 @@ class Fire(Perturbation):
     """
 
     name: ClassVar[str] = "fire"
+    family: ClassVar[Family] = "normalise"
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"iterations": (5, 10, 20)}
     equation: ClassVar[str] = "W = sqrt(out / in) * W (W^T W)**(-1/2), at each task"
     validated: ClassVar[tuple[str, ...]] = (

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, number, per_replica, whole
+from lopbench import Family, Learner, Perturbation, State, number, per_replica, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class HareAndTortoise(Perturbation):
     """
 
     name: ClassVar[str] = "hare_and_tortoise"
+    family: ClassVar[Family] = "optimizer"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"momentum": 0.9, "every": 7},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"momentum": (0.99, 0.999), "every": (200, 2000)}
     equation: ClassVar[str] = "slow = momentum * slow + (1 - momentum) * fast; every so many steps fast = slow"

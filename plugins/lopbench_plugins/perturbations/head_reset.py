@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench import Learner, Perturbation, State, UnsupportedError, whole
+from lopbench import Family, Learner, Perturbation, State, UnsupportedError, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class HeadReset(Perturbation):
     """
 
     name: ClassVar[str] = "head_reset"
+    family: ClassVar[Family] = "control"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"layers": 2})
     equation: ClassVar[str] = "theta_last ~ initialisation law, at each task"
     validated: ClassVar[tuple[str, ...]] = ("property: all other layers are left alone to the bit",)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from lopbench import Learner, Perturbation, State, UnsupportedError, head_of, number, per_replica, rng, whole
+from lopbench import Family, Learner, Perturbation, State, UnsupportedError, head_of, number, per_replica, rng, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class InFeR(Perturbation):
     """
 
     name: ClassVar[str] = "infer"
+    family: ClassVar[Family] = "regularise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.01, "scale": 10.0},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (0.01, 0.1), "scale": (10.0, 100.0)}
     equation: ClassVar[str] = "loss + strength * mean((g_i(x; theta) - scale * g_i(x; theta_0))**2)"

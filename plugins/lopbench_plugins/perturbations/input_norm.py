@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from lopbench import Perturbation, UnsupportedError, number
+from lopbench import Family, Perturbation, UnsupportedError, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class InputNorm(Perturbation):
     """
 
     name: ClassVar[str] = "input_norm"
+    family: ClassVar[Family] = "control"
     equation: ClassVar[str] = "x = (x - mean) / sqrt(var + eps), mean and var over all samples so far"
     validated: ClassVar[tuple[str, ...]] = (
         "mean and variance of all samples so far, as NumPy has them",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench import Learner, Perturbation, State, add_scaled, number
+from lopbench import Family, Learner, Perturbation, State, add_scaled, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class L2(Perturbation):
     """
 
     name: ClassVar[str] = "l2"
+    family: ClassVar[Family] = "regularise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
     equation: ClassVar[str] = "g = g + strength * theta"
     validated: ClassVar[tuple[str, ...]] = ("theorem: without loss the norm falls as (1 - lr * strength)**t under SGD",)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench import Learner, Perturbation, State, add_scaled, number
+from lopbench import Family, Learner, Perturbation, State, add_scaled, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class L2Init(Perturbation):
     """
 
     name: ClassVar[str] = "l2_init"
+    family: ClassVar[Family] = "regularise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
     equation: ClassVar[str] = "g = g + strength * (theta - theta_0)"
     validated: ClassVar[tuple[str, ...]] = (

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from lopbench import Perturbation, UnsupportedError, activation_layers
+from lopbench import Family, Perturbation, UnsupportedError, activation_layers
 from lopbench_plugins.perturbations._layers import is_norm, replace
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -29,6 +29,7 @@ class LayerNorm(Perturbation):
     """
 
     name: ClassVar[str] = "layernorm"
+    family: ClassVar[Family] = "normalise"
     equation: ClassVar[str] = "z = gamma * (z - mean(z)) / std(z) + beta, over the features of a sample"
     validated: ClassVar[tuple[str, ...]] = (
         "theorem: the outputs do not change when a layer's weights and bias are scaled",

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from lopbench import Learner, Perturbation, State, UnsupportedError, activation_layers, per_replica
+from lopbench import Family, Learner, Perturbation, State, UnsupportedError, activation_layers, per_replica
 from lopbench_plugins.perturbations._layers import is_norm
 from lopbench_plugins.perturbations._producers import producers
 from lopbench_plugins.perturbations._weights import hidden_weights, roles
@@ -39,6 +39,7 @@ class NormalizeAndProject(Perturbation):
     """
 
     name: ClassVar[str] = "nap"
+    family: ClassVar[Family] = "normalise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"scales": "remove"})
     equation: ClassVar[str] = "h = phi(norm(W h)); after each step W = W * norm(W_0) / norm(W)"
     validated: ClassVar[tuple[str, ...]] = (

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from lopbench import Learner, Perturbation, State, add_scaled, number
+from lopbench import Family, Learner, Perturbation, State, add_scaled, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class NoisySGD(Perturbation):
     """
 
     name: ClassVar[str] = "noisy_sgd"
+    family: ClassVar[Family] = "optimizer"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"scale": 0.1, "decay": 0.9},)
     equation: ClassVar[str] = "g = g + scale * decay**t * norm(g) * N(0, I), tensor by tensor"
     validated: ClassVar[tuple[str, ...]] = ("property: mean and variance of the noise",)

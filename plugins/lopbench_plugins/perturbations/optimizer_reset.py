@@ -7,7 +7,7 @@ of their effect it has alone.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench import Learner, Perturbation, State
+from lopbench import Family, Learner, Perturbation, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class OptimizerReset(Perturbation):
     """
 
     name: ClassVar[str] = "optimizer_reset"
+    family: ClassVar[Family] = "control"
     equation: ClassVar[str] = "m = v = t = 0, at each task"
     validated: ClassVar[tuple[str, ...]] = (
         "theorem: goes on as a learner of these weights that was started at this task, to the bit",

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, add_scaled, number
+from lopbench import Family, Learner, Perturbation, State, add_scaled, number
 from lopbench_plugins.perturbations._weights import by_shape, hidden_weights, stacked
 
 #: Width at which their strength is told.
@@ -36,6 +36,7 @@ class Parseval(Perturbation):
     """
 
     name: ClassVar[str] = "parseval"
+    family: ClassVar[Family] = "regularise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 1e-3},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (1e-3, 1e-4, 1e-5)}
     equation: ClassVar[str] = "loss + strength * sum (64 / rows)**2 * norm(W W^T - scale * I)**2"

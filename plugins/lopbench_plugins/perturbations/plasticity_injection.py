@@ -14,7 +14,7 @@ from typing import ClassVar
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from lopbench import Learner, Perturbation, State, UnsupportedError, head_of, rng, whole
+from lopbench import Family, Learner, Perturbation, State, UnsupportedError, head_of, rng, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class PlasticityInjection(Perturbation):
     """
 
     name: ClassVar[str] = "plasticity_injection"
+    family: ClassVar[Family] = "reset"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"repeat": True})
     equation: ClassVar[str] = (
         "y = h(z; theta) + h(z; theta_1) - h(z; theta_2), theta and theta_2 frozen, theta_1 = theta_2 at first"

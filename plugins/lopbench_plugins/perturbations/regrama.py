@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, number, whole
+from lopbench import Family, Learner, Perturbation, State, number, whole
 from lopbench_plugins.perturbations._units import dormant, fast_mean, start_clock, tick
 
 
@@ -41,6 +41,7 @@ class ReGraMa(Perturbation):
     """
 
     name: ClassVar[str] = "regrama"
+    family: ClassVar[Family] = "reset"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"threshold": 0.5, "period": 5, "cap": 0.4},
         {"threshold": 0.9, "period": 5, "cap": 0.2},

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench import Learner, Perturbation, State
+from lopbench import Family, Learner, Perturbation, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,7 @@ class Reset(Perturbation):
     """
 
     name: ClassVar[str] = "reset"
+    family: ClassVar[Family] = "control"
     control: ClassVar[bool] = True
     equation: ClassVar[str] = "theta ~ initialisation law, at each task"
     validated: ClassVar[tuple[str, ...]] = ("property: bit-identical to the fresh reference of each task",)

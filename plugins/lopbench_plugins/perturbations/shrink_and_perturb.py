@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench import Learner, Perturbation, State, number
+from lopbench import Family, Learner, Perturbation, State, number
 from lopbench_plugins.perturbations._layers import is_norm
 
 
@@ -25,6 +25,7 @@ class ShrinkAndPerturb(Perturbation):
     """
 
     name: ClassVar[str] = "shrink_and_perturb"
+    family: ClassVar[Family] = "reset"
     equation: ClassVar[str] = "theta = shrink * theta + perturb * theta_fresh, at each task"
     validated: ClassVar[tuple[str, ...]] = ("theorem: shrink=0 and perturb=1 give a fresh network",)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"shrink": (0.2, 0.4, 0.6, 0.8)}

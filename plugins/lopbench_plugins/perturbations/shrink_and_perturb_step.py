@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, add_scaled, number
+from lopbench import Family, Learner, Perturbation, State, add_scaled, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class ShrinkAndPerturbStep(Perturbation):
     """
 
     name: ClassVar[str] = "shrink_and_perturb_step"
+    family: ClassVar[Family] = "optimizer"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"weight_decay": 0.1, "std": 0.01},)
     equation: ClassVar[str] = "g = g + weight_decay * theta; after the step theta = theta + std * N(0, I)"
     validated: ClassVar[tuple[str, ...]] = ("property: mean and variance of the noise",)

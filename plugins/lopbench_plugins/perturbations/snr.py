@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, number, per_replica, whole
+from lopbench import Family, Learner, Perturbation, State, number, per_replica, whole
 
 #: Runs of up to so many batches are counted one by one, longer ones in eighths of an octave.
 _EXACT = 64
@@ -48,6 +48,7 @@ class SelfNormalizedResets(Perturbation):
     """
 
     name: ClassVar[str] = "snr"
+    family: ClassVar[Family] = "reset"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"eta": 0.2, "cap": 40, "window": 60},
         {"eta": 0.6, "cap": 24, "window": 30},

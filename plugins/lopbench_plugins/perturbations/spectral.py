@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, add_scaled, number, per_replica, whole
+from lopbench import Family, Learner, Perturbation, State, add_scaled, number, per_replica, whole
 from lopbench_plugins.perturbations._weights import by_shape, roles, stacked
 
 #: Power iterations before the first step.
@@ -40,6 +40,7 @@ class Spectral(Perturbation):
     """
 
     name: ClassVar[str] = "spectral"
+    family: ClassVar[Family] = "regularise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1}, {"strength": 0.1, "norms": False})
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (1e-2, 1e-3, 1e-4, 1e-5)}
     equation: ClassVar[str] = "loss + strength * (sum (sigma_1(W)**k - 1)**2 + sum norm(b)**(2 k)), k = 2"

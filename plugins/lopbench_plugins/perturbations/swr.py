@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, number, per_replica, whole
+from lopbench import Family, Learner, Perturbation, State, number, per_replica, whole
 from lopbench_plugins.perturbations._units import fast_mean, lowest
 
 
@@ -40,6 +40,7 @@ class SelectiveWeightReinitialisation(Perturbation):
     """
 
     name: ClassVar[str] = "swr"
+    family: ClassVar[Family] = "reset"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"share": 0.05, "period": 5},
         {"share": 0.3, "period": 5, "utility": "magnitude", "selection": "threshold"},

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, number, per_replica
+from lopbench import Family, Learner, Perturbation, State, number, per_replica
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class UPGD(Perturbation):
     """
 
     name: ClassVar[str] = "upgd"
+    family: ClassVar[Family] = "optimizer"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"noise": 0.1}, {"decay": 0.5, "weight_decay": 0.1})
     equation: ClassVar[str] = (
         "u = decay * u - (1 - decay) * g * w; "

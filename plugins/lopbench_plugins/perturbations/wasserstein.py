@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lopbench import Learner, Perturbation, State, add_scaled, number
+from lopbench import Family, Learner, Perturbation, State, add_scaled, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class Wasserstein(Perturbation):
     """
 
     name: ClassVar[str] = "wasserstein"
+    family: ClassVar[Family] = "regularise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (1e-2, 1e-3, 1e-4, 1e-5)}
     equation: ClassVar[str] = "loss + strength / 2 * sum over tensors of norm(sort(theta) - sort(theta_0))**2"

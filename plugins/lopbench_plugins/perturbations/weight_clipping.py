@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lopbench import Learner, Perturbation, State, UnsupportedError, number, per_replica
+from lopbench import Family, Learner, Perturbation, State, UnsupportedError, number, per_replica
 from lopbench_plugins.perturbations._layers import is_norm
 
 
@@ -34,6 +34,7 @@ class WeightClipping(Perturbation):
     """
 
     name: ClassVar[str] = "weight_clipping"
+    family: ClassVar[Family] = "normalise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"kappa": 0.5}, {"kappa": 0.5, "clip_head": False})
     equation: ClassVar[str] = "theta = clip(theta, -kappa * s, kappa * s), s = 1 / sqrt(fan_in) of the layer"
     validated: ClassVar[tuple[str, ...]] = (

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lopbench import Learner, Perturbation, State, add_scaled, number
+from lopbench import Family, Learner, Perturbation, State, add_scaled, number
 from lopbench_plugins.perturbations._weights import roles
 
 
@@ -27,6 +27,7 @@ class WeightDecay(Perturbation):
     """
 
     name: ClassVar[str] = "weight_decay"
+    family: ClassVar[Family] = "regularise"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 1.0}, {"strength": 1.0, "vectors": False})
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (0.1, 1e-2, 1e-3, 1e-4)}
     equation: ClassVar[str] = "theta = theta - lr * strength * theta - (the optimizer's step)"
