@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -22,6 +23,10 @@ from lopbench.core.executor import usable_cores
 from lopbench.results.pack import unpack  # torch reads the number of threads when it is imported
 from lopbench_plugins.data import mnist
 from lopbench_plugins.data.cifar import Cifar10, Part
+
+# How long an example takes says nothing where tests run beside each other.
+hypothesis.settings.register_profile("lopbench", deadline=None)
+hypothesis.settings.load_profile("lopbench")
 
 # What a shell starts in the background ignores interrupts, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lopbench.core.errors import InvalidInputError, LopbenchError, UnsupportedError
+from lopbench.core.errors import InvalidInputError, LopbenchError, PluginError, UnsupportedError
 from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import Perturbation
 from lopbench.core.text import told
@@ -183,7 +183,7 @@ def naming(method: Perturbation, hook: str) -> Iterator[None]:
     """Let an error that a hook's misuse of its interface raises name method and hook."""
     try:
         yield
-    except (InvalidInputError, UnsupportedError) as error:
+    except (InvalidInputError, PluginError, UnsupportedError) as error:
         start = f"method {method.name!r}"
         if str(error).startswith((start, f"{method.name}: ")):
             raise

@@ -184,7 +184,7 @@ def test_a_penalty_beyond_the_curvature_makes_a_network_stable_or_unstable(share
     assert found.largest == pytest.approx(plain.largest + shift, abs=2e-3)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32), activation=st.sampled_from(["relu", "tanh", "gelu"]))
 def test_no_clone_is_strictly_stable_or_unstable(seed, activation):
     # Weights that read clones can be redistributed among them at no change of the function.

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lopbench.cloning.tags import deviation, expand, leaves, match
@@ -13,7 +13,6 @@ def tags(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_match_finds_every_layout_along_every_axis(data):
     shape = [data.draw(st.integers(1, 4)) for _ in range(3)]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -52,7 +52,6 @@ def test_probe_is_outside_autograd():
     assert not LayerProbe(values * 2, values * 3).singular_values.requires_grad
 
 
-@settings(deadline=None)
 @given(matrices)
 def test_derived_quantities_equal_their_definitions(matrix):
     h = torch.tensor(matrix)
@@ -66,7 +65,6 @@ def test_derived_quantities_equal_their_definitions(matrix):
     torch.testing.assert_close(probe.singular_values, torch.linalg.svdvals(h), rtol=1e-7, atol=1e-5)
 
 
-@settings(deadline=None)
 @given(matrices)
 def test_blocks_of_rows_do_not_change_the_values(matrix):
     h = torch.tensor(matrix)
@@ -138,7 +136,6 @@ def test_units_constant_up_to_float32_rounding_do_not_vary():
     assert LayerProbe(h).varying.tolist() == [False, False, False, True]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 400), st.sampled_from([0.95, 0.99, 0.9, 0.7, 0.3]))
 def test_share_of_rows_equals_the_literal_at_a_tie(rows, share):
     count = round(share * rows)

@@ -75,7 +75,7 @@ def play(pool: FreshPool, taken: list[tuple[int, int, int]]) -> list[Tensor]:
     return rows
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(before=steps, after=steps)
 def test_a_reloaded_pool_continues_bit_for_bit(before: list[tuple[int, int, int]], after: list[tuple[int, int, int]]):
     straight = Counting().pool

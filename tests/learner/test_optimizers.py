@@ -176,7 +176,7 @@ events = st.lists(
 
 @pytest.mark.parametrize("name", RULES)
 @given(events=events)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_cleared_entries_are_those_of_a_new_optimizer_and_others_unaware(
     name: str, events: list[tuple[int, str, list[bool]]]
 ) -> None:

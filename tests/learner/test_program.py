@@ -349,11 +349,12 @@ def built(spec: str) -> Perturbation:
     return made
 
 
-#: Those that take part in steps. Dropout draws from one stream for all replicas.
+#: Those that take part in steps. Dropout draws from one stream for all replicas, and `swr` counts on the host.
 IN_STEPS = [
     name
     for name in plugins().registry.names("methods")
-    if name != "dropout" and any(built(name).has(hook) for hook in HOOKS if hook not in ("begin", "on_task_start"))
+    if name not in ("dropout", "swr")
+    and any(built(name).has(hook) for hook in HOOKS if hook not in ("begin", "on_task_start"))
 ]
 
 
@@ -412,18 +413,29 @@ def test_replica_of_a_sweep_of_learning_rates_equals_the_one_alone(optimizer: st
 SWEEPS = [
     ("c_chain", "strength", (1.0, 0.1)),
     ("cbp:maturity=3", "replacement_rate", (0.0, 0.2)),
+    ("cpr:period=5", "rate", (0.0, 0.2)),
+    ("cpr:rate=0.2,period=5", "decay", (0.9, 0.1)),
+    ("cpr:rate=0.2,period=5", "steepness", (16.0, 1.0)),
     ("effective_rank_penalty:every=1", "strength", (1.0, 0.1)),
     ("hare_and_tortoise:every=7", "momentum", (0.5, 0.9)),
     ("infer", "strength", (0.01, 0.001)),
     ("infer:strength=0.001", "scale", (10.0, 1.0)),
     ("l2", "strength", (0.3, 0.1)),
+    ("l2_init", "strength", (0.3, 0.1)),
     ("noisy_sgd", "scale", (0.1, 0.0)),
     ("noisy_sgd", "decay", (1.0, 0.9)),
     ("parseval", "strength", (1e-4, 1e-5)),
+    ("redo:period=5", "threshold", (0.9, 0.0)),
+    ("regrama:period=5", "threshold", (0.9, 0.0)),
     ("shrink_and_perturb_step", "weight_decay", (0.0, 0.1)),
     ("shrink_and_perturb_step", "std", (0.1, 0.01)),
+    ("snr:cap=24,window=30", "eta", (0.6, 0.01)),
     ("spectral", "strength", (0.3, 0.1)),
+    ("upgd", "decay", (0.1, 0.9)),
+    ("upgd", "noise", (0.1, 0.01)),
+    ("upgd", "weight_decay", (0.1, 0.0)),
     ("wasserstein", "strength", (0.3, 0.1)),
+    ("weight_clipping", "kappa", (0.3, 1.0)),
     ("weight_decay", "strength", (1.0, 0.1)),
 ]
 

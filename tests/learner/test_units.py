@@ -159,7 +159,7 @@ def test_shares_of_another_shape_are_refused() -> None:
         units.mix(torch.zeros(3, units.size + 1))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), bias=st.sampled_from(["law", "zero"]), replicas=st.integers(1, 3))
 def test_resetting_dead_units_preserves_the_function(data: st.DataObject, bias: str, replicas: int) -> None:
     stack, inputs = make(data.draw(st.sampled_from(["mlp", "cnn"])), replicas)

@@ -387,7 +387,7 @@ def test_what_a_network_keeps_of_its_graph_is_no_hindrance() -> None:
     assert names(Caching()) == ["a"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), width=st.integers(1, 12), reads=st.sets(st.integers(0, 11), max_size=3))
 def test_any_unit_that_is_read_is_found(seed: int, width: int, reads: set[int]) -> None:
     columns = sorted(unit for unit in reads if unit < width)

@@ -3,7 +3,7 @@ import io
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lopbench.results.cells import FORMULA, csv_text, harmless, original
@@ -13,7 +13,6 @@ TEXTS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_no_text_can_become_a_formula_and_none_is_lost(text):
     assert not harmless(text).startswith(FORMULA)
@@ -25,7 +24,6 @@ def test_numbers_stay_numbers(value):
     assert harmless(value) is value
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS.filter(lambda text: "\r" not in text), min_size=1, max_size=4))
 def test_cells_come_back_from_a_file(texts):
     written = csv_text(pd.DataFrame({"text": texts, "number": [-0.1 - 0.2] * len(texts)}))

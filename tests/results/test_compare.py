@@ -499,7 +499,7 @@ def test_the_version_of_the_score_is_named(results, monkeypatch):
     assert protocol_differences(here, results.spec().protocol()) == {"score": (str(now - 1), str(now))}
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_runs_of_which_one_field_of_the_protocol_differs_do_not_compare(results, tmp_path, data):
     spec = rich_spec(results)

@@ -807,7 +807,6 @@ def test_coverage_says_which_seeds(many_seeds, results):
     assert "m: seed 0" in text or "none: seeds 0-2,7; failed: seed 7" in text
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1))
 def test_seed_ranges_name_all_seeds(seeds):
     named = set()
@@ -995,7 +994,7 @@ def test_what_is_measured_besides_tells_no_rows_apart(tmp_path, results, place):
     assert "measured again with other metrics, counted once: seed 0" in only(frame)["notes"]
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(places=st.lists(st.sampled_from(FIELDS), min_size=2, max_size=5, unique=True))
 def test_rows_that_differ_in_several_fields_name_them_all(tmp_path_factory, results, places):
     check_apart(results, [tmp_path_factory.mktemp("results") for _ in range(2)], places)

@@ -61,7 +61,7 @@ TABLES = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TABLES, st.randoms(use_true_random=False))
 def test_ranges_are_those_by_hand_in_any_order(rows, random):
     entrants = [

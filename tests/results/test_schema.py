@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lopbench.core.errors import ResultsError
@@ -89,7 +89,6 @@ def places(value, prefix=()):
 SPEC = RunSpec.from_json(files("spec")[0]).recorded()
 
 
-@settings(deadline=None)
 @given(place=st.sampled_from([place for place in places(SPEC) if place]), value=JSON)
 def test_a_spec_that_is_valid_can_be_read_and_written_again(place, value):
     changed = copy.deepcopy(SPEC)

@@ -52,7 +52,7 @@ def test_interval_agrees_with_scipy_at_the_expanded_level():
     assert 1 - 2 * stats.norm.cdf(-math.sqrt(5 / 4) * stats.t.ppf(0.975, 4)) == pytest.approx(1 - 2 * tail, abs=1e-7)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.floats(0, 1.5), min_size=2, max_size=12), st.randoms())
 def test_interval_is_reproducible_ordered_and_inside_the_data(values, random):
     low, high = interval(values)

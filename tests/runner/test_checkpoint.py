@@ -100,7 +100,7 @@ def test_interrupted_save_leaves_the_old_checkpoint(tmp_path, monkeypatch, momen
 # -- damage
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_flipped_bit_is_loaded(tmp_path, data):
     path = save(tmp_path)
@@ -117,7 +117,7 @@ def test_no_flipped_bit_is_loaded(tmp_path, data):
     assert found.header == {**HEADER, "session": "a", "steps": 7}
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_truncated_file_is_loaded(tmp_path, data):
     path = save(tmp_path)

@@ -127,7 +127,7 @@ def test_centred_alpha_is_the_kernels_slope_at_one(activation, bias, gain):
     assert limit == pytest.approx(kernel.alpha_centred, rel=2e-3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(KINDS), st.floats(-2, 2), st.floats(0.3, 8))
 def test_every_activation_obeys_lemma_a1(activation, bias, gain):
     kernel = CorrelationKernel(activation, bias, gain)
@@ -148,7 +148,7 @@ def test_every_activation_obeys_lemma_a1(activation, bias, gain):
     assert 0 <= kernel.frozen_share() <= 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.sampled_from(["relu", "gelu", "hardtanh", "sign"]),
     st.floats(-1, 1),
@@ -212,7 +212,7 @@ def test_rank_gain_of_equal_correlations_has_its_reference_values(activation, un
     assert kernel.rank_gain(matrix) == pytest.approx(after / before, rel=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from(["relu", "tanh", "sign"]), st.integers(2, 8), st.integers(0, 2**32 - 1))
 def test_theorem_3_1_holds_for_any_correlation_matrix(activation, units, seed):
     matrix = np.corrcoef(np.random.default_rng(seed).standard_normal((units, units + 1)))

@@ -74,7 +74,7 @@ def test_a_few_images_of_each_smaller_set_are_pinned_to_the_bit(name, content_ha
     assert images.content_hash == content_hash
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(label=st.integers(0, 199), split=st.integers(0, 1), start=st.integers(0, 200), count=st.integers(1, 4))
 def test_an_image_depends_on_its_class_split_and_index_alone(label, split, start, count):
     together = draw(label, split, range(start, start + count))

@@ -44,7 +44,7 @@ matrices = hnp.arrays(
     hnp.array_shapes(min_dims=2, max_dims=2, min_side=3, max_side=9),
     elements=st.integers(-8, 8).map(lambda k: k / 4),
 )
-quick = settings(deadline=None, max_examples=15)
+quick = settings(max_examples=15)
 
 
 def layer(h, gradient=None):

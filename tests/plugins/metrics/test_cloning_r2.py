@@ -112,7 +112,7 @@ def test_mean_of_strangers_explains_one_part_of_factor(metric, factor):
     assert metric.compute(LayerProbe(h, h, clones=Partition.clones(60, factor))) == pytest.approx(1 / factor, abs=0.01)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), factor=st.integers(2, 4), noise=st.floats(0, 3))
 def test_value_is_a_share(seed, factor, noise):
     generator = torch.Generator().manual_seed(seed)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -40,7 +40,6 @@ def test_all_zero_layer_is_dead():
     assert DeadFraction().compute(LayerProbe(torch.zeros(3, 4))) == 1
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.float64, (6, 5), elements=st.sampled_from([0.0, 0.0, 0.0, 1e-8, 1.0, -2.0])))
 def test_units_that_are_zero_everywhere_are_dead(matrix):
     probe = LayerProbe(torch.tensor(matrix))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lopbench.core.errors import InvalidInputError
@@ -26,7 +26,6 @@ def test_smallest_positive_activation_is_not_silent():
     assert DormantFraction().compute(LayerProbe(torch.tensor([[1e-45, 0.0], [0.0, 0.0]]))) == 0.5
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0, 2), st.floats(0, 2))
 def test_larger_tau_never_finds_fewer(seed, one, other):
     probe = LayerProbe(torch.randn(7, 9, generator=torch.Generator().manual_seed(seed)).relu())

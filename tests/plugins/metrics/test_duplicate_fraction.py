@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lopbench.core.errors import InvalidInputError
@@ -52,7 +52,6 @@ def test_chain_is_counted_pair_by_pair():
     assert FIRST.compute(probe) == pytest.approx(2 / 3)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 4))
 def test_clones_are_all_duplicates_and_first_of_pair_leaves_one_a_group(seed, factor):
     # Independent units of 400 rows: their cosines are of order 0.05.
@@ -63,7 +62,6 @@ def test_clones_are_all_duplicates_and_first_of_pair_leaves_one_a_group(seed, fa
     assert FIRST.compute(cloned) == pytest.approx(1 - 1 / factor)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_first_of_pair_counts_no_more_units_and_none_only_where_there_are_none(seed):
     generator = torch.Generator().manual_seed(seed)

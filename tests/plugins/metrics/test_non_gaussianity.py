@@ -54,7 +54,7 @@ def test_constant_units_count_most(kind, constant):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), scale=st.sampled_from([-3.0, 1e-6, 40.0]), shift=st.integers(-5, 5))
 def test_affine_maps_of_a_unit_are_irrelevant(kind, seed, scale, shift):
     h = torch.randn(50, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

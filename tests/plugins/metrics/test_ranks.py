@@ -30,7 +30,7 @@ matrices = hnp.arrays(
     elements=st.integers(-8, 8).map(lambda k: k / 4),
 ).map(torch.tensor)
 seeds = st.integers(0, 2**32)
-quick = settings(deadline=None, max_examples=60)
+quick = settings(max_examples=60)
 
 
 def each(metrics):

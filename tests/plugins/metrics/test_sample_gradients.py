@@ -162,14 +162,14 @@ def test_samples_without_a_gradient_are_left_out():
 
 
 @each
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 999), count=st.integers(2, 9))
 def test_ranks_are_at_least_one_and_at_most_the_samples(metric, seed, count):
     assert 1 - 1e-9 <= metric.compute(small(seed, count)) <= count + 1e-9
 
 
 @each
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(exponent=st.integers(-20, 20))
 def test_scale_of_a_linear_network_is_irrelevant(metric, exponent):
     inputs = torch.randn(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

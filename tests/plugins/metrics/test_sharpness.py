@@ -32,7 +32,7 @@ def quadratic(matrix, dtype=torch.float64):
     return NetworkProbe(parameters, parameters, {}, (), inputs=torch.zeros(3, 1, dtype=dtype), loss=loss)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-20, 20), min_size=2, max_size=8), st.integers(0, 99))
 def test_top_eigenvalue_of_a_quadratic_is_exact(values, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -249,7 +249,7 @@ def counting(seeds, groups):
 
 
 @given(st.floats(0.001, 1.0), st.integers(0, 7), st.booleans(), st.lists(st.integers(1, 9), min_size=1, max_size=3))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_count_of_replacements_follows_the_ages_of_the_units(rate, maturity, accumulate, sizes):
     method = ContinualBackprop(replacement_rate=rate, maturity=maturity, accumulate=accumulate)
     state = counting([0], len(sizes))

@@ -86,7 +86,7 @@ class Written:
 
 
 @pytest.mark.parametrize("target", CONVENTIONS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     m=st.integers(1, 40),
     width=st.integers(1, 30),
@@ -219,7 +219,7 @@ def test_the_stream_is_the_seeds_and_bins_can_be_visited_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("fields", SHAPES.values(), ids=SHAPES)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(asked=st.lists(st.integers(0, 700), min_size=1, max_size=8), resume=st.integers(0, 8))
 def test_any_mixture_of_requests_and_resumes_gives_the_same_samples(
     fields: dict[str, Any], asked: list[int], resume: int
