@@ -14,7 +14,7 @@ from lopbench_plugins.executors.slurm import Slurm
 COMMANDS = {
     "sbatch": 'echo 7$(grep -c sbatch "$TOLD")',
     "scontrol": 'echo "MaxArraySize            = 3"',
-    "squeue": "echo RUNNING",
+    "squeue": "echo 70 RUNNING",
     "scancel": "true",
 }
 
@@ -134,12 +134,13 @@ def test_jobs_are_over_when_slurm_knows_them_no_more_and_not_when_it_does_not_an
     assert handle.poll()
     told(squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     assert handle.poll()
-    told(squeue="[ $3 = 70 ] && echo PENDING; true")
-    assert handle.poll()
-    told(squeue="[ $3 = 70 ] && echo 'slurm_load_jobs error: Invalid job id specified' >&2 && exit 1; true")
+    for states in ("70 COMPLETED; echo 71 PENDING", "70 NODE_FAIL; echo 71 CANCELLED", "71 REQUEUED"):
+        told(squeue=f"echo {states}")
+        assert handle.poll()
+    told(squeue="echo 70 COMPLETED; echo 71 TIMEOUT; echo 72 RUNNING")
     assert handle.poll()  # not for a moment alone
     assert not handle.poll()
-    told(squeue="echo RUNNING")
+    told(squeue="echo 70 RUNNING")
     assert not handle.poll()
 
 

@@ -126,7 +126,7 @@ def test_planning_writes_nothing(make_study):
         ({"scenario": "tinyimagnet40"}, r"Unknown scenario 'tinyimagnet40'\. Did you mean 'tinyimagenet40'\?"),
         ({"scenario": "tinyimagenet40:task=4"}, r"no field 'task'\. Did you mean 'tasks'"),
         ({"profile": "light"}, r"no profile 'light'\. Did you mean 'lite'"),
-        ({"methods": ["cpb"]}, r"Unknown method 'cpb'\. Did you mean 'cbp'\?"),
+        ({"methods": ["layernrom"]}, r"Unknown method 'layernrom'\. Did you mean 'layernorm'\?"),
         ({"methods": ["none", "l2:strenght=1"]}, r"no field 'strenght'\. Did you mean 'strength'"),
         ({"methods": ["l2:strength=much"]}, "strength=much is not a number"),
         ({"methods": ["none+l2"]}, "'none' is no method and composes with nothing"),

@@ -7,6 +7,7 @@ leaves by itself within the grace of a preemption is not requeued by SLURM. The 
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -16,6 +17,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from lopbench import Executor, Handle, InvalidInputError, UnsupportedError, Workers, threads_of, whole
+
+#: States in which a job does nothing more.
+_OVER = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "BOOT_FAIL", "REVOKED")
 
 #: Seconds before the end of the time at which workers are told: for a step, a checkpoint and leaving.
 _GRACE_S = 120
@@ -154,7 +158,7 @@ class _Jobs(Handle):
         pause = min(_LATE_S, max(_SOON_S, (now - self._began) / 10)) if self._were_left else _SOON_S
         if self._are_left and now - self._asked >= pause:
             self._asked = now
-            found = any(map(_is_left, self.jobs))
+            found = _are_left(self.jobs)
             # Asked twice: once, while a node died, the queue held none of an array whose jobs went on.
             self._are_left, self._were_left = found or self._were_left, found
         return self._are_left
@@ -168,12 +172,17 @@ class _Jobs(Handle):
             subprocess.run(["scancel", *self.jobs], capture_output=True, check=False, timeout=_PATIENCE_S)
 
 
-def _is_left(job: str) -> bool:
-    """Return whether SLURM has a job in its queue; it is taken to be there as long as SLURM does not answer."""
+def _are_left(jobs: Sequence[str]) -> bool:
+    """Return whether SLURM has not done with one of the jobs; that is taken to be so as long as it does not answer.
+
+    All states are asked for. A task whose node has died is for a while in one that is not shown unasked.
+    """
     try:
-        return bool(_slurm("squeue", "-h", "-j", job, "-o", "%T").strip())
-    except UnsupportedError as error:
-        return "Invalid job id" not in str(error)  # that is said of jobs that have ended a while ago
+        lines = _slurm("squeue", "-h", "--states=all", f"--user={os.getuid()}", "-o", "%F %T").splitlines()
+    except UnsupportedError:
+        return True
+    states = [line.split() for line in lines]
+    return any(each[0] in jobs and each[-1] not in _OVER for each in states if each)
 
 
 def _longest() -> int:
