@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from lopbench import Family, Learner, Perturbation, State, number, whole
-from lopbench_plugins.perturbations._units import dormant, fast_mean, start_clock, tick
+from lopbench import Family, Learner, Units
+from lopbench_plugins.perturbations._resets import DormantResets
+from lopbench_plugins.perturbations._units import fast_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReDo(Perturbation):
+class ReDo(DormantResets):
     """Resets, every ``period`` steps, the units whose mean ``|h|`` is at most ``threshold`` times their layer's mean.
 
     The means are over the batch that was just trained on, in convolutions over space as well. A reset unit gets new
@@ -52,29 +52,7 @@ class ReDo(Perturbation):
         "property: outgoing weights and moments of exactly the reset units are zero",
     )
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"threshold": (0.01, 0.1), "period": (100, 1000)}
-    threshold: float = number(0.1, least=0, swept=True)
-    period: int = whole(1000, least=1)
-    cap: float = number(1.0, above=0, most=1)
 
-    def begin(self, learner: Learner, state: State) -> None:
-        """Start to count.
-
-        Raises:
-            UnsupportedError: If the network has no units that could be reset.
-        """
-        start_clock(learner, state)
-        state["resets"] = torch.zeros(learner.replicas, len(learner.units), device=learner.device)
-
-    def after_step(self, learner: Learner, state: State) -> None:
-        """Reset the dormant units if it is time."""
-        due = tick(state, self.period)
-        chosen = []
-        for group in learner.units:
-            mask = due & dormant(fast_mean(group.activation.abs(), 1), self.threshold, self.cap)
-            group.reset(mask, bias="zero")
-            chosen.append(mask.sum(dim=1))
-        state["resets"] += torch.stack(chosen, dim=1)
-
-    def report(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
-        """Return how many units have been reset so far, ``(R,)``."""
-        return {"resets": state["resets"].sum(dim=1)}
+    def _activity(self, learner: Learner, units: Units) -> Tensor:
+        """Return the mean absolute activations over the batch."""
+        return fast_mean(units.activation.abs(), 1)

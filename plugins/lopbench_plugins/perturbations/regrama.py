@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from lopbench import Family, Learner, Perturbation, State, number, whole
-from lopbench_plugins.perturbations._units import dormant, fast_mean, start_clock, tick
+from lopbench import Family, Learner, Units, number
+from lopbench_plugins.perturbations._resets import DormantResets
+from lopbench_plugins.perturbations._units import fast_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReGraMa(Perturbation):
+class ReGraMa(DormantResets):
     """Resets, every ``period`` steps, the units whose incoming weights hardly get a gradient.
 
     The score of a unit is the mean ``|dL/dw|`` over its incoming weights, bias left out, over the mean of its layer.
@@ -54,28 +54,8 @@ class ReGraMa(Perturbation):
     )
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"threshold": (0.01, 0.1, 0.25)}
     threshold: float = number(0.01, least=0, swept=True)
-    period: int = whole(1000, least=1)
-    cap: float = number(1.0, above=0, most=1)
 
-    def begin(self, learner: Learner, state: State) -> None:
-        """Start to count.
-
-        Raises:
-            UnsupportedError: If the network has no units that could be reset.
-        """
-        start_clock(learner, state)
-        state["resets"] = torch.zeros(learner.replicas, len(learner.units), device=learner.device)
-
-    def after_step(self, learner: Learner, state: State) -> None:
-        """Reset the units without gradient if it is time; those of layers that are held get none, and stay."""
-        due = tick(state, self.period)
-        for place, group in enumerate(learner.units):
-            gradient = learner.gradients.get(f"{group.name}.weight")
-            if gradient is not None:
-                mask = due & dormant(fast_mean(gradient.flatten(2).abs(), 2), self.threshold, self.cap)
-                group.reset(mask, bias="zero")
-                state["resets"][:, place] += mask.sum(dim=1)
-
-    def report(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
-        """Return how many units have been reset so far, ``(R,)``."""
-        return {"resets": state["resets"].sum(dim=1)}
+    def _activity(self, learner: Learner, units: Units) -> Tensor | None:
+        """Return the mean absolute gradients of incoming weights; layers that are held get none, and stay."""
+        gradient = learner.gradients.get(f"{units.name}.weight")
+        return None if gradient is None else fast_mean(gradient.flatten(2).abs(), 2)

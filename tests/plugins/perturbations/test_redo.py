@@ -1,40 +1,8 @@
 """ReDo."""
 
-import numpy as np
-import pytest
 import torch
-from torch import nn
 
-from lopbench.core import rng
-from lopbench.core.errors import InvalidInputError
-from lopbench_plugins.optimizers.adam import Adam
-from lopbench_plugins.perturbations._units import dormant
 from lopbench_plugins.perturbations.redo import ReDo
-
-
-@pytest.mark.parametrize("program", [False, True])
-@pytest.mark.parametrize("cap", [1.0, 0.4])
-def test_steps_and_resets_are_those_of_the_formula(compared, reset_by_hand, program, cap):
-    thresholds = [0.3, 0.6, 0.9]  # of the replicas
-    method = ReDo(threshold=torch.tensor(thresholds, dtype=torch.float64), period=3, cap=cap)
-    pair = compared(method, program=program, silent=(1, 4), lr=0.2)
-    counts = [0, 0, 0]
-
-    def rule(hand, replica):
-        hand.descend()
-        if hand.steps % 3:
-            return
-        active = np.abs(hand.h).mean(axis=0)
-        mask = active / (active.mean() + 1e-9) <= thresholds[replica]
-        if cap < 1:  # two of six
-            mask &= np.isin(np.arange(6), np.argsort(active, kind="stable")[:2])
-        counts[replica] += mask.sum()
-        reset_by_hand(hand, replica, mask)
-
-    pair.run(12, rule)
-    assert min(counts) >= 2  # the silent ones
-    assert counts[0] < counts[2]
-    assert pair.learner.methods[0].report(pair.learner.view, pair.learner.states[0])["resets"].tolist() == counts
 
 
 def test_resets_of_silent_units_leave_the_outputs_alone(compared):
@@ -47,48 +15,3 @@ def test_resets_of_silent_units_leave_the_outputs_alone(compared):
     assert not torch.equal(pair.learner.view.parameters["0.weight"][0, 1], row)
     assert pair.learner.states[0]["resets"].tolist() == [[2]]
     assert torch.equal(module(inputs[0]).detach(), before)
-
-
-def test_outgoing_weights_and_moments_of_reset_units_are_zero_and_of_no_others(runner):
-    # FIRE's ReDo zeroes the result of indexing, a copy: neither columns nor moments change.
-    def build(generator):
-        with rng.isolated(generator):
-            layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
-        with torch.no_grad():
-            layers[1].bias[2] = layers[1].bias[5] = -100.0
-        return layers
-
-    trained = runner([ReDo(threshold=0.0, period=6)], build=build, seeds=(0, 1), optimizer=Adam(lr=1e-3)).run(6)
-    silent = torch.tensor([i in (2, 5) for i in range(8)])
-    parameters = trained.learner.view.parameters
-    assert torch.equal((parameters["3.weight"] == 0).all(dim=1), silent.expand(2, 8))
-    assert torch.equal(parameters["1.bias"] == 0, silent.expand(2, 8))
-    entries = trained.learner.optimizer.stacked_state()
-    for key in ("exp_avg", "exp_avg_sq"):
-        assert torch.equal((entries["3.weight"][key] == 0).all(dim=1), silent.expand(2, 8))
-        assert torch.equal((entries["1.weight"][key] == 0).all(dim=2), silent.expand(2, 8))
-        assert torch.equal(entries["1.bias"][key] == 0, silent.expand(2, 8))
-        assert (entries["3.bias"][key] != 0).all()
-
-
-def test_mean_score_is_one_so_that_a_threshold_of_the_width_takes_all():
-    activity = torch.rand(4, 9, generator=rng.derive(0, "activity"), dtype=torch.float64)
-    assert dormant(activity, 9.0, 1.0).all()
-    assert (dormant(activity, 1.0, 1.0).sum(dim=1) < 9).all()
-    assert not dormant(activity, 0.0, 1.0).any()
-
-
-@pytest.mark.parametrize(("cap", "most"), [(0.01, 1), (0.3, 2), (0.5, 4), (0.99, 8)])
-def test_cap_is_kept_and_takes_the_least_active(cap, most):
-    activity = torch.arange(9.0).flip(0).expand(2, 9)
-    assert dormant(activity, 9.0, cap).tolist() == [[unit >= 9 - most for unit in range(9)]] * 2
-
-
-def test_a_layer_that_is_all_silent_is_reset_whole():
-    assert dormant(torch.zeros(1, 5), 0.0, 1.0).all()
-
-
-@pytest.mark.parametrize("fields", [{"threshold": -0.1}, {"period": 0}, {"cap": 0.0}, {"cap": 1.1}])
-def test_fields_out_of_range_are_refused(fields):
-    with pytest.raises(InvalidInputError, match=f"{next(iter(fields))}.*got"):
-        ReDo(**fields)
