@@ -37,15 +37,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lopbench import ImageSet, Recipe, Scenario, whole
-from lopbench_plugins.scenarios.labelled_images import LabelledImages, LabelledTask, Scale
+from lopbench import ImageSet, Recipe, whole
+from lopbench_plugins.scenarios.labelled_images import LabelledImages, LabelledScenario, LabelledTask, Scale
 
 #: How the authors present each data set.
 SCALES: Mapping[str, Scale] = {"mnist": "standard", "cifar10": "signed", "emnist-balanced": "signed"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelPermuted(Scenario):
+class LabelPermuted(LabelledScenario):
     """Images whose classes are renamed at random in each task; an image comes at most once in a task.
 
     Args:
@@ -109,15 +109,7 @@ class LabelPermutedStream(LabelledImages):
     """The tasks of one seed, which draws the names of the classes and the images of each task."""
 
     def __init__(self, scenario: LabelPermuted, seed: int, images: ImageSet, device: torch.device) -> None:
-        super().__init__(
-            scenario,
-            seed,
-            images,
-            device,
-            data=scenario.data,
-            scale=scenario.scale or SCALES[scenario.data],
-            batch_size=scenario.batch_size,
-        )
+        super().__init__(scenario, seed, images, device)
         self.need(scenario.steps_per_task * scenario.batch_size, "steps_per_task or batch_size")
 
     def task(self, index: int) -> "LabelPermutedTask":

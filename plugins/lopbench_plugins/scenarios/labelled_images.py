@@ -34,6 +34,13 @@ PROBE_IMAGES, HELD_OUT_IMAGES = 500, 2000
 HELD_OUT_BATCH = 1000
 
 
+class LabelledScenario(Scenario):
+    """A scenario of labelled images; its fields say how these are presented, and `data` whose channels they have."""
+
+    batch_size: int
+    scale: Scale | None  #: Filled in when the scenario is made, where none is given.
+
+
 class LabelledImages(Stream):
     """The images of one seed, as a scenario presents them.
 
@@ -42,30 +49,20 @@ class LabelledImages(Stream):
         seed: Seed of the run.
         images: The data set.
         device: Where images are kept and batches are made.
-        data: Name of the data set whose channels ``images`` has.
-        scale: How pixels are presented.
-        batch_size: Images of a step.
     """
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        seed: int,
-        images: ImageSet,
-        device: torch.device,
-        *,
-        data: str,
-        scale: Scale,
-        batch_size: int,
-    ) -> None:
+    def __init__(self, scenario: LabelledScenario, seed: int, images: ImageSet, device: torch.device) -> None:
         self.scenario = scenario
         self.seed = seed
         self.device = device
         self.input_shape: Sequence[int] = images.shape
         self.outputs = len(images.classes)
         self.images = images
-        self.batch_size = batch_size
-        mean, std = {"unit": ((0.0,), (1.0,)), "signed": ((0.5,), (0.5,)), "standard": CHANNELS[data]}[scale]
+        self.batch_size = scenario.batch_size
+        assert scenario.data is not None
+        assert scenario.scale is not None
+        channels = {"unit": ((0.0,), (1.0,)), "signed": ((0.5,), (0.5,)), "standard": CHANNELS[scenario.data]}
+        mean, std = channels[scenario.scale]
         self._mean, self._std = (255 * torch.tensor(each, device=device).view(-1, 1, 1) for each in (mean, std))
 
     def generator(self, *names: str | int) -> torch.Generator:

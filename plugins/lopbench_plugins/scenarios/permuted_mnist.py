@@ -49,12 +49,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lopbench import ImageSet, Recipe, Scenario, whole
-from lopbench_plugins.scenarios.labelled_images import LabelledImages, LabelledTask, Scale
+from lopbench import ImageSet, Recipe, whole
+from lopbench_plugins.scenarios.labelled_images import LabelledImages, LabelledScenario, LabelledTask, Scale
 
 
 @dataclass(frozen=True, kw_only=True)
-class PermutedMnist(Scenario):
+class PermutedMnist(LabelledScenario):
     """MNIST, of which the pixels are permuted anew in each task; an image comes at most once in a task.
 
     Args:
@@ -118,15 +118,7 @@ class PermutedMnistStream(LabelledImages):
     """The tasks of one seed, which draws permutations and the images of each task."""
 
     def __init__(self, scenario: PermutedMnist, seed: int, images: ImageSet, device: torch.device) -> None:
-        super().__init__(
-            scenario,
-            seed,
-            images,
-            device,
-            data=scenario.data,
-            scale=scenario.scale,
-            batch_size=scenario.batch_size,
-        )
+        super().__init__(scenario, seed, images, device)
         self.need(scenario.steps_per_task * scenario.batch_size, "steps_per_task or batch_size")
 
     def task(self, index: int) -> "PermutedMnistTask":

@@ -33,15 +33,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lopbench import ImageSet, InvalidInputError, Recipe, Scenario, whole
-from lopbench_plugins.scenarios.labelled_images import LabelledImages, LabelledTask, Scale
+from lopbench import ImageSet, InvalidInputError, Recipe, whole
+from lopbench_plugins.scenarios.labelled_images import LabelledImages, LabelledScenario, LabelledTask, Scale
 
 #: How the authors present each data set.
 SCALES: Mapping[str, Scale] = {"mnist": "signed", "cifar10": "standard"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomLabels(Scenario):
+class RandomLabels(LabelledScenario):
     """The same images in all tasks, to be memorised under labels that are dealt out anew in each.
 
     Args:
@@ -110,15 +110,7 @@ class RandomLabelsStream(LabelledImages):
     """The tasks of one seed, which draws the images, and deals out their labels in each task."""
 
     def __init__(self, scenario: RandomLabels, seed: int, images: ImageSet, device: torch.device) -> None:
-        super().__init__(
-            scenario,
-            seed,
-            images,
-            device,
-            data=scenario.data,
-            scale=scenario.scale or SCALES[scenario.data],
-            batch_size=scenario.batch_size,
-        )
+        super().__init__(scenario, seed, images, device)
         self.need(scenario.images, "images")
         self.epoch = scenario.images // scenario.batch_size
         self._drawn = torch.randperm(len(images.train_labels), generator=self.generator("images"))[: scenario.images]
