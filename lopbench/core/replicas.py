@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@overload
+def per_replica(value: Tensor, like: Tensor) -> Tensor: ...
+
+
+@overload
+def per_replica(value: float | Tensor, like: Tensor) -> float | Tensor: ...
 
 
 def per_replica(value: float | Tensor, like: Tensor) -> float | Tensor:

@@ -70,19 +70,12 @@ class UPGD(Perturbation):
         lr = learner.optimizer.lr
         for name, update in learner.updates.items():
             if isinstance(self.noise, Tensor) or self.noise > 0:
-                update.addcmul_(state.normal(update), _each(lr * self.noise, update), value=-1)
-            update.mul_(torch.sigmoid(-state[name] * _each(scale, update)))
-            update.addcmul_(parameters[name], _each(lr * self.weight_decay, update), value=-1)
+                update.addcmul_(state.normal(update), per_replica(lr * self.noise, update), value=-1)
+            update.mul_(torch.sigmoid(-state[name] * per_replica(scale, update)))
+            update.addcmul_(parameters[name], per_replica(lr * self.weight_decay, update), value=-1)
 
 
 def _largest(utilities: list[Tensor]) -> Tensor:
     """Return the largest utility of each replica, ``(R,)``, above 0."""
     largest = torch.stack([utility.flatten(1).amax(dim=1) for utility in utilities]).amax(dim=0)
     return largest.clamp(min=torch.finfo(largest.dtype).tiny)
-
-
-def _each(value: Tensor, like: Tensor) -> Tensor:
-    """Return numbers ``(R,)`` so that they broadcast with ``like`` ``(R, ...)``, in its type."""
-    shaped = per_replica(value, like)
-    assert isinstance(shaped, Tensor)  # it was one
-    return shaped

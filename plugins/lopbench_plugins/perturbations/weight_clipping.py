@@ -78,9 +78,7 @@ class WeightClipping(Perturbation):
         """Yield each parameter that is clipped, with its bound ``(R, 1, ...)``."""
         for name, parameter in learner.parameters.items():
             if name in state:
-                bound = per_replica(state[name], parameter)
-                assert isinstance(bound, Tensor)  # it was one
-                yield parameter, bound * per_replica(self.kappa, parameter)
+                yield parameter, per_replica(state[name], parameter) * per_replica(self.kappa, parameter)
 
 
 def _fans_in(module: nn.Module) -> Iterator[tuple[str, int]]:
