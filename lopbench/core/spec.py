@@ -485,6 +485,12 @@ class RunSpec:
         """Hash of `entry` without the optimizer, 12 hex digits: what one method label may stand for twice."""
         return digest({key: part for key, part in self.entry().items() if key != "optimizer"}, 12)
 
+    @property
+    def components(self) -> tuple[ComponentSpec, ...]:
+        """All that takes part in the run; of its optimizers the one that trains it."""
+        found = (self.scenario, self.architecture, self.optimizer, *self.methods, *self.metrics, self.cloner)
+        return tuple(part for part in found if part is not None)
+
     def reference(self) -> RunSpec:
         """Return the run of the fresh reference: no method, the protocol's frozen reference optimizer.
 

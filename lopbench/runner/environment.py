@@ -44,9 +44,8 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 def origins(spec: RunSpec) -> dict[str, Any]:
     """Return where the code of each component of a spec comes from: distribution, version, hash of its file."""
-    parts = [spec.scenario, spec.architecture, spec.optimizer, spec.reference_optimizer, *spec.methods, *spec.metrics]
     registry = plugins().registry
-    named = {f"{part.kind} {part.name}": part for part in (*parts, *filter(None, [spec.cloner]))}
+    named = {f"{part.kind} {part.name}": part for part in (*spec.components, spec.reference_optimizer)}
     found = {key: registry.get(part.kind, part.name) for key, part in sorted(named.items())}
     return {"origins": {key: f"{entry.distribution.label}+{entry.content}" for key, entry in found.items()}}
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from lopbench.core.spec import RunSpec
+from lopbench.runner.copies import start_copy
 from lopbench.runner.timing import Timing
 
 #: Seconds for which this process, then one of one thread, and then all take steps.
@@ -79,15 +79,9 @@ def _in_copies(measure: Callable[[], float], count: int) -> list[float]:
     """Return what copies of this process measure, all at once; one that fails is left out."""
     waits, starts = os.pipe()
     reads, writes = os.pipe()
-    copies = []
+    copies: list[int] = []
     try:
-        for _ in range(count):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the copy does not use
-                copy = os.fork()
-            if not copy:
-                _measured(measure, waits, starts, writes)
-            copies.append(copy)
+        copies.extend(start_copy(lambda: _measured(measure, waits, starts, writes)) for _ in range(count))
     finally:
         for each in (waits, starts, writes):
             os.close(each)  # which lets them start
@@ -100,12 +94,7 @@ def _in_copies(measure: Callable[[], float], count: int) -> list[float]:
 
 
 def _measured(measure: Callable[[], float], waits: int, starts: int, writes: int) -> None:
-    """Measure in a copy, once all are there, tell it, and end."""
-    try:
-        os.close(starts)
-        os.read(waits, 1)
-        os.write(writes, f"{measure():.6e}".encode().rjust(_DIGITS))  # in one piece, as it is short
-    except BaseException:  # an interrupt is the first process' to tell of, which has got it too
-        pass
-    finally:
-        os._exit(0)
+    """Measure in a copy, once all are there, and tell it."""
+    os.close(starts)
+    os.read(waits, 1)
+    os.write(writes, f"{measure():.6e}".encode().rjust(_DIGITS))  # in one piece, as it is short

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 
 import torch
 
 from lopbench.core.registry import OWN
-from lopbench.core.spec import ComponentSpec, RunSpec
+from lopbench.core.spec import RunSpec
+from lopbench.runner.copies import start_copy
 from lopbench.runner.timing import seconds_per_step
 
 
@@ -24,16 +24,19 @@ def survives(specs: Sequence[RunSpec], *, data: object, device: torch.device, li
     Of our own components that is known. It is taken for granted on a GPU, which a child could not use, and where
     children cannot go on with what this process began, which is everywhere but on Linux.
     """
-    if sys.platform != "linux" or device.type != "cpu" or all(part.origin == OWN for part in _parts(specs[0])):
+    if sys.platform != "linux" or device.type != "cpu" or all(part.origin == OWN for part in specs[0].components):
         return True
     reading, writing = os.pipe()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, whose locks are none that the child takes
-        child = os.fork()
-    if child == 0:
-        _take_steps(specs, data, device, limit_s, writing)
+
+    def live() -> None:
+        try:
+            _silence()
+            torch.set_num_threads(1)  # the threads of the parent are not here
+            seconds_per_step(specs, data=data, device=device, limit_s=limit_s)
+        finally:
+            os.write(writing, b"1")
+
+    child = start_copy(live)
     os.close(writing)
     try:
         return os.read(reading, 1) == b"1"
@@ -42,20 +45,8 @@ def survives(specs: Sequence[RunSpec], *, data: object, device: torch.device, li
         os.waitpid(child, 0)
 
 
-def _take_steps(specs: Sequence[RunSpec], data: object, device: torch.device, limit_s: float, writing: int) -> None:
-    """Take steps in the child, say that it lives, and end it."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        torch.set_num_threads(1)  # the threads of the parent are not here
-        seconds_per_step(specs, data=data, device=device, limit_s=limit_s)
-    except BaseException:  # told when the turn of the run comes
-        pass
-    os.write(writing, b"1")
-    os._exit(0)
-
-
-def _parts(spec: RunSpec) -> list[ComponentSpec]:
-    found = [spec.scenario, spec.architecture, spec.optimizer, *spec.methods, *spec.metrics]
-    return found if spec.cloner is None else [*found, spec.cloner]
+def _silence() -> None:
+    """Let nothing more come out of this process."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)

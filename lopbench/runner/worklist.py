@@ -203,12 +203,7 @@ def check_known(specs: Iterable[RunSpec]) -> None:
 
 def _components(specs: Iterable[RunSpec]) -> Iterable[ComponentSpec]:
     """Return each component of runs once."""
-    return {
-        (part.kind, part.name, part.origin): part
-        for spec in specs
-        for part in (spec.scenario, spec.architecture, spec.optimizer, *spec.methods, *spec.metrics, spec.cloner)
-        if part is not None
-    }.values()
+    return {(part.kind, part.name, part.origin): part for spec in specs for part in spec.components}.values()
 
 
 def _check_origins(specs: Iterable[RunSpec]) -> None:
