@@ -59,7 +59,8 @@ def _with_families(entries: Sequence[Registration], rows: Sequence[dict[str, str
     for entry, row in zip(entries, rows, strict=True):
         family = track = ""
         with suppress(LopbenchError):
-            family, track = face(entry).family, face(entry).track
+            found_face = face(entry)
+            family, track = found_face.family, found_face.track
         found.append({**row, "family": family, "track": track})
     return found
 

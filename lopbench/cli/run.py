@@ -445,12 +445,12 @@ def _conclude(
     from lopbench.api import study_leaderboard
     from lopbench.results.leaderboard import render
 
-    if refused is not None and _recorded(studies):
+    paths = [] if refused is None else _recorded(studies)
+    if paths:
         render(study_leaderboard(*studies), console())
         err.print(Text(f"Records: {studies[0].results.resolve() / 'runs'}"), soft_wrap=True)
     _check_complete(studies, refused or [], aside)
-    if refused is not None:
-        _check_outcomes(studies)
+    _check_outcomes(paths, sum(len(study.specs) for study in studies))
 
 
 def _check_complete(
@@ -462,14 +462,13 @@ def _check_complete(
     check_complete(refused, sum(len(study.pending) for study in studies), aside, most=1)
 
 
-def _check_outcomes(studies: Sequence[Study]) -> None:
-    """Raise if runs failed."""
+def _check_outcomes(paths: Sequence[Path], count: int) -> None:
+    """Raise if some of ``count`` runs failed, whose records are ``paths``."""
     from lopbench.core.errors import LopbenchError
     from lopbench.results.record import read_record
 
-    failed = [path for path in _recorded(studies) if read_record(path).outcome == "failed"]
+    failed = [path for path in paths if read_record(path).outcome == "failed"]
     if failed:
-        count = sum(len(study.specs) for study in studies)
         raise LopbenchError(
             f"{len(failed)} of {count} runs failed, and count at the floor; why is in {failed[0] / 'log.txt'}"
         )
