@@ -157,14 +157,13 @@ class Session:
             ResultsError: If it cannot be written.
         """
         line = f"{_now()} {message}\n".encode(errors="backslashreplace")
+
+        def write() -> None:
+            with self.log_file.open("ab") as file:
+                file.write(line)
+
         try:
-            try:
-                with self.log_file.open("ab") as file:
-                    file.write(line)
-            except FileNotFoundError:  # another session that is done has removed the folder
-                make_folder(self._results, self._specs)
-                with self.log_file.open("ab") as file:
-                    file.write(line)
+            self._in_folder(write)
         except OSError as error:
             raise unwritable(self._results, error) from error
 
@@ -250,16 +249,20 @@ class Session:
                 )
         self.clock.wall_time_s = self.wall_time_s
         header = {**header, "clock": asdict(self.clock)}
-        while True:
-            try:
-                save_checkpoint(self._folder, self.name, steps, tensors, header)
-                break
-            except FileNotFoundError:  # another session has removed the folder, or what is half written
-                make_folder(self._results, self._specs)
+        self._in_folder(lambda: save_checkpoint(self._folder, self.name, steps, tensors, header))
         for path in self._superseded:
             path.unlink(missing_ok=True)
         self._superseded = []
         self._saved = time.perf_counter()
+
+    def _in_folder(self, write: Callable[[], object]) -> None:
+        """Write into the folder, which another session that is done may remove at any moment: it is made again then."""
+        while True:
+            try:
+                write()
+                return
+            except FileNotFoundError:
+                make_folder(self._results, self._specs)
 
 
 def _now() -> str:

@@ -14,7 +14,7 @@ from lopbench.runner import report, session, study
 from lopbench.runner.checkpoint import load_checkpoint, save_checkpoint, steps_of
 from lopbench.runner.run import Run
 from lopbench.runner.session import Clock, PublishedError, Session, TakenOverError
-from lopbench.runner.unfinished import checkpoints, folder_of
+from lopbench.runner.unfinished import LOG, checkpoints, folder_of
 
 TINY = "tinyimagenet40:tasks=6,steps_per_task=4,classes_per_task=2,images_per_class=20,resolution=8,batch_size=16"
 
@@ -169,6 +169,21 @@ def test_session_goes_on_in_a_folder_that_was_removed_under_it(planned):
     shutil.rmtree(one._folder)
     one.save(5, {"a": torch.zeros(3)}, {})
     assert one.load().steps == 5
+
+
+def test_session_logs_although_another_removes_its_folder_as_often_as_it_is_made(planned, monkeypatch):
+    one, open_, left = make(planned), Path.open, [3]
+
+    def removed(path, *args, **options):
+        if path.name == LOG and left[0]:
+            left[0] -= 1
+            shutil.rmtree(path.parent)
+        return open_(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", removed)
+    one.log("goes on")
+    assert left == [0]
+    assert "goes on" in one.log_file.read_text()
 
 
 def test_session_saves_again_what_another_removed_half_written(planned, monkeypatch):
