@@ -154,7 +154,18 @@ def _umask() -> int:
 _ENVIRON = os.environ
 
 #: Variables that libraries set by themselves.
-_BY_LIBRARIES = frozenset({"CUBLAS_WORKSPACE_CONFIG", "CUDA_MODULE_LOADING", "TORCHINDUCTOR_CACHE_DIR"})
+_BY_LIBRARIES = frozenset(
+    {
+        "CUBLAS_WORKSPACE_CONFIG",
+        "CUDA_MODULE_LOADING",
+        "KMP_DUPLICATE_LIB_OK",
+        "TORCHINDUCTOR_CACHE_DIR",
+        "TRITON_CACHE_DIR",
+        "TRITON_LIBDEVICE_PATH",
+        "TRITON_PTXAS_PATH",
+        "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR",  # an address, which a process that another starts inherits
+    }
+)
 
 #: What the variables begin with that change what we, Python or the libraries below do, so that adding one is a change.
 _OF_CONSEQUENCE = ("LOPBENCH", "PYTHON", "OMP_", "MKL_", "CUDA_", "CUBLAS_", "LD_", "TORCH_", "HOME", "TMP", "TZ")

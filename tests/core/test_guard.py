@@ -248,6 +248,13 @@ def test_what_harms_nobody_is_not_refused(name, monkeypatch):
         os.environ.pop(variable, None)
 
 
+@pytest.mark.parametrize("variable", ["TORCHINDUCTOR_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"])
+def test_what_the_compiler_sets_anew_in_a_process_that_inherited_it_is_not_refused(variable, monkeypatch):
+    monkeypatch.setenv(variable, "of the process that started this one")
+    with left_alone():
+        add_variable(variable)()
+
+
 def test_what_a_user_changes_from_outside_is_nobody_s_fault():
     program = """
 import os, subprocess
