@@ -7,6 +7,7 @@ from typing import Any, ClassVar, get_args
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._inductor import config
 
 from lopbench.core import fields, rng
 from lopbench.core.interfaces import Learner, Perturbation, State, Task
@@ -214,6 +215,14 @@ def compare_with_steps(methods: Sequence[Perturbation], steps: int = 24, **optio
     return in_program
 
 
+@pytest.fixture(params=["together", "one after another"])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all replicas take a call together, or each all calls by itself."""
+    if request.param == "one after another":
+        monkeypatch.setattr(Program, "_choose_blocks", lambda made: [slice(r, r + 1) for r in range(3)])
+
+
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("methods", [(), (L2(strength=0.1), CBP)], ids=["none", "l2+cbp"])
 def test_program_takes_the_steps_of_the_learner(methods: Sequence[Perturbation], optimizer: str) -> None:
@@ -227,6 +236,7 @@ def test_program_replaces_the_units_of_the_learner(utility: Utility) -> None:
     assert replaced(learner, 24)
 
 
+@pytest.mark.usefixtures("blocks")
 def test_program_replaces_units_of_several_layers_and_moves_their_means() -> None:
     method = ContinualBackprop(replacement_rate=0.15, maturity=2, bias_transfer=True)
     learner = compare_with_steps([method], build=lambda: network(depth=2), optimizer=OPTIMIZERS["adam"])
@@ -242,6 +252,7 @@ def test_program_replaces_units_behind_normalisation() -> None:
     assert replaced(compare_with_steps([CBP], build=build, optimizer=OPTIMIZERS["momentum"]), 24)
 
 
+@pytest.mark.usefixtures("blocks")
 def test_program_moves_running_statistics_and_keeps_what_is_frozen() -> None:
     def build() -> nn.Module:
         made = nn.Sequential(nn.Linear(INPUTS, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 1))
@@ -269,6 +280,7 @@ def test_program_adds_the_noise_of_the_learner(method: Perturbation, dtype: torc
         torch.testing.assert_close(weight, one_by_one.view.parameters[name], **tolerance)
 
 
+@pytest.mark.usefixtures("blocks")
 def test_program_throws_the_dice_of_the_learner() -> None:
     # With maturity 0 both throw from the first step on; 15 random utilities and the die are 16 numbers a step.
     method = ContinualBackprop(replacement_rate=0.03, maturity=0, utility="random", accumulate=False)
@@ -305,6 +317,7 @@ def test_more_units_than_rows_at_hand_are_replaced_as_one_by_one(
     assert learner.boundary.rows.state_dict()["0"].tolist() == [400] * 3
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("row_bytes", [2**20, 1], ids=["enough", "few"])
 def test_units_that_are_replaced_more_than_once_in_a_step_get_rows_of_their_own(
     row_bytes: int, monkeypatch: pytest.MonkeyPatch
@@ -315,6 +328,7 @@ def test_units_that_are_replaced_more_than_once_in_a_step_get_rows_of_their_own(
     assert learner.boundary.rows.state_dict()["0"].tolist() == [8 * 15] * 3
 
 
+@pytest.mark.usefixtures("blocks")
 def test_calls_with_more_rows_than_at_hand_lie_among_calls_with_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module_under_test, "_ROW_BYTES", 1)
     learner = make(Renewer(times=1))
@@ -584,11 +598,39 @@ def test_compiled_program_computes_what_the_graph_does() -> None:
     assert announced == [True]
 
 
-@pytest.mark.usefixtures("fresh_cache")
-def test_program_runs_as_it_is_where_nothing_can_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
-    ours, theirs = make(CBP), make(CBP)
+@pytest.mark.parametrize(
+    ("cache", "seeds", "count"),
+    # A replica of 31 parameters and twice as many numbers of Adam's is some 750 bytes.
+    [(2**20, 12, 12), (1500, 12, 2), (4500, 12, 6), (1, 12, 1), (1500, 7, 1), (4500, 7, 7)],
+)
+def test_as_many_replicas_take_calls_together_as_the_caches_hold(
+    cache: int, seeds: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    def compile_(graph: Any, arguments: Sequence[Tensor], *others: Any) -> compiling.Compiled:
+        given.append(len(arguments[0]))
+        return compiling.Compiled(graph, 0.0)
+
+    monkeypatch.setattr(module_under_test, "compile_graph", compile_)
+    monkeypatch.setattr(module_under_test, "_CACHE_BYTES", cache)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    ours, theirs = (make(seeds=range(seeds), optimizer=OPTIMIZERS["adam"], build=rectified) for _ in range(2))
     made = program(ours, unroll=2, compiled=True)
+    assert given == [count]
+    train(ours, 6, made)
+    step(theirs, 6)
+    for index in range(seeds):
+        assert_same(replica(ours, index), replica(theirs, index), **CLOSE)
+
+
+@pytest.mark.usefixtures("fresh_cache")
+@pytest.mark.parametrize("cache", [2**20, 1])
+def test_program_runs_as_it_is_where_nothing_can_be_compiled(cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module_under_test, "_CACHE_BYTES", cache)
+    ours, theirs = make(CBP), make(CBP)
+    with config.patch({"cpp.cxx": (None, "no-such-compiler")}):
+        made = program(ours, unroll=2, compiled=True)
     assert made.compile_s is None
     assert "no-such-compiler" in (made.compile_error or "")
     inputs, targets = stream(ours.seeds, 8)
