@@ -43,6 +43,21 @@ def test_identical_values_have_an_interval_of_no_width():
     assert interval([0.1 + 0.2] * 3) == (0.1 + 0.2, 0.1 + 0.2)
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10, 30])
+def test_interval_is_scipys_with_the_same_resamples(seeds):
+    values = np.random.default_rng(seeds).lognormal(size=seeds)
+    tail = stats.norm.cdf(-math.sqrt(seeds / (seeds - 1)) * stats.t.ppf(0.975, seeds - 1))
+    found = stats.bootstrap(
+        (np.sort(values),),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=1 - 2 * tail,
+        method="percentile",
+        rng=np.random.default_rng(20_151_001),
+    )
+    assert interval(values.tolist()) == pytest.approx(tuple(found.confidence_interval), rel=1e-12)
+
+
 def test_interval_agrees_with_scipy_at_the_expanded_level():
     values = [0.61, 0.66, 0.58, 0.71, 0.64]
     # n = 5: t(0.975, 4) = 2.776445105, z = sqrt(5/4) * t = 3.104160, Phi(-z) = 0.00095410
