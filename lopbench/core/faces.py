@@ -79,14 +79,22 @@ def face(entry: Registration) -> Face:
     if not isinstance(entry.target, str) or entry.target.partition(":")[0] in sys.modules:
         return Face.of(entry.load())
     key = f"{entry.kind} {entry.target}"
-    with suppress(TypeError, KeyError, AttributeError):  # of another form
-        kept = _kept()[key]
-        if all(_stamp(path) == stamp for path, stamp in kept["files"].items()):
-            return _parsed(kept["face"])
+    if (kept := _current(key)) is not None:
+        return kept
     component = entry.load()
     made = Face.of(component)
     _keep(key, component, made)
     return made
+
+
+@functools.cache
+def _current(key: str) -> Face | None:
+    """Return what the cache holds, None if that is nothing or its files have changed; looked up once."""
+    with suppress(TypeError, KeyError, AttributeError):  # of another form
+        kept = _kept()[key]
+        if all(_stamp(path) == stamp for path, stamp in kept["files"].items()):
+            return _parsed(kept["face"])
+    return None
 
 
 def _parsed(value: dict[str, Any]) -> Face:

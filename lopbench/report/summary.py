@@ -17,7 +17,7 @@ from lopbench.results.leaderboard import board
 from lopbench.results.overall import Entry
 from lopbench.results.record import Record
 from lopbench.results.score import Score
-from lopbench.results.seed_scores import Reference, retentions_over
+from lopbench.results.seed_scores import References, retentions_over
 from lopbench.results.statistics import RESAMPLES
 from lopbench.results.tasks import Floors, task_count
 
@@ -186,7 +186,7 @@ def summarise(*paths: str | os.PathLike[str]) -> Summary:
     """
     made = board(*paths)
     floors = Floors(made.records)
-    by_id = {record.run_id: record for record in made.records}
+    references = References(made.records)
     points = _points(made.entries)
     protocols: dict[str, list[Entry]] = defaultdict(list)
     for entry in made.entries:
@@ -195,7 +195,7 @@ def summarise(*paths: str | os.PathLike[str]) -> Summary:
     return Summary(
         frame=made.rows,
         overall=made.overall,
-        tables=tuple(_table(entries, by_id, floors, points) for entries in protocols.values()),
+        tables=tuple(_table(entries, references, floors, points) for entries in protocols.values()),
         failures=tuple(_failures(made.records)),
         problems=made.problems,
         runs=runs,
@@ -302,16 +302,16 @@ def _points(entries: Iterable[Entry]) -> int:
     return POINTS[-1]
 
 
-def _table(entries: Sequence[Entry], by_id: Mapping[str, Record], floors: Floors, points: int) -> Table:
+def _table(entries: Sequence[Entry], known: References, floors: Floors, points: int) -> Table:
     first = entries[0].runs[0]
     bins, score = Bins(task_count(first), points), floors.score(first)
-    rows = tuple(_row(entry, by_id, floors, bins, score) for entry in entries)
+    rows = tuple(_row(entry, known, floors, bins, score) for entry in entries)
     layers: dict[str, dict[str, None]] = defaultdict(dict)
     for row in rows:
         for metric, names in row.layers.items():
             layers[metric] |= dict.fromkeys(names)
     wanted = {record.spec.reference().run_id for entry in entries for record in entry.runs}
-    references = [by_id[run_id] for run_id in sorted(wanted & by_id.keys()) if by_id[run_id].outcome == "completed"]
+    references = [found.record for found in map(known.fresh, sorted(wanted)) if found is not None]
     fresh: dict[str, Array] = {}
     if references:
         means = _Means(references, bins)
@@ -333,7 +333,7 @@ def _rank(metric: str, score: Score) -> tuple[int, str]:
     return (first.index(metric) if metric in first else len(first), metric)
 
 
-def _row(entry: Entry, by_id: Mapping[str, Record], floors: Floors, bins: Bins, score: Score) -> Row:
+def _row(entry: Entry, known: References, floors: Floors, bins: Bins, score: Score) -> Row:
     means = _Means(entry.runs, bins)
     binned: dict[str, Array] = {}
     for metric, values in means.of_network():
@@ -343,7 +343,7 @@ def _row(entry: Entry, by_id: Mapping[str, Record], floors: Floors, bins: Bins, 
                     floor = floors.of(record, range(bins.tasks))
                     line[:] = [floor[task] if math.isnan(value) else value for task, value in enumerate(line)]
         binned[metric] = bins.means(values)
-    references = [(record, Reference.of(record, by_id, score)) for record in entry.runs]
+    references = [(record, known.of(record, score)) for record in entry.runs]
     lines = [retentions_over(bins.parts, record, each, floors) for record, each in references if each is not None]
     if lines:
         binned[RETENTION] = np.array(lines)

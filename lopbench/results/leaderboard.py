@@ -19,7 +19,7 @@ from lopbench.results.columns import BY_NAME
 from lopbench.results.group import Group, seed_ranges
 from lopbench.results.overall import Entry, overall
 from lopbench.results.record import Record, folders_with_runs, one_of_each, scan_records
-from lopbench.results.seed_scores import AXES, Axis, seed_scores
+from lopbench.results.seed_scores import AXES, Axis, References, seed_scores
 from lopbench.results.standings import UNPLACED, Standing, place
 from lopbench.results.tables import latex, markdown, render, to_csv
 from lopbench.results.tasks import Floors, task_count, task_scores
@@ -187,7 +187,7 @@ class _Usable:
         self.doubled: dict[_Key, set[int]] = defaultdict(set)
         for record in set(whole).difference(self.records):
             self.doubled[_key(record)].add(record.spec.seed)
-        self.by_id = {record.run_id: record for record in self.records}
+        self.references = References(self.records)
 
     def group(self, runs: Sequence[Record], baseline: Sequence[Record]) -> Group:
         """Return the runs of one row with what they come to."""
@@ -196,7 +196,7 @@ class _Usable:
             "damaged, left out": self.left_out[key],
             "measured again with other metrics, counted once": self.doubled[key],
         }
-        scores = [seed_scores(record, self.by_id, self.floors) for record in runs]
+        scores = [seed_scores(record, self.references, self.floors) for record in runs]
         return Group(runs, scores, self.floors.score(runs[0]), baseline, left_out)
 
     def _usable(self, record: Record, look: Callable[[Record], None]) -> bool:

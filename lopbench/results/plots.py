@@ -20,7 +20,7 @@ from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json, format_value
 from lopbench.core.windows import before_window
 from lopbench.results.record import Record, one_of_each
-from lopbench.results.seed_scores import BASE, Reference, reference_name, retentions_over
+from lopbench.results.seed_scores import BASE, Reference, References, reference_name, retentions_over
 from lopbench.results.statistics import INTERVAL_METHOD, interval
 from lopbench.results.tasks import Floors, task_count, task_edges, task_scores
 
@@ -155,7 +155,7 @@ def _points(records: Sequence[Record], runs: Sequence[Record], metric: str) -> "
     import pandas as pd
 
     references = {record.spec.reference().run_id for record in runs}
-    floors, by_id = Floors(records), {record.run_id: record for record in records}
+    floors, known = Floors(records), References(records)
     labels = _labels(runs)
     several = len({record.spec.optimizer_label for record in runs}) > 1
     rows: list[tuple[str, int, int, float]] = []
@@ -166,7 +166,7 @@ def _points(records: Sequence[Record], runs: Sequence[Record], metric: str) -> "
             label = _REFERENCE
         else:
             continue
-        found = _ratios(record, by_id, floors) if metric == RETENTION else _by_task(record, metric, floors)
+        found = _ratios(record, known, floors) if metric == RETENTION else _by_task(record, metric, floors)
         rows += [(label, record.spec.seed, task, value) for task, value in found]
     return pd.DataFrame(rows, columns=["method", "seed", "task", "value"])
 
@@ -382,10 +382,10 @@ def _by_task(record: Record, metric: str, floors: Floors) -> Iterator[tuple[int,
     yield from _task_means(record, metric).items()
 
 
-def _ratios(record: Record, by_id: Mapping[str, Record], floors: Floors) -> Iterator[tuple[int, float]]:
+def _ratios(record: Record, known: References, floors: Floors) -> Iterator[tuple[int, float]]:
     """Yield the retention of each task that the reference of a run covers; of a reference it is 1."""
     score = floors.score(record)
-    reference = Reference(record) if record.spec.kind == "fresh" else Reference.of(record, by_id, score)
+    reference = Reference(record) if record.spec.kind == "fresh" else known.of(record, score)
     if reference is not None:
         tasks = reference.tasks(f"online_{score}")
         yield from zip(tasks, retentions_over([[task] for task in tasks], record, reference, floors), strict=True)

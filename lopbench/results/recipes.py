@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +21,7 @@ class _Ids:
 
     def __init__(self, rest: Mapping[str, Any]) -> None:
         texts = [canonical_json({**rest, "seed": seed}) for seed in (0, 1)]
-        place = next(i for i, (zero, one) in enumerate(zip(*texts, strict=True)) if zero != one)
+        place = bisect_left(range(len(texts[0])), True, key=lambda end: texts[0][: end + 1] != texts[1][: end + 1])
         self._head, self._tail = texts[0][:place], texts[0][place + 1 :]
 
     def of(self, seed: int) -> str:

@@ -71,7 +71,10 @@ def near_ceiling(scores: Iterable[SeedScores], axis: Axis) -> bool:
     return at_ceiling([s.retentions[axis] for s in known], [s.ceilings[axis] for s in known])
 
 
-@dataclass(frozen=True)
+#: Scores of what a learner is measured against, and scores at chance, ``(T,)`` each.
+_Against = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
 class Reference:
     """What a learner is measured against: fresh networks in a run of their own, or the base in the learner's own run.
 
@@ -80,31 +83,62 @@ class Reference:
         prefix: What the names of its measurements begin with.
     """
 
-    record: Record
-    prefix: str = ""
+    def __init__(self, record: Record, prefix: str = "") -> None:
+        self.record = record
+        self.prefix = prefix
+        self._tasks: dict[str, list[int]] = {}
+        self._scores: dict[tuple[str, Sequence[int]], _Against | None] = {}
 
-    @classmethod
-    def of(cls, record: Record, by_id: Mapping[str, Record], score: Score) -> "Reference | None":
+    def tasks(self, metric: str) -> list[int]:
+        """Return the tasks on which a metric was measured, in order; none if it was not."""
+        if metric not in self._tasks:
+            series = self.record.series(self.prefix + metric)
+            self._tasks[metric] = [] if series is None else sorted(series.tasks.tolist())
+        return self._tasks[metric]
+
+    def scores(self, metric: str, tasks: Sequence[int]) -> _Against | None:
+        """Return a metric on ``tasks``, and chance there; None if one of them was not measured.
+
+        All learners of a seed are measured against the same, so it is worked out once.
+        """
+        key = metric, tasks if isinstance(tasks, range) else tuple(tasks)
+        if key not in self._scores:
+            found = None
+            if set(tasks) <= set(self.tasks(metric)):
+                scores = task_scores(self.record, self.prefix + metric, tasks, {})
+                found = scores, task_scores(self.record, "chance", tasks, {})
+            self._scores[key] = found
+        return self._scores[key]
+
+
+class References:
+    """What the learners among some records are measured against.
+
+    Args:
+        records: The records, references among them.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        #: The records by run id.
+        self.by_id = {record.run_id: record for record in records}
+        self._known: dict[str, Reference | None] = {}
+
+    def of(self, record: Record, score: Score) -> Reference | None:
         """Return what a run is measured against; None if that is missing.
 
         A clone is measured against the base that its run trained beside it, on the same batches.
         """
         if record.series(f"{BASE}online_{score}") is not None:
-            return cls(record, BASE)
-        return _fresh(record.recipe.reference.run_id(record.seed), by_id)
+            return Reference(record, BASE)
+        return self.fresh(record.recipe.reference.run_id(record.seed))
 
-    def tasks(self, metric: str) -> list[int]:
-        """Return the tasks on which a metric was measured, in order; none if it was not."""
-        series = self.record.series(self.prefix + metric)
-        return [] if series is None else sorted(series.tasks.tolist())
-
-    def scores(self, metric: str, tasks: Sequence[int]) -> NDArray[np.float64]:
-        """Return the scores of ``tasks``, ``(T,)``, all of which are among `tasks`."""
-        return task_scores(self.record, self.prefix + metric, tasks, {})
-
-    def chance(self, tasks: Sequence[int]) -> NDArray[np.float64]:
-        """Return the score at chance of ``tasks``, ``(T,)``."""
-        return task_scores(self.record, "chance", tasks, {})
+    def fresh(self, run_id: str) -> Reference | None:
+        """Return the run of fresh networks; one that did not complete would flatter the learner and is none."""
+        if run_id not in self._known:
+            record = self.by_id.get(run_id)
+            is_whole = record is not None and record.outcome == "completed"
+            self._known[run_id] = Reference(record) if record is not None and is_whole else None
+        return self._known[run_id]
 
 
 def reference_name(record: Record) -> str:
@@ -113,12 +147,12 @@ def reference_name(record: Record) -> str:
     return "base" if has_base else "fresh network"
 
 
-def seed_scores(record: Record, by_id: Mapping[str, Record], floors: Floors) -> SeedScores:
+def seed_scores(record: Record, references: References, floors: Floors) -> SeedScores:
     """Return what a run comes to.
 
     Args:
         record: The run of a learner.
-        by_id: All records, its references among them, by run id.
+        references: What it is measured against.
         floors: What a task counts that it did not finish.
 
     Raises:
@@ -129,12 +163,12 @@ def seed_scores(record: Record, by_id: Mapping[str, Record], floors: Floors) -> 
     floor = {} if record.outcome == "completed" else floors.of(record, tasks)
     sides = {axis: _Side(record, f"{where}_{score}", score, floor) for axis, where in AXES.items()}
     main = sides[record.recipe.headline]
-    reference = Reference.of(record, by_id, score)
+    reference = references.of(record, score)
     own = wide = None
     if reference is None or reference.prefix != BASE:
-        own = _fresh(record.recipe.own_reference.run_id(record.seed), by_id)
+        own = references.fresh(record.recipe.own_reference.run_id(record.seed))
     else:
-        wide = _fresh(record.recipe.reference.run_id(record.seed), by_id)
+        wide = references.fresh(record.recipe.reference.run_id(record.seed))
     retentions = {axis: side.against(reference, late) for axis, side in sides.items()}
     note = None
     if math.isnan(retentions[record.recipe.headline]):
@@ -173,7 +207,9 @@ def retentions_over(
     metric = f"online_{score}"
     tasks = reference.tasks(metric)
     learner = task_scores(record, metric, tasks, floors.of(record, tasks))
-    fresh, chance = reference.scores(metric, tasks), reference.chance(tasks)
+    against = reference.scores(metric, tasks)
+    assert against is not None  # they are its own
+    fresh, chance = against
     place = {task: index for index, task in enumerate(tasks)}
     chosen = ([place[task] for task in part if task in place] for part in parts)
     return [retention(learner[at], fresh[at], chance[at], score) if at else math.nan for at in chosen]
@@ -214,14 +250,9 @@ class _Side:
 
     def facing(self, reference: Reference | None, tasks: Sequence[int]) -> _Facing | None:
         """Return both sides' scores of ``tasks`` and chance; None without tasks, or where one did not measure them."""
-        if reference is None or not len(tasks) or not set(tasks) <= set(reference.tasks(self.metric)):
+        if reference is None or not len(tasks):
             return None
         if self.record.outcome == "completed" and self.record.series(self.metric) is None:
             return None
-        return self.scores(tasks), reference.scores(self.metric, tasks), reference.chance(tasks)
-
-
-def _fresh(run_id: str, by_id: Mapping[str, Record]) -> Reference | None:
-    """Return the run of fresh networks; one that did not complete would flatter the learner and is none."""
-    record = by_id.get(run_id)
-    return Reference(record) if record is not None and record.outcome == "completed" else None
+        against = reference.scores(self.metric, tasks)
+        return None if against is None else (self.scores(tasks), *against)

@@ -10,7 +10,7 @@ import pytest
 from lopbench.core.windows import before_window, late_window, reference_tasks, scored_tasks
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records
-from lopbench.results.seed_scores import AXES, NO_REFERENCE, seed_scores
+from lopbench.results.seed_scores import AXES, NO_REFERENCE, References, seed_scores
 from lopbench.results.tasks import Floors
 
 TASKS = 20
@@ -69,9 +69,8 @@ def drawn(results):
 
 def scores_of(root):
     records = find_records(root)
-    by_id = {record.run_id: record for record in records}
     (run,) = (record for record in records if record.spec.kind == "continual")
-    return seed_scores(run, by_id, Floors(records))
+    return seed_scores(run, References(records), Floors(records))
 
 
 @pytest.mark.parametrize("seed", range(3))
