@@ -261,13 +261,14 @@ def _do(
     from lopbench.runner.report import label
     from lopbench.runner.sinks import sinks_of
     from lopbench.runner.study import clear, execute_all
+    from lopbench.runner.worklist import listed
 
     if not any(study.pending for study in studies):
         clear(studies[0].results)
         return []
     if staff.is_one_process:
         runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
-        with study_reporter(err, runs=runs, steps=steps) as reporter:
+        with listed(studies, data_dir=data_dir, sinks=sinks), study_reporter(err, runs=runs, steps=steps) as reporter:
             refused = execute_all(studies, reporter, sinks=sinks_of(sinks))
         return [(label(spec), reason) for spec, reason in refused]
     pool = staff.pool(studies, data_dir=data_dir, sinks=sinks)

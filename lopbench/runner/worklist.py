@@ -14,7 +14,7 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,20 @@ class Worklist:
         if found.content_hash != data["content_hash"]:
             raise DataError(f"{found.name} is not what it was when the study began; run the same command again.")
         return found
+
+
+@contextmanager
+def listed(studies: Sequence[Study], *, data_dir: Path | None, sinks: Sequence[str] = ()) -> Iterator[None]:
+    """Keep a list of what this process is to do, so that others see what is left when it is killed, and can go on.
+
+    It stays until the next study in the results folder begins where this process does not come to its end.
+
+    Raises:
+        ResultsError: If it cannot be written.
+    """
+    path = Worklist.of(studies, data_dir=data_dir, sinks=sinks).write()
+    yield
+    remove(path)
 
 
 def check_known(specs: Iterable[RunSpec]) -> None:

@@ -2,6 +2,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -45,6 +46,23 @@ def test_json_has_every_run(lopbench, tiny):
     assert [each["state"] for each in found["runs"]] == ["completed"] * 2
     assert (found["counts"], found["workers"], found["command"]) == ({"completed": 2}, [], None)
     assert {Path(each["path"]).name for each in found["runs"]} == {path.name for path in Path("results/runs").iterdir()}
+
+
+def test_what_a_command_in_one_process_left_undone_is_told_and_gone_on_with(lopbench, monkeypatch):
+    def die(*arguments, **options):
+        raise SystemExit(137)
+
+    asked = ["run", "--scenario=slowly_changing_regression:samples=100,steps_per_task=50", "--seeds=0-1", "--jobs=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("lopbench.runner.study.execute_all", die)
+        assert lopbench(*asked).exit_code == 137
+    found = json.loads(lopbench("status", "--format=json").stdout)
+    assert found["counts"] == {"to do": 4}
+    command = shlex.split(found["command"])
+    assert command[:2] == ["lopbench", "work"]
+    assert subprocess.run([sys.executable, "-m", *command], check=False).returncode == 0
+    found = json.loads(lopbench("status", "--format=json").stdout)
+    assert (found["counts"], found["command"]) == ({"completed": 4}, None)
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(lopbench):
