@@ -75,10 +75,21 @@ def test_a_script_says_what_was_asked_for(workers):
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [("4h", "240"), ("30m", "30"), ("1.5d", "2160"), ("20s", "1"), ("90", "90"), ("1-12:00:00", "1-12:00:00")],
+    [("4h", "240"), ("30m", "30"), ("1.5d", "2160"), ("330s", "6"), ("90", "90"), ("1-12:00:00", "1-12:00:00")],
 )
 def test_a_time_is_in_minutes_or_as_slurm_writes_it(workers, given, meant):
     assert f"--time={meant}" in directives(Slurm(time=given).script(workers))
+
+
+@pytest.mark.parametrize("time", ["20s", "4m", "0.01h", "4", "4:59", "0:04:59", "0-0:4", "0-0:4:30"])
+def test_a_time_that_leaves_nothing_for_work_is_refused(time):
+    with pytest.raises(InvalidInputError, match=f"time={time} is too short: .* give 5m or more"):
+        Slurm(time=time)
+
+
+@pytest.mark.parametrize("time", ["", "5m", "5", "5:00", "0:5:00", "1-0", "1-1:1", "infinite"])
+def test_other_times_are_for_slurm_to_judge(time):
+    assert Slurm(time=time).time == time
 
 
 @pytest.mark.parametrize("field", [{"time": "4h\nrm -r x"}, {"directives": ("mem=2G\nrm -r x",)}])

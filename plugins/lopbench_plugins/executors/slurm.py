@@ -21,8 +21,12 @@ from lopbench import Executor, Handle, InvalidInputError, UnsupportedError, Work
 #: States in which a job does nothing more.
 _OVER = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "BOOT_FAIL", "REVOKED")
 
-#: Seconds before the end of the time at which workers are told: for a step, a checkpoint and leaving.
+#: Seconds before the end of the time at which workers are told: for a step, a checkpoint and leaving. SLURM may tell
+#: them a minute earlier still.
 _GRACE_S = 120
+
+#: Least minutes of a job. Of shorter ones nothing would be left for work, and they would be queued again and again.
+_LEAST_MINUTES = 5
 
 #: Seconds between two questions to SLURM, the first and the last; they grow as the study does.
 _SOON_S, _LATE_S = 0.5, 10.0
@@ -79,6 +83,11 @@ class Slurm(Executor):
         for text in (self.time, *self.directives):
             if not text.isprintable():
                 raise InvalidInputError(f"slurm: a directive is one line of printable characters, got {text!r}")
+        if (minutes := _read_minutes(self.time)) is not None and minutes < _LEAST_MINUTES:
+            raise InvalidInputError(
+                f"slurm: time={self.time} is too short: workers are told to save up to three minutes before the end; "
+                f"give {_LEAST_MINUTES}m or more"
+            )
 
     def start(self, workers: Workers) -> Handle:
         """Submit the array; several, one beside the other, where the site takes none so long.
@@ -199,8 +208,25 @@ def _arrays(jobs: int, longest: int) -> Iterator[tuple[int, int]]:
 
 def _minutes(text: str) -> str:
     """Return a time limit as SLURM takes it: in whole minutes, if it is given in a unit."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    return text if found is None else str(max(1, round(float(found[1]) * _MINUTES[found[2]])))
+    return str(round(_read_minutes(text) or 0)) if text[-1:] in _MINUTES else text
+
+
+def _read_minutes(text: str) -> float | None:
+    """Return the minutes of a time limit, None of what only SLURM may understand.
+
+    It is in a unit, or as SLURM writes it: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours and
+    the rest behind them.
+    """
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+        return float(found[1]) * _MINUTES[found[2]]
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if found is None:
+        return None
+    days, *rest = (int(part) if part else 0 for part in found.groups())
+    hours, minutes, seconds = rest
+    if found[1] is None and found[4] is None:  # what comes first are minutes
+        hours, minutes, seconds = 0, hours, minutes
+    return days * 24 * 60 + hours * 60 + minutes + seconds / 60
 
 
 def _slurm(command: str, *arguments: str) -> str:
