@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 def command(kind: str | None, output_format: str) -> None:
     """List the installed components, all of them or one KIND.
 
-    Of methods alone it also tells family and track: what they are, and whether they act at the boundaries of tasks.
-    Plugins that could not be loaded stand at the end, with the reason. 'lopbench show NAME' tells more of one.
+    Of methods alone it also tells family and track, what they are and whether they act at the boundaries of tasks, and
+    what a step takes in time and memory, as multiples of plain learning. Rows of comparisons that are settings of a
+    component, or compositions, stand under it. Plugins that could not be loaded stand at the end, with the reason.
+    'lopbench show NAME' tells more of one.
     """
     from lopbench.core.manager import plugins
 
     loaded = plugins()
-    listed: dict[str, list[dict[str, str]]] = {}
+    listed: dict[str, list[dict[str, Any]]] = {}
     for each in [kind] if kind else KINDS:
         listed[each] = [
             {
@@ -38,8 +40,8 @@ def command(kind: str | None, output_format: str) -> None:
             }
             for entry in loaded.registry.entries(each)
         ]
-    if kind == "methods":
-        listed[kind] = _with_families(loaded.registry.entries(kind), listed[kind])
+    if kind in ("methods", "optimizers"):
+        listed[kind] = _with_faces(loaded.registry.entries(kind), listed[kind])
     skipped = [
         {"plugin": each.plugin, "distribution": each.distribution, "reason": each.reason}
         for each in sorted(loaded.skipped, key=lambda each: (each.distribution, each.plugin))
@@ -50,49 +52,58 @@ def command(kind: str | None, output_format: str) -> None:
         _print(_by_family(listed[kind]) if kind == "methods" else listed, skipped)
 
 
-def _with_families(entries: Sequence[Registration], rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Return the rows of methods with what their classes say; empty of one that cannot be imported."""
+def _with_faces(entries: Sequence[Registration], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with what their classes say; of a class that cannot be imported it is empty."""
     from lopbench.core.errors import LopbenchError
-    from lopbench.core.faces import face
+    from lopbench.core.faces import Face, face
 
     found = []
     for entry, row in zip(entries, rows, strict=True):
-        family = track = ""
+        shown = Face({}, None)
         with suppress(LopbenchError):
-            found_face = face(entry)
-            family, track = found_face.family, found_face.track
-        found.append({**row, "family": family, "track": track})
+            shown = face(entry)
+        facts = {"family": shown.family, "track": shown.track, "cost": dict(shown.cost)}
+        found.append({**row, **(facts if entry.kind == "methods" else {}), "presets": dict(shown.presets)})
     return found
 
 
-def _by_family(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+def _by_family(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Return methods by family, in the order of families, with plain learning among the controls."""
+    from lopbench.cli.baseline import ROW
     from lopbench.core.perturbation import FAMILIES
 
-    none = {"name": "none", "summary": "plain learning, without any method", "track": "boundary-free"}
     found = {f"methods: {family}": [row for row in rows if row["family"] == family] for family in FAMILIES}
-    found["methods: control"] = [none, *found["methods: control"]]
+    found["methods: control"] = [ROW, *found["methods: control"]]
     found["methods: cannot be imported"] = [row for row in rows if not row["family"]]
     return {heading: each for heading, each in found.items() if each}
 
 
-def _print(listed: dict[str, list[dict[str, str]]], skipped: list[dict[str, str]]) -> None:
+def _facts(entry: dict[str, Any]) -> list[str]:
+    """Return what stands behind the summary of a row."""
+    cost = entry.get("cost")
+    takes = f"{cost['time']:g}x, {cost['memory']:g}x mem." if cost else ""
+    return [entry["track"], takes, entry.get("distribution", "")] if "track" in entry else [entry["distribution"]]
+
+
+def _print(listed: dict[str, list[dict[str, Any]]], skipped: list[dict[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     out = console()
     # One width for all tables, so that the columns of the kinds stand under each other.
-    width = max((len(entry["name"]) for entries in listed.values() for entry in entries), default=0)
+    rows = [entry for entries in listed.values() for entry in entries]
+    width = max((len(name) for entry in rows for name in (entry["name"], *entry.get("presets", ()))), default=0)
     for kind, entries in listed.items():
         out.print(Text(kind, style="bold"))
         table = Table.grid(padding=(0, 2))
         table.add_column(min_width=width + 2, no_wrap=True)
         table.add_column()
-        for _ in range(1 + any("track" in entry for entry in entries)):
+        for _ in _facts(entries[0]) if entries else ():
             table.add_column(style="dim", no_wrap=True)
         for entry in entries:
-            facts = [entry[key] for key in ("track", "distribution") if key in entry]
-            table.add_row(Text(f"  {entry['name']}"), Text(entry["summary"]), *map(Text, facts))
+            table.add_row(Text(f"  {entry['name']}"), Text(entry["summary"]), *map(Text, _facts(entry)))
+            for name, summary in entry.get("presets", {}).items():
+                table.add_row(Text(f"  {name}"), Text(summary))
         out.print(table if entries else Text("  none", style="dim"))
         out.print()
     if skipped:

@@ -17,6 +17,8 @@ from lopbench.cli.plugins import plugin_option
 from lopbench.core.interfaces import Component, DataSet, Perturbation, Scenario
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lopbench.core.registry import Registration
 
 
@@ -29,14 +31,22 @@ _DEVIATIONS = re.compile(r"Deviations?\b[^:\n]*:\s*(.*?)(?=\n\n(?!- )|\Z)", re.D
 @plugin_option
 @format_option
 def command(name: str, output_format: str) -> None:
-    """Show component NAME: source, equation, deviations from it, validation, needs, fields, profiles, track.
+    """Show component NAME: source, equation, deviations from it, validation, needs, cost, fields, profiles, track.
 
-    A name that more than one kind of component has is shown for each.
+    A name that more than one kind of component has is shown for each, and of a composition, as in layernorm+l2, each
+    part. NONE stands for plain learning.
     """
+    from lopbench.cli import baseline
     from lopbench.core.manager import plugins
 
     registry = plugins().registry
-    described = [describe(registry.get(kind, name)) for kind in registry.kinds(name)]
+    parts = [part.strip() for part in name.split("+")]
+    kinds = {part: [baseline.NAME] if part == baseline.NAME else registry.kinds(part) for part in parts}
+    described = [
+        baseline.described() if kind == baseline.NAME else describe(registry.get(kind, part))
+        for part in parts
+        for kind in kinds[part]
+    ]
     if output_format == "json":
         write_json(described)
     else:
@@ -86,12 +96,14 @@ def describe(entry: Registration) -> dict[str, Any]:
         "validated": list(cls.validated),
         "exempt": dict(cls.exempt),
         "fields": fields,
+        "presets": dict(cls.presets),
     }
     if issubclass(cls, Perturbation):
         described["family"] = cls.family
         described["track"] = cls.track_of()
         described["needs"] = _needs(cls)
         described["grid"] = {field: list(values) for field, values in cls.grid.items()}
+        described["cost"] = dict(cls.cost)
     if issubclass(cls, Scenario):
         described["default_profile"] = cls.default_profile
         described["profiles"] = {profile: dict(values) for profile, values in cls.profiles.items()}
@@ -193,6 +205,8 @@ def _print(component: dict[str, Any]) -> None:
         "validated against": component["validated"],
         "needs": component.get("needs", []),
         "tuned over": [f"{name}: {', '.join(map(str, each))}" for name, each in component.get("grid", {}).items()],
+        "cost": _cost(component.get("cost", {})),
+        "stands in comparisons as": [f"{text}: {summary}" for text, summary in component["presets"].items()],
         "exempt from": [f"{name}: {reason}" for name, reason in component["exempt"].items()],
         **_of_data(component),
     }
@@ -222,6 +236,16 @@ def _print(component: dict[str, Any]) -> None:
             table.add_row(Text(f"  {profile}{mark}"), Text(", ".join(f"{k}={v}" for k, v in values.items())))
         print_whole(out, table)
     out.print()
+
+
+def _cost(cost: Mapping[str, float]) -> list[str]:
+    """Return in words what a method costs, beside plain learning."""
+    words = {
+        "time": "the time of a step",
+        "memory": "its memory",
+        "program": "the time of a sample in a compiled program",
+    }
+    return [f"{cost[key]:g} times {what}" for key, what in words.items() if key in cost]
 
 
 def _of_data(component: dict[str, Any]) -> dict[str, list[str]]:

@@ -22,6 +22,9 @@ class Component:
     version: ClassVar[int] = 1
     #: The field that ``name:value`` without a ``field=`` sets, as in ``timm:resnet18``.
     positional: ClassVar[str | None] = None
+    #: Settings, or compositions with others, that comparisons have as rows of their own: as written on the command line
+    #: -> summary. Lists show them under the component.
+    presets: ClassVar[Mapping[str, str]] = {}
     #: The rule in one line of plain mathematics.
     equation: ClassVar[str] = ""
     #: What the implementation was validated against: recorded runs, theorems, properties.

@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Face:
         control: `Perturbation.control`; False for any other component.
         family: `Perturbation.family`; empty for any other component.
         track: The track in which a method competes; empty for any other component.
+        cost: `Perturbation.cost`; empty for any other component.
+        presets: `Component.presets`.
     """
 
     defaults: Mapping[str, Any]
@@ -53,6 +55,8 @@ class Face:
     control: bool = False
     family: str = ""
     track: str = ""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    presets: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, component: type[Component]) -> Face:
@@ -62,11 +66,13 @@ class Face:
         plain = cls(
             defaults={name: list(value) if isinstance(value, tuple) else value for name, value in known.items()},
             positional=component.positional,
+            presets=dict(component.presets),
         )
         if issubclass(component, Scenario):
             return replace(plain, unranked=tuple(sorted(component.unranked)), headline=component.headline)
         if issubclass(component, Perturbation):
-            return replace(plain, control=component.control, family=component.family, track=component.track_of())
+            track, cost = component.track_of(), dict(component.cost)
+            return replace(plain, control=component.control, family=component.family, track=track, cost=cost)
         return plain
 
 
@@ -106,6 +112,8 @@ def _parsed(value: dict[str, Any]) -> Face:
         control=value["control"],
         family=value["family"],
         track=value["track"],
+        cost=value["cost"],
+        presets=value["presets"],
     )
 
 

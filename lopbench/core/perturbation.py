@@ -76,6 +76,9 @@ class Perturbation(Component, ABC):
     #: The values of its fields over which it is tuned, as published: field -> values. All of them are combined, with
     #: the learning rates too, so they are few. Empty where there is nothing to tune but the learning rate.
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {}
+    #: What it costs, as multiples of plain learning: "time" and "memory" of a step, and "program", the time of a sample
+    #: in a compiled program. ``tests/benchmarks/test_methods.py`` says how that is measured. Empty where nobody has.
+    cost: ClassVar[Mapping[str, float]] = {}
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Refuse what nobody would read: an unknown family, what is all but named as a hook, what was plugin API 1's.

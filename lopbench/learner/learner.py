@@ -48,6 +48,11 @@ def stacked_method(methods: Sequence[Perturbation]) -> Perturbation:
     return made
 
 
+def _places(methods: Sequence[Perturbation]) -> list[int]:
+    """Return the place of each method among those that are on: one at strength zero shifts no other's random stream."""
+    return [sum(method.active for method in methods[:place]) for place in range(len(methods))]
+
+
 class StackLearner:
     """A stack of networks in training, under an optimizer and any number of methods.
 
@@ -113,7 +118,7 @@ class StackLearner:
         self.reference_optimizer = reference_optimizer or optimizer
         self.states = [
             MethodState(Generators([rng.derive(s, "method", i, m.name, device=self.device) for s in self.seeds]))
-            for i, m in enumerate(self.methods)
+            for i, m in zip(_places(self.methods), self.methods, strict=True)
         ]
         #: What is a clone of what in the network, for its probes; None where it was not cloned.
         self.profile = None if clones is None else clones[1]

@@ -12,7 +12,8 @@ from lopbench.core.given import GivenMethod, methods_of, scenario_of, spec_of
 from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Perturbation, Recipe, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.seeds import MOST_SEED, MOST_SEEDS
-from lopbench.core.spec import ComponentSpec, RunSpec, check_start
+from lopbench.core.spec import ComponentSpec, RunSpec, build_optimizer, check_start
+from lopbench.learner.excluding import check_pairs
 from lopbench.runner.aside import Aside
 from lopbench.runner.sweep import Methods, crossed
 
@@ -139,6 +140,9 @@ class Asked:
         check_start(self.start)  # runs without methods do not have it
         for specs in self.methods:
             _check_methods(specs, self.scenario, self.start)
+            if len(specs) > 1:
+                made = [spec.build() for spec in specs]
+                check_pairs([m for m in made if isinstance(m, Perturbation)], build_optimizer(self.reference))
 
     def specs(self, data: Mapping[str, Any] | None) -> tuple[RunSpec, ...]:
         """Return the continual runs that are meant, on ``data`` by name and content hash."""

@@ -1,23 +1,17 @@
-"""A training step of one replica beside a loop as one would write it, and beside the same with a method."""
+"""A training step of one replica beside a loop as one would write it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 from typing import Any
 
 import pytest
-from bench_toys import CPU, Bare, learner, seconds, some_batches, steps
+from bench_toys import CPU, Bare, learner, some_batches, steps
 
-from lopbench.core.interfaces import Perturbation
-from lopbench.core.manager import plugins
-from lopbench.core.spec import ComponentSpec
 from lopbench.data import ImageSet
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.architectures.resnet18 import ResNet18
 from lopbench_plugins.scenarios.augmentation import BLOCK
 from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40, TinyImageNetStream
-
-METHODS = plugins().registry.names("methods")
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
@@ -66,25 +60,3 @@ def test_batch_preparation(mlp: MLP, stream: TinyImageNetStream, compare: Any, r
     report(
         "preparing a batch / step of mlp", median(ratios), unit="%", target=0.15, note=f"best {100 * min(ratios):.1f}%"
     )
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_method(
-    method: str,
-    mlp: MLP,
-    stream: TinyImageNetStream,
-    compare: Any,
-    report: Any,
-    timer: Callable[[], float],
-    tiny: bool,
-) -> None:
-    made = ComponentSpec.parse("methods", method).build()
-    assert isinstance(made, Perturbation)
-    batches, count = some_batches(stream.task(0)), 1 if tiny else 10
-    with_it, without = learner(mlp, stream, made), learner(mlp, stream)
-    steps(with_it, batches, 1 if tiny else 130)  # units are mature after 100 steps
-    found = compare(lambda: steps(with_it, batches, count), lambda: steps(without, batches, count), rounds=15, warmup=1)
-    coming = [stream.task(1)]
-    boundary = seconds(lambda: with_it.begin_task(1, coming, first=False, reset_optimizer=False, zero_head=True), timer)
-    shared = boundary / (stream.scenario.steps_per_task * median(found.baseline) / count)
-    report(f"step of {method} / none", found.ratio, note=f"best {found.best:.3f}; boundary adds {100 * shared:.2f}%")

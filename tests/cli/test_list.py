@@ -7,6 +7,7 @@ import pytest
 from lopbench.core.interfaces import KINDS
 from lopbench.core.manager import Skipped, plugins
 from lopbench.core.perturbation import FAMILIES
+from lopbench.core.spec import ComponentSpec, parse_methods
 
 
 def test_it_lists_every_registered_component(lopbench):
@@ -30,12 +31,36 @@ def test_methods_alone_are_grouped_by_family_with_their_track(lopbench):
     assert headings == [f"methods: {family}" for family in FAMILIES if family != "other"]
     control = shown.partition("methods: regularise")[0]
     assert re.search(r"^  none +plain learning, without any method +boundary-free", control, re.MULTILINE)
-    assert re.search(r"^  reset .* boundary-aware +lopbench", control, re.MULTILINE)
+    assert re.search(r"^  reset .* boundary-aware +1x, 1x mem. +lopbench", control, re.MULTILINE)
     rows = json.loads(lopbench("list", "methods", "--format", "json").stdout)["methods"]
     assert len(rows) + 1 >= 32
     for row in rows:
         cls = plugins().registry.get("methods", row["name"]).load()
         assert (row["family"], row["track"]) == (cls.family, cls.track_of())
+        assert (row["cost"], row["presets"]) == (cls.cost, cls.presets)
+
+
+def test_methods_have_their_cost_beside_the_track(lopbench):
+    shown = lopbench("list", "methods").stdout
+    for row in json.loads(lopbench("list", "methods", "--format", "json").stdout)["methods"]:
+        cost = f"{row['cost']['time']:g}x, {row['cost']['memory']:g}x mem."
+        assert re.search(rf"^  {row['name']} .*{row['track']} +{re.escape(cost)}", shown, re.MULTILINE), row["name"]
+
+
+def test_rows_of_comparisons_stand_under_their_component(lopbench):
+    lines = lopbench("list", "methods").stdout.splitlines()
+    places = [n for n, line in enumerate(lines) if line.startswith(("  layernorm ", "  layernorm+l2 "))]
+    assert places[1] == places[0] + 1
+    assert "  activation:leaky_relu " in "\n".join(lines)
+    assert "  adam:betas=0.99/0.99 " in lopbench("list", "optimizers").stdout
+
+
+@pytest.mark.parametrize("kind", ["methods", "optimizers"])
+def test_rows_of_comparisons_can_be_run(kind):
+    for entry in plugins().registry.entries(kind):
+        for text in entry.load().presets:
+            made = parse_methods(text) if kind == "methods" else [ComponentSpec.parse(kind, text, lr=0.1)]
+            assert entry.name in [spec.name for spec in made]
 
 
 def test_a_method_that_cannot_be_imported_is_listed_all_the_same(lopbench, monkeypatch):

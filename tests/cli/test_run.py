@@ -323,6 +323,17 @@ def test_what_stands_beside_clones_is_told(lopbench):
         (["--scenario=bitflip:T=many"], 2, "T=many is not a whole number"),
         (["--method=shrink_and_perturb"], 2, "acts at task boundaries, and bitflip is a stream without any"),
         (["--method=l2+reset"], 2, "'reset' acts at task boundaries, and bitflip is a stream without any"),
+        (
+            ["--method=crelu+activation"],
+            2,
+            "'crelu' and 'activation' exclude each other: both put something",
+        ),
+        (
+            ["--method=layernorm+nap"],
+            2,
+            "'layernorm' and 'nap' exclude each other, as a small network shows",
+        ),
+        (["--method=infer+crelu"], 2, "'crelu' cannot act behind 'infer': "),
         (["--method=l2", "--from=1.5"], 2, "in [0, 1], got 1.5"),
         (["--from=-0.5"], 2, "in [0, 1], got -0.5"),
         (["--method=l2", "--from=half"], 2, "'half' is not a valid float"),

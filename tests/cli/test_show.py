@@ -159,9 +159,35 @@ def test_every_builtin_method_states_its_equation_and_validation(entry):
     assert not value["deviations"] or all(len(each) > 20 for each in value["deviations"])
 
 
-@pytest.mark.parametrize("command", [["show"], ["plugins", "check"]])
-def test_none_is_said_to_be_no_method(lopbench, command):
-    shown = lopbench(*command, "none")
+def test_plain_learning_is_shown_like_any_method(lopbench):
+    shown = lopbench("show", "none").stdout
+    assert shown.startswith("none  plain learning, without any method\n")
+    assert "family control, track boundary-free" in shown
+    assert "validated against" in shown.splitlines()
+    (value,) = json.loads(lopbench("show", "none", "--format", "json").stdout)
+    other = describe(plugins().registry.get("methods", "l2"))
+    assert value.keys() == other.keys()
+
+
+def test_of_a_composition_each_part_is_shown(lopbench):
+    shown = json.loads(lopbench("show", "layernorm+l2", "--format", "json").stdout)
+    assert [value["name"] for value in shown] == ["layernorm", "l2"]
+    assert list(shown[0]["presets"]) == ["layernorm+l2"]
+    assert "layernorm+l2: with a pull to zero" in " ".join(lopbench("show", "layernorm").stdout.split())
+
+
+def test_a_method_shows_what_it_costs(lopbench):
+    cost = plugins().registry.get("methods", "l2").load().cost
+    assert cost.keys() >= {"time", "memory"}
+    shown = lopbench("show", "l2").stdout
+    assert f"- {cost['time']:g} times the time of a step" in shown
+    assert f"- {cost['memory']:g} times its memory" in shown
+    if "program" in cost:
+        assert f"- {cost['program']:g} times the time of a sample in a compiled program" in shown
+
+
+def test_none_is_said_to_be_no_method_where_one_is_checked(lopbench):
+    shown = lopbench("plugins", "check", "none")
     assert shown.exit_code == 2
     assert shown.stderr == "Error: 'none' is no component: as a method it stands for plain learning, without any.\n"
 

@@ -9,6 +9,7 @@ import pytest
 
 import lopbench.testing
 from lopbench.testing import checks, run_checks
+from lopbench_plugins.perturbations.redo import ReDo
 
 
 def beside(name):
@@ -61,6 +62,13 @@ def test_the_learner_refuses_the_mutant(mutant, name):
 def test_the_kit_raises_no_alarm(method):
     failed = [outcome.message for outcome in run_checks([method], checks(method)) if outcome.status == "failed"]
     assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize("name", [check.name for check in checks(ReDo()) if check.name.startswith("resets-")])
+def test_a_row_that_lost_most_of_its_columns_is_not_taken_for_a_redrawn_one(name):
+    """Resets of all units of a layer at once leave no weight of the next layer where it was."""
+    outcome = outcome_of(ReDo(threshold=1.2, period=5), name)
+    assert outcome.status == "passed", outcome.message
 
 
 def test_why_no_network_is_taken_is_told_once():

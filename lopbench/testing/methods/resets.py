@@ -206,10 +206,10 @@ def follow(
 def reset_mask(group: UnitGroup, before: Picture, after: Picture) -> Tensor:
     """Return the units of which the incoming weights became others or the outgoing ones zero, boolean ``(R, D)``."""
     old, new = (picture.tensors[group.weight].flatten(2) for picture in (before, after))
-    changed = old != new
-    distance = torch.linalg.vector_norm(new - old, dim=2) > _NEW * torch.linalg.vector_norm(old, dim=2)
-    # Columns that a unit of the layer before lost make up less than half of a row.
-    redrawn: Tensor = distance & (changed.double().mean(dim=2) > 0.5)
+    kept = new != 0  # what units of the layer before lost says nothing of those of this one, however many these were
+    changed = (old != new) & kept
+    distance = ((new - old) * kept).norm(dim=2) > _NEW * (old * kept).norm(dim=2)
+    redrawn: Tensor = distance & (2 * changed.sum(dim=2) > kept.sum(dim=2))
     erased: Tensor = torch.zeros_like(redrawn)
     for consumer in group.consumers:
         was, now = (

@@ -33,6 +33,9 @@ class Adam(Optimizer):
         "theta = theta - lr * m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps)"
     )
     validated: ClassVar[tuple[str, ...]] = ("bit for bit equal to torch.optim.Adam(fused=True) on the CPU",)
+    presets: ClassVar[Mapping[str, str]] = {
+        "adam:betas=0.99/0.99": "equal decays (Dohare et al. 2024, Nature 632): nothing moves by more than the rate"
+    }
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"lr": 0.01}, {"lr": 0.01, "weight_decay": 0.1})
     betas: tuple[float, float] = numbers((0.9, 0.999), least=0, below=1)
     eps: float = number(1e-8, least=0)

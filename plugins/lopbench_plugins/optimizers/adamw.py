@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -28,6 +28,7 @@ class AdamW(Adam):
     """
 
     name: ClassVar[str] = "adamw"
+    presets: ClassVar[Mapping[str, str]] = {}
     equation: ClassVar[str] = "theta = theta - lr * weight_decay * theta - lr * (Adam's step)"
     validated: ClassVar[tuple[str, ...]] = ("bit for bit equal to torch.optim.AdamW(fused=True) on the CPU",)
 

@@ -49,6 +49,12 @@ class Activation(Perturbation):
 
     name: ClassVar[str] = "activation"
     family: ClassVar[Family] = "activation"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.0}
+    positional: ClassVar[str | None] = "kind"
+    presets: ClassVar[Mapping[str, str]] = {
+        "activation:leaky_relu": "Leaky ReLU, the free baseline",
+        "activation:fourier": "deep Fourier features",
+    }
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"kind": "leaky_relu"},
         {"kind": "smooth_leaky"},

@@ -2,8 +2,8 @@
 
 arXiv:2506.00592. Deviations:
 
-- The coefficient is fixed, as in their supervised experiments; in reinforcement learning it follows the ratio of task
-  loss and churn.
+- The coefficient is fixed, as in their supervised experiments. With ``ratio`` it follows task loss and churn, as in
+  their reinforcement learning; there the loss is that of a policy, which may be negative, and here that of the task.
 - Reference samples are those of the step before, which are not trained on now, in place of draws from a buffer.
 """
 
@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lopbench import Family, Learner, Perturbation, State, UnsupportedError, number, per_replica
+from lopbench import Family, Learner, Perturbation, State, UnsupportedError, number, per_replica, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +27,32 @@ class CChain(Perturbation):
         strength: Coefficient of the penalty, at least 0.
         distance: How the change is measured: by the mean square over outputs and samples, as of values, or by the
             cross-entropy from the old to the new probabilities of the classes, as of policies.
+        ratio: Mean penalty over mean absolute loss of the task at which the coefficient is held, at least 0; at 0 it
+            is ``strength`` throughout. Theirs is 1e4 in classic control, where the churn is tiny, and 0.01 in MinAtar.
+        window: Steps over which both means are taken, at least 1; 50 and 50,000 there.
+        warm_up: First steps, in which the coefficient is ``strength``; 10 and 10,000 there. From then on each step
+            has two forward passes more.
     """
 
     name: ClassVar[str] = "c_chain"
     family: ClassVar[Family] = "regularise"
+    cost: ClassVar[Mapping[str, float]] = {"time": 3.1, "memory": 1.5}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"strength": 1.0},
         {"strength": 1.0, "distance": "cross_entropy"},
+        {"strength": 1.0, "ratio": 0.5, "window": 4, "warm_up": 3},
     )
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (0.01, 0.1, 1.0)}
     equation: ClassVar[str] = "loss + strength * mean((f(x; theta) - f(x; theta before the last update))**2)"
     validated: ClassVar[tuple[str, ...]] = (
-        "trace in NumPy of both distances over several steps and replicas",
+        "trace in NumPy of both distances over several steps and replicas, and of the coefficient that follows",
         "theorem: no gradient before the first update",
     )
     strength: float = number(0.1, least=0, zero=0, swept=True)
     distance: Literal["squared", "cross_entropy"] = "squared"
+    ratio: float = number(0.0, least=0)
+    window: int = whole(50, least=1)
+    warm_up: int = whole(10, least=0)
 
     def begin(self, learner: Learner, state: State) -> None:
         """Start from the parameters as they are: before the first update nothing has changed.
@@ -55,24 +65,48 @@ class CChain(Perturbation):
                 f"{self.name}: the network has one output, and no classes with probabilities; write "
                 f"{self.name}:distance=squared"
             )
+        if self.ratio:
+            for name in ("losses", "churns"):
+                state[name] = torch.zeros(learner.replicas, self.window, dtype=torch.float64, device=learner.device)
+            state["steps"] = torch.zeros(learner.replicas, dtype=torch.int64, device=learner.device)
         self._remember(learner, state)
 
     def penalty(self, learner: Learner, state: State) -> Tensor:
-        """Return the churn of the last update, ``(R,)``."""
+        """Return the churn of the last update times its coefficient, ``(R,)``."""
+        churn = self._churn(learner, state)
+        return churn * per_replica(self._coefficient(state), churn)
+
+    def after_backward(self, learner: Learner, state: State) -> None:
+        """Remember the parameters before this update, and the batch; and loss and churn, if the coefficient follows."""
+        if self.ratio:
+            self._note(state, "losses", learner.loss(learner.outputs, learner.targets).abs())
+            self._note(state, "churns", self._churn(learner, state))
+            state["steps"] += 1
+        self._remember(learner, state)
+
+    def _churn(self, learner: Learner, state: State) -> Tensor:
+        """Return how much the last update has changed the outputs, ``(R,)``."""
         before = {name: state[f"before/{name}"] for name in learner.parameters}
         with torch.no_grad():
             old = learner.forward(state["reference"], before).outputs
         new = learner.forward(state["reference"]).outputs
         if self.distance == "squared":
-            mean = (new - old).square().flatten(1).mean(dim=1)
-        else:
-            old, new = _counting(old, learner.classes), _counting(new, learner.classes)
-            mean = -(old.softmax(dim=-1) * new.log_softmax(dim=-1)).sum(dim=-1).flatten(1).mean(dim=1)
-        return mean * per_replica(self.strength, mean)
+            return (new - old).square().flatten(1).mean(dim=1)
+        old, new = _counting(old, learner.classes), _counting(new, learner.classes)
+        return -(old.softmax(dim=-1) * new.log_softmax(dim=-1)).sum(dim=-1).flatten(1).mean(dim=1)
 
-    def after_backward(self, learner: Learner, state: State) -> None:
-        """Remember the parameters before this update, and the batch."""
-        self._remember(learner, state)
+    def _coefficient(self, state: State) -> float | Tensor:
+        """Return what multiplies the churn, one number or ``(R,)``."""
+        if not self.ratio:
+            return self.strength
+        losses, churns = (state[name].sum(dim=1) for name in ("losses", "churns"))  # of as many steps each
+        follows = (state["steps"] >= self.warm_up) & (churns > 0)
+        return torch.where(follows, self.ratio * losses / churns, self.strength)
+
+    def _note(self, state: State, name: str, value: Tensor) -> None:
+        """Put a value ``(R,)`` of this step in the place of that of ``window`` steps ago."""
+        here = torch.arange(self.window, device=value.device) == (state["steps"] % self.window).unsqueeze(1)
+        state[name] = torch.where(here, value.to(state[name]).unsqueeze(1), state[name])
 
     def _remember(self, learner: Learner, state: State) -> None:
         for name, parameter in learner.parameters.items():

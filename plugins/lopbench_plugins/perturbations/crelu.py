@@ -41,6 +41,7 @@ class CReLU(Perturbation):
 
     name: ClassVar[str] = "crelu"
     family: ClassVar[Family] = "activation"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.3, "memory": 1.2}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"removed": 0.3})
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"removed": (0.0, 0.09, 0.27, 0.31)}
     equation: ClassVar[str] = "h = [relu(z), relu(-z)]"
@@ -106,11 +107,17 @@ def _widen(module: nn.Module, example: Tensor, generator: Generator) -> None:
 
 
 def _resize(layer: nn.Module, size: int, generator: Generator | None) -> None:
-    """Give a layer ``size`` inputs: its own weights and a shuffled copy, scaled to the deviation for so many."""
+    """Give a layer ``size`` inputs: its own weights and a shuffled copy, scaled to the deviation for so many.
+
+    What else has the shape of the weight, such as the parts of a head that another method has divided, goes with it.
+    """
     assert isinstance(layer, LAYERS)
-    weight = layer.weight.detach()
-    own = weight.shape[1]
-    shuffled = weight.flatten()[torch.randperm(weight.numel(), generator=generator)] if generator else weight.flatten()
-    parts = [weight, *[shuffled.view_as(weight)] * math.ceil(size / own - 1)]
-    layer.weight = nn.Parameter(torch.cat(parts, dim=1)[:, :size] * math.sqrt(own / size))
+    shape, own = layer.weight.shape, layer.weight.shape[1]
+    order = torch.randperm(layer.weight.numel(), generator=generator) if generator else slice(None)
+    for name, parameter in list(layer.named_parameters(recurse=False)):
+        if parameter.shape == shape:
+            weight = parameter.detach()
+            parts = [weight, *[weight.flatten()[order].view(shape)] * math.ceil(size / own - 1)]
+            wide = torch.cat(parts, dim=1)[:, :size] * math.sqrt(own / size)
+            setattr(layer, name, nn.Parameter(wide, requires_grad=parameter.requires_grad))
     setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", size)

@@ -31,6 +31,7 @@ class Dash(Perturbation):
 
     name: ClassVar[str] = "dash"
     family: ClassVar[Family] = "reset"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.0}
     uses_data: ClassVar[bool] = True
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"steps": 3},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"share": (0.1, 0.3), "floor": (0.1, 0.3)}

@@ -36,6 +36,7 @@ class EffectiveRankPenalty(Perturbation):
 
     name: ClassVar[str] = "effective_rank_penalty"
     family: ClassVar[Family] = "regularise"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"strength": 0.1, "every": 1},
         {"strength": 0.1, "every": 5},

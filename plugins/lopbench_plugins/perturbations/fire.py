@@ -39,6 +39,7 @@ class Fire(Perturbation):
 
     name: ClassVar[str] = "fire"
     family: ClassVar[Family] = "normalise"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.0}
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"iterations": (5, 10, 20)}
     equation: ClassVar[str] = "W = sqrt(out / in) * W (W^T W)**(-1/2), at each task"
     validated: ClassVar[tuple[str, ...]] = (

@@ -30,6 +30,7 @@ class HareAndTortoise(Perturbation):
 
     name: ClassVar[str] = "hare_and_tortoise"
     family: ClassVar[Family] = "optimizer"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.3}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"momentum": 0.9, "every": 7},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"momentum": (0.99, 0.999), "every": (200, 2000)}
     equation: ClassVar[str] = "slow = momentum * slow + (1 - momentum) * fast; every so many steps fast = slow"
@@ -55,9 +56,9 @@ class HareAndTortoise(Perturbation):
             slow = state[f"slow/{name}"]
             if fast.is_floating_point():
                 slow.lerp_(fast, per_replica(1 - self.momentum, slow))
+                fast.lerp_(slow, per_replica(due, slow))  # all of the way or none of it
             else:
                 slow.copy_(fast)
-            fast.copy_(torch.where(due.view(-1, *[1] * (fast.ndim - 1)), slow, fast))
 
     def evaluated(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
         """Return the mean of all parameters and buffers."""

@@ -24,6 +24,7 @@ class HeadReset(Perturbation):
 
     name: ClassVar[str] = "head_reset"
     family: ClassVar[Family] = "control"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"layers": 2})
     equation: ClassVar[str] = "theta_last ~ initialisation law, at each task"
     validated: ClassVar[tuple[str, ...]] = ("property: all other layers are left alone to the bit",)

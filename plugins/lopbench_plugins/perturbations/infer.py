@@ -29,6 +29,7 @@ class InFeR(Perturbation):
 
     name: ClassVar[str] = "infer"
     family: ClassVar[Family] = "regularise"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.8, "memory": 1.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.01, "scale": 10.0},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (0.01, 0.1), "scale": (10.0, 100.0)}
     equation: ClassVar[str] = "loss + strength * mean((g_i(x; theta) - scale * g_i(x; theta_0))**2)"
@@ -44,8 +45,10 @@ class InFeR(Perturbation):
         """Add the functions' parameters to the network, drawn by torch's law of a linear layer.
 
         Raises:
-            UnsupportedError: If the head is no linear layer.
+            UnsupportedError: If the head is no linear layer, or the network has such functions already.
         """
+        if "infer_weight" in module._parameters:
+            raise UnsupportedError(f"{self.name}: the network has functions of this kind already")
         head = module.get_submodule(head_of(module, example))
         if not isinstance(head, nn.Linear):
             raise UnsupportedError(f"{self.name}: the head is a {type(head).__name__}, not a linear layer")
@@ -54,6 +57,17 @@ class InFeR(Perturbation):
         module.register_parameter("infer_weight", nn.Parameter(drawn.weight))
         module.register_parameter("infer_bias", nn.Parameter(drawn.bias))
         return module
+
+    def begin(self, learner: Learner, state: State) -> None:
+        """Look whether the functions fit what the head reads.
+
+        Raises:
+            UnsupportedError: If another method has given the head other features since they were made.
+        """
+        head = next(name for name in learner.head if name.endswith("weight"))
+        own, read = (learner.parameters[name].shape[-1] for name in ("infer_weight", head))
+        if own != read:
+            raise UnsupportedError(f"{self.name}: its functions read {own} features, and the head now reads {read}")
 
     def penalty(self, learner: Learner, state: State) -> Tensor:
         """Return the term, ``(R,)``."""

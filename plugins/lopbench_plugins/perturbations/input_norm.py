@@ -7,6 +7,7 @@ methods against loss of plasticity, and that moves the online accuracy of permut
 - A batch moves mean and variance at once, by the rule of Chan, Golub and LeVeque 1979 for the union of two samples.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +30,7 @@ class InputNorm(Perturbation):
 
     name: ClassVar[str] = "input_norm"
     family: ClassVar[Family] = "control"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0}
     equation: ClassVar[str] = "x = (x - mean) / sqrt(var + eps), mean and var over all samples so far"
     validated: ClassVar[tuple[str, ...]] = (
         "mean and variance of all samples so far, as NumPy has them",
@@ -40,8 +42,10 @@ class InputNorm(Perturbation):
         """Let the network standardise what it is given, in place; draws nothing.
 
         Raises:
-            UnsupportedError: If the inputs are whole numbers, such as tokens.
+            UnsupportedError: If the inputs are whole numbers, such as tokens, or are standardised already.
         """
+        if "input_mean" in module._buffers:
+            raise UnsupportedError(f"{self.name}: the network standardises its inputs already")
         if not example.is_floating_point():
             raise UnsupportedError(f"{self.name}: the inputs are {example.dtype}, tokens say, and no real numbers")
         # Buffers of the network itself and a hook: a layer in front would give all others new names.
@@ -74,8 +78,10 @@ class Standardise:
     def _move(self, count: Tensor, mean: Tensor, variance: Tensor, inputs: Tensor) -> None:
         """Take a batch into the statistics, in place."""
         share = len(inputs) / (count + len(inputs)).to(mean.dtype)  # of the batch in all samples
-        step = inputs.mean(dim=0) - mean
-        variance.mul_(1 - share).add_(share * inputs.var(dim=0, correction=0))
+        centre = inputs.mean(dim=0)
+        step = centre - mean
+        # `Tensor.var` over samples takes a dozen times as long.
+        variance.mul_(1 - share).add_(share * (inputs - centre).square().mean(dim=0))
         variance.add_(share * (1 - share) * step.square())
         mean.add_(share * step)
         count.add_(len(inputs))

@@ -6,7 +6,7 @@ it the most reliable of the architectural choices.
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +30,10 @@ class LayerNorm(Perturbation):
 
     name: ClassVar[str] = "layernorm"
     family: ClassVar[Family] = "normalise"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.0}
+    presets: ClassVar[Mapping[str, str]] = {
+        "layernorm+l2": "with a pull to zero: the strongest of the cheap baselines in most comparisons"
+    }
     equation: ClassVar[str] = "z = gamma * (z - mean(z)) / std(z) + beta, over the features of a sample"
     validated: ClassVar[tuple[str, ...]] = (
         "theorem: the outputs do not change when a layer's weights and bias are scaled",

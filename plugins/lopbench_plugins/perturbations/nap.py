@@ -17,10 +17,11 @@ from lopbench import Family, Learner, Perturbation, State, UnsupportedError, act
 from lopbench_plugins.perturbations._layers import is_norm
 from lopbench_plugins.perturbations._producers import producers
 from lopbench_plugins.perturbations._weights import hidden_weights, roles
+from lopbench_plugins.perturbations.crelu import Doubled
 from lopbench_plugins.perturbations.layernorm import LayerNorm
 
 #: What multiplies its outputs if its inputs are multiplied by a positive number.
-_HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.PReLU)
+_HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, Doubled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class NormalizeAndProject(Perturbation):
 
     name: ClassVar[str] = "nap"
     family: ClassVar[Family] = "normalise"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.5, "memory": 1.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"scales": "remove"})
     equation: ClassVar[str] = "h = phi(norm(W h)); after each step W = W * norm(W_0) / norm(W)"
     validated: ClassVar[tuple[str, ...]] = (
@@ -55,13 +57,7 @@ class NormalizeAndProject(Perturbation):
             UnsupportedError: If the network normalises already, has no activation function that is a module of its
                 own, or scales cannot be projected in front of one.
         """
-        for name in activation_layers(module) if self.scales == "project" else ():
-            function = module.get_submodule(name)
-            if type(function) not in _HOMOGENEOUS:
-                raise UnsupportedError(
-                    f"{self.name}: projected scales in front of {name!r} ({type(function).__name__}) would change what "
-                    f"it does; write {self.name}:scales=remove"
-                )
+        self._check_functions(module)
         sources = producers(module, example)
         try:
             module = LayerNorm().configure(module, example=example, generator=generator)
@@ -77,8 +73,23 @@ class NormalizeAndProject(Perturbation):
                 norm.register_parameter("bias", None)
         return module
 
+    def _check_functions(self, module: nn.Module) -> None:
+        """Refuse activation functions in front of which scales cannot be projected, if they are to be."""
+        for name in activation_layers(module) if self.scales == "project" else ():
+            function = module.get_submodule(name)
+            if type(function) not in _HOMOGENEOUS:
+                raise UnsupportedError(
+                    f"{self.name}: projected scales in front of {name!r} ({type(function).__name__}) would change what "
+                    f"it does; write {self.name}:scales=remove"
+                )
+
     def begin(self, learner: Learner, state: State) -> None:
-        """Remember the norms of the hidden weights."""
+        """Remember the norms of the hidden weights.
+
+        Raises:
+            UnsupportedError: If another method has put in activation functions before which scales cannot be projected.
+        """
+        self._check_functions(learner.module)
         for name in hidden_weights(learner, self.name):
             state[name] = _norm(learner.initial[name])
 

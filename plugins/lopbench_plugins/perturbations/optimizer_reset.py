@@ -4,6 +4,7 @@ A control for methods that start the optimizer anew beside what they do to weigh
 of their effect it has alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ class OptimizerReset(Perturbation):
 
     name: ClassVar[str] = "optimizer_reset"
     family: ClassVar[Family] = "control"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.0}
     equation: ClassVar[str] = "m = v = t = 0, at each task"
     validated: ClassVar[tuple[str, ...]] = (
         "theorem: goes on as a learner of these weights that was started at this task, to the bit",

@@ -30,6 +30,7 @@ class PlasticityInjection(Perturbation):
 
     name: ClassVar[str] = "plasticity_injection"
     family: ClassVar[Family] = "reset"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.1}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"repeat": True})
     equation: ClassVar[str] = (
         "y = h(z; theta) + h(z; theta_1) - h(z; theta_2), theta and theta_2 frozen, theta_1 = theta_2 at first"

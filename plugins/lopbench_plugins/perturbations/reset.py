@@ -1,5 +1,6 @@
 """A fresh network at each task: the control that scores a retention of 1 by construction."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ class Reset(Perturbation):
 
     name: ClassVar[str] = "reset"
     family: ClassVar[Family] = "control"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.0}
     control: ClassVar[bool] = True
     equation: ClassVar[str] = "theta ~ initialisation law, at each task"
     validated: ClassVar[tuple[str, ...]] = ("property: bit-identical to the fresh reference of each task",)

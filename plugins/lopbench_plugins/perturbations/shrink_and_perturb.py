@@ -26,6 +26,7 @@ class ShrinkAndPerturb(Perturbation):
 
     name: ClassVar[str] = "shrink_and_perturb"
     family: ClassVar[Family] = "reset"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.0}
     equation: ClassVar[str] = "theta = shrink * theta + perturb * theta_fresh, at each task"
     validated: ClassVar[tuple[str, ...]] = ("theorem: shrink=0 and perturb=1 give a fresh network",)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"shrink": (0.2, 0.4, 0.6, 0.8)}

@@ -41,6 +41,7 @@ class SelectiveWeightReinitialisation(Perturbation):
 
     name: ClassVar[str] = "swr"
     family: ClassVar[Family] = "reset"
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"share": 0.05, "period": 5},
         {"share": 0.3, "period": 5, "utility": "magnitude", "selection": "threshold"},

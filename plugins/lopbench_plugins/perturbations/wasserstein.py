@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from lopbench import Family, Learner, Perturbation, State, add_scaled, number
@@ -31,6 +32,7 @@ class Wasserstein(Perturbation):
 
     name: ClassVar[str] = "wasserstein"
     family: ClassVar[Family] = "regularise"
+    cost: ClassVar[Mapping[str, float]] = {"time": 13.4, "memory": 1.3}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (1e-2, 1e-3, 1e-4, 1e-5)}
     equation: ClassVar[str] = "loss + strength / 2 * sum over tensors of norm(sort(theta) - sort(theta_0))**2"
@@ -60,4 +62,4 @@ def transport(weights: Tensor, target: Tensor) -> Tensor:
         target: Sorted numbers, as many for each replica, ``(R, N)``.
     """
     ordered, order = weights.flatten(1).sort(dim=1, stable=True)
-    return (ordered - target).gather(1, order.argsort(dim=1)).view_as(weights)
+    return torch.empty_like(ordered).scatter(1, order, ordered - target).view_as(weights)

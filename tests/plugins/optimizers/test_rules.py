@@ -123,3 +123,13 @@ def test_a_step_of_adamw_in_single_precision_is_within_1e6_of_torchs() -> None:
 def test_nesterov_without_momentum_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="nesterov needs momentum"):
         SGD(lr=0.1, nesterov=True)
+
+
+def test_with_equal_betas_adam_moves_nothing_by_more_than_its_rate():
+    """Both means have the same weights then, and the square of a mean is at most the mean of the squares."""
+    rule = Adam(lr=0.01, betas=(0.99, 0.99))
+    weight = torch.zeros(2, 50, dtype=torch.float64)
+    entries = rule.init(weight, hidden=True)
+    for step in range(60):
+        gradient = draw(step, 2, 50) * 10.0 ** (3 * (step // 20 % 2))  # a thousand times as large for a while
+        assert rule.update(gradient, entries, weight, rule.lr).abs().max() <= rule.lr * (1 + 1e-12)

@@ -48,6 +48,27 @@ def test_the_penalty_is_the_change_by_the_last_update_on_the_batch_before_it(dis
             assert not np.allclose(new, old)
 
 
+def test_the_coefficient_follows_loss_and_churn_over_a_window(runner, monkeypatch):
+    """With ``ratio`` it is the ratio times mean loss over mean churn of the last three steps, from step 4 on."""
+    method, seen = CChain(strength=2.0, ratio=0.5, window=3, warm_up=4), []
+    churn, coefficient = CChain._churn, CChain._coefficient
+    monkeypatch.setattr(CChain, "_churn", lambda *a: seen.append(churn(*a)) or seen[-1])
+    coefficients = []
+    monkeypatch.setattr(CChain, "_coefficient", lambda *a: coefficients.append(coefficient(*a)) or coefficients[-1])
+    trained = runner([method], seeds=(0, 1), dtype=torch.float64, build=network)
+    losses = []
+    for _ in range(9):
+        losses.append(trained.learner.step([task.batch(trained.step) for task in trained.tasks]).losses.numpy())
+        trained.step += 1
+    churns = [value.detach().numpy() for value in seen[::2]]  # each is asked for twice a step
+    np.testing.assert_array_equal([value.detach().numpy() for value in seen[1::2]], churns)
+    for step, found in enumerate(coefficients):
+        last = slice(max(0, step - 3), step)
+        expected = 0.5 * np.mean(losses[last], axis=0) / np.mean(churns[last], axis=0) if step >= 4 else [2.0, 2.0]
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10)
+    assert not np.allclose(coefficients[4].numpy(), coefficients[8].numpy())
+
+
 @pytest.mark.parametrize("distance", ["squared", "cross_entropy"])
 def test_before_the_first_update_it_pulls_nowhere(distance, runner):
     ours, theirs = (

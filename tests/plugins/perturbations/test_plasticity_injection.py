@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from method_lab import rectified
 from torch import nn
 
 from lopbench.core.errors import UnsupportedError
+from lopbench_plugins.perturbations.crelu import CReLU
 from lopbench_plugins.perturbations.plasticity_injection import PlasticityInjection
 
 HEAD = ("5.weight", "5.bias")
@@ -51,6 +53,19 @@ def test_an_injection_changes_no_output_and_trains_as_many_parameters_without_th
     assert now == was - set(HEAD) | {"5.fresh_weight", "5.fresh_bias"}
     assert count(trained, now) == count(trained, was)
     assert not torch.equal(outputs(trained), before)
+
+
+def test_a_head_that_was_widened_behind_it_still_starts_where_it_was(runner):
+    methods = [PlasticityInjection(), CReLU()]
+    trained = runner(methods, seeds=(0, 1), dtype=torch.float64, build=rectified).run(3)
+    parameters = trained.learner.view.parameters
+    shapes = {tuple(parameters[f"5.{kind}weight"].shape) for kind in ("", "fresh_", "start_")}
+    assert shapes == {(2, 3, 14)}
+    assert torch.equal(parameters["5.fresh_weight"], parameters["5.start_weight"])
+    before = outputs(trained)
+    cross(trained, 1)
+    assert torch.equal(outputs(trained), before)
+    assert {"5.fresh_weight", "5.fresh_bias"} <= moved(trained)
 
 
 def test_once_is_once(runner):
