@@ -54,6 +54,7 @@ SMALL = {
     "permuted_mnist": "tasks=3,steps_per_task=6,batch_size=5",
     "random_labels": "tasks=3,steps_per_task=6,images=20,batch_size=5",
     "label_permuted": "tasks=3,steps_per_task=6,batch_size=5",
+    "five_plus_one": "tasks=2,hard_classes=3,steps_per_task=12,images_per_class=8,batch_size=5",
     "permuted_text": "tasks=3,steps_per_task=6,passages=12,length=8,batch_size=4",
 }
 

@@ -46,3 +46,8 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.permuted_text:PermutedText",
         "next characters of a text whose alphabet is permuted in each task (Farias and Jozefiak 2025)",
     )
+    register(
+        "five_plus_one",
+        "lopbench_plugins.scenarios.five_plus_one:FivePlusOne",
+        "five new classes of CIFAR-100 or Tiny ImageNet, then one, in turn (Kumar et al. 2023)",
+    )
