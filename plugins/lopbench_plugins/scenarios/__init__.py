@@ -51,3 +51,8 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.five_plus_one:FivePlusOne",
         "five new classes of CIFAR-100 or Tiny ImageNet, then one, in turn (Kumar et al. 2023)",
     )
+    register(
+        "warm_start",
+        "lopbench_plugins.scenarios.warm_start:WarmStart",
+        "more and more of the images of one problem, against fresh networks on as many (Ash and Adams 2020)",
+    )
