@@ -56,3 +56,8 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.warm_start:WarmStart",
         "more and more of the images of one problem, against fresh networks on as many (Ash and Adams 2020)",
     )
+    register(
+        "continual_imagenet",
+        "lopbench_plugins.scenarios.continual_imagenet:ContinualImageNet",
+        "two other classes of ImageNet at 32x32 to be told apart in each task (Dohare et al. 2024)",
+    )

@@ -28,6 +28,7 @@ CHANNELS: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "tiny-imagenet-200": (MEAN, STD),
+    "downsampled-imagenet-32": ((0.481, 0.4574, 0.4078), (0.2605, 0.2533, 0.2684)),
 }
 
 #: Images of the probe batch, and held-out ones: as many of each class, if there are.
