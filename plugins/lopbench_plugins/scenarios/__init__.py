@@ -61,3 +61,8 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.continual_imagenet:ContinualImageNet",
         "two other classes of ImageNet at 32x32 to be told apart in each task (Dohare et al. 2024)",
     )
+    register(
+        "incremental",
+        "lopbench_plugins.scenarios.incremental:Incremental",
+        "more and more classes of CIFAR-100 or Tiny ImageNet, against retrained networks (Dohare et al. 2024)",
+    )
