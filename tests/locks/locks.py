@@ -54,6 +54,10 @@ SMALL = {
     "permuted_mnist": "tasks=3,steps_per_task=6,batch_size=5",
     "random_labels": "tasks=3,steps_per_task=6,images=20,batch_size=5",
     "label_permuted": "tasks=3,steps_per_task=6,batch_size=5",
+    "five_plus_one": "tasks=2,hard_classes=3,steps_per_task=12,images_per_class=8,batch_size=5",
+    "warm_start": "tasks=3,images=24,epochs=2,batch_size=5,held_out_images=3",
+    "continual_imagenet": "tasks=3,steps_per_task=6,images_per_class=5,batch_size=5",
+    "incremental": "tasks=3,classes_per_task=2,images_per_class=6,epochs=2,batch_size=5,augment=true",
     "permuted_text": "tasks=3,steps_per_task=6,passages=12,length=8,batch_size=4",
 }
 

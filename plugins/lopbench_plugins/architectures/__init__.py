@@ -9,6 +9,7 @@ def lopbench_architectures(register: Register) -> None:
     package = "lopbench_plugins.architectures"
     register("mlp", f"{package}.mlp:MLP", "five hidden layers of 128 units, the plain baseline")
     register("cnn", f"{package}.cnn:CNN", "three convolutions with max pooling and one hidden layer")
+    register("convnet", f"{package}.convnet:ConvNet", "three convolutions and two hidden layers, of continual ImageNet")
     register("resnet18", f"{package}.resnet18:ResNet18", "residual network of 18 layers for small images")
     register("vit", f"{package}.vit:ViT", "vision transformer of six blocks on 8x8 patches")
     register("timm", f"{package}.timm:Timm", "any timm model from scratch, as in timm:resnet18")

@@ -20,6 +20,11 @@ SETS = (
         "CIFAR-100: 100 classes of small photographs at 32x32, 500 train and 100 held-out images each",
     ),
     (
+        "downsampled-imagenet-32",
+        "lopbench_plugins.data.downsampled_imagenet:DownsampledImageNet",
+        "Downsampled ImageNet: 1,000 classes at 32x32, 1,281,167 train and 50,000 held-out images",
+    ),
+    (
         "mnist",
         "lopbench_plugins.data.mnist:Mnist",
         "MNIST: 10 classes of handwritten digits, grey at 28x28, 60,000 train and 10,000 held-out images",
@@ -52,6 +57,12 @@ SETS = (
         "lopbench_plugins.data.procedural:ProceduralCifar100",
         "NOT CIFAR-100: images drawn by a program in its shape, "
         "100 classes at 32x32, 500 train and 100 held-out images each",
+    ),
+    (
+        "procedural-downsampled-imagenet-32",
+        "lopbench_plugins.data.procedural:ProceduralDownsampledImageNet",
+        "NOT Downsampled ImageNet 32x32: images drawn by a program in its shape, "
+        "1000 classes at 32x32, 700 train and 50 held-out images each",
     ),
     (
         "procedural-mnist",

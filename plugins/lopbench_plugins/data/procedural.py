@@ -78,6 +78,15 @@ class ProceduralCifar100(ProceduralCifar10):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProceduralDownsampledImageNet(ProceduralCifar10):
+    """Procedural images in the shape of downsampled ImageNet, of which continual ImageNet has 700 of each class."""
+
+    name: ClassVar[str] = f"{NAME}-downsampled-imagenet-32"
+    title: ClassVar[str] = "Downsampled ImageNet 32x32"
+    counts: ClassVar[tuple[int, int, int]] = (1000, 700, 50)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProceduralMnist(Procedural):
     """Procedural images in the shape of MNIST."""
 

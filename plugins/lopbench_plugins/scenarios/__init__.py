@@ -46,3 +46,23 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.permuted_text:PermutedText",
         "next characters of a text whose alphabet is permuted in each task (Farias and Jozefiak 2025)",
     )
+    register(
+        "five_plus_one",
+        "lopbench_plugins.scenarios.five_plus_one:FivePlusOne",
+        "five new classes of CIFAR-100 or Tiny ImageNet, then one, in turn (Kumar et al. 2023)",
+    )
+    register(
+        "warm_start",
+        "lopbench_plugins.scenarios.warm_start:WarmStart",
+        "more and more of the images of one problem, against fresh networks on as many (Ash and Adams 2020)",
+    )
+    register(
+        "continual_imagenet",
+        "lopbench_plugins.scenarios.continual_imagenet:ContinualImageNet",
+        "two other classes of ImageNet at 32x32 to be told apart in each task (Dohare et al. 2024)",
+    )
+    register(
+        "incremental",
+        "lopbench_plugins.scenarios.incremental:Incremental",
+        "more and more classes of CIFAR-100 or Tiny ImageNet, against retrained networks (Dohare et al. 2024)",
+    )

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lopbench import DataError, ImageSet, Scenario, Stream, Task, rng
+from lopbench_plugins.scenarios.augmentation import MEAN, STD
 from lopbench_plugins.scenarios.row_batches import RowBatches
 
 #: How pixels are presented: from 0 to 1, from -1 to 1, or standardised by mean and deviation of each channel.
@@ -25,6 +26,9 @@ CHANNELS: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {
     "mnist": ((0.1307,), (0.3081,)),
     "emnist-balanced": ((0.1751,), (0.3332,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "tiny-imagenet-200": (MEAN, STD),
+    "downsampled-imagenet-32": ((0.481, 0.4574, 0.4078), (0.2605, 0.2533, 0.2684)),
 }
 
 #: Images of the probe batch, and held-out ones: as many of each class, if there are.
@@ -116,10 +120,20 @@ class LabelledTask(Task):
         self.stream = stream
         self.index = index
 
+    @property
+    def train(self) -> tuple[Tensor, Tensor]:
+        """The images that are trained on, 8 bits, and their true labels: those of the stream."""
+        return self.stream.train
+
+    @property
+    def test(self) -> tuple[Tensor, Tensor]:
+        """The held-out images, likewise."""
+        return self.stream.test
+
     def order(self, passage: int) -> Tensor:
         """Return places of training images in the order of a pass over the task's data, from 0, ``(N,)`` on the CPU."""
         generator = self.stream.generator("order", self.index, passage)
-        return torch.randperm(len(self.stream.train[1]), generator=generator)
+        return torch.randperm(len(self.train[1]), generator=generator)
 
     def seen(self, pixels: Tensor) -> Tensor:
         """Return what the task shows of 8-bit ``pixels`` ``(N, C, H, W)``, still 8 bits."""
@@ -132,12 +146,12 @@ class LabelledTask(Task):
     @cached_property
     def trained_labels(self) -> Tensor:
         """The task's labels of all training images, ``(M,)``."""
-        return self.labels(self.stream.train[1])
+        return self.labels(self.train[1])
 
     def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the training images at places ``rows`` ``(N,)`` as they are trained on, and their labels."""
         rows = rows.to(self.stream.device)
-        return self.stream.presented(self.seen(self.stream.train[0][rows])), self.trained_labels[rows]
+        return self.stream.presented(self.seen(self.train[0][rows])), self.trained_labels[rows]
 
     @property
     def chance(self) -> float:
@@ -158,7 +172,7 @@ class LabelledTask(Task):
 
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the held-out images as the task shows and labels them."""
-        images, labels = self.stream.test
+        images, labels = self.test
         for part, true in zip(images.split(HELD_OUT_BATCH), labels.split(HELD_OUT_BATCH), strict=True):
             yield self.stream.presented(self.seen(part)), self.labels(true)
 
@@ -168,7 +182,7 @@ class LabelledTask(Task):
 
     @cached_property
     def _probe(self) -> tuple[Tensor, Tensor]:
-        true = self.stream.train[1].cpu().numpy()
+        true = self.train[1].cpu().numpy()
         return self.of_rows(torch.from_numpy(first_of_each(true, self.stream.outputs, PROBE_IMAGES)))
 
 

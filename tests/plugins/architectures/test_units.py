@@ -14,6 +14,7 @@ ARCHITECTURES = {
     "mlp:width=16,normalization=layer": 5,
     "cnn:channels=4/8/8,hidden=16": 4,
     "cnn:channels=4/8/8,hidden=16,normalization=batch": 4,
+    "convnet:channels=4/8/8,hidden=16/12": 5,
     "resnet18:base_width=8": 8,
     "resnet18:base_width=8,normalization=batch": 8,
     "vit:width=24,depth=3,heads=2": 3,

@@ -10,6 +10,7 @@ from lopbench_plugins.cloners.interleave import Interleave
 WIDENED = {
     "mlp": "mlp:width=6,depth=2,normalization={}",
     "cnn": "cnn:channels=4/6,hidden=8,normalization={}",
+    "convnet": "convnet:channels=4/6,kernels=3/3,hidden=8/6,normalization={}",
     "resnet18": "resnet18:base_width=4,normalization={}",
     "vit": "vit:width=12,depth=1,heads=2,normalization={}",
 }

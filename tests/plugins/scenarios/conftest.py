@@ -3,13 +3,20 @@ import pytest
 
 from lopbench.data import ImageSet
 
+SHAPES = {
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+    "downsampled-imagenet-32": (3, 32, 32),
+    "tiny-imagenet-200": (3, 64, 64),
+}
+
 
 @pytest.fixture(scope="session")
 def numbered():
     """Return a function that makes images of noise; the first two pixels of each are its place in the split."""
 
     def made(name="mnist", train=30, test=7, classes=10):
-        shape = (3, 32, 32) if name == "cifar10" else (1, 28, 28)
+        shape = SHAPES.get(name, (1, 28, 28))
         draws = np.random.default_rng(0)
 
         def split(each):

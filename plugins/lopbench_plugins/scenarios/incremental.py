@@ -1,0 +1,208 @@
+"""Class-incremental learning: classes join one problem, a few at each task, and those that were there stay.
+
+Dohare et al. 2024, "Loss of plasticity in deep continual learning" (Nature 632), and their code
+(shibhansh/loss-of-plasticity, ``lop/incremental_cifar``): CIFAR-100, of which five classes join every 200 passes, up to
+all 100; 450 training images of each class, batches of 90, ResNet-18; crops of images padded by reflection, and
+mirroring. The headline is the accuracy on held-out images of the classes so far, at the end of a task, against networks
+retrained from scratch on the same data, as in the paper: there a plain learner is better than those up to some 40
+classes, and 5 points worse with all.
+
+``lite`` is ours: ten tasks of five classes of Tiny ImageNet, 50 images each, 20 passes, with a small network. What
+plain learning keeps was not measured, in ``lite`` or ``dohare``.
+
+Deviations: the learning rate is constant, where theirs begins at 0.1 and falls to a fifth after 60, 120 and 160 passes
+of each task, since a protocol has one rate; there is no early stopping, where they end a task with the weights that
+were best on 50 further images of each class; there is no weight decay, which is a method here (``l2:strength=5e-4``);
+images are not rotated. All outputs count from the start, where theirs are those of the classes so far, and chance is
+one over all: the late tasks have at least three quarters of the classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lopbench import ImageSet, InvalidInputError, Recipe, whole
+from lopbench_plugins.scenarios.labelled_images import LabelledScenario, Scale
+from lopbench_plugins.scenarios.small_images import SIDE, PartTask, SmallImages
+
+#: Pixels by which images are padded at each side before they are cropped, and the crops that there are.
+PADDING = 4
+CROPS = (2 * PADDING + 1) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incremental(LabelledScenario):
+    """One problem of more and more classes.
+
+    Args:
+        data: Name of the data set: cifar100, or tiny-imagenet-200, which is halved to 32x32.
+        tasks: Number of tasks.
+        classes_per_task: Classes that join at each task.
+        images_per_class: Training images of each class, drawn by the seed.
+        held_out_images: Held-out images of each class, the first; 0 takes all.
+        epochs: Passes of each task over its images; a pass ends with a whole batch.
+        batch_size: Images of a step.
+        augment: Whether training images are cropped and mirrored at random.
+        scale: How pixels are presented: "unit" from 0 to 1, "signed" from -1 to 1, "standard" with mean 0 and
+            deviation 1.
+        steps_per_task: Steps of the last task, which follow from the others; 0 fills it in.
+        head_policy: Whether weights and bias of the head are set to zero at the start of every task.
+        optimizer_policy: Whether the optimizer's state is carried over or cleared at a boundary.
+        probe_every: Steps between diagnostics inside a task; 0 for the start and end of each task only.
+        profile: Name of the profile the fields were taken from.
+    """
+
+    name: ClassVar[str] = "incremental"
+    headline: ClassVar[Literal["trainability", "generalisation"]] = "generalisation"
+    default_profile: ClassVar[str] = "lite"
+    unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
+    profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "dohare": {
+            **{"data": "cifar100", "tasks": 20, "classes_per_task": 5, "images_per_class": 450, "held_out_images": 0},
+            **{"epochs": 200, "batch_size": 90, "augment": True},
+        },
+        "lite": {},
+        "smoke": {
+            **{"tasks": 6, "classes_per_task": 2, "images_per_class": 20, "held_out_images": 4, "epochs": 1},
+            "batch_size": 16,
+        },
+    }
+
+    profile: str = "lite"
+    data: Literal["cifar100", "tiny-imagenet-200"] = "tiny-imagenet-200"
+    tasks: int = whole(10, least=1)
+    classes_per_task: int = whole(5, least=1)
+    images_per_class: int = whole(50, least=1)
+    held_out_images: int = whole(50, least=0)
+    epochs: int = whole(20, least=1)
+    batch_size: int = whole(50, least=1)
+    augment: bool = False
+    scale: Scale = "standard"
+    steps_per_task: int = whole(0, least=0)
+    head_policy: Literal["zero", "keep"] = "keep"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        steps = self.steps(self.tasks - 1)
+        if self.steps_per_task not in (0, steps):
+            raise InvalidInputError(
+                f"{self.name}: steps_per_task follows from the images of all classes, epochs and batch_size and is "
+                f"{steps}, got {self.steps_per_task}; leave it out"
+            )
+        # A derived field of a frozen dataclass; records must hold it.
+        object.__setattr__(self, "steps_per_task", steps)
+
+    def count(self, task: int) -> int:
+        """Return how many training images a task has."""
+        return (task + 1) * self.classes_per_task * self.images_per_class
+
+    def steps(self, task: int) -> int:
+        """Return the number of steps of a task."""
+        return self.epochs * -(-self.count(task) // self.batch_size)
+
+    @property
+    def default_architecture(self) -> str:  # type: ignore[override] # the short profiles have a smaller one
+        """The published ResNet-18, and in the short profiles the small network of Kumar et al. for CIFAR."""
+        short = self.profile.partition("+")[0] in ("lite", "smoke")
+        return "convnet:channels=16/16,kernels=5/5,hidden=100/100" if short else "resnet18:normalization=batch"
+
+    def recipe(self, architecture: str) -> Recipe:
+        """Return SGD with momentum 0.9 in ``dohare``, at a tenth of its first rate, and Adam at 1e-3 else."""
+        published = self.profile.partition("+")[0] == "dohare"
+        rate = "sgd:lr=0.01,momentum=0.9" if published else "adam:lr=1e-3"
+        return Recipe(optimizer=rate, reference=rate)
+
+    def stream(self, seed: int, *, data: Any, device: torch.device) -> "IncrementalStream":
+        """Return the stream of ``seed``.
+
+        Raises:
+            DataError: If the data set has too few classes or images for this scenario.
+        """
+        assert isinstance(data, ImageSet)  # the runner loads what `data` names
+        return IncrementalStream(self, seed, data, device)
+
+
+class IncrementalStream(SmallImages):
+    """The tasks of one seed, which draws the order of the classes and the images of each."""
+
+    scenario: Incremental
+
+    def __init__(self, scenario: Incremental, seed: int, images: ImageSet, device: torch.device) -> None:
+        super().__init__(scenario, seed, images, device)
+        self.outputs = scenario.tasks * scenario.classes_per_task
+        self.need_classes(self.outputs, "tasks or classes_per_task")
+        self.used = self.class_order[: self.outputs]
+        self.need_of_each(self.used, scenario.images_per_class, "images_per_class")
+        self.need_held_out(self.used)
+
+    @cached_property
+    def train(self) -> tuple[Tensor, Tensor]:
+        """The training images in the order in which their classes join, 8 bits, and their labels: places in it."""
+        wanted = self.scenario.images_per_class
+        images = [self.shown(self.images.train_images, self.drawn(label, wanted)) for label in self.used]
+        return torch.cat(images), torch.arange(self.outputs, device=self.device).repeat_interleave(wanted)
+
+    @cached_property
+    def test(self) -> tuple[Tensor, Tensor]:
+        """The held-out images, likewise."""
+        rows = [self.tested(label, self.scenario.held_out_images) for label in self.used]
+        images = [self.shown(self.images.test_images, part) for part in rows]
+        counts = torch.tensor([len(part) for part in rows])
+        return torch.cat(images), torch.arange(self.outputs).repeat_interleave(counts).to(self.device)
+
+    def task(self, index: int) -> "IncrementalTask":
+        """Return the task of the classes up to those of ``index``."""
+        classes = (index + 1) * self.scenario.classes_per_task
+        train, test = (
+            (images[: int((labels < classes).sum())], labels[labels < classes])
+            for images, labels in (self.train, self.test)
+        )
+        return IncrementalTask(self, index, train, test)
+
+
+class IncrementalTask(PartTask):
+    """Classification of the classes so far."""
+
+    stream: IncrementalStream
+
+    def order(self, passage: int) -> Tensor:
+        """Return places of images in the order of a pass; each also tells the crop and whether it is mirrored.
+
+        With M images, place ``p + k M`` is image ``p`` under augmentation ``k``, of which 0 leaves it as it is.
+        """
+        order = super().order(passage)
+        if not self.stream.scenario.augment:
+            return order
+        generator = self.stream.generator("augmentation", self.index, passage)
+        return order + len(order) * torch.randint(2 * CROPS, order.shape, generator=generator)
+
+    def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the training images at places ``rows`` ``(N,)``, as `order` has them, and their labels."""
+        count = len(self.train[1])
+        images, labels = super().of_rows(rows % count)
+        kinds = (rows // count).to(images.device)
+        return (augmented(images, kinds) if self.stream.scenario.augment else images), labels
+
+
+def augmented(images: Tensor, kinds: Tensor) -> Tensor:
+    """Return images cropped after reflection of their border, and mirrored.
+
+    Args:
+        images: Floats ``(N, C, 32, 32)``.
+        kinds: Whole numbers from 0 to ``2 * CROPS - 1``, ``(N,)``: which of the crops, and from ``CROPS`` on mirrored;
+            0 leaves an image as it is.
+    """
+    crop = (kinds + CROPS // 2) % CROPS  # 0 is the one in the middle
+    side = 2 * PADDING + 1
+    inside = torch.arange(SIDE, device=images.device)
+    rows = (crop // side).unsqueeze(1) + inside  # (N, 32)
+    columns = (crop % side).unsqueeze(1) + inside
+    columns = torch.where((kinds < CROPS).unsqueeze(1), columns, columns.flip(1))
+    padded = F.pad(images, [PADDING] * 4, mode="reflect")
+    samples = torch.arange(len(images), device=images.device).view(-1, 1, 1)
+    return padded[samples, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
