@@ -54,6 +54,7 @@ SMALL = {
     "permuted_mnist": "tasks=3,steps_per_task=6,batch_size=5",
     "random_labels": "tasks=3,steps_per_task=6,images=20,batch_size=5",
     "label_permuted": "tasks=3,steps_per_task=6,batch_size=5",
+    "cartpole": "tasks=3,rollouts=2,environments=2,horizon=30,passes=2,batch_size=20",
     "permuted_text": "tasks=3,steps_per_task=6,passages=12,length=8,batch_size=4",
 }
 

@@ -46,3 +46,8 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.permuted_text:PermutedText",
         "next characters of a text whose alphabet is permuted in each task (Farias and Jozefiak 2025)",
     )
+    register(
+        "cartpole",
+        "lopbench_plugins.scenarios.cartpole:CartPole",
+        "agents balance a pole, and their senses are shifted from level to level (Tang et al. 2025)",
+    )
