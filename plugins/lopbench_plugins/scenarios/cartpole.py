@@ -156,6 +156,7 @@ class CartPoleLevel(Task):
     def __init__(self, stream: CartPoleStream, index: int) -> None:
         self.stream = stream
         self.index = index
+        self.epoch = stream.scenario.actions // stream.scenario.batch_size  #: Of a rollout.
         drawn = torch.randn(4, generator=stream.generator("shift", index), dtype=torch.float64)
         #: What is added to what the agent sees, ``(4,)``; nothing in the first level.
         self.shift = (stream.scenario.shift * (index > 0) * drawn).to(stream.device)

@@ -13,6 +13,7 @@ from lopbench.learner.learner import StackLearner
 from lopbench.learner.program import Program, why_not
 from lopbench_plugins.architectures.actor_critic import ActorCritic
 from lopbench_plugins.optimizers.adam import Adam
+from lopbench_plugins.perturbations.dash import Dash
 from lopbench_plugins.scenarios import cart_and_pole, ppo
 from lopbench_plugins.scenarios.cartpole import CartPole, Draws, chance, play, scores
 
@@ -286,6 +287,22 @@ def test_agents_beside_others_are_as_each_alone(by_program):
     torch.testing.assert_close(together.learn(3)[:, 1:2], alone.learn(3))
     for name, value in alone.learner.view.parameters.items():
         torch.testing.assert_close(together.learner.view.parameters[name][1:2], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_method_that_looks_ahead_sees_what_the_networks_do_at_the_coming_level():
+    agents = Agents(seeds=(0, 1))
+    coming = [level(seed, 2) for seed in (0, 1)]
+    boundary = agents.learner.boundary
+    boundary.tasks = coming
+    with boundary.crossing(Dash()):
+        seen = list(boundary.coming(None))
+    assert len(seen) == 5  # one pass
+    streams = [task.batches() for task in coming]
+    assert agents.actor.act(streams) == 10
+    for inputs, targets in seen:
+        wanted = zip(*(next(each) for each in streams), strict=True)
+        for part, other in zip((inputs, targets), wanted, strict=True):
+            torch.testing.assert_close(part.float(), torch.stack(other))
 
 
 # -- the protocol
