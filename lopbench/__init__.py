@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lopbench.core.fields import later, number, numbers, whole
     from lopbench.core.hookspecs import Register, hookimpl
     from lopbench.core.interfaces import (
+        ActingBatches,
         Architecture,
         Batches,
         ChunkedBatches,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "ActingBatches",
     "Architecture",
     "ArraySet",
     "Batches",
@@ -175,6 +177,7 @@ _MODULES = {
         "hookimpl",
     ),
     "lopbench.core.interfaces": (
+        "ActingBatches",
         "Architecture",
         "Batches",
         "ChunkedBatches",

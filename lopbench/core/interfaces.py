@@ -19,7 +19,17 @@ from lopbench.core.metric import LayerMetric, Metric, NetworkMetric, TrainingMet
 from lopbench.core.optimizer import Optimizer
 from lopbench.core.perturbation import Family, Perturbation, Track
 from lopbench.core.sink import Sink, SinkRun, SinkWriter
-from lopbench.core.streams import Batches, ChunkedBatches, Growth, Headline, Recipe, Scenario, Stream, Task
+from lopbench.core.streams import (
+    ActingBatches,
+    Batches,
+    ChunkedBatches,
+    Growth,
+    Headline,
+    Recipe,
+    Scenario,
+    Stream,
+    Task,
+)
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "ActingBatches",
     "Architecture",
     "Batches",
     "ChunkedBatches",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from lopbench.core.component import Component
 from lopbench.core.fields import whole
@@ -73,6 +73,37 @@ class ChunkedBatches(Batches, ABC):
 
         Returns:
             For each of `sizes`, N, the batches ``(periods, N, ...)`` and their targets ``(periods, N, ...)``.
+        """
+
+
+class ActingBatches(ChunkedBatches, ABC):
+    """A training stream that the networks make themselves: they act, and are trained on what came of it for a while.
+
+    Before the networks have acted, batches are blank: of the right shapes and types, and good for nothing else. Where
+    they are taught what came of the last batch alone, `Batches.observe` suffices.
+    """
+
+    @property
+    @abstractmethod
+    def every(self) -> int:
+        """Batches between two times that the networks act, whole periods."""
+
+    @property
+    @abstractmethod
+    def left(self) -> int:
+        """Batches that are left before the networks have to act; 0 at the start of a task."""
+
+    @classmethod
+    @abstractmethod
+    def act(cls, streams: Sequence[Self], policy: Callable[[Tensor], Tensor]) -> None:
+        """Let the networks act, and keep what the next `every` batches are made of.
+
+        What becomes of a stream must not depend on which others are beside it.
+
+        Args:
+            streams: The streams of all replicas, all at one place; changed in place.
+            policy: Returns what the networks as they are now make, in evaluation mode, of inputs ``(R, N, ...)``:
+                outputs ``(R, N, ...)``, detached.
         """
 
 

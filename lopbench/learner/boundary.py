@@ -12,6 +12,7 @@ from torch import Tensor
 from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Perturbation, State, Task
+from lopbench.learner.acting import Actor
 from lopbench.learner.fresh import FreshPool
 from lopbench.learner.groups import UnitGroup
 
@@ -94,9 +95,10 @@ class Boundary:
         return self._look_ahead(count)
 
     def _look_ahead(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        streams = [task.batches() for task in self.tasks]
+        streams, actor = [task.batches() for task in self.tasks], Actor(self._learner)
         for _ in range(count):
             self._check_looking()  # who kept the batches for later is not at the boundary any more
+            actor.act(streams)
             inputs, targets = stacked_batch([next(stream) for stream in streams])
             self.samples_ahead += inputs.shape[1]
             yield self._learner.cast(inputs), targets

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lopbench.core.interfaces import Batches, ChunkedBatches, Stream, Task
+from lopbench.core.interfaces import ActingBatches, Batches, ChunkedBatches, Stream, Task
+from lopbench.learner.acting import Actor
 from lopbench.runner.checkpoint import part
 
 
 class Feed:
     """The current task of each replica and its training stream.
 
-    Replicas of one seed see one stream. Where it depends on the learner (`Batches.observe`) each has its own.
+    Replicas of one seed see one stream. Where it depends on the learner (`Batches.observe`, `ActingBatches`) each has
+    its own.
 
     Args:
         streams: The stream of each seed.
@@ -34,9 +36,9 @@ class Feed:
         #: The streams by name, and the name of each replica's.
         self._batches: dict[str, Batches] = shared
         self._names = [str(seed) for seed in self._seeds]
-        #: Whether the stream depends on the learner.
+        #: Whether the stream is told what the networks make of each batch.
         self.observes = any(type(each).observe is not Batches.observe for each in shared.values())
-        if self.observes:
+        if self.observes or any(isinstance(each, ActingBatches) for each in shared.values()):
             self._batches = {f"{r}-{seed}": self.tasks[r].batches() for r, seed in enumerate(self._seeds)}
             self._names = list(self._batches)
 
@@ -45,6 +47,17 @@ class Feed:
         """Batches of a period of a stream that can be asked for many at once; None if it cannot."""
         first = self._batches[self._names[0]]
         return len(first.sizes) if isinstance(first, ChunkedBatches) and not self.observes else None
+
+    @property
+    def every(self) -> int | None:
+        """Steps between two times that the networks act; None of streams in which they do not."""
+        first = self._batches[self._names[0]]
+        return first.every if isinstance(first, ActingBatches) else None
+
+    def act(self, actor: Actor, count: int) -> int:
+        """Let the networks act if it is time; returns the steps, at most ``count``, before they do so again."""
+        left = actor.act([self._batches[name] for name in self._names])
+        return count if left is None else min(count, left)
 
     def step(self) -> list[tuple[Tensor, Tensor]]:
         """Return the next batch of each replica."""

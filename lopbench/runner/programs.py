@@ -110,7 +110,7 @@ class Programs:
         assert period is not None
         batches, name = feed.first(), group_label(self._setting.specs)
         # Where nothing is compiled, longer calls save nothing, and take longer to trace.
-        per_call = self._setting.schedule.unroll(period) if compiled else period
+        per_call = self._setting.schedule.unroll(period, feed.every) if compiled else period
         samples = sum(x.shape[0] * x.shape[1] for x, _ in batches)
         size = sum(x.nbytes for x, _ in batches)
         periods = min(BLOCK_SAMPLES // samples, BLOCK_BYTES // size, BLOCK_STEPS // period)

@@ -131,15 +131,18 @@ class Schedule:
             return place.new or place.cloning or not self.one_problem
         return step == place.steps or bool(self.probe_every and step % self.probe_every == 0)
 
-    def unroll(self, period: int = 1) -> int:
+    def unroll(self, period: int = 1, every: int | None = None) -> int:
         """Return the most steps of a call of a program, up to `MAX_UNROLL`, of which every stretch is a multiple.
 
         Args:
             period: Batches of a period of the stream, of which it is a multiple in any case.
+            every: Steps between two times that the networks act; None where they do not.
         """
         # A switch inside a task cuts it in two.
         switched = [self.switch - edge for edge in self.edges if edge <= self.switch][-1]
-        common = math.gcd(*(stop - start for start, stop in pairwise(self.edges)), self.probe_every, switched)
+        common = math.gcd(
+            *(stop - start for start, stop in pairwise(self.edges)), self.probe_every, switched, every or 0
+        )
         fitting = [count for count in range(period, MAX_UNROLL + 1, period) if common % count == 0]
         return max(fitting, default=period)
 

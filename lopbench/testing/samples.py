@@ -11,9 +11,20 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from lopbench.core import rng
-from lopbench.core.interfaces import Batches, Component, Scenario, Stream, Task
+from lopbench.core.interfaces import Component, Scenario, Stream, Task
 from lopbench.testing.check import Mismatch, NotApplicable, check
-from lopbench.testing.streams import BATCHES, Batch, looked_at, of_task, opened, output_shape, scenario_of, take
+from lopbench.testing.streams import (
+    BATCHES,
+    Batch,
+    act,
+    depends_on_the_learner,
+    looked_at,
+    of_task,
+    opened,
+    output_shape,
+    scenario_of,
+    take,
+)
 
 #: Batches of a training stream in which held-out samples are looked for, at most.
 _MANY = 300
@@ -34,7 +45,7 @@ def held_out_samples_are_not_trained_on(component: Component) -> None:
     for index in looked_at(scenario):
         task = stream.task(index)
         held_out = list(task.held_out())
-        trained = list(itertools.islice(_inputs(task), min(scenario.steps(index), task.epoch or _MANY, _MANY)))
+        trained = list(itertools.islice(_inputs(stream, task), min(scenario.steps(index), task.epoch or _MANY, _MANY)))
         wanted, seen = _samples(held_out), _samples(trained)
         if not wanted or _repeats(wanted) or _repeats(seen):
             continue  # there are so few different samples that they meet by chance
@@ -71,9 +82,10 @@ def _alike(held_out: Tensor, trained: Tensor) -> float:
     return float((best > 0.98).double().mean())
 
 
-def _inputs(task: Task) -> Iterable[Batch]:
+def _inputs(stream: Stream, task: Task) -> Iterable[Batch]:
     batches = task.batches()
-    while True:
+    for step in itertools.count():
+        act(batches, stream.outputs, step)
         yield next(batches)
 
 
@@ -94,7 +106,7 @@ def tasks_differ_between_seeds(component: Component) -> None:
     """Compare held-out samples and their targets, or those of the probe where there are no others."""
     scenario = scenario_of(component)
     streams = [opened(scenario, seed) for seed in (0, 1)]
-    if type(streams[0].task(0).batches()).observe is not Batches.observe:
+    if depends_on_the_learner(streams[0].task(0).batches()):
         raise NotApplicable("what is trained on depends on the learner")
     tasks = looked_at(scenario)
     ours, theirs = ([_contents(stream, index) for index in tasks] for stream in streams)
@@ -149,7 +161,9 @@ def probe_is_diverse(component: Component) -> None:
         task = stream.task(index)
         inputs, targets = task.probe()
         found = len(_samples([(inputs, targets)]))
-        stream_rows = (row for batch, _ in itertools.islice(_inputs(task), scenario.steps(index)) for row in batch)
+        stream_rows = (
+            row for batch, _ in itertools.islice(_inputs(stream, task), scenario.steps(index)) for row in batch
+        )
         rows = list(itertools.islice(stream_rows, len(inputs)))
         usual = len(_samples([(torch.stack(rows), targets)]))
         if found < usual / 2:
@@ -166,7 +180,9 @@ def inputs_have_a_scale(component: Component) -> str:
     stream = opened(scenario)
     if stream.inputs == "tokens":
         raise NotApplicable("its inputs are tokens")
-    inputs = torch.cat([batch.double().flatten() for batch, _ in itertools.islice(_inputs(stream.task(0)), BATCHES)])
+    inputs = torch.cat(
+        [batch.double().flatten() for batch, _ in itertools.islice(_inputs(stream, stream.task(0)), BATCHES)]
+    )
     least, most = float(inputs.min()), float(inputs.max())
     return (
         f"mean {float(inputs.mean()):.2g}, standard deviation {_deviation(inputs):.2g}, from {least:.2g} to {most:.2g}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lopbench.core import rng
-from lopbench.core.interfaces import Batches, ChunkedBatches, Component, Scenario, Stream, Task
+from lopbench.core.interfaces import ActingBatches, Batches, ChunkedBatches, Component, Scenario, Stream, Task
 from lopbench.core.spec import ComponentSpec, digest, make
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
 from lopbench.testing.samples import (
@@ -24,7 +24,9 @@ from lopbench.testing.samples import (
 from lopbench.testing.shared import SHARED, alternatives
 from lopbench.testing.streams import (
     BATCHES,
+    act,
     batches_of,
+    depends_on_the_learner,
     equal,
     first,
     looked_at,
@@ -80,7 +82,7 @@ def shapes_are_as_declared(component: Component) -> None:
                 _check_inputs(name, inputs, targets, stream)
                 _check_numbers(task, inputs, targets, stream.outputs)
                 # Targets of a stream that depends on the learner are what came of its outputs.
-                if scenario.score == "accuracy" and type(batches).observe is Batches.observe:
+                if scenario.score == "accuracy" and not depends_on_the_learner(batches):
                     _check_range("labels", targets, stream.outputs if task.classes is None else len(task.classes))
 
 
@@ -124,6 +126,7 @@ def tasks_are_as_declared(component: Component) -> None:
     task = stream.task(0)
     batches = task.batches()
     for step in range(min(scenario.steps(0), 300)):
+        act(batches, stream.outputs, step)
         try:
             next(batches)
         except StopIteration:
@@ -156,11 +159,15 @@ def batches_resume(component: Component) -> None:
         taken = place + BATCHES
     chunked = task.batches()
     if isinstance(chunked, ChunkedBatches):
-        _check_chunks(chunked, task.batches())
+        _check_chunks(chunked, task.batches(), outputs)
 
 
-def _check_chunks(chunked: ChunkedBatches, batches: Batches) -> None:
+def _check_chunks(chunked: ChunkedBatches, batches: Batches, outputs: int) -> None:
     """Compare some periods of a stream, taken at once, with the same batches one by one."""
+    if isinstance(chunked, ActingBatches) and chunked.every < 4 * len(chunked.sizes):
+        return  # so few come at once that there is no chunk
+    for each in (chunked, batches):
+        act(each, outputs, 0)
     sizes = tuple(chunked.sizes)
     parts = chunked.take(2)
     if tuple(inputs.shape[:2] for inputs, _ in parts) != tuple((2, size) for size in sizes):
@@ -187,7 +194,7 @@ def chance_is_as_declared(component: Component) -> None:
     generator = rng.derive(0, "conformance", "guesses")
     scores = []
     batches = task.batches()
-    held_out = list(task.held_out()) if type(batches).observe is Batches.observe else []
+    held_out = [] if depends_on_the_learner(batches) else list(task.held_out())
     for _, targets in held_out or take(batches, stream.outputs, 100):
         for _ in range(100 if held_out else 1):
             outputs = torch.randn(output_shape(targets, stream.outputs), generator=generator)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lopbench.core import rng
 from lopbench.core.errors import DataError
-from lopbench.core.interfaces import Batches, Component, Samples, Scenario, Stream, Task
+from lopbench.core.interfaces import ActingBatches, Batches, Component, Samples, Scenario, Stream, Task
 from lopbench.data import example
 from lopbench.testing.check import NotApplicable
 from lopbench.testing.comparing import same
@@ -62,11 +62,24 @@ def take(batches: Batches, outputs: int, count: int = BATCHES, start: int = 0) -
     """
     taken = []
     for step in range(start, start + count):
+        act(batches, outputs, step)
         inputs, targets = next(batches)
         generator = rng.derive(0, "conformance", "policy", step)
         seen = batches.observe(torch.randn(output_shape(targets, outputs), generator=generator))
         taken.append((inputs, targets if seen is None else seen))
     return taken
+
+
+def act(batches: Batches, outputs: int, step: int) -> None:
+    """Let random outputs act in a stream in which networks do, if it is time in this step."""
+    if isinstance(batches, ActingBatches) and not batches.left:
+        generator = rng.derive(0, "conformance", "actions", step)
+        type(batches).act([batches], lambda inputs: torch.randn(*inputs.shape[:2], outputs, generator=generator))
+
+
+def depends_on_the_learner(batches: Batches) -> bool:
+    """Return whether a stream is made of what networks do."""
+    return isinstance(batches, ActingBatches) or type(batches).observe is not Batches.observe
 
 
 def output_shape(targets: Tensor, outputs: int) -> tuple[int, ...]:

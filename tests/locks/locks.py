@@ -58,6 +58,7 @@ SMALL = {
     "warm_start": "tasks=3,images=24,epochs=2,batch_size=5,held_out_images=3",
     "continual_imagenet": "tasks=3,steps_per_task=6,images_per_class=5,batch_size=5",
     "incremental": "tasks=3,classes_per_task=2,images_per_class=6,epochs=2,batch_size=5,augment=true",
+    "cartpole": "tasks=3,rollouts=2,environments=2,horizon=30,passes=2,batch_size=20",
     "permuted_text": "tasks=3,steps_per_task=6,passages=12,length=8,batch_size=4",
 }
 

@@ -1,4 +1,4 @@
-"""What replicas are fed: streams in periods of several sizes, and streams that watch the learner."""
+"""What replicas are fed: streams in periods of several sizes, streams that watch the learner, and those it acts in."""
 
 import signal
 from dataclasses import dataclass
@@ -10,14 +10,18 @@ import torch
 from torch.nn import functional as F
 
 from lopbench.core import rng
-from lopbench.core.interfaces import Batches, ChunkedBatches, Recipe, Scenario, Stream, Task
+from lopbench.core.interfaces import ActingBatches, Batches, ChunkedBatches, Recipe, Scenario, Stream, Task
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
+from lopbench.learner.acting import Actor
 from lopbench.results.record import find_records
 from lopbench.runner import groups, programs, report, session, study
 from lopbench.runner.feed import Feed
+from lopbench.runner.schedule import Schedule
+from lopbench.runner.timing import throwaway
 
 SIZES = (3, 3, 2)
+CPU = torch.device("cpu")
 
 
 class Points(ChunkedBatches):
@@ -72,6 +76,47 @@ class Arms(Batches):
         self.step, self.pulls = int(state["step"]), state["pulls"].clone()
 
 
+class Bets(ActingBatches):
+    """Bets on the sign of a number, six at once, of which each is paid twice; what wins is another in each task."""
+
+    every, sizes = 6, (2,)
+
+    def __init__(self, seed, index):
+        self.seed, self.index, self.made, self.taken = seed, index, 0, 0
+        self.points, self.paid = torch.zeros(6, 4), torch.zeros(6, 2)
+
+    @property
+    def left(self):
+        return self.every - self.taken if self.made else 0
+
+    @classmethod
+    def act(cls, streams, policy):
+        points = [torch.randn(6, 4, generator=rng.derive(s.seed, "bets", s.index, s.made)) for s in streams]
+        for stream, seen, made in zip(streams, points, policy(torch.stack(points)), strict=True):
+            bet = made.argmax(dim=1)
+            won = bet == (seen[:, 0] > 0) ^ (stream.index % 2)
+            paid = made.float().scatter(1, bet.unsqueeze(1), won.float().unsqueeze(1))
+            stream.points, stream.paid, stream.made, stream.taken = seen, paid, stream.made + 1, 0
+
+    def __next__(self):
+        return tuple(part[0] for part in self.take(1)[0])
+
+    def take(self, periods):
+        rows = (torch.arange(2 * periods) + 2 * self.taken).view(periods, 2) % 6
+        if self.made:
+            assert periods <= self.left
+            self.taken += periods
+        return [(self.points[rows], self.paid[rows])]
+
+    def state_dict(self):
+        place = {"made": torch.tensor(self.made), "taken": torch.tensor(self.taken)}
+        return {**place, "points": self.points.clone(), "paid": self.paid.clone()}
+
+    def load_state_dict(self, state):
+        self.made, self.taken = int(state["made"]), int(state["taken"])
+        self.points, self.paid = state["points"].clone(), state["paid"].clone()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Periodic(Scenario):
     """Points in periods."""
@@ -102,6 +147,15 @@ class Bandit(Periodic):
 
     name: ClassVar[str] = "bandit"
     batches: ClassVar = Arms
+    outputs: ClassVar[int] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bookmaker(Periodic):
+    """What wins is another in each task."""
+
+    name: ClassVar[str] = "bookmaker"
+    batches: ClassVar = Bets
     outputs: ClassVar[int] = 2
 
 
@@ -139,7 +193,7 @@ class ToyTask(Task):
 
 @pytest.fixture
 def make_toy(make_study, monkeypatch):
-    for cls in (Periodic, Bandit):
+    for cls in (Periodic, Bandit, Bookmaker):
         entry = Registration("scenarios", cls.name, cls, "", Distribution("tests", "1"))
         monkeypatch.setitem(plugins().registry._entries["scenarios"], cls.name, entry)
     monkeypatch.setattr(session, "LOOK_S", 0.0)
@@ -195,9 +249,18 @@ def test_feed_hands_out_each_place_of_a_period_for_all_replicas():
     assert not torch.equal(feed.take(1)[0][0], taken[0][0][:1])  # and the streams have not moved back
 
 
-@pytest.mark.parametrize("fields", ["steps_per_task=18", "steps_per_task=20", "steps_per_task=18,probe_every=7"])
-def test_steps_in_periods_are_those_that_are_taken_one_by_one(make_toy, monkeypatch, tmp_path, fields):
-    request = {"scenario": f"periodic:{fields}", "seeds": [0, 1], "metrics": ["weight_norm"]}
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "periodic:steps_per_task=18",
+        "periodic:steps_per_task=20",
+        "periodic:steps_per_task=18,probe_every=7",
+        "bookmaker:steps_per_task=18",
+        "bookmaker:steps_per_task=20,probe_every=7",
+    ],
+)
+def test_steps_in_periods_are_those_that_are_taken_one_by_one(make_toy, monkeypatch, tmp_path, scenario):
+    request = {"scenario": scenario, "seeds": [0, 1], "metrics": ["weight_norm"]}
     together = make_toy(tmp_path / "together", **request)
     assert [len(group) for group in groups.groups(together.pending, data=None, device=torch.device("cpu"))] == [2, 2]
     assert study.execute(together) == []
@@ -213,11 +276,11 @@ def test_steps_in_periods_are_those_that_are_taken_one_by_one(make_toy, monkeypa
         np.testing.assert_allclose(frame["value"], other[run_id]["value"], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("steps", [18, 20])
-def test_steps_in_periods_resume_bit_for_bit(make_toy, monkeypatch, tmp_path, steps):
-    monkeypatch.setattr(programs, "BLOCK_STEPS", 6)
+@pytest.mark.parametrize(("scenario", "steps"), [("periodic", 18), ("periodic", 20), ("bookmaker", 20)])
+def test_steps_in_periods_resume_bit_for_bit(make_toy, monkeypatch, tmp_path, scenario, steps):
+    monkeypatch.setattr(programs, "BLOCK_STEPS", 6 if scenario == "periodic" else 4)
     # A metric of training steps is saved in the middle of a task too.
-    request = {"scenario": f"periodic:steps_per_task={steps}", "seeds": [0, 1], "metrics": ["sample_plasticity"]}
+    request = {"scenario": f"{scenario}:steps_per_task={steps}", "seeds": [0, 1], "metrics": ["sample_plasticity"]}
     whole = make_toy(tmp_path / "whole", **request)
     assert study.execute(whole) == []
     assert in_parts(lambda: make_toy(tmp_path / "parts", **request), looks=6) > 3
@@ -258,3 +321,53 @@ def test_stream_that_watches_the_learner_resumes_bit_for_bit(make_toy, tmp_path)
     assert in_parts(lambda: make_toy(tmp_path / "parts", **request), looks=5) > 5
     one, other = frames(whole), frames(make_toy(tmp_path / "parts", **request))
     assert all(frame.equals(other[run_id]) for run_id, frame in one.items())
+
+
+# -- streams in which the learner acts
+
+
+def test_networks_act_when_it_is_time_and_are_fed_what_came_of_it(make_toy):
+    training = throwaway(
+        make_toy(scenario="bookmaker:steps_per_task=20", seeds=[4, 7]).pending[:1], data=None, device=CPU
+    )
+    feed, actor = training.feed, Actor(training.learner.learner)
+    assert (feed.period, feed.every) == (1, 6)
+    assert not any(part.any() for part in feed.first()[0])  # blank, as long as nobody has acted
+    assert feed.act(actor, 20) == 6
+    ((points, paid),) = feed.take(6)
+    made = actor.learner.view.forward(points[:, 0].view(1, 12, 4)).outputs.view(6, 2, 2)
+    bets = made.argmax(dim=-1)
+    won = (bets == (points[:, 0, :, 0] > 0)).float()  # in task 0 the positive ones win
+    torch.testing.assert_close(paid[:, 0], made.scatter(-1, bets.unsqueeze(-1), won.unsqueeze(-1)))
+    assert feed.act(actor, 20) == 6  # again, for all was taken
+    feed.step()
+    assert (feed.act(actor, 20), feed.act(actor, 2)) == (5, 2)
+
+
+def test_what_comes_of_acting_is_trained_on(make_toy):
+    planned = make_toy(scenario="bookmaker:tasks=2,steps_per_task=600", optimizers=["adam:lr=1e-2"])
+    assert study.execute(planned) == []
+    (record,) = [r for r in find_records(planned.results) if r.spec.kind == "continual"]
+    assert record.environment["steps"] == "program"
+    training = throwaway([record.spec], data=None, device=CPU)
+    errors = record.per_task("online_error")
+    assert all(0 < errors[task] < 0.2 for task in (0, 1)), errors
+    assert training.feed.every == 6
+
+
+def test_networks_act_alike_beside_others_and_alone(make_toy):
+    planned = make_toy(scenario="bookmaker", seeds=[0, 1, 2], methods=["layernorm"])
+    specs = [spec for spec in planned.pending if spec.kind == "continual"]
+    together, alone = (throwaway(each, data=None, device=CPU).learner.learner for each in (specs, specs[1:2]))
+    seen = []
+    for learner in (together, alone):
+        streams = [Bets(seed, 0) for seed in learner.seeds]
+        assert Actor(learner).act(streams) == 6
+        seen.append(streams[learner.seeds.index(1)].paid)
+    torch.testing.assert_close(*seen)
+
+
+def test_calls_of_a_program_end_when_networks_act(make_toy):
+    (spec,) = [s for s in make_toy(scenario="bookmaker:steps_per_task=48").pending if s.kind == "continual"]
+    schedule = Schedule.of(spec.scenario.build(), spec)
+    assert (schedule.unroll(), schedule.unroll(every=6), schedule.unroll(every=125)) == (16, 6, 1)

@@ -21,4 +21,9 @@ def lopbench_architectures(register: Register) -> None:
         f"{package}.char_transformer:CharTransformer",
         "causal transformer of one block, 32 wide, for tokens",
     )
+    register(
+        "actor_critic",
+        f"{package}.actor_critic:ActorCritic",
+        "two perceptrons side by side, for the policy and the value of an agent",
+    )
     register("linear", f"{package}.linear:Linear", "no hidden units, the linear baseline")

@@ -66,3 +66,8 @@ def lopbench_scenarios(register: Register) -> None:
         "lopbench_plugins.scenarios.incremental:Incremental",
         "more and more classes of CIFAR-100 or Tiny ImageNet, against retrained networks (Dohare et al. 2024)",
     )
+    register(
+        "cartpole",
+        "lopbench_plugins.scenarios.cartpole:CartPole",
+        "agents balance a pole, and their senses are shifted from level to level (Tang et al. 2025)",
+    )
