@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lopbench.results.layout import Table
     from lopbench.results.leaderboard import Board
+    from lopbench.results.suite import Suite
 
 #: Exit code where ``--check`` finds a difference; errors have 1, usage errors 2.
 FOUND = 3
@@ -60,6 +61,11 @@ _MOST_TOLD = 20
     is_flag=True,
     help="Print how the score of each tuned method depends on each of its hyperparameters, by the log of its tuning.",
 )
+@click.option(
+    "--suite",
+    metavar="NAME",
+    help="Print methods over the scenarios of a suite, as cpu: mean and worst retention, ranks, share of cells.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -70,6 +76,7 @@ def command(
     rows: str | None,
     columns: str | None,
     sensitivity: bool,
+    suite: str | None,
 ) -> None:
     """Print the leaderboard of all runs in the folders or packed sets RESULTS: one table for each protocol.
 
@@ -79,13 +86,15 @@ def command(
     from lopbench.core.errors import ResultsError
     from lopbench.results.cells import csv_text
     from lopbench.results.leaderboard import board, latex, markdown, render, to_csv
+    from lopbench.runner.suites import suite_of
 
     is_crossed = rows is not None or columns is not None
     is_file = checked is not None or output is not None
-    if is_crossed + sensitivity + is_file > 1:
+    if is_crossed + sensitivity + (suite is not None) + is_file > 1:
         raise UsageError(
-            "--rows and --columns, --sensitivity, and --output or --check are of other tables; ask for one"
+            "--rows and --columns, --sensitivity, --suite, and --output or --check are of other tables; ask for one"
         )
+    asked = None if suite is None else suite_of(suite)
     made = board(*results)
     for problem in made.problems[:_MOST_TOLD]:
         echo(f"Left out: {problem}", err=True)
@@ -93,6 +102,8 @@ def command(
         echo(f"Left out: {len(made.problems) - _MOST_TOLD} more.", err=True)
     if is_crossed:
         _print_crossed(made, rows or "method", columns or "method", output_format)
+    elif asked is not None:
+        _print_suite(made, asked, output_format)
     elif sensitivity:
         _print_sensitivity(made, output_format)
     elif checked is not None:
@@ -129,6 +140,18 @@ def _print_sensitivity(made: Board, output_format: str) -> None:
     if not found:
         raise ResultsError("No entry was tuned, so that there are no logs to read; 'lopbench run --tune' makes some.")
     _print_tables(list(sensitivity_tables(found)), lambda: frame(found), output_format)
+
+
+def _print_suite(made: Board, asked: Suite, output_format: str) -> None:
+    from lopbench.results.suite import members, profile_lines, suite_frame, suite_table
+
+    found = members(asked, made.entries)
+    frame = suite_frame(asked, found)
+    if output_format == "json":
+        rows = json.loads(frame.to_json(orient="records", double_precision=15))
+        write_json({"rows": rows, "profiles": profile_lines(found)})
+    else:
+        _print_tables([suite_table(asked, frame, wide=output_format != "table")], lambda: frame, output_format)
 
 
 def _print_tables(tables: list[Table], frame: Callable[[], DataFrame], output_format: str) -> None:

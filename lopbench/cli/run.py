@@ -150,7 +150,8 @@ def command(
 
     STUDY is a TOML file with what is to be run, in the words of these options, for more than fits into one command:
     what it holds is written there alone, but for where and how it is done, --results, --device, --data-dir, --threads,
-    --jobs, --executor and --sink, which go before it.
+    --jobs, --executor and --sink, which go before it. Or it is the name of a suite, cpu or gpu: a study that is
+    installed, of all methods on its scenarios, or of each --method; 'lopbench leaderboard --suite' is its table.
 
     Runs that are finished are not done again; one that was interrupted resumes.
     """
@@ -166,7 +167,7 @@ def command(
     if study is None:
         requests: Sequence[Mapping[str, Any]] = [_request(given)]
     else:
-        file = _read(study, named - set(_OPTIONS))
+        file = _read(study, named - set(_OPTIONS), given["methods"])
         requests = file.requests
         threads, jobs = threads or file.options.get("threads"), jobs or file.options.get("jobs")
         sinks = sinks or file.options.get("sinks", ())
@@ -302,19 +303,28 @@ def _request(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(study: Path, named: set[str]) -> StudyFile:
-    """Return what a study file asks for, its plugins loaded; ``named`` are options that it does not go with.
+def _read(study: Path, named: set[str], methods: tuple[str, ...]) -> StudyFile:
+    """Return what a study file or a suite asks for, its plugins loaded; ``named`` are options that it does not go with.
+
+    Of a suite ``methods`` take the place, if they are named.
 
     Raises:
-        UsageError: If there is one.
+        UsageError: If there is one that it does not go with.
     """
-    from lopbench.runner.study_file import read_study
+    from dataclasses import replace
 
+    from lopbench.runner.study_file import read_study
+    from lopbench.runner.suites import study_path
+
+    path = study_path(study)
+    if path != study and "methods" in named:
+        suite = _read(study, named - {"methods"}, methods)
+        return replace(suite, requests=tuple({**each, "methods": methods} for each in suite.requests))
     if named:
         raise UsageError(
             f"what to run stands in {study}: write {', '.join(sorted(named))} there, and leave it out here"
         )
-    file = read_study(study)
+    file = read_study(path)
     try_files(file.plugins)
     return file
 
