@@ -1,7 +1,7 @@
 """What the command line does, for Python: run a study and read a leaderboard."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ def run(
     start: float = 0.0,
     profile: str | None = None,
     metrics: "Iterable[str | Metric] | None" = None,
+    tune: "str | Mapping[str, float] | None" = None,
     plugins: Iterable[str | os.PathLike[str]] = (),
     data: str = "auto",
     data_dir: str | os.PathLike[str] | None = None,
@@ -65,6 +66,7 @@ def run(
         start: Fraction of the stream after which the methods turn on.
         profile: The scenario's profile; its default if None.
         metrics: Metrics to measure; the default ones if None.
+        tune: How each method is tuned first, as in ``"k=0.1,budget=16,seeds=3"`` or a table of these; None for not.
         plugins: Files with plugins to load.
         data: "auto", the name of the scenario's data set, or "procedural".
         data_dir: Folder that holds the data, looked in first.
@@ -83,13 +85,11 @@ def run(
     """
     asked = {name: value for name, value in locals().items() if name in Request.__dataclass_fields__}
     broken = [(each.plugin, each.reason) for each in map(try_file, map(Path, plugins)) if each is not None]
-    told = usable(sinks)
-    where = None if data_dir is None else Path(data_dir)
+    told, where = usable(sinks), None if data_dir is None else Path(data_dir)
     staff = _staff(executor, jobs, device)
     study = plan(**asked, data=data, data_dir=where, device=staff.device, results=Path(results))
-    refused = _do(study, staff, where, told, quiet=quiet)
-    check_complete(refused, len(study.pending), (*broken, *study.aside))
-    return study_leaderboard(study)
+    check_complete(_do(study, staff, where, told, quiet=quiet), study.runs, (*broken, *study.aside))
+    return study_leaderboard(study.settled())
 
 
 def _staff(executor: "str | Executor", jobs: int | None, device: str) -> Staff:
@@ -110,13 +110,13 @@ def _do(
         shown = console(stderr=True)
         shown.quiet = quiet
         pool = staff.pool([study], data_dir=data_dir, sinks=[ComponentSpec.of("sinks", each).label() for each in sinks])
-        return follow(pool, shown, runs=len(pool.specs), steps=pool.steps)
+        return follow(pool, shown, runs=study.runs, steps=study.all_steps)
     if quiet:
         return _labelled(execute(study, Quiet(), sinks=sinks))
     from lopbench.cli.output import console
     from lopbench.cli.progress import study_reporter
 
-    with study_reporter(console(stderr=True), runs=len(study.pending), steps=sum(study.steps)) as reporter:
+    with study_reporter(console(stderr=True), runs=study.runs, steps=study.all_steps) as reporter:
         return _labelled(execute(study, reporter, sinks=sinks))
 
 
@@ -134,4 +134,6 @@ def study_leaderboard(*studies: Study) -> "pd.DataFrame":
     specs = [spec for study in studies for spec in study.specs]
     protocols = {spec.protocol_id for spec in specs}
     entries = {each.entry_id for spec in specs for each in (spec, replace(spec, methods=(), start=0.0))}
-    return frame[frame["protocol_id"].isin(protocols) & frame["entry_id"].isin(entries)].reset_index(drop=True)
+    plain = (frame["method"] == "none") & (frame["tuning"] != "")  # tuned as they are, whatever its optimizer is
+    asked = frame["protocol_id"].isin(protocols) & (frame["entry_id"].isin(entries) | plain)
+    return frame[asked].reset_index(drop=True)

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from lopbench.cli.output import console, echo, write_json
+from lopbench.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pandas import DataFrame
+
+    from lopbench.results.layout import Table
     from lopbench.results.leaderboard import Board
+    from lopbench.results.suite import Suite
 
 #: Exit code where ``--check`` finds a difference; errors have 1, usage errors 2.
 FOUND = 3
@@ -38,9 +45,38 @@ _MOST_TOLD = 20
     show_default=True,
     help="How to print it.",
 )
+@click.option(
+    "--rows",
+    metavar="FACTOR",
+    help="Print retentions by two factors, this one in the rows: method, or as --columns.",
+)
+@click.option(
+    "--columns",
+    metavar="FACTOR",
+    help="And this one in the columns: optimizer, architecture, activation, scenario, profile, or a field, as in "
+    "optimizer.lr, architecture.width, scenario.tasks or cbp.replacement_rate.",
+)
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Print how the score of each tuned method depends on each of its hyperparameters, by the log of its tuning.",
+)
+@click.option(
+    "--suite",
+    metavar="NAME",
+    help="Print methods over the scenarios of a suite, as cpu: mean and worst retention, ranks, share of cells.",
+)
 @click.pass_context
 def command(
-    ctx: click.Context, results: tuple[Path, ...], output: Path | None, checked: Path | None, output_format: str
+    ctx: click.Context,
+    results: tuple[Path, ...],
+    output: Path | None,
+    checked: Path | None,
+    output_format: str,
+    rows: str | None,
+    columns: str | None,
+    sensitivity: bool,
+    suite: str | None,
 ) -> None:
     """Print the leaderboard of all runs in the folders or packed sets RESULTS: one table for each protocol.
 
@@ -50,13 +86,27 @@ def command(
     from lopbench.core.errors import ResultsError
     from lopbench.results.cells import csv_text
     from lopbench.results.leaderboard import board, latex, markdown, render, to_csv
+    from lopbench.runner.suites import suite_of
 
+    is_crossed = rows is not None or columns is not None
+    is_file = checked is not None or output is not None
+    if is_crossed + sensitivity + (suite is not None) + is_file > 1:
+        raise UsageError(
+            "--rows and --columns, --sensitivity, --suite, and --output or --check are of other tables; ask for one"
+        )
+    asked = None if suite is None else suite_of(suite)
     made = board(*results)
     for problem in made.problems[:_MOST_TOLD]:
         echo(f"Left out: {problem}", err=True)
     if len(made.problems) > _MOST_TOLD:
         echo(f"Left out: {len(made.problems) - _MOST_TOLD} more.", err=True)
-    if checked is not None:
+    if is_crossed:
+        _print_crossed(made, rows or "method", columns or "method", output_format)
+    elif asked is not None:
+        _print_suite(made, asked, output_format)
+    elif sensitivity:
+        _print_sensitivity(made, output_format)
+    elif checked is not None:
         _check(ctx, made, checked)
     elif output_format == "json":
         write_json(_as_json(made))
@@ -73,6 +123,52 @@ def command(
         echo(f"Written to {output}.", err=True)
     if made.problems:
         raise ResultsError(f"{len(made.problems)} records could not be used; the table is of the others.")
+
+
+def _print_crossed(made: Board, rows: str, columns: str, output_format: str) -> None:
+    from lopbench.results.factors import cross, crossing_tables, frame
+
+    tables = cross(made.entries, rows, columns)
+    _print_tables(list(crossing_tables(tables, wide=output_format != "table")), lambda: frame(tables), output_format)
+
+
+def _print_sensitivity(made: Board, output_format: str) -> None:
+    from lopbench.core.errors import ResultsError
+    from lopbench.results.sensitivity import frame, lines, sensitivity_tables
+
+    found = list(lines(made.entries))
+    if not found:
+        raise ResultsError("No entry was tuned, so that there are no logs to read; 'lopbench run --tune' makes some.")
+    _print_tables(list(sensitivity_tables(found)), lambda: frame(found), output_format)
+
+
+def _print_suite(made: Board, asked: Suite, output_format: str) -> None:
+    from lopbench.results.suite import members, profile_lines, suite_frame, suite_table
+
+    found = members(asked, made.entries)
+    frame = suite_frame(asked, found)
+    if output_format == "json":
+        rows = json.loads(frame.to_json(orient="records", double_precision=15))
+        write_json({"rows": rows, "profiles": profile_lines(found)})
+    else:
+        _print_tables([suite_table(asked, frame, wide=output_format != "table")], lambda: frame, output_format)
+
+
+def _print_tables(tables: list[Table], frame: Callable[[], DataFrame], output_format: str) -> None:
+    """Print tables in a format; a frame of them where it holds numbers."""
+    from lopbench.results.cells import csv_text
+    from lopbench.results.layout import in_latex, in_markdown, printed
+
+    if output_format == "json":
+        write_json({"rows": json.loads(frame().to_json(orient="records", double_precision=15))})
+    elif output_format == "csv":
+        click.echo(csv_text(frame()), nl=False)
+    elif output_format == "markdown":
+        click.echo(in_markdown(tables), nl=False)
+    elif output_format == "latex":
+        click.echo(in_latex(tables), nl=False)
+    else:
+        printed(tables, console())
 
 
 def _check(ctx: click.Context, made: Board, path: Path) -> None:

@@ -79,6 +79,13 @@ _OPTIONS = ("results", "device", "data_dir")
     "Repeat it to cross several. Where they can, the values train side by side in one program.",
 )
 @click.option(
+    "--tune",
+    metavar="k=0.1,budget=16,seeds=3",
+    help="Tune each method first: so many configurations of its own grid and of learning rates, each on the first K of "
+    "the stream of so many development seeds; the best mean online score is then run on --seeds. The log is kept with "
+    "the runs, and tables are of one kind of tuning.",
+)
+@click.option(
     "--from",
     "start",
     type=float,
@@ -143,7 +150,8 @@ def command(
 
     STUDY is a TOML file with what is to be run, in the words of these options, for more than fits into one command:
     what it holds is written there alone, but for where and how it is done, --results, --device, --data-dir, --threads,
-    --jobs, --executor and --sink, which go before it.
+    --jobs, --executor and --sink, which go before it. Or it is the name of a suite, cpu or gpu: a study that is
+    installed, of all methods on its scenarios, or of each --method; 'lopbench leaderboard --suite' is its table.
 
     Runs that are finished are not done again; one that was interrupted resumes.
     """
@@ -159,7 +167,7 @@ def command(
     if study is None:
         requests: Sequence[Mapping[str, Any]] = [_request(given)]
     else:
-        file = _read(study, named - set(_OPTIONS))
+        file = _read(study, named - set(_OPTIONS), given["methods"])
         requests = file.requests
         threads, jobs = threads or file.options.get("threads"), jobs or file.options.get("jobs")
         sinks = sinks or file.options.get("sinks", ())
@@ -183,7 +191,7 @@ def command(
     if not yes and err.is_terminal and sys.stdin.isatty():
         _check_size(found)
     refused = _do(studies, staff, err, detach=detach, **more)
-    _conclude(studies, refused, aside, err)
+    _conclude([each.settled() for each in studies], refused, aside, err)
 
 
 def _use_threads(count: int | None) -> None:
@@ -267,13 +275,15 @@ def _do(
         clear(studies[0].results)
         return []
     if staff.is_one_process:
-        runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
+        runs, steps = sum(study.runs for study in studies), sum(study.all_steps for study in studies)
         with listed(studies, data_dir=data_dir, sinks=sinks), study_reporter(err, runs=runs, steps=steps) as reporter:
             refused = execute_all(studies, reporter, sinks=sinks_of(sinks))
         return [(label(spec), reason) for spec, reason in refused]
     pool = staff.pool(studies, data_dir=data_dir, sinks=sinks)
     if staff.executor.starts and not detach:
-        return follow(pool, err, runs=len(pool.specs), steps=pool.steps)
+        later = sum(len(study.following) for study in studies)
+        steps = sum(study.all_steps - sum(study.steps) for study in studies)
+        return follow(pool, err, runs=len(pool.specs) + later, steps=pool.steps + steps)
     pool.start()
     if pool.is_joined:
         echo(f"{pool.called} are at these runs already.", err=True)
@@ -294,19 +304,28 @@ def _request(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(study: Path, named: set[str]) -> StudyFile:
-    """Return what a study file asks for, its plugins loaded; ``named`` are options that it does not go with.
+def _read(study: Path, named: set[str], methods: tuple[str, ...]) -> StudyFile:
+    """Return what a study file or a suite asks for, its plugins loaded; ``named`` are options that it does not go with.
+
+    Of a suite ``methods`` take the place, if they are named.
 
     Raises:
-        UsageError: If there is one.
+        UsageError: If there is one that it does not go with.
     """
-    from lopbench.runner.study_file import read_study
+    from dataclasses import replace
 
+    from lopbench.runner.study_file import read_study
+    from lopbench.runner.suites import study_path
+
+    path = study_path(study)
+    if path != study and "methods" in named:
+        suite = _read(study, named - {"methods"}, methods)
+        return replace(suite, requests=tuple({**each, "methods": methods} for each in suite.requests))
     if named:
         raise UsageError(
             f"what to run stands in {study}: write {', '.join(sorted(named))} there, and leave it out here"
         )
-    file = read_study(study)
+    file = read_study(path)
     try_files(file.plugins)
     return file
 
@@ -337,7 +356,7 @@ def summarise(
             err.print(Panel(Text(study.images.notice), title="NOT REAL DATA", style="bold yellow"))
     whole = Forecast.of_all(forecasts)
     if several:
-        runs, steps = sum(len(study.pending) for study in studies), sum(sum(study.steps) for study in studies)
+        runs, steps = sum(study.runs for study in studies), sum(study.all_steps for study in studies)
         err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(whole, staff)}."), soft_wrap=True)
     return whole
 
@@ -364,7 +383,7 @@ def _rows(study: Study, time: str) -> dict[str, str]:
     scored, all_steps = _span(scenario.scored, scenario), _span(scenario.steps, scenario)
     online = "" if scored == all_steps else f", online in their first {scored} steps"
     protocols = _each(spec.protocol_id for spec in study.specs)
-    runs = f"{len(study.pending)} to do, {sum(study.steps):,} steps, fresh references included"
+    runs = f"{study.runs} to do, {study.all_steps:,} steps, fresh references included"
     if study.finished:
         runs += f"; {study.finished} finished already and skipped"
     if not study.pending:
@@ -385,6 +404,14 @@ def _rows(study: Study, time: str) -> dict[str, str]:
         "Results": str(study.results.resolve()),
         "Runs": runs,
     }
+    if study.later:
+        tuning = study.later[0].tuning
+        count = sum(spec.kind == "development" for spec in study.pending)
+        rows["Tuning"] = (
+            f"{len(study.later)} entries, of each {tuning.budget} configurations on the first {tuning.k:.0%} of the "
+            f"stream, seeds {seed_ranges(tuning.development_seeds)}: {count} runs; then {len(study.following)}, of "
+            "what they choose"
+        )
     growth = scenario.growth
     if first.cloner is not None and growth is not None:
         rows["Cloning"] = f"{first.cloner.label()}, by {growth.factor}, before task {growth.task}"

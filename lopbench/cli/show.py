@@ -14,7 +14,7 @@ import rich_click as click
 
 from lopbench.cli.output import console, format_option, print_whole, write_json
 from lopbench.cli.plugins import plugin_option
-from lopbench.core.interfaces import Component, DataSet, Perturbation, Scenario
+from lopbench.core.interfaces import Component, DataSet, Optimizer, Perturbation, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,8 +102,9 @@ def describe(entry: Registration) -> dict[str, Any]:
         described["family"] = cls.family
         described["track"] = cls.track_of()
         described["needs"] = _needs(cls)
-        described["grid"] = {field: list(values) for field, values in cls.grid.items()}
         described["cost"] = dict(cls.cost)
+    if issubclass(cls, Optimizer | Perturbation):
+        described["grid"] = {field: list(map(_plain, values)) for field, values in cls.grid.items()}
     if issubclass(cls, Scenario):
         described["default_profile"] = cls.default_profile
         described["profiles"] = {profile: dict(values) for profile, values in cls.profiles.items()}
@@ -112,6 +113,14 @@ def describe(entry: Registration) -> dict[str, Any]:
         described["stand_in"] = cls.stand_in
         described["files"] = [{"url": file.url, "size_bytes": file.size_bytes} for file in cls.files]
     return described
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _written(value: object) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def type_text(annotation: object) -> str:
@@ -204,7 +213,7 @@ def _print(component: dict[str, Any]) -> None:
         "deviations": component["deviations"],
         "validated against": component["validated"],
         "needs": component.get("needs", []),
-        "tuned over": [f"{name}: {', '.join(map(str, each))}" for name, each in component.get("grid", {}).items()],
+        "tuned over": [f"{name}: {', '.join(map(_written, each))}" for name, each in component.get("grid", {}).items()],
         "cost": _cost(component.get("cost", {})),
         "stands in comparisons as": [f"{text}: {summary}" for text, summary in component["presets"].items()],
         "exempt from": [f"{name}: {reason}" for name, reason in component["exempt"].items()],

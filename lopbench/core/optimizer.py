@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from lopbench.core.component import Component
 from lopbench.core.fields import number
@@ -25,6 +25,10 @@ class Optimizer(Component, ABC):
     Args:
         lr: Learning rate, above 0.
     """
+
+    #: The values of its fields over which plain learning is tuned, and methods without a grid of their own: field ->
+    #: values. All of them are combined, and crossed with learning rates.
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {}
 
     lr: float = number(above=0)
 

@@ -27,6 +27,7 @@ from lopbench.core.interfaces import Component, Headline, Optimizer, Perturbatio
 from lopbench.core.manager import plugins
 from lopbench.core.registry import OWN, Registry, suggest
 from lopbench.core.text import told
+from lopbench.core.tuning import TuningLog, configured, untuned
 
 SCHEMA_VERSION = 2
 
@@ -350,8 +351,11 @@ class Shown:
 class RunSpec:
     """Everything that changes the numbers of one run of one seed.
 
-    ``kind`` is "continual" for the learner, or "fresh" for networks freshly initialised at each scored task.
+    ``kind`` is "continual" for the learner, "fresh" for networks freshly initialised at each scored task, or
+    "development" for a learner that is trained to choose a configuration and makes no row.
     ``start`` is the fraction of the stream after which the methods are on, in [0, 1]; before, the learner is plain.
+    ``stop`` is the fraction of the stream, in (0, 1], after which a development run ends. ``tuning`` is the log of what
+    chose the entry, None for one that was not tuned; specs without these two have the ids that they had before.
     ``shown`` is what the record says of its row; None for a spec that is in no record, or in one without it. A spec
     that `replace` makes is another run and has none.
 
@@ -370,8 +374,10 @@ class RunSpec:
     numbers: int = NUMBERS
     cloner: ComponentSpec | None = None
     numerics: Numerics = field(default_factory=Numerics)
-    kind: Literal["continual", "fresh"] = "continual"
+    kind: Literal["continual", "fresh", "development"] = "continual"
     start: float = 0.0
+    stop: float = 1.0
+    tuning: TuningLog | None = None
     shown: Shown | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -381,7 +387,7 @@ class RunSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the canonical JSON value; its hash is the run id."""
-        return {
+        value = {
             "schema_version": SCHEMA_VERSION,
             "kind": self.kind,
             "scenario": self.scenario.to_json(),
@@ -397,6 +403,11 @@ class RunSpec:
             "data": None if self.data is None else dict(self.data),
             "numbers": self.numbers,
         }
+        if self.stop != 1.0:
+            value["stop"] = self.stop
+        if self.tuning is not None:
+            value["tuning"] = self.tuning.to_json()
+        return value
 
     def recorded(self) -> dict[str, Any]:
         """Return what a record holds: the value that is hashed, and beside it what tables show."""
@@ -437,7 +448,11 @@ class RunSpec:
                 data=value["data"],
                 numbers=1 if version == 1 else value["numbers"],
                 start=value.get("start", 0.0),
+                stop=value.get("stop", 1.0),
+                tuning=TuningLog.from_json(value["tuning"]) if "tuning" in value else None,
             )
+            if made.tuning is not None:
+                made.tuning.check(made.methods, made.optimizer)
             if "shown" in value:
                 object.__setattr__(made, "shown", Shown(**value["shown"]))
             return made
@@ -459,16 +474,17 @@ class RunSpec:
         """Return what is asked, which must agree for two rows to stand together.
 
         Scenario, architecture and cloner with their versions, data by content, the reference, numerics, and the
-        versions of the core's numbers and of the score.
+        versions of the core's numbers and of the score; of tuned entries also how they were to be tuned.
         """
         asked = ("scenario", "architecture", "cloner", "data", "reference_optimizer", "numerics", "numbers")
         value = self.to_json()
-        return {**{key: value[key] for key in asked}, "score": SCORE}
+        tuned = {} if self.tuning is None else {"tuning": self.tuning.asked}
+        return {**{key: value[key] for key in asked}, "score": SCORE, **tuned}
 
     def entry(self) -> dict[str, Any]:
-        """Return the answer: methods, the fraction of the stream after which they are on, and the optimizer."""
+        """Return the answer: methods, the fraction of the stream after which they are on, optimizer, log of tuning."""
         value = self.to_json()
-        return {key: value[key] for key in ("methods", "start", "optimizer")}
+        return {key: value[key] for key in ("methods", "start", "optimizer", "tuning") if key in value}
 
     @cached_property
     def protocol_id(self) -> str:
@@ -482,8 +498,27 @@ class RunSpec:
 
     @cached_property
     def method_id(self) -> str:
-        """Hash of `entry` without the optimizer, 12 hex digits: what one method label may stand for twice."""
-        return digest({key: part for key, part in self.entry().items() if key != "optimizer"}, 12)
+        """Hash of `entry` without the optimizer, 12 hex digits: what one method label may stand for twice.
+
+        Of a tuned entry the fields that were tuned are left out, so that it is one method in all scenarios.
+        """
+        family = self if self.tuning is None else self.family
+        return digest({key: family.entry()[key] for key in ("methods", "start")}, 12)
+
+    @property
+    def family(self) -> RunSpec:
+        """A tuned entry as it was before its tuning, without the fields that were tuned; any other as it is."""
+        if self.tuning is None:
+            return self
+        methods, optimizer = untuned(self.methods, self.optimizer, self.tuning.names)
+        return replace(self, methods=methods, optimizer=optimizer, tuning=None)
+
+    def development(self, k: float, values: Mapping[str, Any], seed: int) -> RunSpec:
+        """Return the run of a configuration of this entry on the first ``k`` of the stream of a development seed."""
+        methods, optimizer = configured(self.methods, self.optimizer, values)
+        return replace(
+            self, kind="development", stop=k, tuning=None, metrics=(), methods=methods, optimizer=optimizer, seed=seed
+        )
 
     @property
     def components(self) -> tuple[ComponentSpec, ...]:
@@ -496,14 +531,15 @@ class RunSpec:
 
         It keeps ``start``, and so also covers the tasks that are scored before the method turns on.
         """
-        return replace(self, kind="fresh", metrics=(), methods=(), optimizer=self.reference_optimizer)
+        return replace(self, kind="fresh", metrics=(), methods=(), optimizer=self.reference_optimizer, tuning=None)
 
     def own_reference(self) -> RunSpec:
         """Return the run of this recipe (method and optimizer) from fresh at each scored task; it is not diagnosed.
 
         The control does nothing to fresh networks and has the reference's optimizer, so that this is the reference.
         """
-        return replace(self, kind="fresh", metrics=(), methods=() if self.is_control else self.methods)
+        methods = () if self.is_control else self.methods
+        return replace(self, kind="fresh", metrics=(), methods=methods, tuning=None)
 
     @property
     def method_label(self) -> str:
@@ -558,7 +594,7 @@ class RunSpec:
     def directory_name(self) -> str:
         """Name of the run's directory: readable, and unique by its run id."""
         method = "+".join(m.name for m in self.methods) or "none"
-        kind = "" if self.kind == "continual" else "fresh-"
+        kind = {"continual": "", "fresh": "fresh-", "development": "dev-"}[self.kind]
         stem = f"{self.scenario.name}-{self.profile}-{self.architecture.name}-{kind}{method}-s{self.seed}"
         return f"{stem}-{self.run_id}"
 

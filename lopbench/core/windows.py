@@ -34,6 +34,11 @@ def before_window(tasks: int, start: float) -> range:
     return late_window(done) if done else range(0)
 
 
+def first_tasks(tasks: int, share: float) -> int:
+    """Return the number of tasks in the first ``share``, in (0, 1], of a stream: whole ones, at least one."""
+    return max(1, math.ceil(tasks * share - 1e-9))  # 0.1 * 30 is a little more than 3
+
+
 def scored_tasks(tasks: int, start: float = 0.0) -> list[int]:
     """Return the tasks that fresh networks must cover, in order: those of `before_window` and of `late_window`."""
     return sorted({*before_window(tasks, start), *late_window(tasks)})

@@ -202,6 +202,8 @@ def _table(table: Table, index: int) -> dict[str, Any]:
     names = _names(table)
     if len({row.line["optimizer"] for row in table.rows}) == 1:
         title += f", {line['optimizer']}"
+    if line["tuning"]:
+        title += f", tuned by {line['tuning']}"
     data = line["data"]
     scale = _scale([row.line for row in table.rows])
     return {

@@ -47,6 +47,11 @@ class Column:
         return self.heading or self.name, self.meaning
 
 
+def _tuning(group: Group) -> str:
+    log = group.spec.tuning
+    return "" if log is None else log.tuning.label
+
+
 def _unplaced(_: Group) -> None:
     """What stands in a column that `standings.place` fills in, for a row that is not placed."""
 
@@ -197,6 +202,19 @@ COLUMNS: tuple[Column, ...] = (
         lambda g: g.memory,
         "mem.",
     ),
+    Column("tuning", "How the entry was tuned, as --tune takes it; empty if it was not.", _tuning),
+    Column(
+        "tuning_steps",
+        "Training steps of its development runs.",
+        lambda g: None if g.spec.tuning is None else g.spec.tuning.steps,
+    ),
+    Column(
+        "fragility",
+        "What tuning on a part of the stream loses: the retention of the same method tuned on the whole stream, minus "
+        "this one.",
+        lambda _: math.nan,
+        "fragility",
+    ),
     Column("diverged", "Number of runs that diverged.", lambda g: g.count("diverged")),
     Column("failed", "Number of runs that failed.", lambda g: g.count("failed")),
     Column(
@@ -228,6 +246,7 @@ SECONDARY = (
     "fresh_retention",
     "self_retention",
     "wide_retention",
+    "fragility",
     "lifetime_online",
     "late_early",
     "speed",

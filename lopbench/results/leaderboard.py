@@ -23,6 +23,7 @@ from lopbench.results.seed_scores import AXES, Axis, References, seed_scores
 from lopbench.results.standings import UNPLACED, Standing, place
 from lopbench.results.tables import latex, markdown, render, to_csv
 from lopbench.results.tasks import Floors, task_count, task_scores
+from lopbench.results.tuned import UNCHECKED, Logs, fill_fragility
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,17 +154,19 @@ def _board(usable: "_Usable") -> Board:
             key = _key(record)
             rows[key].append(record)
             if not record.spec.methods:
-                baselines[key].append(record)
+                baselines[_plain(record)].append(record)
     if not rows:
         if usable.problems:
             raise usable.problems[0]
         raise ResultsError("There are no runs among the records, only references.")
     entries = [Entry.of(group) for group in (usable.group(runs, baselines[_plain(runs[0])]) for runs in rows.values())]
     _tell_code_apart(entries)
+    fill_fragility(entries)
     _place(entries)
     entries.sort(key=_order)
     frame = pd.DataFrame([entry.row for entry in entries], columns=list(COLUMNS))
-    frame = frame.astype({name: "Int64" for name in frame.columns if name.endswith(("rank_low", "rank_high"))})
+    whole = [name for name in frame.columns if name.endswith(("rank_low", "rank_high", "tuning_steps"))]
+    frame = frame.astype(dict.fromkeys(whole, "Int64"))
     return Board(frame, overall(entries), tuple(usable.problems), tuple(entries), tuple(usable.records))
 
 
@@ -179,7 +182,12 @@ class _Usable:
         self.problems = list(problems)
         #: Seeds of records that name their row but cannot be used for it.
         self.left_out: dict[_Key, set[int]] = defaultdict(set)
-        readable = [record for record in self._unique(found) if self._usable(record, _look)]
+        once = self._unique(found)
+        self.logs = Logs(once)
+        rows = [
+            record for record in once if record.spec.kind != "development" and self._usable(record, self.logs.check)
+        ]
+        readable = [record for record in rows if self._usable(record, _look)]
         self.floors = Floors(readable)
         whole = [record for record in readable if self._usable(record, lambda record: _look_whole(record, self.floors))]
         self.records = one_of_each(whole)
@@ -195,6 +203,7 @@ class _Usable:
         left_out = {
             "damaged, left out": self.left_out[key],
             "measured again with other metrics, counted once": self.doubled[key],
+            UNCHECKED: [] if self.logs.is_whole(runs[0]) else [record.seed for record in runs],
         }
         scores = [seed_scores(record, self.references, self.floors) for record in runs]
         return Group(runs, scores, self.floors.score(runs[0]), baseline, left_out)
@@ -235,8 +244,8 @@ def _key(record: Record) -> _Key:
 
 
 def _plain(record: Record) -> _Key:
-    """Return the row of plain learning with the same optimizer."""
-    return record.protocol_id, record.recipe.plain_entry_id
+    """Return the row of plain learning with the same optimizer; of tuned entries, with the one that tuning chose it."""
+    return record.protocol_id, record.recipe.plain_entry_id if record.spec.tuning is None else "tuned"
 
 
 def _outcome(record: Record) -> tuple[str, str | None]:

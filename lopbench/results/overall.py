@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lopbench.core.spec import RunSpec
 from lopbench.results.columns import COLUMNS as TABLE
 from lopbench.results.group import Group
 from lopbench.results.pairs import Entrant
@@ -58,6 +59,11 @@ class Entry:
     def retentions(self) -> Mapping[int, float]:
         """The headline's retention of each seed that has one."""
         return self.group.retentions
+
+    @property
+    def spec(self) -> RunSpec:
+        """The spec of one of its runs."""
+        return self.group.spec
 
     @property
     def is_control(self) -> bool:
@@ -120,7 +126,9 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
 
 
 def _table(entry: Entry) -> str:
-    return f"{entry.row['protocol_id']} with {entry.row['optimizer']}"
+    """Return which table a row speaks in: of tuned entries each has the optimizer that its tuning chose."""
+    chosen = entry.spec.tuning is not None
+    return f"{entry.row['protocol_id']} with {'tuned optimizers' if chosen else entry.row['optimizer']}"
 
 
 def _speaker(tables: Iterable[list[Entry]]) -> list[Entry]:
@@ -148,7 +156,7 @@ def _rows(profile: str, scenarios: Mapping[str, Sequence[Entry]]) -> list[dict[s
         worst = min(clipped, key=lambda name: clipped[name], default=None)
         row = {
             "profile": profile,
-            "method": first.row["method"],
+            "method": first.row["method"] if first.spec.tuning is None else first.spec.family.method_label,
             "method_id": first.row["method_id"],
             "track": first.row["track"],
             **UNPLACED,

@@ -2,14 +2,14 @@
 
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from lopbench.core.tuning import Tuning
 from lopbench.results.cells import csv_text
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
+from lopbench.results.layout import Table, in_latex, in_markdown, printed
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import COLLAPSED, FEWEST_RANKED, unseen_collapse
 from lopbench.results.ranks import RANK_METHOD, Range
@@ -37,50 +37,11 @@ _SIGNS: Mapping[str, str] = {
     "unclear": "?",
 }
 
-#: Headings that a terminal breaks.
-_BROKEN: Mapping[str, str] = {"generalisation": "generali-\nsation"}
-
 _PROCEDURAL = "Procedural images, not a real data set: compare these numbers with no others."
-
-_NO_ROWS = "There are no rows."
-
-#: What LaTeX would take for commands.
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-
-
-#: Columns of names as the command line takes them.
-_NAMES = ("method", "optimizer")
-
-#: Headings of other columns that are flush left.
-_LEFT = ("track", *AXES)
 
 _VERDICT_SIGNS = "To none: + is shown to be better, \N{MINUS SIGN} worse, ? neither."
 _TREND = "Trend: change of the learner's score over that of a {reference} per tenth of the stream"
 _TREND_SIGNS = "\N{DOWNWARDS ARROW} is losing, \N{UPWARDS ARROW} gaining, = level, ? unclear"
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A table in no format yet: rank, method and track come first, what follows are numbers.
-
-    Args:
-        title: What all rows share.
-        headings: One for each column.
-        rows: Cells.
-        notes: What a reader should know.
-        warning: What nobody must miss, None for nothing.
-    """
-
-    title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str]
-    warning: str | None = None
 
 
 def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
@@ -102,34 +63,7 @@ def render(frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | N
         console: Where to print; from 80 columns on all numbers are whole.
         overall: Methods over all scenarios, as `Board` has them; their tables come last.
     """
-    from rich.table import Table
-    from rich.text import Text
-
-    tables = list(_tables(frame, overall, wide=False))
-    if not tables:
-        console.print(Text(_NO_ROWS))
-        return
-    common = [note for note in tables[0].notes if len(tables) > 1 and all(note in each.notes for each in tables)]
-    for each in tables:
-        console.print(Text(each.title, style="italic"))  # not the table's title, which its width would break
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-        for heading in each.headings:
-            narrow = _BROKEN.get(heading) or re.sub(r"([-/])| ", r"\1\n", heading)
-            if heading in _NAMES:
-                table.add_column(heading, overflow="fold")
-            else:
-                left = heading in _LEFT
-                table.add_column(narrow, justify="left" if left else "right", no_wrap=True)
-        for row in each.rows:
-            table.add_row(*map(Text, row))
-        console.print(table)
-        for note in each.notes:
-            if note not in common:
-                console.print(Text(note), style="dim")
-        if each.warning:
-            console.print(Text(each.warning), style="bold yellow")
-    for note in common:
-        console.print(Text(note), style="dim")
+    printed(list(_tables(frame, overall, wide=False)), console)
 
 
 def markdown(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
@@ -139,19 +73,7 @@ def markdown(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> st
         frame: What `leaderboard` returned, or its CSV read again.
         overall: Methods over all scenarios.
     """
-    lines: list[str] = []
-    for each in _tables(frame, overall, wide=True):
-        lines += [_markdown(each.title), "", f"| {' | '.join(each.headings)} |", "|" + "---|" * len(each.headings)]
-        for row in each.rows:
-            cells = [
-                _code(cell) if heading in _NAMES else cell for heading, cell in zip(each.headings, row, strict=True)
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", *(f"- {_markdown(note)}" for note in each.notes)]
-        if each.warning:
-            lines.append(f"- **{each.warning}**")
-        lines.append("")
-    return "\n".join(lines) or f"{_NO_ROWS}\n"
+    return in_markdown(_tables(frame, overall, wide=True))
 
 
 def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
@@ -161,25 +83,16 @@ def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
         frame: What `leaderboard` returned, or its CSV read again.
         overall: Methods over all scenarios.
     """
-    lines: list[str] = []
-    for each in _tables(frame, overall, wide=True):
-        notes = [f"{each.title}.", *each.notes, *([each.warning] if each.warning else [])]
-        alignment = "".join("l" if heading in (*_NAMES, *_LEFT) else "r" for heading in each.headings)
-        lines += [r"\begin{table}", r"\centering", rf"\caption{{{_latex(' '.join(notes))}}}"]
-        lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
-        lines += [rf"{' & '.join(map(_latex, each.headings))} \\", r"\midrule"]
-        lines += [rf"{' & '.join(map(_latex, row))} \\" for row in each.rows]
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    return "\n".join(lines) or f"{_NO_ROWS}\n"
+    return in_latex(_tables(frame, overall, wide=True))
 
 
-def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool) -> Iterator[_Table]:
+def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool) -> Iterator[Table]:
     for protocol_id, rows in frame.groupby("protocol_id", sort=False):
         columns = _secondary(rows, wide=wide)
         optimizer = ["optimizer"] if _is_of_several(rows) else []
         seeds = ["seeds"] if rows["seeds"].nunique() > 1 else []
         score = str(rows.iloc[0]["score"])
-        yield _Table(
+        yield Table(
             title=_title(rows),
             headings=(
                 *("#", "method", *optimizer, "track", str(rows.iloc[0]["headline"])),
@@ -206,8 +119,8 @@ def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool
             yield _overall_table(str(profile), rows, wide=wide)
 
 
-def _overall_table(profile: str, rows: "pd.DataFrame", *, wide: bool) -> _Table:
-    return _Table(
+def _overall_table(profile: str, rows: "pd.DataFrame", *, wide: bool) -> Table:
+    return Table(
         title=f"All scenarios, {profile}",
         headings=("#", "method", "track", "mean", "to none", "worst", "worst in", "scenarios"),
         rows=[
@@ -233,7 +146,8 @@ def _title(rows: "pd.DataFrame") -> str:
     row = rows.iloc[0]
     optimizer = f", {row['optimizer']}" if not _is_of_several(rows) else ""
     data = f", data {row['data']}" if _is_text(row["data"]) else ""
-    return f"{row['scenario']} {row['profile']}, {row['architecture']}{optimizer}{data}"
+    tuned = f", tuned by {row['tuning']}" if _is_text(row["tuning"]) else ""
+    return f"{row['scenario']} {row['profile']}, {row['architecture']}{optimizer}{data}{tuned}"
 
 
 def _is_of_several(rows: "pd.DataFrame") -> bool:
@@ -313,7 +227,10 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool) -> Iterator[st
     yield f"Protocol {protocol_id}, {seeds}. {headline}: 1 is a {reference}, 0 is chance; {INTERVAL_METHOD}."
     if rows["retention_before"].notna().any():
         yield "Before: the retention in the last tasks before the method turned on."
-    same = " with the same optimizer" if _is_of_several(rows) else ""
+    if _is_text(rows.iloc[0]["tuning"]):
+        yield from _tuning_notes(Tuning.of(str(rows.iloc[0]["tuning"])), rows)
+    is_same = _is_of_several(rows) and not _is_text(rows.iloc[0]["tuning"])
+    same = " with the same optimizer" if is_same else ""
     track = "Track: knows of task boundaries (aware) or not (free)."
     yield f"{track} Speed and memory are multiples of those of none{same}."
     yield from _standing_notes(rows, wide=wide)
@@ -340,6 +257,18 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool) -> Iterator[st
     yield from (f"{', '.join(of)}: {text}" for text, of in said.items())
     if len(covered) > 1:
         yield f"All others: {_seeds(usual)}."
+
+
+def _tuning_notes(tuning: Tuning, rows: "pd.DataFrame") -> Iterator[str]:
+    """Yield how the entries of a table were tuned, and what that cost."""
+    seeds = f"{tuning.development_seeds[0]}-{tuning.development_seeds[-1]}"
+    part = "the whole stream: an oracle" if tuning.k == 1 else f"the first {tuning.k:.0%} of the stream"
+    yield (
+        f"Tuned: each row is the best of {tuning.budget} configurations, of its method's grid and of learning rates, "
+        f"by mean online score on {part}, seeds {seeds}; {int(rows['tuning_steps'].max()):,} steps at most."
+    )
+    if rows["fragility"].notna().any():
+        yield "Fragility: the retention of the oracle, tuned on the whole stream, minus this one."
 
 
 def _standing_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
@@ -407,20 +336,3 @@ def _overall_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
             yield f"{method}: unranked, no retention in {missing}"
         elif note:
             yield f"{method}: {note}"
-
-
-def _code(text: str) -> str:
-    """Return ``text`` as code in a cell of a Markdown table."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence, space = "`" * (longest + 1), " " if longest else ""
-    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
-
-
-def _markdown(text: str) -> str:
-    """Return ``text`` such that Markdown shows it as it is."""
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", text.replace("&", "&amp;"))
-
-
-def _latex(text: str) -> str:
-    """Return ``text`` such that LaTeX shows it as it is."""
-    return "".join(_LATEX.get(character, character) for character in text)

@@ -72,7 +72,8 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
 
     A group of runs takes the time that its steps took in records of the same methods, protocol, hardware and number of
     replicas, or else take now; where they will be compiled, what such programs took elsewhere. Once ``limit_s`` is
-    over, groups are taken for as slow as the slowest of those timed.
+    over, groups are taken for as slow as the slowest of those timed. What follows the tuning of an entry is foretold
+    as if the entry were not tuned.
 
     Args:
         study: The study.
@@ -87,10 +88,10 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
     device = torch.device(study.device)
     with using_threads(threads):
         recorded, record_bytes = _recorded(study)
-        steps_of = dict(zip((spec.run_id for spec in study.pending), study.steps, strict=True))
+        steps_of = study.steps_by_id
         began = time.perf_counter()
         known, slowest, compiles, compiling = [], 0.0, False, _Compiling()
-        for group in study.groups:
+        for group in (*study.groups, *study.groups_following):
             steps = steps_of[group[0].run_id]
             seconds = recorded.get(_workload(group[0], len(group)))
             is_compiled = compiles and seconds is None
@@ -110,7 +111,7 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
     if not known:
         return None
     times = [steps * (slowest if seconds is None else seconds) + start for steps, seconds, start in known]
-    return Forecast(sum(times), compiling.is_new, max(times), len(times), record_bytes * len(study.pending))
+    return Forecast(sum(times), compiling.is_new, max(times), len(times), record_bytes * study.runs)
 
 
 class _Compiling:

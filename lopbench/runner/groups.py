@@ -30,7 +30,11 @@ from lopbench.runner.session import TakenOverError
 from lopbench.runner.shape import shape
 from lopbench.runner.survival import survives
 from lopbench.runner.timing import throwaway
+from lopbench.runner.tuning import Candidates
 from lopbench.runner.unfinished import resumable
+
+#: An entry that is to be tuned, and its data.
+_Waiting = tuple[Candidates, object]
 
 #: Most replicas of a group: more gain nothing, while each holds a file open and takes its share of the memory.
 MAX_REPLICAS = 300
@@ -69,6 +73,7 @@ def _parts(group: list[RunSpec]) -> list[list[RunSpec]]:
 def work_off(
     work: Iterable[tuple[Sequence[RunSpec], object]],
     *,
+    later: Iterable[tuple[Candidates, object]] = (),
     results: Path,
     device: torch.device,
     reporter: Reporter | None = None,
@@ -86,8 +91,11 @@ def work_off(
     What was begun together goes on together: a group that was stopped resumes with the members it had, and what is new
     makes a group of its own. A fresh reference that only runs which could not be done would have used is left out.
 
+    Entries that are to be tuned follow when their development runs have records, whoever made these.
+
     Args:
         work: The groups.
+        later: The entries to be tuned, each with its data.
         results: Results folder.
         device: Where the runs train.
         reporter: Is told how it goes.
@@ -103,19 +111,23 @@ def work_off(
     Raises:
         ResultsError: If the results folder cannot be written to.
     """
-    reporter, left = reporter or Quiet(), list(work)
+    reporter, left, waiting = reporter or Quiet(), list(work), list(later)
     specs = [spec for group, _ in left for spec in group]
     waits = False
     with cheap_collections(), Holder(results, locks=locks, heart=heart) as holder:
         worker = _Worker(specs, results, holder, device, reporter, checkpoint_s, counts_attempts, sinks)
-        while left:
+        while left or waiting:
             busy = [(group, data) for group, data in left if not worker.attempt(group, data)]
-            if len(busy) == len(left):
+            waiting, follows = worker.settle(waiting)
+            if busy and not follows and len(busy) == len(left):
                 if not waits:
                     reporter.waits(group_label(busy[0][0]))
                 waits = True
                 time.sleep(LOOK_AGAIN_AT_CLAIMS_S if holder.has_claims else LOOK_AGAIN_S)
-            left = busy
+            left = [*busy, *follows]
+            if not left:
+                worker.give_up(waiting)
+                break
     remove_cut_short(results)
     return worker.refused
 
@@ -135,7 +147,7 @@ class _Worker:
         sinks: Are told what is measured.
     """
 
-    specs: Sequence[RunSpec]
+    specs: list[RunSpec]
     results: Path
     holder: Holder
     device: torch.device
@@ -166,6 +178,35 @@ class _Worker:
         except (BusyError, TakenOverError):
             return False
         return True
+
+    def settle(self, waiting: Sequence[_Waiting]) -> tuple[list[_Waiting], list[tuple[list[RunSpec], object]]]:
+        """Return the entries that are still to be tuned, and the groups of those that records have chosen by now.
+
+        All of an entry's runs are grouped, done or not: whoever does this comes to the same groups.
+        """
+        left, found = [], []
+        for entry, data in waiting:
+            try:
+                specs = entry.followed(self.results)
+            except ResultsError as error:
+                self._refuse(entry, str(error))
+                continue
+            if specs is None:
+                left.append((entry, data))
+                continue
+            self.specs += specs
+            self.reporter.note(f"{entry.label}: {specs[0].method_label} with {specs[0].optimizer_label} is chosen")
+            found += [(group, data) for group in groups(specs, data=data, device=self.device)]
+        return left, found
+
+    def give_up(self, waiting: Sequence[_Waiting]) -> None:
+        """Refuse entries of which development runs could not be done."""
+        for entry, _ in waiting:
+            self._refuse(entry, "some runs of its tuning could not be done, so that nothing is chosen")
+
+    def _refuse(self, entry: Candidates, reason: str) -> None:
+        self.refused.append((entry.base, reason))
+        self.reporter.note(f"{entry.label}: {reason}")
 
     def _train(self, members: Sequence[RunSpec], data: object) -> None:
         with _sentences(members):

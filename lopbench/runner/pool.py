@@ -191,9 +191,9 @@ class Pool:
 
     @cached_property
     def specs(self) -> Sequence[RunSpec]:
-        """The runs of the list of work; none if it cannot be read, which is what workers then say."""
+        """The runs of the list of work that are known; none if it cannot be read, which is what workers then say."""
         with suppress(ResultsError):
-            return [spec for part in Worklist.read(self.worklist).parts for group in part.groups for spec in group]
+            return [spec for part in Worklist.read(self.worklist).parts for spec in part.known(self._results)]
         return []
 
     @property
@@ -355,7 +355,7 @@ class Staff:
         )
 
     def _pool(self, path: Path, results: Path, work: Worklist) -> Pool:
-        jobs = min(self.jobs, sum(len(part.groups) for part in work.parts))
+        jobs = min(self.jobs, max(1, sum(len(part.groups) + len(part.later) for part in work.parts)))
         return Pool(path, results, self.executor, jobs=jobs, devices=self.devices, threads=self.threads)
 
     def _joined(self, results: Path, pending: set[str]) -> Pool | None:

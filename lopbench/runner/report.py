@@ -53,13 +53,17 @@ def label(spec: RunSpec) -> str:
     text = f"{spec.method_label}, {spec.architecture_label}, seed {spec.seed}"
     if spec.kind == "continual":
         return text
+    if spec.kind == "development":
+        return f"development run of {text}, {spec.optimizer_label}"
     return f"fresh reference of {text}" if spec == spec.reference() else f"from fresh: {text}"
 
 
 def recipe(spec: RunSpec) -> str:
-    """Return what people call the methods of a run, and whether it is of fresh networks."""
+    """Return what people call the methods of a run, and whether it is of fresh networks, or of a development seed."""
     if spec.kind == "continual":
         return spec.method_label
+    if spec.kind == "development":
+        return f"{spec.method_label}, tuning"
     return "fresh reference" if spec == spec.reference() else f"{spec.method_label}, from fresh"
 
 

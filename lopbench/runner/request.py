@@ -13,7 +13,9 @@ from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Pe
 from lopbench.core.manager import plugins
 from lopbench.core.seeds import MOST_SEED, MOST_SEEDS
 from lopbench.core.spec import ComponentSpec, RunSpec, build_optimizer, check_start
+from lopbench.core.tuning import Tuning
 from lopbench.learner.excluding import check_pairs
+from lopbench.runner import tuning
 from lopbench.runner.aside import Aside
 from lopbench.runner.sweep import Methods, crossed
 
@@ -36,6 +38,7 @@ class Request:
         start: Fraction of the stream after which the methods turn on, in [0, 1].
         profile: Profile of the scenario; None for its default.
         metrics: The diagnostics; None for the default ones.
+        tune: How each entry is tuned before it is run, as in ``k=0.1,budget=16,seeds=3`` or as a table; None for not.
     """
 
     scenario: str | Scenario = "tinyimagenet40"
@@ -48,6 +51,7 @@ class Request:
     start: float = 0.0
     profile: str | None = None
     metrics: Iterable[str | Metric] | None = None
+    tune: str | Mapping[str, Any] | Tuning | None = None
 
     def asked(self) -> Asked:
         """Return the components by value, checked against each other.
@@ -85,7 +89,10 @@ class Request:
             seeds=list(dict.fromkeys(islice(self.seeds, MOST_SEEDS + 1))),
             start=self.start,
             aside=tuple(aside.told),
+            tuning=None if self.tune is None else Tuning.of(self.tune),
         )
+        if asked.tuning is not None and [*self.sweeps]:
+            raise UsageError("--sweep and --tune do not go together: tuning has its own values; leave one of them out")
         asked.check()
         return asked
 
@@ -106,6 +113,7 @@ class Asked:
         seeds: The seeds.
         start: Fraction of the stream after which the methods turn on.
         aside: What plugins could not make and is left out, each with the reason.
+        tuning: How each entry is tuned; None for not.
     """
 
     scenario_spec: ComponentSpec
@@ -119,6 +127,7 @@ class Asked:
     seeds: Sequence[int]
     start: float
     aside: tuple[tuple[str, str], ...]
+    tuning: Tuning | None = None
 
     def check(self) -> None:
         """Refuse what cannot be run.
@@ -143,6 +152,14 @@ class Asked:
             if len(specs) > 1:
                 made = [spec.build() for spec in specs]
                 check_pairs([m for m in made if isinstance(m, Perturbation)], build_optimizer(self.reference))
+        if self.tuning is not None:
+            tuning.check(self.tuning, self.scenario, self.seeds, self.start)
+            control = next((spec.name for specs in self.methods for spec in specs if _is_control(spec)), None)
+            if control is not None:
+                raise UsageError(
+                    f"method {control!r} is the control, which has the optimizer of the reference and nothing to tune; "
+                    "run it without --tune"
+                )
 
     def specs(self, data: Mapping[str, Any] | None) -> tuple[RunSpec, ...]:
         """Return the continual runs that are meant, on ``data`` by name and content hash."""

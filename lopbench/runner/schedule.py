@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 
 from lopbench.core.interfaces import Scenario
 from lopbench.core.spec import RunSpec
-from lopbench.core.windows import reference_tasks, scored_tasks
+from lopbench.core.windows import first_tasks, reference_tasks, scored_tasks
 
 #: Most steps of one call of a program: longer ones save little and take longer to compile.
 MAX_UNROLL = 16
@@ -76,6 +76,8 @@ class Schedule:
     def of(cls, scenario: Scenario, spec: RunSpec) -> Schedule:
         """Return the schedule of a run: all tasks of a continual one, of a fresh one those it covers with their leads.
 
+        A development run ends with the last task that begins in its share of the stream.
+
         The reference covers `reference_tasks`, and fresh networks of another recipe `scored_tasks`.
 
         Where the learner is cloned, the fresh network is as wide as the clone, and lives as long as base and clone.
@@ -85,7 +87,7 @@ class Schedule:
             places=tuple(_places(scenario, spec)),
             edges=tuple(edges(scenario)),
             switch=switch,
-            switches=spec.kind == "continual" and switch > 0,
+            switches=spec.kind != "fresh" and switch > 0,
             probe_every=scenario.probe_every,
             one_problem=scenario.growth is not None,
         )
@@ -178,8 +180,9 @@ def fresh_lives(scenario: Scenario, spec: RunSpec) -> list[range]:
 
 def _places(scenario: Scenario, spec: RunSpec) -> Iterator[Place]:
     growth = scenario.growth
-    if spec.kind == "continual":
-        yield from _life(scenario, 0, scenario.tasks, grows_at=None if growth is None else growth.task)
+    if spec.kind != "fresh":
+        stop = first_tasks(scenario.tasks, spec.stop)
+        yield from _life(scenario, 0, stop, grows_at=None if growth is None else growth.task)
     elif growth is not None:
         yield from _life(scenario, 0, scenario.tasks)
     else:

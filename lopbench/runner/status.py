@@ -147,7 +147,9 @@ def _to_do(results: Path, seen: set[str], held: set[str]) -> Iterator[RunStatus]
     told = set(seen)
     for path in _studies(results):
         with suppress(LopbenchError):  # just removed, or another version's
-            for group in (group for part in Worklist.read(path).parts for group in part.groups):
+            parts = Worklist.read(path).parts
+            follow = [[spec] for part in parts for spec in part.known(results)]
+            for group in (*(group for part in parts for group in part.groups), *follow):
                 is_aside = bool(aside) and folder_of(results, group).name in aside
                 for spec in group:
                     if spec.run_id in told:

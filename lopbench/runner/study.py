@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from lopbench.runner.aside import Aside
 from lopbench.runner.report import Reporter
 from lopbench.runner.request import Request
 from lopbench.runner.schedule import Schedule
+from lopbench.runner.tuning import Candidates, with_references
 
 if TYPE_CHECKING:
     from lopbench.runner.holder import Locks
@@ -32,13 +34,15 @@ class Study:
 
     Args:
         results: Results folder.
-        specs: The continual runs that were asked for.
-        pending: The runs still to be done, fresh references included, in the order in which they are done.
+        specs: The continual runs that were asked for; of an entry that is still to be tuned, as if it were not.
+        pending: The runs still to be done, fresh references included, in the order in which they are done; those that
+            follow a choice that is still to be made are not among them.
         steps: Training steps of each pending run.
         finished: Number of runs, references included, that have a record already.
         images: The data set, None if the scenario generates its samples.
         device: Where the runs train, as torch writes it.
         aside: What was asked for and plugins could not make, each with the reason; it is in none of these runs.
+        later: Entries that are still to be tuned, of which development runs are pending.
     """
 
     results: Path
@@ -49,6 +53,7 @@ class Study:
     images: Samples | None
     device: str
     aside: tuple[tuple[str, str], ...] = ()
+    later: tuple[Candidates, ...] = ()
 
     @property
     def scenario(self) -> Scenario:
@@ -60,11 +65,54 @@ class Study:
     @cached_property
     def groups(self) -> list[list[RunSpec]]:
         """The pending runs as they train together; found out once, since that traces a step of each kind of run."""
+        return self._grouped(self.pending)
+
+    @cached_property
+    def groups_following(self) -> list[list[RunSpec]]:
+        """The runs of `following` as they will train together."""
+        return self._grouped(self.following)
+
+    def _grouped(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
         import torch
 
         from lopbench.runner.groups import groups
 
-        return groups(self.pending, data=self.images, device=torch.device(self.device))
+        return groups(specs, data=self.images, device=torch.device(self.device))
+
+    @cached_property
+    def following(self) -> tuple[RunSpec, ...]:
+        """The runs that follow choices that are still to be made, as if nothing were chosen: to count and foretell."""
+        return tuple(spec for each in self.later for spec in each.untuned)
+
+    @property
+    def runs(self) -> int:
+        """Number of runs to do, those that follow included."""
+        return len(self.pending) + len(self.following)
+
+    @property
+    def all_steps(self) -> int:
+        """Steps of these runs."""
+        return sum(self.steps_by_id.values())
+
+    @cached_property
+    def steps_by_id(self) -> dict[str, int]:
+        """The steps of each of them, by run id."""
+        scenario = self.scenario
+        following = {spec.run_id: Schedule.of(scenario, spec).steps for spec in self.following}
+        return {spec.run_id: steps for spec, steps in zip(self.pending, self.steps, strict=True)} | following
+
+    def settled(self) -> Study:
+        """Return the study with the runs that records choose by now in the place of those that were still unknown.
+
+        Entries that are not tuned, because something of their tuning could not be done, are left out.
+        """
+        waiting = {each.base.entry_id for each in self.later}
+        chosen: list[RunSpec] = []
+        for each in self.later:
+            with suppress(ResultsError):  # who worked has told
+                chosen += each.settle(self.results) or ()
+        specs = [spec for spec in self.specs if spec.tuning is not None or spec.entry_id not in waiting]
+        return replace(self, specs=(*specs, *chosen), later=())
 
 
 def plan(
@@ -98,29 +146,82 @@ def plan(
     streamed = asked.scenario.data
     images = None if streamed is None else load_data(data, wanted=streamed, data_dir=data_dir, progress=progress)
     specs = asked.specs(None if images is None else {"name": images.name, "content_hash": images.content_hash})
-    # A seed's references follow its runs: the number asked for comes first, and several methods share one reference.
-    growth = asked.scenario.growth
-    if growth is None:
-        runs = [run for spec in specs for run in (spec, spec.reference(), spec.own_reference())]
-    elif can_widen(specs[0], growth.factor):
-        # A clone is measured against its base, and needs no fresh network of its own recipe.
-        runs = [run for spec in specs for run in (spec, spec.reference())]
+    if asked.tuning is None:
+        entries = _Entries(specs, runs=_with_all_references(asked.scenario, specs))
     else:
-        runs = list(specs)
-    wanted = list({run.run_id: run for run in runs}.values())
-    for run in wanted:
+        entries = _tuned(asked.scenario, Candidates.of(asked.tuning, specs), results)
+    wanted = list({run.run_id: run for run in entries.runs}.values())
+    for run in (*wanted, *(spec for each in entries.later for spec in each.untuned)):
         check_recordable(run)
     pending = tuple(spec for spec in wanted if not is_recorded(results, spec))
     return Study(
         results=results,
-        specs=specs,
+        specs=tuple(entries.specs),
         pending=pending,
         steps=tuple(Schedule.of(asked.scenario, spec).steps for spec in pending),
         finished=len(wanted) - len(pending),
         images=images,
         device=device,
-        aside=asked.aside,
+        aside=(*asked.aside, *entries.aside),
+        later=tuple(entries.later),
     )
+
+
+@dataclass
+class _Entries:
+    """The runs of what was asked for.
+
+    Args:
+        specs: The continual ones; of entries to be tuned, as if they were not.
+        runs: All that are known, those of tuning and references included, in the order in which they are done.
+        later: Entries that are still to be tuned.
+        aside: Entries that cannot be tuned, each with the reason.
+    """
+
+    specs: Sequence[RunSpec]
+    runs: Sequence[RunSpec]
+    later: Sequence[Candidates] = ()
+    aside: Sequence[tuple[str, str]] = ()
+
+
+def _with_all_references(scenario: Scenario, specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Return runs with their references, which follow the runs of their seed.
+
+    The number asked for comes first, and several methods share one reference.
+    """
+    if scenario.growth is None:
+        return [run for spec in specs for run in (spec, spec.reference(), spec.own_reference())]
+    if can_widen(specs[0], scenario.growth.factor):
+        # A clone is measured against its base, and needs no fresh network of its own recipe.
+        return [run for spec in specs for run in (spec, spec.reference())]
+    return list(specs)
+
+
+def _tuned(scenario: Scenario, candidates: Sequence[Candidates], results: Path) -> _Entries:
+    """Return the runs of entries that are tuned: development runs, references that depend on no choice, and the rest.
+
+    Raises:
+        ResultsError: If none of them can be tuned.
+    """
+    specs: list[RunSpec] = []
+    chosen: list[RunSpec] = []
+    later, aside, growth = [], [], scenario.growth
+    for each in candidates:
+        try:
+            settled = each.settle(results)
+        except ResultsError as error:
+            aside.append((each.label, str(error)))
+            continue
+        specs += settled or [replace(each.base, seed=seed) for seed in each.seeds]
+        chosen += settled or ()
+        if settled is None:
+            later.append(each)
+    if not specs:
+        raise ResultsError("; ".join(f"{label}: {reason}" for label, reason in aside))
+    runs = [spec for each in candidates for spec in each.runs]
+    if growth is None or can_widen(candidates[0].base, growth.factor):
+        runs += [spec.reference() for spec in specs]
+    return _Entries(specs, [*runs, *with_references(scenario, chosen)], later, aside)
 
 
 def plan_all(requests: Iterable[Mapping[str, Any]], **options: Any) -> tuple[Study, ...]:
@@ -203,6 +304,7 @@ def execute_all(
     prepare(results)
     return work_off(
         [(group, study.images) for study in studies for group in study.groups],
+        later=[(each, study.images) for study in studies for each in study.later],
         results=results,
         device=torch.device(studies[0].device),
         reporter=reporter,

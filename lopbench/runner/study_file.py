@@ -12,6 +12,7 @@ from lopbench.core.errors import UsageError
 from lopbench.core.reading import MOST_JSON_BYTES, read_regular
 from lopbench.core.registry import suggest
 from lopbench.core.seeds import parse_seeds
+from lopbench.core.tuning import Tuning
 
 #: The tables of what is asked for, and of what starts workers, beside the keys that hold for all of it.
 RUNS, EXECUTOR = "runs", "executor"
@@ -88,6 +89,12 @@ def _seeds(value: Any, folder: Path) -> tuple[int, ...]:
     return tuple(given)
 
 
+def _tuning(value: Any, folder: Path) -> Tuning:
+    if not isinstance(value, str | dict):
+        raise TypeError
+    return Tuning.of(value)
+
+
 def _path(value: Any, folder: Path) -> Path:
     return folder / _text(value, folder)
 
@@ -111,6 +118,7 @@ _REQUEST: Mapping[str, _Key] = {
     "profile": _A_TEXT,
     "metrics": _A_LIST,
     "data": _A_TEXT,
+    "tune": _Key("a table, as in [tune] with k, budget and seeds", _tuning),
 }
 
 #: What holds for the whole study.

@@ -264,10 +264,12 @@ def _work(worklist: Worklist, telling: Telling, *, slot: int, slots: int, device
 
     try:
         with stop.armed():
-            groups = [(group, data) for part, data in worklist.loaded() for group in part.groups]
+            loaded = list(worklist.loaded())
+            groups = [(group, data) for part, data in loaded for group in part.groups]
             first = len(groups) * slot // slots
             refused = work_off(
                 [*groups[first:], *groups[:first]],
+                later=[(entry, data) for part, data in loaded for entry in part.later],
                 results=worklist.results,
                 device=torch.device(device_of(device)),
                 reporter=telling,

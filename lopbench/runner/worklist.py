@@ -30,6 +30,7 @@ from lopbench.runner.heart import BESIDE, has_ended
 from lopbench.runner.heart import WORKERS as WORKERS
 from lopbench.runner.holder import Locks, agreed
 from lopbench.runner.study import Study
+from lopbench.runner.tuning import Candidates
 from lopbench.runner.unfinished import PARTIAL, leave, unwritable
 
 #: Name of the folder of such files.
@@ -54,10 +55,25 @@ class Part:
     Args:
         data: Its name and content hash, None if the scenario generates its samples.
         groups: The groups.
+        later: Entries that are tuned by some of these runs, and have more when that is done.
     """
 
     data: Mapping[str, str] | None
     groups: Sequence[Sequence[RunSpec]]
+    later: Sequence[Candidates] = ()
+
+    def known(self, results: Path) -> Iterator[RunSpec]:
+        """Yield all runs that are known by now, those that records have chosen included."""
+        for group in self.groups:
+            yield from group
+        for entry in self.later:
+            with suppress(ResultsError):  # who does them tells
+                yield from entry.followed(results) or ()
+
+    @property
+    def first(self) -> RunSpec:
+        """One of the runs."""
+        return self.groups[0][0] if self.groups else self.later[0].base
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,8 @@ class Worklist:
         locks: Locks = "flock",
     ) -> Worklist:
         """Return what is pending in studies of one results folder."""
-        parts = [Part(study.specs[0].data, study.groups) for study in studies if study.pending]
+        todo = [study for study in studies if study.pending or study.later]
+        parts = [Part(study.specs[0].data, study.groups, study.later) for study in todo]
         return cls(
             studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks, locks, plugin_files()
         )
@@ -108,7 +125,11 @@ class Worklist:
             "locks": self.locks,
             "plugins": list(self.plugins),
             "parts": [
-                {"data": part.data, "groups": [[spec.to_json() for spec in group] for group in part.groups]}
+                {
+                    "data": part.data,
+                    "groups": [[spec.to_json() for spec in group] for group in part.groups],
+                    "later": [entry.to_json() for entry in part.later],
+                }
                 for part in self.parts
             ],
         }
@@ -151,7 +172,11 @@ class Worklist:
             if value["version"] != _VERSION:
                 raise ValueError(f"version {value['version']}, not {_VERSION}")
             parts = [
-                Part(part["data"], [[RunSpec.from_json(spec) for spec in group] for group in part["groups"]])
+                Part(
+                    part["data"],
+                    [[RunSpec.from_json(spec) for spec in group] for group in part["groups"]],
+                    tuple(Candidates.from_json(entry) for entry in part.get("later", ())),
+                )
                 for part in value["parts"]
             ]
             where = value["data_dir"]
@@ -173,12 +198,14 @@ class Worklist:
             DataError: If they are not found, or are others than those that the runs are to be done on.
             PluginError: If the code of a component is another than that of the runs.
         """
-        _check_origins(spec for part in self.parts for group in part.groups for spec in group)
+        _check_origins(
+            spec for part in self.parts for group in (*part.groups, [e.base for e in part.later]) for spec in group
+        )
         for part in self.parts:
             yield part, None if part.data is None else self._load(part, part.data)
 
     def _load(self, part: Part, data: Mapping[str, str]) -> Samples:
-        scenario = part.groups[0][0].scenario.build()
+        scenario = part.first.scenario.build()
         assert isinstance(scenario, Scenario)  # the registry checked
         name, wanted = data["name"], scenario.data
         found = load_data(name if name == wanted else "procedural", wanted=wanted, data_dir=self.data_dir)
@@ -292,7 +319,10 @@ def _is_done(results: Path, path: Path) -> bool:
         parts = Worklist.read(path).parts
     except ResultsError:
         return False
-    return all(is_recorded(results, spec) for part in parts for group in part.groups for spec in group)
+    if not all(is_recorded(results, spec) for part in parts for spec in part.known(results)):
+        return False
+    # Where the runs of a tuning have records that choose nothing, nothing more is to come.
+    return all(is_recorded(results, spec) for part in parts for entry in part.later for spec in entry.runs)
 
 
 def _study_of(path: Path) -> str | None:

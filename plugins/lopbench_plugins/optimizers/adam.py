@@ -21,6 +21,9 @@ class Adam(Optimizer):
     common count it would move by ``(1 - beta1) / sqrt(1 - beta2)``, 3.2 learning rates (Dohare et al. 2021,
     arXiv:2108.06325v3).
 
+    Its grid has what was found to keep plasticity: equal betas (Dohare et al. 2024, doi:10.1038/s41586-024-07711-7, for
+    agents), and a larger epsilon (Lyle et al. 2023, arXiv:2303.01486).
+
     Args:
         betas: Decay rates of the running means of gradient and square, in [0, 1).
         eps: Added to the root of the mean square, at least 0.
@@ -35,6 +38,10 @@ class Adam(Optimizer):
     validated: ClassVar[tuple[str, ...]] = ("bit for bit equal to torch.optim.Adam(fused=True) on the CPU",)
     presets: ClassVar[Mapping[str, str]] = {
         "adam:betas=0.99/0.99": "equal decays (Dohare et al. 2024, Nature 632): nothing moves by more than the rate"
+    }
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        "betas": ((0.9, 0.999), (0.99, 0.99)),
+        "eps": (1e-8, 1e-3),
     }
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"lr": 0.01}, {"lr": 0.01, "weight_decay": 0.1})
     betas: tuple[float, float] = numbers((0.9, 0.999), least=0, below=1)

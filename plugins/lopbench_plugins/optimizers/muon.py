@@ -51,6 +51,7 @@ class Muon(Optimizer):
     validated: ClassVar[tuple[str, ...]] = (
         "equal to torch.optim.Muon to 1e-12 in float64, where its iteration is kept from rounding to bfloat16",
     )
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"momentum": (0.95, 0.9)}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"lr": 0.02},
         {"lr": 0.02, "nesterov": False, "adjust": "match_rms_adamw", "weight_decay": 0.1},

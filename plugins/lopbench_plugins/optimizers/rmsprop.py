@@ -35,6 +35,7 @@ class RMSprop(Optimizer):
     name: ClassVar[str] = "rmsprop"
     equation: ClassVar[str] = "v = alpha * v + (1 - alpha) * g**2; theta = theta - lr * g / (sqrt(v) + eps)"
     validated: ClassVar[tuple[str, ...]] = ("equal to torch.optim.RMSprop to 1e-12 in float64",)
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"alpha": (0.99, 0.9), "eps": (1e-8, 1e-3)}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"lr": 0.001},
         {"lr": 0.001, "momentum": 0.9, "centered": True, "weight_decay": 0.01},

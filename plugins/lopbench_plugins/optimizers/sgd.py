@@ -32,6 +32,7 @@ class SGD(Optimizer):
     name: ClassVar[str] = "sgd"
     equation: ClassVar[str] = "m = momentum * m + g + weight_decay * theta; theta = theta - lr * m"
     validated: ClassVar[tuple[str, ...]] = ("bit for bit equal to torch.optim.SGD(fused=True) on the CPU",)
+    grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"momentum": (0.0, 0.9)}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"lr": 0.05},
         {"lr": 0.02, "momentum": 0.9},

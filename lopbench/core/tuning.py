@@ -1,0 +1,262 @@
+"""How entries are tuned: what is asked of the tuning of each, and the log of what came of it.
+
+Every entry has the same number of configurations: the settings of its method's own grid, crossed with learning rates.
+Each trains on the first part of the streams of development seeds, of which no result is made, and the best mean online
+score chooses. A part of the stream, because tuning on all of it looks at what is asked (G. Mesbahi et al., 2024,
+arXiv:2404.02113). The log is a part of the entry: its hash is of it, and whoever has the records of the development
+runs can derive it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.registry import suggest
+
+if TYPE_CHECKING:
+    from lopbench.core.spec import ComponentSpec
+
+#: The first development seed; the others follow it.
+FIRST_SEED = 1000
+
+#: Most configurations of an entry, and most development seeds.
+MOST_BUDGET, MOST_SEEDS = 1000, 100
+
+#: What the optimizer's fields begin with in a configuration, where those of methods begin with the method's name.
+OPTIMIZER = "optimizer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What is asked of the tuning of every entry of a table.
+
+    Args:
+        k: Share of the stream, in (0, 1], on whose tasks configurations are compared.
+        budget: Number of configurations of each entry, at least 1.
+        seeds: Number of development seeds, at least 1.
+
+    Raises:
+        UsageError: If a value is out of range.
+    """
+
+    k: float = 0.1
+    budget: int = 16
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.k <= 1:  # also refuses NaN
+            raise UsageError(f"tune: k is the share of the stream, above 0 and at most 1, got {self.k:g}")
+        for name, value, most in (("budget", self.budget, MOST_BUDGET), ("seeds", self.seeds, MOST_SEEDS)):
+            if not 1 <= value <= most:
+                raise UsageError(f"tune: {name} is a whole number from 1 to {most}, got {value}")
+        object.__setattr__(self, "k", float(self.k))  # 1 and 1.0 would have other texts
+
+    @classmethod
+    def of(cls, given: str | Mapping[str, Any] | Tuning) -> Tuning:
+        """Return what ``k=0.1,budget=16,seeds=3`` or a table of these means; what is left out is at its default.
+
+        Raises:
+            UsageError: If it is malformed, or a value is out of range.
+        """
+        if isinstance(given, Tuning):
+            return given
+        pairs = list(given.items()) if isinstance(given, Mapping) else [_pair(part) for part in given.split(",")]
+        values: dict[str, Any] = {}
+        for name, value in pairs:
+            if name not in cls.__dataclass_fields__:
+                known = list(cls.__dataclass_fields__)
+                raise UsageError(f"tune: unknown {name!r}.{suggest(name, known)} Known are: {', '.join(known)}.")
+            if name in values:
+                raise UsageError(f"tune: {name} is given twice")
+            values[name] = _number(name, value)
+        return cls(**values)
+
+    @property
+    def label(self) -> str:
+        """What it is, as the command line takes it."""
+        return f"k={self.k:g},budget={self.budget},seeds={self.seeds}"
+
+    @property
+    def development_seeds(self) -> tuple[int, ...]:
+        """The seeds on which configurations are compared, and nothing else is run."""
+        return tuple(range(FIRST_SEED, FIRST_SEED + self.seeds))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"k": self.k, "budget": self.budget, "seeds": self.seeds}
+
+
+def _pair(part: str) -> tuple[str, str]:
+    name, equals, value = (piece.strip() for piece in part.partition("="))
+    if not equals or not name or not value:
+        raise UsageError(f"tune: {part.strip()!r} is not name=value; write k=0.1,budget=16,seeds=3")
+    return name, value
+
+
+def _number(name: str, value: Any) -> float | int:
+    """Return a value as a number, given as text or as one."""
+    kind, wanted = (float, "a number") if name == "k" else (int, "a whole number")
+    if isinstance(value, str):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    elif not isinstance(value, bool) and isinstance(value, int | float if kind is float else int):
+        return kind(value)
+    raise UsageError(f"tune: {name} must be {wanted}, got {str(value)[:40]!r}")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One of the configurations of an entry.
+
+    Args:
+        values: The values of the fields that are tuned, as specs have them, by ``optimizer.FIELD`` or ``METHOD.FIELD``.
+        scores: Mean online score of each development run, by seed; None of one that did not complete.
+    """
+
+    values: Mapping[str, Any]
+    scores: tuple[float | None, ...]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the development seeds; None if one of them did not complete."""
+        known = [score for score in self.scores if score is not None]
+        return math.fsum(known) / len(known) if known and len(known) == len(self.scores) else None
+
+    @property
+    def label(self) -> str:
+        """Its values, as ``optimizer.lr=0.001, l2.strength=0.01``."""
+        return ", ".join(f"{name}={self.values[name]}" for name in self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields, those of the optimizer first."""
+        return tuple(sorted(self.values, key=lambda name: (not name.startswith(f"{OPTIMIZER}."), name)))
+
+
+def best(configurations: Sequence[Configuration], score: str) -> int | None:
+    """Return which configuration is chosen: that of the best mean score, of equal ones the first.
+
+    A configuration of which a development run diverged or failed is not chosen.
+
+    Args:
+        configurations: All of them.
+        score: What the scenario scores: of an "error" the lowest is best.
+
+    Returns:
+        Its place; None if none completed.
+    """
+    sign = -1.0 if score == "error" else 1.0
+    means = [each.mean for each in configurations]
+    known = [(sign * mean, -place) for place, mean in enumerate(means) if mean is not None]
+    return -max(known)[1] if known else None
+
+
+@dataclass(frozen=True)
+class TuningLog:
+    """The log of the tuning of one entry.
+
+    Args:
+        tuning: What was asked.
+        score: What the scenario scores: "accuracy", say, or "error", of which less is better.
+        steps: Training steps of all its development runs, what the tuning cost.
+        configurations: All configurations, with what came of them.
+        chosen: Which of them is the entry's.
+    """
+
+    tuning: Tuning
+    score: str
+    steps: int
+    configurations: tuple[Configuration, ...]
+    chosen: int
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """What must agree for two entries to stand in one table."""
+        return self.tuning.to_json()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that were tuned, those of the optimizer first."""
+        return self.configurations[self.chosen].names
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        tried = [{"values": dict(each.values), "scores": list(each.scores)} for each in self.configurations]
+        return {
+            **self.asked,
+            "score": self.score,
+            "steps": self.steps,
+            "chosen": self.chosen,
+            "configurations": tried,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TuningLog:
+        """Return the log of a record; `check` says whether it holds together.
+
+        Raises:
+            KeyError, TypeError, UsageError: If it is none.
+        """
+        tried = tuple(Configuration(each["values"], tuple(each["scores"])) for each in value["configurations"])
+        tuning = Tuning(k=value["k"], budget=value["budget"], seeds=value["seeds"])
+        return cls(tuning, value["score"], value["steps"], tried, value["chosen"])
+
+    def check(self, methods: Sequence[ComponentSpec], optimizer: ComponentSpec) -> None:
+        """Refuse a log that cannot have led to an entry.
+
+        Args:
+            methods: The entry's methods.
+            optimizer: Its optimizer.
+
+        Raises:
+            ResultsError: If it is empty, of more or fewer configurations than its budget, without a score of each seed,
+                or if its best configuration is not the one that it chose and that the entry has.
+        """
+        tried, budget = self.configurations, self.tuning.budget
+        if not tried:
+            raise ResultsError("the log of its tuning is empty")
+        if len(tried) != budget:
+            raise ResultsError(f"the log of its tuning has {len(tried)} configurations, and its budget is {budget}")
+        if any(len(each.scores) != self.tuning.seeds or each.values.keys() != tried[0].values.keys() for each in tried):
+            raise ResultsError("the log of its tuning has configurations of other fields, or of other seeds")
+        if len({each.label for each in tried}) < budget:
+            raise ResultsError("the log of its tuning has one configuration twice")
+        place = best(tried, self.score)
+        if place != self.chosen:
+            by_scores = "none" if place is None else f"number {place}, {tried[place].label}"
+            raise ResultsError(
+                f"the log of its tuning was edited: it chose configuration {self.chosen}, by its scores {by_scores}"
+            )
+        if configured(methods, optimizer, tried[place].values) != (tuple(methods), optimizer):
+            raise ResultsError(f"the log of its tuning chose {tried[place].label}, which is not what was run")
+
+
+def configured(
+    methods: Sequence[ComponentSpec], optimizer: ComponentSpec, values: Mapping[str, Any]
+) -> tuple[tuple[ComponentSpec, ...], ComponentSpec]:
+    """Return methods and optimizer with the values of a configuration."""
+    fields: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        owner, _, field = name.rpartition(".")
+        fields.setdefault(owner, {})[field] = value
+    made = tuple(replace(part, fields={**part.fields, **fields.get(part.name, {})}) for part in methods)
+    return made, replace(optimizer, fields={**optimizer.fields, **fields.get(OPTIMIZER, {})})
+
+
+def untuned(
+    methods: Sequence[ComponentSpec], optimizer: ComponentSpec, names: Sequence[str]
+) -> tuple[tuple[ComponentSpec, ...], ComponentSpec]:
+    """Return methods and optimizer without the fields that were tuned: what the entry is whatever came of it."""
+    tuned = set(names)
+
+    def left(part: ComponentSpec, owner: str) -> ComponentSpec:
+        return replace(part, fields={k: v for k, v in part.fields.items() if f"{owner}.{k}" not in tuned})
+
+    return tuple(left(part, part.name) for part in methods), left(optimizer, OPTIMIZER)

@@ -1,0 +1,128 @@
+"""Tables of text, in no format yet, and how they come into a terminal, into Markdown and into LaTeX."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lopbench.results.seed_scores import AXES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Headings that a terminal breaks.
+_BROKEN: Mapping[str, str] = {"generalisation": "generali-\nsation"}
+
+_NO_ROWS = "There are no rows."
+
+#: What LaTeX would take for commands.
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+#: Columns of names as the command line takes them.
+_NAMES = ("method", "optimizer", "architecture", "field")
+
+#: Headings of other columns that are flush left.
+_LEFT = ("track", *AXES)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in no format yet: rank, method and track come first, what follows are numbers.
+
+    Args:
+        title: What all rows share.
+        headings: One for each column.
+        rows: Cells.
+        notes: What a reader should know.
+        warning: What nobody must miss, None for nothing.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+    warning: str | None = None
+
+
+def printed(tables: Sequence[Table], console: "Console") -> None:
+    """Print tables with their notes under them; what is said of all of them stands at the end, once."""
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    if not tables:
+        console.print(Text(_NO_ROWS))
+        return
+    common = [note for note in tables[0].notes if len(tables) > 1 and all(note in each.notes for each in tables)]
+    for each in tables:
+        console.print(Text(each.title, style="italic"))  # not the table's title, which its width would break
+        table = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for heading in each.headings:
+            narrow = _BROKEN.get(heading) or re.sub(r"([-/])| ", r"\1\n", heading)
+            if heading in _NAMES:
+                table.add_column(heading, overflow="fold")
+            else:
+                left = heading in _LEFT
+                table.add_column(narrow, justify="left" if left else "right", no_wrap=True)
+        for row in each.rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+        for note in each.notes:
+            if note not in common:
+                console.print(Text(note), style="dim")
+        if each.warning:
+            console.print(Text(each.warning), style="bold yellow")
+    for note in common:
+        console.print(Text(note), style="dim")
+
+
+def in_markdown(tables: Iterable[Table]) -> str:
+    """Return tables in Markdown: for each a heading line, a table, and notes."""
+    lines: list[str] = []
+    for each in tables:
+        lines += [_markdown(each.title), "", f"| {' | '.join(each.headings)} |", "|" + "---|" * len(each.headings)]
+        for row in each.rows:
+            cells = [
+                _code(cell) if heading in _NAMES else cell for heading, cell in zip(each.headings, row, strict=True)
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", *(f"- {_markdown(note)}" for note in each.notes)]
+        if each.warning:
+            lines.append(f"- **{each.warning}**")
+        lines.append("")
+    return "\n".join(lines) or f"{_NO_ROWS}\n"
+
+
+def in_latex(tables: Iterable[Table]) -> str:
+    """Return tables in LaTeX, in the style of the package ``booktabs``, their notes in the captions."""
+    lines: list[str] = []
+    for each in tables:
+        notes = [f"{each.title}.", *each.notes, *([each.warning] if each.warning else [])]
+        alignment = "".join("l" if heading in (*_NAMES, *_LEFT) else "r" for heading in each.headings)
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{_latex(' '.join(notes))}}}"]
+        lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
+        lines += [rf"{' & '.join(map(_latex, each.headings))} \\", r"\midrule"]
+        lines += [rf"{' & '.join(map(_latex, row))} \\" for row in each.rows]
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join(lines) or f"{_NO_ROWS}\n"
+
+
+def _code(text: str) -> str:
+    """Return ``text`` as code in a cell of a Markdown table."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
+
+
+def _markdown(text: str) -> str:
+    """Return ``text`` such that Markdown shows it as it is."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", text.replace("&", "&amp;"))
+
+
+def _latex(text: str) -> str:
+    """Return ``text`` such that LaTeX shows it as it is."""
+    return "".join(_LATEX.get(character, character) for character in text)

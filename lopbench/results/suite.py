@@ -1,0 +1,369 @@
+"""Methods over the scenarios of a suite: mean and worst retention, ranks over scenarios, and the performance profile.
+
+A cell is a scenario and a seed. What is said of a method that lacks cells is of those that it has, and it has no rank.
+"""
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lopbench.core.errors import ResultsError
+from lopbench.results.layout import Table
+from lopbench.results.overall import CLIP, Entry
+from lopbench.results.ranks import Range
+from lopbench.results.statistics import LEVEL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Fewest methods with all cells that are ranked.
+FEWEST_ENTRIES = 3
+
+#: Fewest scenarios in which one method can be shown to be better: of fewer, more than 5% of the signs agree by chance.
+FEWEST_SCENARIOS = 6
+
+#: Retentions at which tables show the performance profile.
+SHOWN = (0.5, 0.8, 1.0)
+
+#: Retentions at which the profile is made.
+TAUS = tuple(round(0.02 * step, 2) for step in range(61))
+
+#: Most sign patterns that are gone through; of more scenarios as many are drawn.
+_MOST_SIGNS = 4096
+
+#: Resamples of seeds for the bands.
+_RESAMPLES = 2000
+
+# Bands and drawn signs are functions of the values: every table drawn from the same runs shows the same digits.
+_SEED = 20_160_901
+
+#: What tables say about their ranks.
+RANKS = (
+    "from 1 + the number of methods shown to be better to the number of all minus those shown to be worse; difference "
+    f"of means over scenarios, signs of scenarios exchanged (wild bootstrap), step-down for all pairs, {LEVEL:.0%}"
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A protocol of a suite.
+
+    Args:
+        scenario: Name of the scenario.
+        profile: Its profile.
+        seeds: The seeds that an entry must have.
+    """
+
+    scenario: str
+    profile: str
+    seeds: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named set of scenarios.
+
+    Args:
+        name: Its name.
+        cells: Its protocols, at least one.
+        tuning: How entries are tuned, as tables have it; empty for not at all.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    tuning: str
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A method of a suite.
+
+    Args:
+        entry: Its row in the first scenario that it has.
+        scores: Its retentions, clipped, by scenario and seed; of the seeds of the suite.
+        missing: Names of the scenarios in which it lacks seeds.
+    """
+
+    entry: Entry
+    scores: Mapping[str, Mapping[int, float]]
+    missing: tuple[str, ...]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Its mean over seeds in each scenario."""
+        return {name: math.fsum(found.values()) / len(found) for name, found in self.scores.items()}
+
+    @property
+    def mean(self) -> float:
+        """The unweighted mean over the scenarios; NaN if cells are missing."""
+        return math.nan if self.missing else math.fsum(self.means.values()) / len(self.scores)
+
+
+def members(suite: Suite, entries: Iterable[Entry]) -> list[Member]:
+    """Return the methods of a suite: first those with all cells, by falling mean, then the others.
+
+    Args:
+        suite: The suite.
+        entries: Rows of a leaderboard.
+
+    Raises:
+        ResultsError: If no row is of the suite, or a method stands in a scenario twice.
+    """
+    found: dict[str, dict[str, Entry]] = defaultdict(dict)
+    wanted = {(cell.scenario, cell.profile): cell for cell in suite.cells}
+    for entry in entries:
+        row = entry.row
+        if (row["scenario"], row["profile"]) not in wanted or row["tuning"] != suite.tuning or entry.is_control:
+            continue
+        other = found[row["method_id"]].setdefault(row["scenario"], entry)
+        if other is not entry:
+            apart = [name for name in ("architecture", "optimizer", "data") if other.row[name] != row[name]]
+            named = "; ".join(f"{name} is {other.row[name]} and {row[name]}" for name in apart)
+            raise ResultsError(
+                f"{row['method']} stands in {row['scenario']} twice, and a suite has one of each: "
+                f"{named or 'their protocols differ'}. Name a folder with one of them."
+            )
+    if not found:
+        tuned = f" tuned by {suite.tuning}" if suite.tuning else ""
+        raise ResultsError(
+            f"There are no runs of the suite {suite.name!r}{tuned} here; 'lopbench run {suite.name}' makes them."
+        )
+    made = [_member(suite, by_scenario) for by_scenario in found.values()]
+    return sorted(made, key=lambda member: (bool(member.missing), -_known(member.mean), _name(member)))
+
+
+def _member(suite: Suite, by_scenario: Mapping[str, Entry]) -> Member:
+    scores, missing = {}, []
+    for cell in suite.cells:
+        entry = by_scenario.get(cell.scenario)
+        found = {} if entry is None else entry.retentions
+        kept = {seed: min(max(found[seed], CLIP[0]), CLIP[1]) for seed in sorted(cell.seeds) if seed in found}
+        if kept:
+            scores[cell.scenario] = kept
+        if len(kept) < len(cell.seeds):
+            missing.append(cell.scenario)
+    return Member(next(iter(by_scenario.values())), scores, tuple(missing))
+
+
+# -- ranks
+
+
+def rank_ranges(means: NDArray[np.float64]) -> list[Range]:
+    """Return the ranges of ranks of methods over scenarios, ``means`` being ``(n, scenarios)``.
+
+    Scenarios are what is drawn: a method is shown to be better than another if the mean difference is larger than
+    what comes of exchanging the two at random in each scenario. All methods are exchanged together: with signs s, one
+    for each scenario, the mean difference of a pair is that of ``s * means``, and the largest of all pairs has to be
+    beaten in all but 5% of the signs (the wild bootstrap of R. Y. Liu, 1988, doi:10.1214/aos/1176351062, with the
+    hypothesis imposed). Of equal methods each sign is as likely as any, whatever their law, so that the level is exact.
+    Pairs that are told apart leave the maximum, and the rest is tested again (step-down: J. P. Romano and M. Wolf,
+    2005, doi:10.1198/016214504000000539).
+
+    In 1,000 simulated suites each of 20 equal methods and 6, 7 or 10 scenarios, of scores that are normal, clipped at
+    1.2, or collapse in one of five seeds, none was called best, and in 2 to 5% some pair was told apart
+    (``tests/results/test_suite.py`` repeats that with fewer).
+
+    Args:
+        means: Mean retention of each method in each scenario, clipped.
+    """
+    count, scenarios = means.shape
+    signs = _signs(scenarios)
+    first, second = np.triu_indices(count, 1)
+    difference = means[first] - means[second]  # (pairs, scenarios)
+    observed = np.abs(difference.mean(axis=1))
+    exchanged = np.abs(difference @ signs.T) / scenarios  # (pairs, signs)
+    told = np.zeros(len(first), dtype=np.bool_)
+    while not told.all():
+        largest = exchanged[~told].max(axis=0)
+        # The share of signs with a difference as large is the p-value; rounding must not make equal ones smaller.
+        p_values = (largest[None, :] >= observed[~told, None] - 1e-12).mean(axis=1)
+        new = p_values <= LEVEL
+        if not new.any():
+            break
+        told[np.flatnonzero(~told)[new]] = True
+    better = np.where(difference.mean(axis=1) > 0, first, second)[told]
+    worse = np.where(difference.mean(axis=1) > 0, second, first)[told]
+    return [Range(1 + int((worse == place).sum()), count - int((better == place).sum())) for place in range(count)]
+
+
+def _signs(scenarios: int) -> NDArray[np.float64]:
+    """Return all signs of scenarios, or as many as are gone through, ``(signs, scenarios)``."""
+    if 2**scenarios <= _MOST_SIGNS:
+        return np.array(list(itertools.product((1.0, -1.0), repeat=scenarios)))
+    drawn = np.random.default_rng(_SEED).choice((1.0, -1.0), (_MOST_SIGNS - 1, scenarios))
+    return np.vstack([np.ones(scenarios), drawn])
+
+
+# -- means and profiles over seeds
+
+
+def profile(scores: Mapping[str, Mapping[int, float]], taus: Sequence[float] = TAUS) -> NDArray[np.float64]:
+    """Return the performance profile of a method with its 95% band, ``(3, taus)``: share, low end and high end.
+
+    The share of cells with a retention of at least tau, each scenario with the same weight (R. Agarwal et al., 2021,
+    arXiv:2108.13264v4, Section 4.2; E. D. Dolan and J. J. More, 2002). The band is the percentile interval of a
+    bootstrap of seeds within each scenario.
+
+    Args:
+        scores: Retentions by scenario and seed, clipped.
+        taus: Where.
+    """
+    bounds = np.asarray(taus)
+
+    def share(values: NDArray[np.float64]) -> NDArray[np.float64]:  # (..., seeds) -> (..., taus)
+        return np.asarray((values[..., None] >= bounds - 1e-12).mean(axis=-2))
+
+    return _over_seeds(scores, share)
+
+
+def mean_band(scores: Mapping[str, Mapping[int, float]]) -> NDArray[np.float64]:
+    """Return the mean over scenarios with its 95% interval over seeds, ``(3,)``: bootstrap within each scenario."""
+    return _over_seeds(scores, lambda values: np.asarray(values.mean(axis=-1, keepdims=True)))[:, 0]
+
+
+def _over_seeds(scores: Mapping[str, Mapping[int, float]], of: Any) -> NDArray[np.float64]:
+    """Return the mean over scenarios of a statistic of their seeds, and both ends of its interval."""
+    draws = np.random.default_rng(_SEED)
+    here, resampled = [], []
+    for _, found in sorted(scores.items()):
+        values = np.array([found[seed] for seed in sorted(found)])
+        here.append(of(values))
+        resampled.append(of(values[draws.integers(len(values), size=(_RESAMPLES, len(values)))]))
+    low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975], axis=0)
+    return np.array([np.mean(here, axis=0), low, high])
+
+
+# -- tables
+
+
+def suite_frame(suite: Suite, found: Sequence[Member]) -> "pd.DataFrame":
+    """Return a row for each method of a suite, in their order.
+
+    Columns besides the names:
+        rank_low, rank_high: `rank_ranges` within the track, of methods with all cells; missing where fewer than
+            `FEWEST_ENTRIES` have them, and for methods without.
+        mean, mean_low, mean_high: Unweighted mean over scenarios of the clipped retention, and its interval over seeds.
+        worst, worst_scenario: The smallest of them, of those that there are.
+        at_least_0.5 and so on: The performance profile there.
+        scenarios, missing: How many of the scenarios it has with all seeds, and the others.
+    """
+    import pandas as pd
+
+    ranks = _ranks(found, len(suite.cells))
+    rows = []
+    for member, rank in zip(found, ranks, strict=True):
+        means = member.means
+        worst = min(means, key=lambda name: means[name], default="")
+        band = mean_band(member.scores) if not member.missing else np.full(3, math.nan)
+        shares = profile(member.scores, SHOWN)[0] if not member.missing else [math.nan] * len(SHOWN)
+        rows.append(
+            {
+                "suite": suite.name,
+                "method": _name(member),
+                "method_id": member.entry.row["method_id"],
+                "track": member.entry.row["track"],
+                "tuning": suite.tuning,
+                "rank_low": None if rank is None else rank.low,
+                "rank_high": None if rank is None else rank.high,
+                **dict(zip(("mean", "mean_low", "mean_high"), band.tolist(), strict=True)),
+                "worst": means.get(worst, math.nan),
+                "worst_scenario": worst,
+                **{f"at_least_{tau:g}": float(share) for tau, share in zip(SHOWN, shares, strict=True)},
+                "scenarios": len(suite.cells) - len(member.missing),
+                "missing": ", ".join(member.missing),
+            }
+        )
+    return pd.DataFrame(rows).astype({"rank_low": "Int64", "rank_high": "Int64"})
+
+
+def _ranks(found: Sequence[Member], scenarios: int) -> list[Range | None]:
+    """Return where methods stand within their track; None for those that are not ranked."""
+    ranks: list[Range | None] = [None] * len(found)
+    whole = [place for place, member in enumerate(found) if not member.missing]
+    if len(whole) < FEWEST_ENTRIES or scenarios < FEWEST_SCENARIOS:
+        return ranks
+    tracks: dict[str, list[int]] = defaultdict(list)
+    for place in whole:
+        tracks[found[place].entry.row["track"]].append(place)
+    for places in tracks.values():
+        means = np.array([[value for _, value in sorted(found[place].means.items())] for place in places])
+        for place, rank in zip(places, rank_ranges(means), strict=True):
+            ranks[place] = rank
+    return ranks
+
+
+def profile_lines(found: Iterable[Member]) -> list[dict[str, Any]]:
+    """Return the performance profiles of the methods that have all cells, as JSON values."""
+    lines = []
+    for member in found:
+        if not member.missing:
+            share, low, high = profile(member.scores).tolist()
+            lines.append({"method": _name(member), "tau": list(TAUS), "share": share, "low": low, "high": high})
+    return lines
+
+
+def suite_table(suite: Suite, frame: "pd.DataFrame", *, wide: bool) -> Table:
+    """Return the table of a suite; ``frame`` is what `suite_frame` returned."""
+    import pandas as pd
+
+    rows = []
+    for _, row in frame.iterrows():
+        mean, low, high = row["mean"], row["mean_low"], row["mean_high"]
+        rows.append(
+            (
+                "-" if pd.isna(row["rank_low"]) else str(Range(int(row["rank_low"]), int(row["rank_high"]))),
+                row["method"],
+                row["track"] if wide else row["track"].removeprefix("boundary-"),
+                "-" if math.isnan(mean) else f"{mean:.2f} [{low:.2f}, {high:.2f}]",
+                "-" if math.isnan(row["worst"]) else f"{row['worst']:.2f}",
+                row["worst_scenario"],
+                *("-" if math.isnan(row[name]) else f"{row[name]:.0%}" for name in _shares()),
+                f"{row['scenarios']}/{len(suite.cells)}",
+            )
+        )
+    tuned = f", tuned by {suite.tuning}" if suite.tuning else ""
+    return Table(
+        title=f"Suite {suite.name}{tuned}",
+        headings=("#", "method", "track", "mean", "worst", "worst in", *(f">={tau:g}" for tau in SHOWN), "scenarios"),
+        rows=rows,
+        notes=list(_notes(suite, frame)),
+    )
+
+
+def _shares() -> list[str]:
+    return [f"at_least_{tau:g}" for tau in SHOWN]
+
+
+def _notes(suite: Suite, frame: "pd.DataFrame") -> Iterator[str]:
+    low, high = CLIP
+    yield (
+        f"Mean: unweighted, over the scenarios, of retentions clipped to [{low:g}, {high:g}]; 95% interval: bootstrap "
+        "of seeds within scenarios. Worst: the smallest of the scenarios."
+    )
+    yield ">=: share of cells, a scenario and a seed each, with at least this retention (performance profile)."
+    yield "Scenarios: " + ", ".join(f"{cell.scenario} {cell.profile} ({len(cell.seeds)} seeds)" for cell in suite.cells)
+    whole = int((frame["missing"] == "").sum())
+    if frame["rank_low"].notna().any():
+        yield f"#: ranks that are possible within the track: {RANKS}."
+    elif whole < FEWEST_ENTRIES:
+        have = "has" if whole == 1 else "have"
+        yield f"#: no ranks, which take {FEWEST_ENTRIES} methods with all cells; {whole} {have}."
+    else:
+        yield f"#: no ranks, which take {FEWEST_SCENARIOS} scenarios."
+    for method, missing in zip(frame["method"], frame["missing"], strict=True):
+        if missing:
+            yield f"{method}: lacks cells in {missing}"
+
+
+def _name(member: Member) -> str:
+    return member.entry.spec.family.method_label
+
+
+def _known(value: float) -> float:
+    return 0.0 if math.isnan(value) else value

@@ -1,0 +1,121 @@
+"""Tuned entries: whether the log of their tuning is what its development runs give, and what tuning on less cost."""
+
+import math
+from collections.abc import Iterable, MutableMapping, Sequence
+from typing import Any, Protocol
+
+from lopbench.core.errors import ResultsError
+from lopbench.core.spec import RunSpec, digest
+from lopbench.core.tuning import TuningLog
+from lopbench.results.record import Record
+
+#: What a row says whose development runs are not among the records.
+UNCHECKED = "tuned, and its development runs are not here to check that by"
+
+
+def development_score(record: Record, score: str) -> float | None:
+    """Return the mean online score of a development run over its tasks, six digits of it; None if it did not complete.
+
+    Machines agree in so many digits, as a rule, and an entry is what its log says.
+
+    Args:
+        record: The run.
+        score: What its scenario scores, such as "accuracy".
+
+    Raises:
+        ResultsError: If a completed run has no online score.
+    """
+    if record.outcome != "completed":
+        return None
+    series = record.series(f"online_{score}")
+    if series is None:
+        raise ResultsError(f"{record.path} has no online {score}; remove that directory and run its spec again.")
+    return float(f"{float(series.values.mean()):.6g}")
+
+
+class Logs:
+    """The development runs of some records, by which logs of tuning are checked.
+
+    Args:
+        records: They.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._by_id = {record.run_id: record for record in records if record.spec.kind == "development"}
+        self._found: dict[str, tuple[str | None, bool]] = {}
+
+    def check(self, record: Record) -> None:
+        """Refuse a run whose log is not what the development runs give that are here.
+
+        Raises:
+            ResultsError: If it is not.
+        """
+        wrong, _ = self._look(record)
+        if wrong is not None:
+            raise ResultsError(f"{record.path} is left out: {wrong}.")
+
+    def is_whole(self, record: Record) -> bool:
+        """Return whether all development runs of a run are here; True of one that was not tuned."""
+        return self._look(record)[1]
+
+    def _look(self, record: Record) -> tuple[str | None, bool]:
+        spec = record.spec
+        if spec.tuning is None:
+            return None, True
+        entry = f"{record.protocol_id} {record.recipe.entry_id}"
+        if entry not in self._found:
+            self._found[entry] = self._compared(spec, spec.tuning)
+        return self._found[entry]
+
+    def _compared(self, spec: RunSpec, log: TuningLog) -> tuple[str | None, bool]:
+        """Return what is wrong with a log, and whether all of its runs are here."""
+        whole = True
+        for tried in log.configurations:
+            for seed, noted in zip(log.tuning.development_seeds, tried.scores, strict=True):
+                found = self._by_id.get(spec.development(log.tuning.k, tried.values, seed).run_id)
+                if found is None:
+                    whole = False
+                    continue
+                measured = development_score(found, log.score)
+                if not _same(measured, noted):
+                    return (
+                        f"the log of its tuning has {noted} for {tried.label} on seed {seed}, and its development run "
+                        f"{found.path.name} has {measured}"
+                    ), False
+        return None, whole
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    return a == b if a is None or b is None else math.isclose(a, b, rel_tol=1e-5)
+
+
+class Tuned(Protocol):
+    """A row of a leaderboard in the making."""
+
+    @property
+    def row(self) -> MutableMapping[str, Any]:
+        """Its columns."""
+
+    @property
+    def spec(self) -> RunSpec:
+        """The spec of one of its runs."""
+
+
+def fill_fragility(entries: Sequence[Tuned]) -> None:
+    """Fill in what an entry has lost by being tuned on a part of the stream: its oracle's retention minus its own.
+
+    The oracle is the same entry tuned in the same way on the whole stream, of the same seeds.
+    """
+    logs = [(entry, entry.spec.tuning) for entry in entries]
+    tuned = [(entry, log.tuning.k, _family(entry.spec)) for entry, log in logs if log is not None]
+    oracles = {family: entry.row for entry, k, family in tuned if k == 1}
+    for entry, k, family in tuned:
+        oracle = oracles.get(family)
+        if k < 1 and oracle is not None and oracle["coverage"] == entry.row["coverage"]:
+            entry.row["fragility"] = oracle["retention"] - entry.row["retention"]
+
+
+def _family(spec: RunSpec) -> str:
+    """Return what an entry and its oracle have in common: all but the share of the stream, and what came of it."""
+    asked = spec.protocol()
+    return digest([{**asked, "tuning": {**asked["tuning"], "k": 1.0}}, spec.family.entry()], 16)

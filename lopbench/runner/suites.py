@@ -1,0 +1,77 @@
+"""Suites: study files that come with plugins and are known by a name, as ``cpu``.
+
+A distribution names them in the entry-point group ``lopbench.suites``: the name of the suite, and the package in which
+``NAME.toml`` lies.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lopbench.core.errors import UsageError
+from lopbench.core.registry import suggest
+from lopbench.core.spec import split
+from lopbench.runner.study_file import read_study
+
+if TYPE_CHECKING:
+    from lopbench.results.suite import Suite
+
+GROUP = "lopbench.suites"
+
+
+def suites() -> dict[str, Path]:
+    """Return the file of each suite that is installed, by name."""
+    found = {}
+    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            found[entry.name] = Path(str(importlib.resources.files(entry.value) / f"{entry.name}.toml"))
+        except ImportError:  # of a plugin that is broken; who asks for it is told that it is not there
+            continue
+    return found
+
+
+def study_path(given: Path) -> Path:
+    """Return the study file that is meant: a file, or the name of a suite.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    name = str(given)
+    if given.exists() or given.suffix or given.name != name:
+        return given
+    known = suites()
+    if name not in known:
+        listing = ", ".join(known) or "none"
+        raise UsageError(
+            f"there is no study file {name!r}, and no suite.{suggest(name, list(known))} Suites: {listing}."
+        )
+    return known[name]
+
+
+def suite_of(name: str) -> Suite:
+    """Return what tables need of a suite, or of any study file whose requests have one kind of tuning.
+
+    Raises:
+        UsageError: If there is no such suite, or it is none.
+    """
+    from lopbench.results.suite import Cell, Suite
+
+    file = read_study(study_path(Path(name)))
+    tunings = {"" if request.get("tune") is None else request["tune"].label for request in file.requests}
+    if len(tunings) > 1:
+        raise UsageError(
+            f"{file.path} tunes its runs in several ways, and a suite in one: {', '.join(sorted(tunings))}"
+        )
+    cells = []
+    for request in file.requests:
+        if "scenario" not in request or "profile" not in request:
+            raise UsageError(f"{file.path}: a suite names scenario and profile of each of its [[runs]]")
+        scenario, fields = split(request["scenario"])
+        profile = request["profile"] + ("+custom" if fields else "")
+        cells.append(Cell(scenario, profile, frozenset(request.get("seeds", (0,)))))
+    if len({cell.scenario for cell in cells}) < len(cells):
+        raise UsageError(f"{file.path} has a scenario twice, and a suite has each once")
+    return Suite(file.path.stem, tuple(cells), tunings.pop())

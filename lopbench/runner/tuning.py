@@ -1,0 +1,251 @@
+"""The tuning of entries: their configurations, the development runs by which one is chosen, and the runs after that."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.interfaces import Optimizer, Perturbation, Scenario
+from lopbench.core.manager import plugins
+from lopbench.core.spec import ComponentSpec, RunSpec
+from lopbench.core.tuning import OPTIMIZER, Configuration, Tuning, TuningLog, best, configured
+from lopbench.core.windows import first_tasks
+from lopbench.results.record import is_recorded, read_record, record_path
+from lopbench.results.tuned import development_score
+from lopbench.runner.schedule import Schedule
+
+#: The values of some fields, by ``optimizer.FIELD`` or ``METHOD.FIELD``.
+Values = Mapping[str, Any]
+
+
+def rates(base: float, count: int) -> list[float]:
+    """Return learning rates in half decades around ``base``, which comes first, then those nearest, the lower before.
+
+    Around 1e-3 or 3e-3 they are 1e-3, 3e-3 and their powers of ten.
+    """
+    halves = sorted(range(-count, count + 1), key=lambda half: (abs(half), half > 0))
+    return [_rate(base, half) for half in halves[:count]]
+
+
+def _rate(base: float, half: int) -> float:
+    decades, odd = divmod(half, 2)
+    step = 10 / 3 if f"{base:e}".startswith("3.0") else 3.0
+    return float(f"{base * 10.0**decades * (step if odd else 1.0):.6g}")
+
+
+def configurations(tuning: Tuning, methods: Sequence[ComponentSpec], optimizer: ComponentSpec) -> tuple[Values, ...]:
+    """Return the configurations of an entry, as many as the budget has, each with a learning rate.
+
+    The settings of the methods' grids are crossed with learning rates around the optimizer's, from the middle outwards,
+    until there are enough. Methods without a grid, and plain learning, spend the budget on the grid of the optimizer. A
+    field that was given another value than its default is held there.
+
+    Args:
+        tuning: What is asked.
+        methods: The methods.
+        optimizer: The optimizer, whose learning rate is the first.
+
+    Raises:
+        UsageError: If the grids have more settings than the budget.
+        LopbenchError: If a component refuses a value of its grid.
+    """
+    settings = _settings([(part.name, part) for part in methods])
+    if settings == [{}]:
+        settings = _settings([(OPTIMIZER, optimizer)])
+    if len(settings) > tuning.budget:
+        named = "+".join(part.label() for part in methods) or optimizer.label()
+        raise UsageError(
+            f"the grid of {named} has {len(settings)} settings, more than the budget of {tuning.budget} configurations "
+            "that every entry has; give a larger budget, or give a field of it a value, which is then not tuned"
+        )
+    count = -(-tuning.budget // len(settings))
+    tried = [
+        {f"{OPTIMIZER}.lr": rate, **setting}
+        for rate in rates(optimizer.fields["lr"], count)
+        for setting in settings
+    ]  # fmt: skip
+    return tuple(tried[: tuning.budget])
+
+
+def _settings(parts: Sequence[tuple[str, ComponentSpec]]) -> list[dict[str, Any]]:
+    """Return the settings of the grids of components; of several, all combinations."""
+    grids: dict[str, list[Any]] = {}
+    for owner, part in parts:
+        cls = plugins().registry.get(part.kind, part.name).load()
+        assert issubclass(cls, Perturbation | Optimizer)  # the registry checked
+        shown = part.face()
+        for field, values in cls.grid.items():
+            default = None if shown is None else shown.defaults.get(field)
+            if part.fields.get(field, default) == default:
+                grids[f"{owner}.{field}"] = [_recorded(part, field, value) for value in values]
+    return [dict(zip(grids, values, strict=True)) for values in itertools.product(*grids.values())]
+
+
+def _recorded(part: ComponentSpec, field: str, value: object) -> Any:
+    """Return a value of a field as specs have it, checked by making the component with it."""
+    plain = list(value) if isinstance(value, tuple) else value
+    made = ComponentSpec.of(part.kind, replace(part, fields={**part.fields, field: plain}).build())
+    return made.fields.get(field, plain)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """An entry before its tuning: its configurations, of which records will choose one.
+
+    Args:
+        tuning: What is asked.
+        base: Its run on the first of its seeds, as it was asked for.
+        seeds: The seeds on which the chosen configuration is run.
+        values: The configurations.
+    """
+
+    tuning: Tuning
+    base: RunSpec
+    seeds: tuple[int, ...]
+    values: tuple[Values, ...]
+
+    @classmethod
+    def of(cls, tuning: Tuning, specs: Iterable[RunSpec]) -> list[Candidates]:
+        """Return the entries of runs that were asked for, in order.
+
+        Raises:
+            UsageError: If a grid has more settings than the budget.
+            LopbenchError: If a component refuses a value of its grid.
+        """
+        entries: dict[str, list[RunSpec]] = {}
+        for spec in specs:
+            entries.setdefault(spec.entry_id, []).append(spec)
+        found = []
+        for runs in entries.values():
+            tried = configurations(tuning, runs[0].methods, runs[0].optimizer)
+            found.append(cls(tuning, runs[0], tuple(each.seed for each in runs), tried))
+        return found
+
+    @property
+    def label(self) -> str:
+        """What people call the entry."""
+        return f"{self.base.method_label} with {self.base.optimizer_label}, tuned by {self.tuning.label}"
+
+    @cached_property
+    def development(self) -> tuple[tuple[RunSpec, ...], ...]:
+        """The development runs of each configuration, by seed."""
+        return tuple(
+            tuple(self.base.development(self.tuning.k, values, seed) for seed in self.tuning.development_seeds)
+            for values in self.values
+        )
+
+    @property
+    def runs(self) -> list[RunSpec]:
+        """The development runs."""
+        return [spec for runs in self.development for spec in runs]
+
+    @cached_property
+    def untuned(self) -> tuple[RunSpec, ...]:
+        """The runs that come after them, references of their own included, as if the entry were not tuned.
+
+        They are as many and take as long as those of the chosen configuration, which is not known yet.
+        """
+        specs = [replace(self.base, seed=seed) for seed in self.seeds]
+        return tuple(with_references(_scenario(self.base), specs))
+
+    def followed(self, results: Path) -> list[RunSpec] | None:
+        """Return what `settle` does, with references of their own.
+
+        Raises:
+            ResultsError: As `settle`.
+        """
+        specs = self.settle(results)
+        return None if specs is None else with_references(_scenario(self.base), specs)
+
+    def settle(self, results: Path) -> tuple[RunSpec, ...] | None:
+        """Return the runs of the configuration that the development runs choose; None while one of them has no record.
+
+        It depends on their records alone, so that all who work in a folder come to the same runs.
+
+        Raises:
+            ResultsError: If a record is damaged, or no configuration completed.
+        """
+        if not all(is_recorded(results, spec) for spec in self.runs):
+            return None
+        scenario = _scenario(self.base)
+        tried = tuple(
+            Configuration(values, tuple(_score(results, spec, scenario.score) for spec in runs))
+            for values, runs in zip(self.values, self.development, strict=True)
+        )
+        place = best(tried, scenario.score)
+        if place is None:
+            raise ResultsError(
+                f"none of the {self.tuning.budget} configurations came through the first {self.tuning.k:g} of the "
+                "stream on all development seeds, so that none can be chosen"
+            )
+        steps = sum(Schedule.of(scenario, spec).steps for spec in self.runs)
+        log = TuningLog(self.tuning, scenario.score, steps, tried, place)
+        methods, optimizer = configured(self.base.methods, self.base.optimizer, tried[place].values)
+        chosen = replace(self.base, methods=methods, optimizer=optimizer, tuning=log)
+        return tuple(replace(chosen, seed=seed) for seed in self.seeds)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "tuning": self.tuning.to_json(),
+            "base": self.base.to_json(),
+            "seeds": list(self.seeds),
+            "values": [dict(values) for values in self.values],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Candidates:
+        """Return what `to_json` returned.
+
+        Raises:
+            KeyError, TypeError, LopbenchError: If it did not.
+        """
+        base = RunSpec.from_json(value["base"])
+        return cls(Tuning.of(value["tuning"]), base, tuple(value["seeds"]), tuple(value["values"]))
+
+
+def with_references(scenario: Scenario, specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """Return tuned runs with the fresh networks of their own recipe; a clone needs none."""
+    if scenario.growth is not None:
+        return list(specs)
+    return [run for spec in specs for run in (spec, spec.own_reference())]
+
+
+def check(tuning: Tuning, scenario: Scenario, seeds: Iterable[int], start: float) -> None:
+    """Refuse what cannot be tuned so.
+
+    Raises:
+        UsageError: If seeds are development seeds, or methods act only after the part of the stream that tuning sees.
+    """
+    both = sorted(set(seeds) & set(tuning.development_seeds))
+    if both:
+        raise UsageError(
+            f"seed {both[0]} is a development seed: those from {tuning.development_seeds[0]} to "
+            f"{tuning.development_seeds[-1]} choose configurations, and results are of others"
+        )
+    if start and tuning.k <= start:
+        raise UsageError(
+            f"methods that turn on after {start:g} of the stream do nothing in the first {tuning.k:g}, on which they "
+            "would be tuned; leave out --from, or tune with k=1"
+        )
+    growth = scenario.growth
+    if growth is not None and first_tasks(scenario.tasks, tuning.k) <= growth.task:
+        raise UsageError(
+            f"{scenario.name} clones the learner before task {growth.task}, after the first {tuning.k:g} of the "
+            "stream, on which methods would be tuned; tune with k=1"
+        )
+
+
+def _score(results: Path, spec: RunSpec, score: str) -> float | None:
+    return development_score(read_record(record_path(results, spec)), score)
+
+
+def _scenario(spec: RunSpec) -> Scenario:
+    built = spec.scenario.build()
+    assert isinstance(built, Scenario)  # the registry checked
+    return built

@@ -1,0 +1,67 @@
+"""Suites from the command line."""
+
+import json
+
+import pytest
+
+from lopbench.runner.study_file import read_study
+from lopbench.runner.suites import suite_of, suites
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--suite=cpu"], 1, "There are no runs of the suite 'cpu' tuned by k=0.1,budget=16,seeds=3 here"),
+        (["--suite=cup"], 2, "there is no study file 'cup', and no suite. Did you mean 'cpu'? Suites: cpu, gpu."),
+        (["--suite=cpu", "--sensitivity"], 2, "are of other tables; ask for one"),
+    ],
+)
+def test_tables_of_suites_that_there_are_not_are_one_sentence(lopbench, tiny, options, code, told):
+    assert tiny("--method=none").exit_code == 0
+    shown = lopbench("leaderboard", "results", *options)
+    assert shown.exit_code == code
+    assert told in " ".join(shown.stderr.split())
+
+
+def test_an_unknown_suite_is_one_sentence(lopbench):
+    shown = lopbench("run", "gup")
+    assert shown.exit_code == 2
+    assert "there is no study file 'gup', and no suite. Did you mean 'gpu'? Suites: cpu, gpu." in shown.stderr
+
+
+@pytest.mark.parametrize("name", sorted(suites()))
+def test_suites_are_studies_of_many_methods_tuned_alike(name):
+    file, suite = read_study(suites()[name]), suite_of(name)
+    assert suite.tuning == "k=0.1,budget=16,seeds=3"
+    assert len(suite.cells) >= 6
+    assert all(len({*request["methods"]}) == len(request["methods"]) >= 20 for request in file.requests)
+    assert all(len(request["seeds"]) >= 5 for request in file.requests)
+
+
+def test_a_suite_can_be_run_with_a_method_of_ones_own(lopbench, tmp_path, monkeypatch, one_thread):
+    path = tmp_path / "toys.toml"
+    path.write_text('methods = ["none", "cbp"]\n[[runs]]\nscenario = "bitflip"\nprofile = "smoke"\n')
+    monkeypatch.setattr("lopbench.runner.suites.suites", lambda: {"toys": path})
+    shown = lopbench("run", "toys", "--method=l2", "--device=cpu", "--dry-run")
+    assert shown.exit_code == 0, shown.stderr
+    assert "l2" in shown.stderr
+    assert "cbp" not in shown.stderr
+    assert lopbench("run", str(path), "--method=l2", "--dry-run").exit_code == 2
+
+
+def test_the_table_of_a_suite_has_all_formats(lopbench, tmp_path, monkeypatch, one_thread):
+    path = tmp_path / "toys.toml"
+    path.write_text('methods = ["none", "l2"]\nseeds = "0-1"\n[[runs]]\nscenario = "bitflip"\nprofile = "smoke"\n')
+    monkeypatch.setattr("lopbench.runner.suites.suites", lambda: {"toys": path})
+    done = lopbench("run", "toys", "--device=cpu")
+    assert done.exit_code == 0, done.stderr
+    asked = ["leaderboard", "results", "--suite=toys"]
+    shown = lopbench(*asked)
+    assert shown.exit_code == 0, shown.stderr
+    assert "Suite toys" in shown.stdout
+    assert "#: no ranks, which take 3 methods with all cells; 2 have." in shown.stdout
+    for output_format, begins in (("csv", "suite,method"), ("markdown", "Suite toys"), ("latex", r"\begin{table}")):
+        assert lopbench(*asked, f"--format={output_format}").stdout.startswith(begins)
+    value = json.loads(lopbench(*asked, "--format=json").stdout)
+    assert len(value["rows"]) == len(value["profiles"]) == 2
+    assert {len(each["share"]) for each in value["profiles"]} == {len(value["profiles"][0]["tau"])}
