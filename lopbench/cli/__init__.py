@@ -25,6 +25,7 @@ _COMMANDS = (
     "status",
     "leaderboard",
     "compare",
+    "verify",
     "reproduce",
     "report",
     "plot",

@@ -98,16 +98,7 @@ def plan(
     streamed = asked.scenario.data
     images = None if streamed is None else load_data(data, wanted=streamed, data_dir=data_dir, progress=progress)
     specs = asked.specs(None if images is None else {"name": images.name, "content_hash": images.content_hash})
-    # A seed's references follow its runs: the number asked for comes first, and several methods share one reference.
-    growth = asked.scenario.growth
-    if growth is None:
-        runs = [run for spec in specs for run in (spec, spec.reference(), spec.own_reference())]
-    elif can_widen(specs[0], growth.factor):
-        # A clone is measured against its base, and needs no fresh network of its own recipe.
-        runs = [run for spec in specs for run in (spec, spec.reference())]
-    else:
-        runs = list(specs)
-    wanted = list({run.run_id: run for run in runs}.values())
+    wanted = with_references(specs)
     for run in wanted:
         check_recordable(run)
     pending = tuple(spec for spec in wanted if not is_recorded(results, spec))
@@ -121,6 +112,24 @@ def plan(
         device=device,
         aside=asked.aside,
     )
+
+
+def with_references(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Return runs of one scenario with those of the fresh networks that they are measured against, each once.
+
+    A seed's references follow its runs: the number asked for comes first, and several methods share one reference.
+    """
+    scenario = specs[0].scenario.build()
+    assert isinstance(scenario, Scenario)  # the registry checked
+    growth = scenario.growth
+    if growth is None:
+        runs = [run for spec in specs for run in (spec, spec.reference(), spec.own_reference())]
+    elif can_widen(specs[0], growth.factor):
+        # A clone is measured against its base, and needs no fresh network of its own recipe.
+        runs = [run for spec in specs for run in (spec, spec.reference())]
+    else:
+        runs = list(specs)
+    return list({run.run_id: run for run in runs}.values())
 
 
 def plan_all(requests: Iterable[Mapping[str, Any]], **options: Any) -> tuple[Study, ...]:

@@ -12,9 +12,13 @@ from lopbench.core.errors import UsageError
 from lopbench.core.reading import MOST_JSON_BYTES, read_regular
 from lopbench.core.registry import suggest
 from lopbench.core.seeds import parse_seeds
+from lopbench.results.claims import Claim, read_claims
 
 #: The tables of what is asked for, and of what starts workers, beside the keys that hold for all of it.
 RUNS, EXECUTOR = "runs", "executor"
+
+#: What may stand beside them: what the study is called, and what is claimed of it.
+TITLE, CLAIM = "title", "claim"
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class StudyFile:
             ``jobs`` and ``sinks``.
         executor: Name of what starts workers, None if none is given.
         fields: Its fields.
+        title: What the study is called; empty if it has no name.
+        claims: What is claimed of it.
     """
 
     path: Path
@@ -37,6 +43,8 @@ class StudyFile:
     options: Mapping[str, Any] = field(default_factory=dict)
     executor: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,13 +150,17 @@ def read_study(path: Path) -> StudyFile:
     parts = table.pop(RUNS, [{}])
     if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
         raise UsageError(f"{path}: '{RUNS}' is written as one or more tables, each begun by a line [[{RUNS}]]")
+    title = table.pop(TITLE, "")
+    if not isinstance(title, str):
+        raise UsageError(f"{path}: '{TITLE}' must be a text, got {str(title)[:60]!r}")
+    claims = read_claims(table.pop(CLAIM, []), path)
     executor, fields, jobs = _executor(path, table.pop(EXECUTOR, {}))
     if jobs is not None:
         if "jobs" in table:
             raise UsageError(f"{path}: 'jobs' stands above and in [{EXECUTOR}]; write it once")
         table["jobs"] = jobs
     shared = {key: table.pop(key) for key in [*table] if key in _REQUEST}
-    options = _read(table, _STUDY, f"{path}", path.parent, more=[*_REQUEST, RUNS, EXECUTOR])
+    options = _read(table, _STUDY, f"{path}", path.parent, more=[*_REQUEST, RUNS, EXECUTOR, TITLE, CLAIM])
     requests = []
     for number, part in enumerate(parts, start=1):
         where = f"{path}, {RUNS} {number}"
@@ -156,7 +168,8 @@ def read_study(path: Path) -> StudyFile:
         if misplaced:
             raise UsageError(f"{where}: '{misplaced[0]}' holds for the whole study; write it above [[{RUNS}]]")
         requests.append(_read({**shared, **part}, _REQUEST, where, path.parent))
-    return StudyFile(path, tuple(requests), options.pop("plugins", ()), options, executor, fields)
+    plugins = options.pop("plugins", ())
+    return StudyFile(path, tuple(requests), plugins, options, executor, fields, title, claims)
 
 
 def _executor(path: Path, table: Any) -> tuple[str | None, dict[str, Any], Any]:
