@@ -26,6 +26,7 @@ _COMMANDS = (
     "leaderboard",
     "compare",
     "verify",
+    "figure",
     "reproduce",
     "report",
     "plot",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 #: What study files are there for, which plugins bring.
-_STUDIES = ("claims",)
+_STUDIES = ("claims", "figures")
 
 
 @click.command("list")
@@ -26,7 +26,7 @@ _STUDIES = ("claims",)
 def command(kind: str | None, output_format: str) -> None:
     """List the installed components, all of them or one KIND.
 
-    'claims' are study files, for 'lopbench verify'.
+    'claims' and 'figures' are study files, for 'lopbench verify' and 'lopbench figure'.
     Of methods alone it also tells family and track: what they are, and whether they act at the boundaries of tasks.
     Plugins that could not be loaded stand at the end, with the reason. 'lopbench show NAME' tells more of one.
     """

@@ -65,6 +65,6 @@ def lopbench_sinks(register: Register) -> None:
 def lopbench_studies() -> Path:
     """Return the folder of the plugin's study files; each is named by its path in it, as claims/D3 of claims/D3.toml.
 
-    Those under ``claims`` are for ``lopbench verify``.
+    Those under ``claims`` are for ``lopbench verify``, and those under ``figures`` for ``lopbench figure``.
     """
     raise NotImplementedError

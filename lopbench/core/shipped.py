@@ -14,7 +14,7 @@ def shipped(folder: str, loaded: Plugins | None = None) -> dict[str, Path]:
     """Return the study files of a folder, by name without it, in the order of names.
 
     Args:
-        folder: "claims".
+        folder: "claims" or "figures".
         loaded: Whose plugins; the installed ones if None.
 
     Raises:

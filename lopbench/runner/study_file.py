@@ -13,12 +13,13 @@ from lopbench.core.reading import MOST_JSON_BYTES, read_regular
 from lopbench.core.registry import suggest
 from lopbench.core.seeds import parse_seeds
 from lopbench.results.claims import Claim, read_claims
+from lopbench.results.figures import FigureData, read_figure
 
 #: The tables of what is asked for, and of what starts workers, beside the keys that hold for all of it.
 RUNS, EXECUTOR = "runs", "executor"
 
-#: What may stand beside them: what the study is called, and what is claimed of it.
-TITLE, CLAIM = "title", "claim"
+#: What may stand beside them: what the study is called, what is claimed of it, and what is drawn of it.
+TITLE, CLAIM, FIGURE = "title", "claim", "figure"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class StudyFile:
         fields: Its fields.
         title: What the study is called; empty if it has no name.
         claims: What is claimed of it.
+        figure: What is drawn of it, None for nothing.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class StudyFile:
     fields: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
     claims: tuple[Claim, ...] = ()
+    figure: FigureData | None = None
 
 
 @dataclass(frozen=True)
@@ -154,13 +157,14 @@ def read_study(path: Path) -> StudyFile:
     if not isinstance(title, str):
         raise UsageError(f"{path}: '{TITLE}' must be a text, got {str(title)[:60]!r}")
     claims = read_claims(table.pop(CLAIM, []), path)
+    figure = read_figure(table.pop(FIGURE), path) if FIGURE in table else None
     executor, fields, jobs = _executor(path, table.pop(EXECUTOR, {}))
     if jobs is not None:
         if "jobs" in table:
             raise UsageError(f"{path}: 'jobs' stands above and in [{EXECUTOR}]; write it once")
         table["jobs"] = jobs
     shared = {key: table.pop(key) for key in [*table] if key in _REQUEST}
-    options = _read(table, _STUDY, f"{path}", path.parent, more=[*_REQUEST, RUNS, EXECUTOR, TITLE, CLAIM])
+    options = _read(table, _STUDY, f"{path}", path.parent, more=[*_REQUEST, RUNS, EXECUTOR, TITLE, CLAIM, FIGURE])
     requests = []
     for number, part in enumerate(parts, start=1):
         where = f"{path}, {RUNS} {number}"
@@ -169,7 +173,7 @@ def read_study(path: Path) -> StudyFile:
             raise UsageError(f"{where}: '{misplaced[0]}' holds for the whole study; write it above [[{RUNS}]]")
         requests.append(_read({**shared, **part}, _REQUEST, where, path.parent))
     plugins = options.pop("plugins", ())
-    return StudyFile(path, tuple(requests), plugins, options, executor, fields, title, claims)
+    return StudyFile(path, tuple(requests), plugins, options, executor, fields, title, claims, figure)
 
 
 def _executor(path: Path, table: Any) -> tuple[str | None, dict[str, Any], Any]:
