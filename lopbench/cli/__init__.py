@@ -25,6 +25,8 @@ _COMMANDS = (
     "status",
     "leaderboard",
     "compare",
+    "verify",
+    "figure",
     "reproduce",
     "report",
     "plot",

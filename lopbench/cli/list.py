@@ -16,11 +16,17 @@ if TYPE_CHECKING:
     from lopbench.core.registry import Registration
 
 
+#: What study files are there for, which plugins bring.
+_STUDIES = ("claims", "figures", "suites")
+
+
 @click.command("list")
-@click.argument("kind", type=click.Choice(list(KINDS)), required=False)
+@click.argument("kind", type=click.Choice([*KINDS, *_STUDIES]), required=False)
 @format_option
 def command(kind: str | None, output_format: str) -> None:
     """List the installed components, all of them or one KIND.
+
+    'claims', 'figures' and 'suites' are study files, for 'lopbench verify', 'figure' and 'run'.
 
     Of methods alone it also tells family and track, what they are and whether they act at the boundaries of tasks, and
     what a step takes in time and memory, as multiples of plain learning. Rows of comparisons that are settings of a
@@ -29,6 +35,9 @@ def command(kind: str | None, output_format: str) -> None:
     """
     from lopbench.core.manager import plugins
 
+    if kind in _STUDIES:
+        _list_studies(kind, output_format)
+        return
     loaded = plugins()
     listed: dict[str, list[dict[str, Any]]] = {}
     for each in [kind] if kind else KINDS:
@@ -50,6 +59,22 @@ def command(kind: str | None, output_format: str) -> None:
         write_json({**listed, "skipped": skipped})
     else:
         _print(_by_family(listed[kind]) if kind == "methods" else listed, skipped)
+
+
+def _list_studies(folder: str, output_format: str) -> None:
+    """Print the study files of a folder that plugins bring, with what they call themselves."""
+    import tomllib
+
+    from lopbench.core.shipped import shipped
+
+    rows = []
+    for name, path in shipped(folder).items():
+        with path.open("rb") as file:
+            rows.append({"name": name, "summary": str(tomllib.load(file).get("title", ""))})
+    if output_format == "json":
+        write_json({folder: rows})
+    else:
+        _print({folder: rows}, [])
 
 
 def _with_faces(entries: Sequence[Registration], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -180,7 +180,7 @@ def command(
     with Work(err) as work:
         studies = plan_all(requests, **options, device=staff.device, progress=work)
     aside = _tell_of_aside(studies)
-    staff, forecasts = _foretold(staff, studies, err, chooses=jobs is None)
+    staff, forecasts = foretold(staff, studies, err, chooses=jobs is None)
     found = summarise(studies, forecasts, staff, err)
     more: dict[str, Any] = {"data_dir": options["data_dir"], "sinks": sinks}
     if dry_run:
@@ -190,7 +190,7 @@ def command(
         return
     if not yes and err.is_terminal and sys.stdin.isatty():
         _check_size(found)
-    refused = _do(studies, staff, err, detach=detach, **more)
+    refused = do(studies, staff, err, detach=detach, **more)
     _conclude([each.settled() for each in studies], refused, aside, err)
 
 
@@ -224,7 +224,7 @@ def _executor(text: str | None, file: StudyFile | None) -> Executor:
     return executor_of(text)
 
 
-def _foretold(
+def foretold(
     staff: Staff, studies: Sequence[Study], err: Console, *, chooses: bool
 ) -> tuple[Staff, list[Forecast | None]]:
     """Return how the studies are worked at, and the forecast of each.
@@ -250,7 +250,7 @@ def _foretold(
     return chosen, forecasts if chosen.share == staff.share else foretell(chosen.share)
 
 
-def _do(
+def do(
     studies: Sequence[Study],
     staff: Staff,
     err: Console,

@@ -1,6 +1,7 @@
 """The plugin hooks, one per interface; a plugin implements those it needs with ``@hookimpl``."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pluggy
 
@@ -58,3 +59,12 @@ def lopbench_scenarios(register: Register) -> None:
 @hookspec
 def lopbench_sinks(register: Register) -> None:
     """Call ``register(name, "module:Class", summary)`` for each Sink; names are unique across plugins."""
+
+
+@hookspec
+def lopbench_studies() -> Path:
+    """Return the folder of the plugin's study files; each is named by its path in it, as claims/D3 of claims/D3.toml.
+
+    Those under ``claims`` are for ``lopbench verify``, and those under ``figures`` for ``lopbench figure``.
+    """
+    raise NotImplementedError

@@ -22,7 +22,7 @@ from lopbench.core.windows import before_window
 from lopbench.results.record import Record, one_of_each
 from lopbench.results.seed_scores import BASE, Reference, References, reference_name, retentions_over
 from lopbench.results.statistics import INTERVAL_METHOD, interval
-from lopbench.results.tasks import Floors, task_count, task_edges, task_scores
+from lopbench.results.tasks import Floors, task_count, task_edges, task_means, task_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,7 +276,7 @@ def recovery_bars(
             # Of each bar the values by seed, several where runs share a phase, NaN where one had stopped.
             values: dict[tuple[str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
             for name, width, record, tasks in phases:
-                known = _task_means(record, metric)
+                known = task_means(record, metric)
                 values[name, width][record.spec.seed].append(_mean([known.get(task, math.nan) for task in tasks]))
             for (name, width), by_seed in values.items():
                 mean, low, high = _summary([_mean(found) for found in by_seed.values()])
@@ -379,7 +379,7 @@ def _by_task(record: Record, metric: str, floors: Floors) -> Iterator[tuple[int,
         values = task_scores(record, metric, tasks, floors.of(record, tasks))
         yield from zip(tasks, values.tolist(), strict=True)
         return
-    yield from _task_means(record, metric).items()
+    yield from task_means(record, metric).items()
 
 
 def _ratios(record: Record, known: References, floors: Floors) -> Iterator[tuple[int, float]]:
@@ -389,15 +389,6 @@ def _ratios(record: Record, known: References, floors: Floors) -> Iterator[tuple
     if reference is not None:
         tasks = reference.tasks(f"online_{score}")
         yield from zip(tasks, retentions_over([[task] for task in tasks], record, reference, floors), strict=True)
-
-
-def _task_means(record: Record, metric: str) -> dict[int, float]:
-    """Return a metric at the end of each task, where it is known; the mean over layers, if there are any."""
-    frame = record.measurements
-    rows = frame[frame["metric"] == metric]
-    last = rows["step"] == rows.groupby("task")["step"].transform("max")
-    mean = rows[last].groupby("task")["value"].mean().dropna()
-    return dict(zip(mean.index.tolist(), mean.tolist(), strict=True))
 
 
 def _learners(records: Iterable[Record]) -> list[Record]:
@@ -438,7 +429,7 @@ def _check_alike(runs: Iterable[Record], but: Literal["", "width", "lr and archi
 
 
 def _check_measured(runs: Iterable[Record], metric: str) -> None:
-    if not any(_task_means(record, metric) for record in runs):
+    if not any(task_means(record, metric) for record in runs):
         raise ResultsError(f"No run measured {metric!r}; 'lopbench list metrics' shows what can be measured.")
 
 
@@ -513,7 +504,7 @@ def _draw_curve(axes: "Axes", curve: NDArray[np.float64], colour: object, linest
 def _draw_line(axes: "Axes", runs: Sequence[Record], metric: str, colour: object) -> None:
     """Draw the mean and interval over ``runs``, which differ in seed, on the tasks that all of them have measured."""
     known = [
-        {float(edges[task + 1]): value for task, value in _task_means(record, metric).items()}
+        {float(edges[task + 1]): value for task, value in task_means(record, metric).items()}
         for record, edges in zip(runs, map(task_edges, runs), strict=True)
     ]
     _draw_curve(axes, _curve(known), colour, "-")
@@ -618,7 +609,7 @@ def _panels(
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
-    with _style():
+    with house_style():
         figure = Figure(figsize=(0.6 + 2.6 * columns if columns > 1 else 6.2, 0.8 + 2.0 * rows), layout="constrained")
         grid = list(figure.subplots(rows, columns, sharex="col", sharey="row" if shared else False, squeeze=False).flat)
         for axes in grid:
@@ -634,7 +625,7 @@ def _axes(colours: int) -> "Iterator[tuple[Figure, Axes, list[Any]]]":
     import seaborn as sns
     from matplotlib.figure import Figure
 
-    with _style():
+    with house_style():
         figure = Figure(figsize=(7.2, 3.8), layout="constrained")
         axes = figure.subplots()
         sns.despine(ax=axes)
@@ -642,7 +633,7 @@ def _axes(colours: int) -> "Iterator[tuple[Figure, Axes, list[Any]]]":
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def house_style() -> Iterator[None]:
     """Hold the house style inside the block."""
     import matplotlib as mpl
     import seaborn as sns

@@ -93,6 +93,31 @@ def task_scores(record: Record, metric: str, tasks: Sequence[int], floor: Mappin
     return at_floor(found, floor, tasks)
 
 
+def task_means(record: Record, metric: str, layer: int | None = None) -> dict[int, float]:
+    """Return a metric at the end of each task, where it is known; the mean over layers, if there are any.
+
+    Args:
+        record: The run.
+        metric: Label of the metric.
+        layer: One of the layers instead, in the order in which they are measured, counted from 1.
+
+    Raises:
+        ResultsError: If there are not as many layers.
+    """
+    frame = record.measurements
+    rows = frame[frame["metric"] == metric]
+    if layer is not None:
+        layers = rows["layer"].unique().tolist()
+        if layer > len(layers):
+            raise ResultsError(
+                f"{record.path} has no layer {layer} of {metric}; it was measured of {', '.join(layers) or 'none'}."
+            )
+        rows = rows[rows["layer"] == layers[layer - 1]]
+    last = rows["step"] == rows.groupby("task")["step"].transform("max")
+    mean = rows[last].groupby("task")["value"].mean().dropna()
+    return dict(zip(mean.index.tolist(), mean.tolist(), strict=True))
+
+
 def _whole(record: Record, field: str) -> int:
     value = record.spec.scenario.fields.get(field)
     if not isinstance(value, int) or value < 1:

@@ -19,7 +19,7 @@ from lopbench.runner.aside import Aside
 from lopbench.runner.report import Reporter
 from lopbench.runner.request import Request
 from lopbench.runner.schedule import Schedule
-from lopbench.runner.tuning import Candidates, with_references
+from lopbench.runner.tuning import Candidates, with_own_references
 
 if TYPE_CHECKING:
     from lopbench.runner.holder import Locks
@@ -147,7 +147,7 @@ def plan(
     images = None if streamed is None else load_data(data, wanted=streamed, data_dir=data_dir, progress=progress)
     specs = asked.specs(None if images is None else {"name": images.name, "content_hash": images.content_hash})
     if asked.tuning is None:
-        entries = _Entries(specs, runs=_with_all_references(asked.scenario, specs))
+        entries = _Entries(specs, runs=with_references(specs))
     else:
         entries = _tuned(asked.scenario, Candidates.of(asked.tuning, specs), results)
     wanted = list({run.run_id: run for run in entries.runs}.values())
@@ -184,19 +184,6 @@ class _Entries:
     aside: Sequence[tuple[str, str]] = ()
 
 
-def _with_all_references(scenario: Scenario, specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """Return runs with their references, which follow the runs of their seed.
-
-    The number asked for comes first, and several methods share one reference.
-    """
-    if scenario.growth is None:
-        return [run for spec in specs for run in (spec, spec.reference(), spec.own_reference())]
-    if can_widen(specs[0], scenario.growth.factor):
-        # A clone is measured against its base, and needs no fresh network of its own recipe.
-        return [run for spec in specs for run in (spec, spec.reference())]
-    return list(specs)
-
-
 def _tuned(scenario: Scenario, candidates: Sequence[Candidates], results: Path) -> _Entries:
     """Return the runs of entries that are tuned: development runs, references that depend on no choice, and the rest.
 
@@ -221,7 +208,25 @@ def _tuned(scenario: Scenario, candidates: Sequence[Candidates], results: Path) 
     runs = [spec for each in candidates for spec in each.runs]
     if growth is None or can_widen(candidates[0].base, growth.factor):
         runs += [spec.reference() for spec in specs]
-    return _Entries(specs, [*runs, *with_references(scenario, chosen)], later, aside)
+    return _Entries(specs, [*runs, *with_own_references(scenario, chosen)], later, aside)
+
+
+def with_references(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Return runs of one scenario with those of the fresh networks that they are measured against, each once.
+
+    A seed's references follow its runs: the number asked for comes first, and several methods share one reference.
+    """
+    scenario = specs[0].scenario.build()
+    assert isinstance(scenario, Scenario)  # the registry checked
+    growth = scenario.growth
+    if growth is None:
+        runs = [run for spec in specs for run in (spec, spec.reference(), spec.own_reference())]
+    elif can_widen(specs[0], growth.factor):
+        # A clone is measured against its base, and needs no fresh network of its own recipe.
+        runs = [run for spec in specs for run in (spec, spec.reference())]
+    else:
+        runs = list(specs)
+    return list({run.run_id: run for run in runs}.values())
 
 
 def plan_all(requests: Iterable[Mapping[str, Any]], **options: Any) -> tuple[Study, ...]:

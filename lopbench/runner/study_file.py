@@ -13,9 +13,14 @@ from lopbench.core.reading import MOST_JSON_BYTES, read_regular
 from lopbench.core.registry import suggest
 from lopbench.core.seeds import parse_seeds
 from lopbench.core.tuning import Tuning
+from lopbench.results.claims import Claim, read_claims
+from lopbench.results.figures import FigureData, read_figure
 
 #: The tables of what is asked for, and of what starts workers, beside the keys that hold for all of it.
 RUNS, EXECUTOR = "runs", "executor"
+
+#: What may stand beside them: what the study is called, what is claimed of it, and what is drawn of it.
+TITLE, CLAIM, FIGURE = "title", "claim", "figure"
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class StudyFile:
             ``jobs`` and ``sinks``.
         executor: Name of what starts workers, None if none is given.
         fields: Its fields.
+        title: What the study is called; empty if it has no name.
+        claims: What is claimed of it.
+        figure: What is drawn of it, None for nothing.
     """
 
     path: Path
@@ -38,6 +46,9 @@ class StudyFile:
     options: Mapping[str, Any] = field(default_factory=dict)
     executor: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+    claims: tuple[Claim, ...] = ()
+    figure: FigureData | None = None
 
 
 @dataclass(frozen=True)
@@ -150,13 +161,18 @@ def read_study(path: Path) -> StudyFile:
     parts = table.pop(RUNS, [{}])
     if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
         raise UsageError(f"{path}: '{RUNS}' is written as one or more tables, each begun by a line [[{RUNS}]]")
+    title = table.pop(TITLE, "")
+    if not isinstance(title, str):
+        raise UsageError(f"{path}: '{TITLE}' must be a text, got {str(title)[:60]!r}")
+    claims = read_claims(table.pop(CLAIM, []), path)
+    figure = read_figure(table.pop(FIGURE), path) if FIGURE in table else None
     executor, fields, jobs = _executor(path, table.pop(EXECUTOR, {}))
     if jobs is not None:
         if "jobs" in table:
             raise UsageError(f"{path}: 'jobs' stands above and in [{EXECUTOR}]; write it once")
         table["jobs"] = jobs
     shared = {key: table.pop(key) for key in [*table] if key in _REQUEST}
-    options = _read(table, _STUDY, f"{path}", path.parent, more=[*_REQUEST, RUNS, EXECUTOR])
+    options = _read(table, _STUDY, f"{path}", path.parent, more=[*_REQUEST, RUNS, EXECUTOR, TITLE, CLAIM, FIGURE])
     requests = []
     for number, part in enumerate(parts, start=1):
         where = f"{path}, {RUNS} {number}"
@@ -164,7 +180,8 @@ def read_study(path: Path) -> StudyFile:
         if misplaced:
             raise UsageError(f"{where}: '{misplaced[0]}' holds for the whole study; write it above [[{RUNS}]]")
         requests.append(_read({**shared, **part}, _REQUEST, where, path.parent))
-    return StudyFile(path, tuple(requests), options.pop("plugins", ()), options, executor, fields)
+    plugins = options.pop("plugins", ())
+    return StudyFile(path, tuple(requests), plugins, options, executor, fields, title, claims, figure)
 
 
 def _executor(path: Path, table: Any) -> tuple[str | None, dict[str, Any], Any]:

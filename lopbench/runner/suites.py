@@ -1,36 +1,18 @@
-"""Suites: study files that come with plugins and are known by a name, as ``cpu``.
-
-A distribution names them in the entry-point group ``lopbench.suites``: the name of the suite, and the package in which
-``NAME.toml`` lies.
-"""
+"""Suites: study files that come with plugins, in the folder ``suites``, and are known by a name, as ``cpu``."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lopbench.core.errors import UsageError
 from lopbench.core.registry import suggest
+from lopbench.core.shipped import shipped
 from lopbench.core.spec import split
 from lopbench.runner.study_file import read_study
 
 if TYPE_CHECKING:
     from lopbench.results.suite import Suite
-
-GROUP = "lopbench.suites"
-
-
-def suites() -> dict[str, Path]:
-    """Return the file of each suite that is installed, by name."""
-    found = {}
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
-        try:
-            found[entry.name] = Path(str(importlib.resources.files(entry.value) / f"{entry.name}.toml"))
-        except ImportError:  # of a plugin that is broken; who asks for it is told that it is not there
-            continue
-    return found
 
 
 def study_path(given: Path) -> Path:
@@ -42,7 +24,7 @@ def study_path(given: Path) -> Path:
     name = str(given)
     if given.exists() or given.suffix or given.name != name:
         return given
-    known = suites()
+    known = shipped("suites")
     if name not in known:
         listing = ", ".join(known) or "none"
         raise UsageError(

@@ -151,7 +151,7 @@ class Candidates:
         They are as many and take as long as those of the chosen configuration, which is not known yet.
         """
         specs = [replace(self.base, seed=seed) for seed in self.seeds]
-        return tuple(with_references(_scenario(self.base), specs))
+        return tuple(with_own_references(_scenario(self.base), specs))
 
     def followed(self, results: Path) -> list[RunSpec] | None:
         """Return what `settle` does, with references of their own.
@@ -160,7 +160,7 @@ class Candidates:
             ResultsError: As `settle`.
         """
         specs = self.settle(results)
-        return None if specs is None else with_references(_scenario(self.base), specs)
+        return None if specs is None else with_own_references(_scenario(self.base), specs)
 
     def settle(self, results: Path) -> tuple[RunSpec, ...] | None:
         """Return the runs of the configuration that the development runs choose; None while one of them has no record.
@@ -209,7 +209,7 @@ class Candidates:
         return cls(Tuning.of(value["tuning"]), base, tuple(value["seeds"]), tuple(value["values"]))
 
 
-def with_references(scenario: Scenario, specs: Iterable[RunSpec]) -> list[RunSpec]:
+def with_own_references(scenario: Scenario, specs: Iterable[RunSpec]) -> list[RunSpec]:
     """Return tuned runs with the fresh networks of their own recipe; a clone needs none."""
     if scenario.growth is not None:
         return list(specs)

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from lopbench.runner.study_file import read_study
-from lopbench.runner.suites import suite_of, suites
+from lopbench.core.shipped import shipped
+from lopbench.runner.suites import suite_of
 
 
 @pytest.mark.parametrize(
@@ -29,9 +30,9 @@ def test_an_unknown_suite_is_one_sentence(lopbench):
     assert "there is no study file 'gup', and no suite. Did you mean 'gpu'? Suites: cpu, gpu." in shown.stderr
 
 
-@pytest.mark.parametrize("name", sorted(suites()))
+@pytest.mark.parametrize("name", shipped("suites"))
 def test_suites_are_studies_of_many_methods_tuned_alike(name):
-    file, suite = read_study(suites()[name]), suite_of(name)
+    file, suite = read_study(shipped("suites")[name]), suite_of(name)
     assert suite.tuning == "k=0.1,budget=16,seeds=3"
     assert len(suite.cells) >= 6
     assert all(len({*request["methods"]}) == len(request["methods"]) >= 20 for request in file.requests)
@@ -41,7 +42,7 @@ def test_suites_are_studies_of_many_methods_tuned_alike(name):
 def test_a_suite_can_be_run_with_a_method_of_ones_own(lopbench, tmp_path, monkeypatch, one_thread):
     path = tmp_path / "toys.toml"
     path.write_text('methods = ["none", "cbp"]\n[[runs]]\nscenario = "bitflip"\nprofile = "smoke"\n')
-    monkeypatch.setattr("lopbench.runner.suites.suites", lambda: {"toys": path})
+    monkeypatch.setattr("lopbench.runner.suites.shipped", lambda folder: {"toys": path})
     shown = lopbench("run", "toys", "--method=l2", "--device=cpu", "--dry-run")
     assert shown.exit_code == 0, shown.stderr
     assert "l2" in shown.stderr
@@ -52,7 +53,7 @@ def test_a_suite_can_be_run_with_a_method_of_ones_own(lopbench, tmp_path, monkey
 def test_the_table_of_a_suite_has_all_formats(lopbench, tmp_path, monkeypatch, one_thread):
     path = tmp_path / "toys.toml"
     path.write_text('methods = ["none", "l2"]\nseeds = "0-1"\n[[runs]]\nscenario = "bitflip"\nprofile = "smoke"\n')
-    monkeypatch.setattr("lopbench.runner.suites.suites", lambda: {"toys": path})
+    monkeypatch.setattr("lopbench.runner.suites.shipped", lambda folder: {"toys": path})
     done = lopbench("run", "toys", "--device=cpu")
     assert done.exit_code == 0, done.stderr
     asked = ["leaderboard", "results", "--suite=toys"]

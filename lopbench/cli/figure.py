@@ -1,0 +1,160 @@
+"""``lopbench figure``: a published figure, by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from lopbench.cli.output import console, echo, roughly, write_frame
+from lopbench.cli.verify import run_options
+from lopbench.core.errors import LopbenchError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from lopbench.results.figures import FigureData
+    from lopbench.results.leaderboard import Board
+    from lopbench.runner.claimed import Meant
+    from lopbench.runner.study import Study
+
+#: What names of figures at the papers' scale end with.
+_PAPER = "-paper"
+
+
+@click.command("figure")
+@click.argument("name", type=click.Path(path_type=Path))
+@click.option(
+    "--budget",
+    type=click.Choice(["small", "paper"]),
+    default="small",
+    show_default=True,
+    help="How large its runs are: for two cores, or as published.",
+)
+@click.option("--results", type=click.Path(path_type=Path), help="Folder of its runs, or a packed set.  [results]")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="The figure: .svg, .pdf or .png.  [NAME.svg]"
+)
+@click.option("--within", type=click.FloatRange(min=0), metavar="MINUTES", help="Time that its runs may take here.")
+@run_options
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How its numbers are printed.",
+)
+def command(
+    name: Path,
+    budget: str,
+    results: Path | None,
+    output: Path | None,
+    within: float | None,
+    output_format: str,
+    **how: Any,
+) -> None:
+    """Draw a published figure from runs of ours, beside what can be read off it, and print both as numbers.
+
+    NAME is that of an installed figure ('lopbench list figures'), or a study file with a table [figure]. Runs that are
+    missing are done first, if they take no longer here than the figure says, or --within.
+
+    \b
+      lopbench figure B.2
+      lopbench figure 4.1 --within 120 --output 4.1.pdf
+    """  # noqa: D301  (click reads the backspace)
+    from lopbench.cli.verify import How, board_with, planned
+    from lopbench.core.shipped import study_path
+    from lopbench.results.figure_plot import draw
+    from lopbench.results.figures import drawn, frame
+    from lopbench.results.plots import save
+    from lopbench.runner.claimed import check_measured, meant
+    from lopbench.runner.study_file import read_study
+
+    chosen = Path(f"{name}{_PAPER}") if budget == "paper" and not name.is_file() else name
+    file = read_study(study_path(chosen, "figures"))
+    data = file.figure
+    if data is None:
+        raise UsageError(f"{file.path} draws nothing: add a table [figure], or name one of 'lopbench list figures'")
+    folder = results or file.options.get("results") or Path("results")
+    studies = planned(file, folder, How(**how))
+    entries = {each: meant(each, studies, data.where) for each in data.names}
+    for panel in data.panels:
+        check_measured(panel.quantity, (entries[mark.entry] for mark in panel.marks), data.where)
+    if not folder.is_file():
+        _check_time(str(name), data, studies, within, how["threads"])
+    groups = _groups(entries, board_with(studies, folder, file, How(**how)), data)
+    panels = [drawn(panel, groups, {key: list(each.seeds) for key, each in entries.items()}) for panel in data.panels]
+    target = output or Path(f"{name.stem if name.is_file() else chosen.name}.svg")
+    save(draw(data, panels), target)
+    _print(frame(data, panels), output_format)
+    if data.note:
+        echo(f"Otherwise than there: {data.note}", err=True)
+    echo(f"{data.source}. Written to {target}.", err=True)
+
+
+def _check_time(
+    name: str, data: FigureData, studies: Sequence[Study], within: float | None, threads: int | None
+) -> None:
+    """Refuse runs that take longer than they may.
+
+    Raises:
+        UsageError: If they do.
+    """
+    from lopbench.runner.forecast import Forecast, forecast
+
+    found = Forecast.of_all([forecast(study, threads=threads) for study in studies if study.pending])
+    most = 60 * (data.minutes if within is None else within)
+    if found is not None and found.seconds > most:
+        raise UsageError(
+            f"figure {name} lacks {sum(len(study.pending) for study in studies)} runs, which take "
+            f"{roughly(found.seconds)} on this machine, and may take {roughly(most, '')}; give them time with --within "
+            f"MINUTES, or name a folder that has them with --results"
+        )
+
+
+def _groups(entries: dict[Any, Meant], board: Board | None, data: FigureData) -> dict[Any, Any]:
+    """Return the runs of each entry.
+
+    Raises:
+        LopbenchError: If one has none: half a figure is none.
+    """
+    from lopbench.runner.claimed import groups_of
+
+    known = groups_of(board)
+    for name, each in entries.items():
+        if each.key not in known:
+            raise LopbenchError(f"{data.where}: no run of {name} can be used; the figure is not drawn")
+    return {name: known[each.key] for name, each in entries.items()}
+
+
+def _print(rows: pd.DataFrame, output_format: str) -> None:
+    from lopbench.results.cells import csv_text
+
+    if output_format == "json":
+        write_frame(rows)
+    elif output_format == "csv":
+        click.echo(csv_text(rows), nl=False)
+    else:
+        _print_table(rows)
+
+
+def _print_table(rows: pd.DataFrame) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("panel", "at", "series", "ours", "published", "seeds"):
+        table.add_column(heading, justify="right" if heading in ("published", "seeds") else "left", overflow="fold")
+    for row in rows.to_dict("records"):
+        interval = "" if row["low"] == row["high"] else f" [{row['low']:.3g}, {row['high']:.3g}]"
+        table.add_row(
+            *(Text(str(row[key])) for key in ("panel", "at", "series")),
+            f"{row['value']:.3g}{interval}",
+            "" if row["published"] != row["published"] else f"{row['published']:g}",  # NaN
+            str(row["seeds"]),
+        )
+    console().print(table)

@@ -1,0 +1,195 @@
+"""``lopbench verify``: whether what is claimed of methods holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from lopbench.cli.output import console, echo, write_json
+from lopbench.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lopbench.results.leaderboard import Board
+    from lopbench.runner.study import Study
+    from lopbench.runner.study_file import StudyFile
+
+
+@dataclass(frozen=True)
+class How:
+    """Where and how missing runs are done, as the options of `run_options` say."""
+
+    data_dir: Path | None
+    device: str
+    threads: int | None
+    jobs: int | None
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where and how missing runs are done."""
+    for option in (
+        click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the data, looked in first."),
+        click.option("--device", default="auto", show_default=True, help="Where to train: cpu, cuda, cuda:1."),
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch."),
+        click.option("--jobs", type=click.IntRange(min=1), help="Workers that share the runs; one by default."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("verify")
+@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("results", required=False, type=click.Path(path_type=Path))
+@click.option("--no-run", is_flag=True, help="Judge by the runs that there are, and train nothing.")
+@run_options
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
+def command(
+    study: Path,
+    results: Path | None,
+    no_run: bool,
+    output_format: str,
+    **how: Any,
+) -> None:
+    """Say whether what is claimed of methods agrees with runs, disagrees, or cannot be told yet.
+
+    STUDY is a study file with claims, or the name of one that is installed ('lopbench list claims'). What is missing
+    is run first, in the folder RESULTS; with --no-run, RESULTS may also be a packed set.
+
+    \b
+      lopbench verify D7
+      lopbench verify D7 results/slowly-changing-regression --no-run
+      lopbench verify mine.toml
+
+    A claim is a table [[claim]] of the study file, with its text, its source, and a test on the tables of the study:
+
+    \b
+      [[claim]]
+      text = "Continual backprop keeps more plasticity than plain SGD"
+      source = "Dohare et al. 2024, Nature 632"
+      test = "difference"
+      column = "retention"
+      entry = "cbp"
+      than = "none"
+      at_least = 0
+
+    \b
+    number       of an entry, or of each of the entries: at_least, at_most, or number with its tolerance
+    difference   of an entry to another one, than: at_least, at_most
+    order        entries from the highest to the lowest, each at least by more than the next
+    trend        of entries, is = "falling", "level" or "rising"; of the column trend, or of a metric
+    correlation  rank correlation of two columns over the entries: at_least, at_most
+
+    A column is one of the leaderboard; a metric, with of = "late", "early", "change", "trend", "end" or "mean",
+    is a diagnostic over a part of the stream. An entry is a method, or {method = ..., optimizer = ..., runs = ...}.
+    """  # noqa: D301  (click reads the backspace)
+    from lopbench.core.shipped import study_path
+    from lopbench.results.cells import csv_text
+    from lopbench.results.judged import frame, render, to_json
+    from lopbench.runner.claimed import judged, resolved
+    from lopbench.runner.study_file import read_study
+
+    file = read_study(study_path(study, "claims"))
+    if not file.claims:
+        raise UsageError(f"{file.path} claims nothing: add a table [[claim]], as 'lopbench verify --help' shows")
+    folder = results or file.options.get("results") or Path("results")
+    studies = planned(file, folder, How(**how))
+    entries = resolved(file.claims, studies)
+    found = judged(file.claims, entries, board_with(studies, folder, file, How(**how), no_run=no_run))
+    if output_format == "json":
+        write_json({"study": file.title or str(file.path), "claims": to_json(found)})
+    elif output_format == "csv":
+        click.echo(csv_text(frame(found)), nl=False)
+    else:
+        render(found, console())
+
+
+def planned(file: StudyFile, results: Path, how: How) -> tuple[Study, ...]:
+    """Return the runs of a study file, whole: what claims and figures speak of has to be there.
+
+    Raises:
+        LopbenchError: If a plugin cannot make a part of it, or as `plan_all`.
+    """
+    from lopbench.cli.plugins import try_files
+    from lopbench.cli.progress import Work
+    from lopbench.core.errors import LopbenchError
+    from lopbench.runner.study import plan_all
+
+    if how.threads is not None:
+        import torch
+
+        torch.set_num_threads(how.threads)
+    try_files(file.plugins)
+    with Work(console(stderr=True)) as work:
+        studies = plan_all(
+            file.requests,
+            results=results,
+            data_dir=how.data_dir or file.options.get("data_dir"),
+            device=how.device if how.device != "auto" else file.options.get("device", "auto"),
+            progress=work,
+        )
+    if len(studies) < len(file.requests) or any(study.aside for study in studies):
+        what, reason = studies[0].aside[0]
+        raise LopbenchError(f"{file.path} cannot be judged, since {what} is left out: {reason}")
+    return studies
+
+
+def board_with(
+    studies: Sequence[Study], results: Path, file: StudyFile, how: How, *, no_run: bool = False
+) -> Board | None:
+    """Return the leaderboard of the runs of a study, and do those that are missing first unless told not to.
+
+    Returns:
+        The board; None if there are no runs.
+
+    Raises:
+        UsageError: If runs are missing of a packed set.
+        LopbenchError: If some cannot be done.
+    """
+    from lopbench.results.leaderboard import board_of
+    from lopbench.results.record import scan_records
+    from lopbench.runner.claimed import of_study, wanted
+
+    records, problems = scan_records(results) if results.exists() else ([], [])
+    for problem in problems:
+        echo(f"Left out: {problem}", err=True)
+    missing = wanted(studies) - {record.run_id for record in records}
+    if missing and not no_run:
+        if results.is_file():
+            raise UsageError(f"{results} lacks {len(missing)} runs of {file.path}; --no-run judges by what there is")
+        _work_off(studies, file, how)
+        records, problems = scan_records(results)
+    chosen = of_study(records, studies)
+    if not any(record.spec.kind == "continual" for record in chosen):
+        return None
+    return board_of(chosen)
+
+
+def _work_off(studies: Sequence[Study], file: StudyFile, how: How) -> None:
+    """Do what is pending of some studies, and tell what that is.
+
+    Raises:
+        LopbenchError: If a run cannot be done.
+    """
+    from lopbench.cli.run import do, foretold, summarise
+    from lopbench.runner.aside import check_complete
+    from lopbench.runner.pool import Staff, executor_of
+
+    err = console(stderr=True)
+    jobs = how.jobs or file.options.get("jobs")
+    staff = Staff.of(executor_of("local"), jobs=jobs, device=studies[0].device, threads=how.threads)
+    staff, forecasts = foretold(staff, studies, err, chooses=False)
+    summarise(studies, forecasts, staff, err)
+    data_dir = how.data_dir or file.options.get("data_dir")
+    refused = do(studies, staff, err, data_dir=data_dir, sinks=(), detach=False)
+    check_complete(refused or [], sum(len(study.pending) for study in studies), [], most=1)

@@ -1,0 +1,259 @@
+"""Claims: what somebody says of methods, as a test on the tables that a study makes.
+
+A claim is a table of a study file. It names entries of the study and a number of theirs, a column of the leaderboard or
+a diagnostic, and says where this number lies if the claim holds. `lopbench.results.judging` says whether it does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+from lopbench.core.errors import UsageError
+from lopbench.core.registry import suggest
+from lopbench.results.per_seed import COLUMNS, Part, Quantity
+from lopbench.results.toml_table import Table
+from lopbench.results.trend import FLAT
+
+#: What a claim says: that a number lies somewhere, that it does so more in one entry than in another, that entries
+#: stand in an order, that something changes over the stream, or that two columns go together over entries.
+Test = Literal["number", "difference", "order", "trend", "correlation"]
+
+#: Where a trend lies, per tenth of the stream.
+TRENDS: Mapping[str, tuple[float, float]] = {
+    "falling": (-math.inf, 0.0),
+    "level": (-FLAT, FLAT),
+    "rising": (0.0, math.inf),
+}
+
+#: The keys of a claim, besides those that all have.
+_KEYS: Mapping[Test, tuple[str, ...]] = {
+    "number": ("entry", "entries", "column", "metric", "of", "number", "tolerance", "at_least", "at_most"),
+    "difference": ("entry", "entries", "than", "column", "metric", "of", "at_least", "at_most"),
+    "order": ("entries", "column", "metric", "of", "by"),
+    "trend": ("entry", "entries", "metric", "is"),
+    "correlation": ("entries", "columns", "at_least", "at_most"),
+}
+_COMMON = ("text", "source", "test", "deviation")
+_ENTRY_KEYS = ("runs", "method", "optimizer")
+
+
+@dataclass(frozen=True)
+class EntryName:
+    """What a claim calls an entry of its study; what is not given is left open, and one entry has to be meant.
+
+    Args:
+        method: The methods, as on the command line.
+        optimizer: The optimizer, likewise.
+        runs: Which table of runs it is in, counted from 1.
+    """
+
+    method: str | None = None
+    optimizer: str | None = None
+    runs: int | None = None
+
+    def __str__(self) -> str:
+        parts = [self.method or "", f"with {self.optimizer}" if self.optimizer else ""]
+        parts.append(f"of runs {self.runs}" if self.runs else "")
+        return " ".join(filter(None, parts))
+
+
+@dataclass(frozen=True)
+class Link:
+    """One number that a claim is about: of an entry, of the difference to another, or of several entries.
+
+    Args:
+        quantities: What it is made of; two for a correlation.
+        entries: The entry; two where the number is the first minus the second; all for a correlation.
+        low: The least value with which the claim holds.
+        high: The largest.
+    """
+
+    quantities: tuple[Quantity, ...]
+    entries: tuple[EntryName, ...]
+    low: float
+    high: float
+
+    @property
+    def is_correlation(self) -> bool:
+        """Whether it is how two quantities go together over the entries."""
+        return len(self.quantities) == 2
+
+    @property
+    def what(self) -> str:
+        """The number in words."""
+        if self.is_correlation:
+            return f"rank correlation of {self.quantities[0]} and {self.quantities[1]} over {len(self.entries)} entries"
+        return f"{self.quantities[0]} of {' minus that of '.join(map(str, self.entries))}"
+
+    @property
+    def range(self) -> str:
+        """Where it lies if the claim holds, in words."""
+        if math.isinf(self.low):
+            return f"at most {self.high:g}"
+        return f"at least {self.low:g}" if math.isinf(self.high) else f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What somebody says of methods.
+
+    Args:
+        text: What is claimed, a sentence.
+        source: By whom, and where.
+        test: What kind of claim it is.
+        links: The numbers that it is about; all of them lie where it says if it holds.
+        deviation: What its study does otherwise than those who claim it; empty for nothing.
+        where: The file and the claim's number in it, for messages.
+    """
+
+    text: str
+    source: str
+    test: Test
+    links: tuple[Link, ...]
+    deviation: str = ""
+    where: str = ""
+
+
+def read_claims(value: Any, path: object) -> tuple[Claim, ...]:
+    """Return the claims of a study file.
+
+    Args:
+        value: What stands under ``claim``.
+        path: The file, for messages.
+
+    Raises:
+        UsageError: If it is no list of tables, a key is unknown or missing, or a value of another kind.
+    """
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise UsageError(f"{path}: 'claim' is written as one or more tables, each begun by a line [[claim]]")
+    return tuple(_Reader(table, f"{path}, claim {number}").claim() for number, table in enumerate(value, start=1))
+
+
+def entry_name(value: Any, where: str) -> EntryName:
+    """Return the entry that a text (its method) or a table names.
+
+    Raises:
+        UsageError: If it is neither, or a key is unknown.
+    """
+    if isinstance(value, str):
+        return EntryName(method=value)
+    if not isinstance(value, dict) or not value:
+        raise UsageError(
+            f'{where}: an entry is a method, as in "cbp", or a table, as in {{method = "cbp", optimizer = "sgd:lr=0.1"'
+            f"}}, got {str(value)[:60]!r}"
+        )
+    reader = _Reader(value, where)
+    reader.refuse_others(_ENTRY_KEYS)
+    return EntryName(reader.maybe("method"), reader.maybe("optimizer"), reader.whole("runs"))
+
+
+def read_quantity(table: Mapping[str, Any], where: str, default: str | None = None) -> Quantity:
+    """Return the column or metric that a table names.
+
+    Raises:
+        UsageError: If it names both or none, or one that is unknown.
+    """
+    return _Reader(table, where).quantity(default)
+
+
+class _Reader(Table):
+    """A table of a study file, on its way to a claim."""
+
+    def claim(self) -> Claim:
+        test = self.choice("test", get_args(Test))
+        self.refuse_others((*_COMMON, *_KEYS[test]))
+        read: Mapping[str, Callable[[], tuple[Link, ...]]] = {
+            "number": self._numbers,
+            "difference": self._differences,
+            "order": self._order,
+            "trend": self._trends,
+            "correlation": self._correlation,
+        }
+        text, source, deviation = self.text("text"), self.text("source"), self.maybe("deviation")
+        return Claim(text, source, test, read[test](), deviation or "", self.where)
+
+    # -- the kinds of claims
+
+    def _numbers(self) -> tuple[Link, ...]:
+        quantity = self.quantity()
+        if "number" in self.table:
+            if {"at_least", "at_most"} & self.table.keys():
+                raise self.wrong("give 'number' with its 'tolerance', or 'at_least' and 'at_most', not both")
+            number, tolerance = self.number("number"), self.number("tolerance")
+            if tolerance < 0:
+                raise self.wrong(f"'tolerance' must be at least 0, got {tolerance:g}")
+            low, high = number - tolerance, number + tolerance
+        else:
+            low, high = self._range()
+        return tuple(Link((quantity,), (entry,), low, high) for entry in self._entries())
+
+    def _differences(self) -> tuple[Link, ...]:
+        quantity, (low, high) = self.quantity(), self._range()
+        than = entry_name(self.value("than"), self.where)
+        return tuple(Link((quantity,), (entry, than), low, high) for entry in self._entries())
+
+    def _order(self) -> tuple[Link, ...]:
+        quantity, by = self.quantity(), self.number("by", 0.0)
+        entries = self._entries(fewest=2)
+        return tuple(Link((quantity,), pair, by, math.inf) for pair in pairwise(entries))
+
+    def _trends(self) -> tuple[Link, ...]:
+        low, high = TRENDS[self.choice("is", tuple(TRENDS))]
+        metric = self.maybe("metric")
+        quantity = Quantity("trend") if metric is None else Quantity(metric, "trend")
+        return tuple(Link((quantity,), (entry,), low, high) for entry in self._entries())
+
+    def _correlation(self) -> tuple[Link, ...]:
+        columns = self.value("columns")
+        if not isinstance(columns, list) or len(columns) != 2:
+            raise self.wrong(f"'columns' must be two columns, got {str(columns)[:60]!r}")
+        first, second = (self._column(each) for each in columns)
+        low, high = self._range()
+        return (Link((first, second), self._entries(fewest=3), low, high),)
+
+    # -- their parts
+
+    def quantity(self, default: str | None = None) -> Quantity:
+        """Return what is measured: a column of the leaderboard, or a metric over a part of the stream."""
+        column, metric = self.maybe("column"), self.maybe("metric")
+        if column is not None and metric is not None:
+            raise self.wrong("give a 'column' of the leaderboard or a 'metric', not both")
+        if metric is not None:
+            return Quantity(metric, self.choice("of", get_args(Part), default="late"))
+        if "of" in self.table:
+            raise self.wrong("'of' says over which part of the stream a 'metric' is taken; a column has its own")
+        if column is None and default is None:
+            raise self.wrong("say what is compared: a 'column' of the leaderboard, or a 'metric'")
+        return self._column(column or default)
+
+    def _column(self, name: Any) -> Quantity:
+        if not isinstance(name, str) or name not in COLUMNS:
+            raise self.wrong(
+                f"{name!r} is no column with a number for each seed.{suggest(str(name), [*COLUMNS])} "
+                f"There are: {', '.join(COLUMNS)}; a diagnostic is a 'metric'"
+            )
+        return Quantity(name)
+
+    def _entries(self, fewest: int = 1) -> tuple[EntryName, ...]:
+        """Return the entries that the claim is about."""
+        if "entry" in self.table and "entries" in self.table:
+            raise self.wrong("give one 'entry' or several 'entries', not both")
+        given = [self.table["entry"]] if "entry" in self.table else self.value("entries")
+        if not isinstance(given, list) or len(given) < fewest:
+            raise self.wrong(f"'entries' must be a list of at least {fewest}, got {str(given)[:60]!r}")
+        found = tuple(entry_name(each, self.where) for each in given)
+        if len(set(found)) < len(found):
+            raise self.wrong("an entry stands in 'entries' twice")
+        return found
+
+    def _range(self) -> tuple[float, float]:
+        if not {"at_least", "at_most"} & self.table.keys():
+            raise self.wrong("say where the number lies if the claim holds: 'at_least', 'at_most' or both")
+        low, high = self.number("at_least", -math.inf), self.number("at_most", math.inf)
+        if low > high:
+            raise self.wrong(f"'at_least' is {low:g} and 'at_most' {high:g}: no number is both")
+        return low, high

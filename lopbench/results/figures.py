@@ -1,0 +1,257 @@
+"""Figures as data: what a study file says is drawn of its runs, and what can be read off the published figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from lopbench.core.errors import UsageError
+from lopbench.results.claims import EntryName, entry_name, read_quantity
+from lopbench.results.per_seed import Quantity
+from lopbench.results.toml_table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lopbench.results.group import Group
+    from lopbench.results.record import Record
+
+#: How a panel is drawn: bars of a number, or a metric over the stream.
+Kind = Literal["bars", "curves"]
+
+#: Most points of a line: where there are more tasks it is of windows, as the published curves are.
+MOST_POINTS = 100
+
+#: The columns of `frame`.
+COLUMNS = ("panel", "at", "series", "value", "low", "high", "seeds", "published")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One bar or one line.
+
+    Args:
+        series: What its colour stands for.
+        entry: The entry of the study that it is of.
+        at: Where a bar stands; empty of a line.
+        layer: Which of the layers in the order of the network, counted from 1; their mean if None.
+        published: What is read off the published figure: the height of a bar, at place 1, or points of a line, each
+            the share of the stream and the value.
+    """
+
+    series: str
+    entry: EntryName
+    at: str
+    layer: int | None
+    published: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes.
+
+    Args:
+        kind: How it is drawn.
+        label: What its vertical axis shows.
+        quantity: What is drawn of each entry; of curves the metric, whatever the part of the stream.
+        marks: Its bars or lines.
+        across: What the places of bars are, as "width"; empty for nothing.
+    """
+
+    kind: Kind
+    label: str
+    quantity: Quantity
+    marks: tuple[Mark, ...]
+    across: str = ""
+
+
+@dataclass(frozen=True)
+class FigureData:
+    """What is drawn of a study.
+
+    Args:
+        source: The published figure.
+        minutes: How long its runs may take.
+        panels: Its panels, side by side.
+        note: What is done otherwise than there; empty for nothing.
+        where: The file, for messages.
+    """
+
+    source: str
+    minutes: float
+    panels: tuple[Panel, ...]
+    note: str = ""
+    where: str = ""
+
+    @property
+    def names(self) -> dict[EntryName, None]:
+        """The entries that it is of, each once."""
+        return dict.fromkeys(mark.entry for panel in self.panels for mark in panel.marks)
+
+
+def read_figure(value: Any, path: object) -> FigureData:
+    """Return the figure of a study file.
+
+    Args:
+        value: What stands under ``figure``.
+        path: The file, for messages.
+
+    Raises:
+        UsageError: If it is no table, a key is unknown or missing, or a value of another kind.
+    """
+    where = f"{path}, figure"
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: 'figure' is written as a table, begun by a line [figure]")
+    table = Table(value, where)
+    table.refuse_others(("source", "minutes", "panels", "note"))
+    panels = table.value("panels")
+    if not isinstance(panels, list) or not panels or not all(isinstance(each, dict) for each in panels):
+        raise table.wrong("'panels' is written as one or more tables, each begun by a line [[figure.panels]]")
+    minutes = table.number("minutes")
+    if minutes <= 0:
+        raise table.wrong(f"'minutes' must be above 0, got {minutes:g}")
+    read = tuple(_panel(each, f"{where}, panel {number}") for number, each in enumerate(panels, start=1))
+    return FigureData(table.text("source"), minutes, read, table.maybe("note") or "", where)
+
+
+def _panel(value: Mapping[str, Any], where: str) -> Panel:
+    table = Table(value, where)
+    table.refuse_others(("kind", "label", "column", "metric", "of", "across", "marks"))
+    kind = table.choice("kind", get_args(Kind))
+    marks = table.value("marks")
+    if not isinstance(marks, list) or not marks or not all(isinstance(each, dict) for each in marks):
+        raise table.wrong("'marks' must be a list of tables, each a bar or a line")
+    quantity = read_quantity(value, where)
+    if kind == "curves" and quantity.of is None:
+        raise table.wrong(f"curves are of a 'metric', and {quantity.name!r} is one number for the whole stream")
+    read = tuple(_mark(each, kind, where) for each in marks)
+    return Panel(kind, table.text("label"), quantity, read, table.maybe("across") or "")
+
+
+def _mark(value: Mapping[str, Any], kind: Kind, where: str) -> Mark:
+    table = Table(value, where)
+    table.refuse_others(("series", "entry", "at", "layer", "published"))
+    entry = entry_name(table.value("entry"), where)
+    if kind == "bars":
+        read = [[1.0, table.number("published")]] if "published" in value else []
+    else:
+        read = value.get("published", [])
+    if not isinstance(read, list) or not all(map(_is_point, read)):
+        raise table.wrong(
+            f"'published' of a line is a list of points, as in [[0.0, 0.2], [1.0, 0.53]], got {str(read)[:60]!r}"
+        )
+    points = tuple((float(place), float(height)) for place, height in read)
+    at = table.text("at") if kind == "bars" else ""
+    return Mark(table.text("series"), entry, at, table.whole("layer"), points)
+
+
+def _is_point(value: Any) -> bool:
+    numbers = isinstance(value, list) and all(type(each) in (int, float) and math.isfinite(each) for each in value)
+    return numbers and len(value) == 2 and 0 <= value[0] <= 1
+
+
+# -- what the runs come to
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A bar or a line with what the runs come to.
+
+    Args:
+        mark: What it is.
+        points: Place in the stream, mean over seeds, low and high end of its 95% interval, in order; a bar has one.
+        seeds: Number of seeds.
+    """
+
+    mark: Mark
+    points: tuple[tuple[float, float, float, float], ...]
+    seeds: int
+
+
+def drawn(panel: Panel, groups: Mapping[EntryName, Group], seeds: Mapping[EntryName, Sequence[int]]) -> list[Drawn]:
+    """Return the bars or lines of a panel.
+
+    A number is that of the seeds whose runs were completed; a line ends where the first of its seeds does.
+
+    Args:
+        panel: The panel.
+        groups: The runs of each entry.
+        seeds: The seeds of each that are drawn.
+    """
+    return [_drawn(panel, mark, groups[mark.entry], seeds[mark.entry]) for mark in panel.marks]
+
+
+def _drawn(panel: Panel, mark: Mark, group: Group, seeds: Sequence[int]) -> Drawn:
+    from lopbench.results.per_seed import over
+    from lopbench.results.tasks import task_count
+
+    runs = [record for record in group.runs if record.seed in seeds]
+    count = task_count(runs[0])
+    if panel.kind == "bars" and mark.layer is None:
+        values = [value for seed, value in panel.quantity.values(group).items() if seed in seeds]
+        return Drawn(mark, _points({1.0: values} if values else {}, panel.quantity), len(values))
+    known = [_by_task(record, panel.quantity.name, mark.layer) for record in runs]
+    if panel.kind == "bars":
+        assert panel.quantity.of is not None  # layers are of metrics
+        values = [over(each, count, panel.quantity.of) for each in known]
+        return Drawn(mark, _points({1.0: values}, panel.quantity), len(values))
+    return Drawn(mark, _points(_windows(known, count), Quantity(panel.quantity.name, "late")), len(known))
+
+
+def _windows(known: Sequence[Mapping[int, float]], tasks: int) -> dict[float, list[float]]:
+    """Return by the place where it ends the mean of each window in each run, as far as all of them know one."""
+    number = min(tasks, MOST_POINTS)
+    found = {}
+    for window in range(number):
+        inside = range(window * tasks // number, (window + 1) * tasks // number)
+        values = [[each[task] for task in inside if task in each] for each in known]
+        if all(values):
+            found[(window + 1) / number] = [math.fsum(each) / len(each) for each in values]
+    return found
+
+
+def _by_task(record: Record, metric: str, layer: int | None) -> dict[int, float]:
+    """Return a metric at the end of each task, of one layer or their mean."""
+    from lopbench.results.tasks import task_means
+
+    if layer is None:
+        return task_means(record, metric)
+    return task_means(record, metric, layer)
+
+
+def _points(
+    places: Mapping[float, Sequence[float]], quantity: Quantity
+) -> tuple[tuple[float, float, float, float], ...]:
+    return tuple(_point(place, list(values), quantity) for place, values in sorted(places.items()))
+
+
+def _point(place: float, values: list[float], quantity: Quantity) -> tuple[float, float, float, float]:
+    mean = math.fsum(values) / len(values)
+    low, high = quantity.interval(values) if len(values) > 1 else (mean, mean)
+    return place, mean, low, high
+
+
+def frame(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> pd.DataFrame:
+    """Return a figure as a table, in the columns `COLUMNS`.
+
+    Each bar has a row, and each line one for each published point, beside it the nearest of ours, or for its last point
+    where nothing was published.
+    """
+    import pandas as pd
+
+    rows = [
+        (panel.label, at, each.mark.series, *found, each.seeds, published)
+        for panel, marks in zip(data.panels, panels, strict=True)
+        for each in marks
+        for at, found, published in _rows(each)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _rows(each: Drawn) -> Iterator[tuple[str, tuple[float, float, float], float]]:
+    for place, published in each.mark.published or ((1.0, math.nan),):
+        nearest = min(each.points, key=lambda point: abs(point[0] - place), default=(place, *[math.nan] * 3))
+        at = each.mark.at or f"{place:.0%} of the stream"
+        yield at, (nearest[1], nearest[2], nearest[3]), published

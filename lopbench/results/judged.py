@@ -1,0 +1,290 @@
+"""Claims against the rows of a leaderboard: each with its numbers, their intervals and a verdict."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lopbench.results.claims import Claim, EntryName, Link
+from lopbench.results.group import Group, seed_ranges
+from lopbench.results.judging import COLLAPSE_NOTE, Finding, Word, find, rank_correlation, unstable, verdict
+from lopbench.results.pairs import unseen_collapse
+from lopbench.results.per_seed import Quantity
+from lopbench.results.seed_scores import AXES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+#: The columns of `frame`: a row for each number of a claim.
+COLUMNS = (
+    "claim",
+    "text",
+    "source",
+    "test",
+    "verdict",
+    "number",
+    "claimed",
+    "value",
+    "low",
+    "high",
+    "seeds",
+    "p_inside",
+    "p_outside",
+    "needed_seeds",
+    "notes",
+    "deviation",
+)
+
+_STYLES = {"agrees": "green", "disagrees": "red", "cannot tell": "yellow"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An entry of a study as a claim names it.
+
+    Args:
+        group: Its runs; None if there are none.
+        seeds: The seeds that the study asks for.
+    """
+
+    group: Group | None
+    seeds: Collection[int]
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of a claim.
+
+    Args:
+        link: What it is, and where it is claimed to lie.
+        finding: What the seeds show of it.
+        low: Low end of its 95% interval over seeds, NaN where there is none.
+        high: High end.
+    """
+
+    link: Link
+    finding: Finding
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdict.
+
+    Args:
+        claim: The claim.
+        numbers: Its numbers, in order.
+        word: The verdict.
+    """
+
+    claim: Claim
+    numbers: tuple[Number, ...]
+    word: Word
+
+    @property
+    def needed_seeds(self) -> int | None:
+        """How many seeds would tell, where these do not; None if they do, or that is not known of every number."""
+        open_numbers = [each.finding for each in self.numbers if not _is_told(each.finding)]
+        needed = [found.needed_seeds for found in open_numbers]
+        if self.word != "cannot tell" or None in needed:
+            return None
+        return max((each for each in needed if each is not None), default=None)
+
+
+def judge(claim: Claim, asked: Mapping[EntryName, Asked]) -> Judged:
+    """Return a claim with its verdict.
+
+    Seeds that have no run yet are left out. Where a run stopped, failed or has no reference, and so has no value, its
+    number is not judged: the other seeds would flatter it.
+
+    Args:
+        claim: The claim.
+        asked: The entries that it names.
+    """
+    numbers = tuple(_number(link, [asked[name] for name in link.entries]) for link in claim.links)
+    return Judged(claim, numbers, verdict([each.finding for each in numbers]))
+
+
+def frame(judged: Sequence[Judged]) -> pd.DataFrame:
+    """Return the numbers of claims, each a row, in the columns `COLUMNS`."""
+    import pandas as pd
+
+    rows = [
+        {
+            "claim": index,
+            "text": each.claim.text,
+            "source": each.claim.source,
+            "test": each.claim.test,
+            "verdict": each.word,
+            "number": number.link.what,
+            "claimed": number.link.range,
+            "value": number.finding.value,
+            "low": number.low,
+            "high": number.high,
+            "seeds": number.finding.seeds,
+            "p_inside": number.finding.p_inside,
+            "p_outside": number.finding.p_outside,
+            "needed_seeds": number.finding.needed_seeds,
+            "notes": number.finding.note,
+            "deviation": each.claim.deviation,
+        }
+        for index, each in enumerate(judged, start=1)
+        for number in each.numbers
+    ]
+    made = pd.DataFrame(rows, columns=list(COLUMNS))
+    made["needed_seeds"] = made["needed_seeds"].astype("Int64")
+    return made
+
+
+def to_json(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Return claims as JSON values, each with the list of its numbers; NaN is null."""
+    found: list[dict[str, Any]] = []
+    own = ("text", "source", "test", "verdict", "deviation")
+    for row in json.loads(frame(judged).to_json(orient="records", double_precision=15)):
+        if row["claim"] > len(found):
+            needed = judged[len(found)].needed_seeds
+            found.append({**{key: row[key] for key in own}, "needed_seeds": needed, "numbers": []})
+        found[-1]["numbers"].append({key: value for key, value in row.items() if key not in (*own, "claim")})
+    return found
+
+
+def render(judged: Sequence[Judged], console: Console) -> None:
+    """Print claims with their numbers and verdicts, and what to know of them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("claim", ratio=3, overflow="fold")
+    table.add_column("number", ratio=2, overflow="fold")
+    table.add_column("claimed", no_wrap=True)
+    table.add_column("value", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
+    table.add_column("needed", justify="right", no_wrap=True)
+    for index, each in enumerate(judged, start=1):
+        for place, number in enumerate(each.numbers):
+            first, found = place == 0, number.finding
+            table.add_row(
+                str(index) if first else "",
+                Text(f"{each.claim.text} ({each.claim.source})" if first else ""),
+                Text(number.link.what),
+                number.link.range,
+                _with_interval(number),
+                Text(each.word, style=_STYLES[each.word]) if first else "",
+                str(found.seeds),
+                "" if _is_told(found) or found.needed_seeds is None else str(found.needed_seeds),
+            )
+    console.print(table)
+    for index, each in enumerate(judged, start=1):
+        for note in _notes(each):
+            console.print(Text(f"{index}: {note}"), style="dim")
+    console.print(
+        Text(
+            "Value: mean over seeds with its 95% interval. Verdict: two-sided tests over seeds at 5%, those of the "
+            "leaderboard, for each claim by itself; it agrees if all of its numbers are shown to lie where it says. "
+            "Needed: seeds that would tell in 80% of cases, if the number is what these few say."
+        ),
+        style="dim",
+    )
+
+
+def _number(link: Link, asked: Sequence[Asked]) -> Number:
+    """Return what the runs at hand come to."""
+    groups = [each.group for each in asked if each.group is not None]
+    notes = [*_missing(link.entries, asked)]
+    if len(groups) < len(asked):
+        return Number(link, Finding(math.nan, 0, math.nan, math.nan, None, "; ".join(notes)), math.nan, math.nan)
+    # Only the seeds of the study: others in the folder were not asked for.
+    rows = [_rows(link.quantities, group, each.seeds) for group, each in zip(groups, asked, strict=True)]
+    seeds = sorted(set.intersection(*(set(row) for part in rows for row in part)))
+    voids = sorted(
+        {
+            seed
+            for group, part, each in zip(groups, rows, asked, strict=True)
+            for seed in _runs(group, each.seeds)
+            if any(seed not in row for row in part)
+        }
+    )
+    first, second = _sides(link, rows, seeds)
+    values = [x - y for x, y in zip(first, second or [0.0] * len(first), strict=True)]
+    quantity = link.quantities[0]
+    collapse = quantity.is_retention and not link.is_correlation and unstable([row for part in rows for row in part])
+    finding = find(first, link.low, link.high, base=second, collapse=collapse, at_ceiling=_at_ceiling(link, groups))
+    if voids:
+        notes.append(f"no value, as of a run that stopped: seeds {seed_ranges(voids)}; the others would flatter it")
+        finding = replace(finding, p_inside=math.nan, p_outside=math.nan, needed_seeds=None)
+    finding = replace(finding, note="; ".join(filter(None, (*notes, finding.note))))
+    low, high = quantity.interval(values) if values else (math.nan, math.nan)
+    return Number(link, finding, low, high)
+
+
+def _runs(group: Group, seeds: Collection[int]) -> list[int]:
+    return [record.seed for record in group.runs if record.seed in seeds]
+
+
+def _rows(quantities: Sequence[Quantity], group: Group, seeds: Collection[int]) -> list[dict[int, float]]:
+    """Return each quantity of a row by seed."""
+    found = (quantity.values(group) for quantity in quantities)
+    return [{seed: value for seed, value in each.items() if seed in seeds} for each in found]
+
+
+def _sides(
+    link: Link, rows: Sequence[Sequence[Mapping[int, float]]], seeds: Sequence[int]
+) -> tuple[list[float], list[float] | None]:
+    """Return the number of each seed, and what is subtracted of it, None for nothing."""
+    if link.is_correlation:
+        pairs = ([[part[which][seed] for part in rows] for which in (0, 1)] for seed in seeds)
+        found = [rank_correlation(*pair) for pair in pairs]
+        return [value for value in found if not math.isnan(value)], None
+    first = [rows[0][0][seed] for seed in seeds]
+    return first, [rows[1][0][seed] for seed in seeds] if len(rows) > 1 else None
+
+
+def _at_ceiling(link: Link, groups: Sequence[Group]) -> bool:
+    """Return whether both sides of a difference of retentions are too near the ceiling to be told apart."""
+    quantity = link.quantities[0]
+    if link.is_correlation or len(groups) < 2 or quantity.of is not None:
+        return False
+    if quantity.name == "retention":
+        return all(group.at_ceiling(group.headline) for group in groups)
+    return any(axis == quantity.name and all(group.at_ceiling(axis) for group in groups) for axis in AXES)
+
+
+def _missing(names: Sequence[EntryName], asked: Sequence[Asked]) -> Iterator[str]:
+    for name, each in zip(names, asked, strict=True):
+        missing = set(each.seeds).difference(() if each.group is None else _runs(each.group, each.seeds))
+        if missing:
+            yield f"{name}: no record of seeds {seed_ranges(missing)}"
+
+
+def _is_told(found: Finding) -> bool:
+    return found.needed_seeds is None and not math.isnan(found.p_inside)
+
+
+def _notes(judged: Judged) -> Iterator[str]:
+    if judged.claim.deviation:
+        yield f"otherwise than there: {judged.claim.deviation}"
+    yield from dict.fromkeys(f"{each.link.what}: {each.finding.note}" for each in judged.numbers if each.finding.note)
+    seeds = [
+        each.finding.seeds
+        for each in judged.numbers
+        if each.link.quantities[0].is_retention and COLLAPSE_NOTE not in each.finding.note
+    ]
+    if judged.word != "cannot tell" and seeds and min(seeds):
+        yield (
+            f"{min(seeds)} seeds without a collapse leave a rate of {unseen_collapse(min(seeds)):.0%} possible, under "
+            "which the verdict does not hold"
+        )
+
+
+def _with_interval(number: Number) -> str:
+    value = number.finding.value
+    if math.isnan(value):
+        return "-"
+    return f"{value:.3g}" if math.isnan(number.low) else f"{value:.3g} [{number.low:.3g}, {number.high:.3g}]"

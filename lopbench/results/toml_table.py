@@ -1,0 +1,76 @@
+"""Tables of a study file, read with sentences for what is wrong in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lopbench.core.errors import UsageError
+from lopbench.core.registry import suggest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a study file.
+
+    Args:
+        table: Its values.
+        where: The file and the place in it, for messages.
+    """
+
+    table: Mapping[str, Any]
+    where: str
+
+    def choice(self, key: str, known: Sequence[T], default: T | None = None) -> T:
+        """Return one of some values."""
+        value = self.table.get(key, default) if default is not None else self.value(key)
+        if value not in known:
+            listing = [str(each) for each in known]
+            raise self.wrong(f"{key!r} is {value!r}.{suggest(str(value), listing)} It is one of {', '.join(listing)}")
+        return next(each for each in known if each == value)
+
+    def text(self, key: str) -> str:
+        """Return a text that has to be there."""
+        value = self.value(key)
+        if not isinstance(value, str) or not value:
+            raise self.wrong(f"{key!r} must be a text, got {str(value)[:60]!r}")
+        return value
+
+    def maybe(self, key: str) -> str | None:
+        """Return a text, None if there is none."""
+        return self.text(key) if key in self.table else None
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """Return a finite number, or the default."""
+        value = self.value(key) if default is None else self.table.get(key, default)
+        wrong = isinstance(value, bool) or not isinstance(value, int | float)
+        if wrong or (key in self.table and not math.isfinite(value)):
+            raise self.wrong(f"{key!r} must be a number, got {str(value)[:60]!r}")
+        return float(value)
+
+    def whole(self, key: str) -> int | None:
+        """Return a whole number of at least 1, None if there is none."""
+        value = self.table.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise self.wrong(f"{key!r} must be a whole number, at least 1, got {str(value)[:60]!r}")
+        return value
+
+    def refuse_others(self, known: Sequence[str]) -> None:
+        """Refuse keys that are not known."""
+        for key in self.table:
+            if key not in known:
+                raise self.wrong(f"unknown key {key!r}.{suggest(key, [*known])} Known are: {', '.join(known)}")
+
+    def value(self, key: str) -> Any:
+        """Return what has to be there."""
+        if key not in self.table:
+            raise self.wrong(f"{key!r} is missing")
+        return self.table[key]
+
+    def wrong(self, what: str) -> UsageError:
+        """Return the error that says what is wrong with the table."""
+        return UsageError(f"{self.where}: {what}.")

@@ -1,0 +1,194 @@
+"""Which runs of a study its claims and figures speak of: found, or refused, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lopbench.core.errors import LopbenchError, UsageError
+from lopbench.core.interfaces import Scenario
+from lopbench.core.registry import suggest
+from lopbench.core.spec import ComponentSpec, RunSpec, parse_methods
+from lopbench.results.claims import Claim, EntryName
+from lopbench.results.group import Group
+from lopbench.results.judged import Asked, Judged, judge
+from lopbench.results.leaderboard import Board
+from lopbench.results.per_seed import Quantity
+from lopbench.results.record import Record
+from lopbench.results.seed_scores import BASE
+from lopbench.runner.study import Study, with_references
+
+#: Protocol and entry.
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Meant:
+    """The runs that a name means.
+
+    Args:
+        specs: They, one for each seed.
+    """
+
+    specs: tuple[RunSpec, ...]
+
+    @property
+    def key(self) -> _Key:
+        """Their protocol and entry."""
+        return self.specs[0].protocol_id, self.specs[0].entry_id
+
+    @property
+    def seeds(self) -> Collection[int]:
+        """Their seeds."""
+        return [spec.seed for spec in self.specs]
+
+
+def meant(name: EntryName, studies: Sequence[Study], where: str) -> Meant:
+    """Return the runs of an entry of a study, whose tables of runs are ``studies``, in order.
+
+    Raises:
+        UsageError: If there is no such entry, or more than one.
+    """
+    if name.runs is not None and name.runs > len(studies):
+        raise UsageError(f"{where}: there are no runs {name.runs}; the study has {len(studies)} tables of runs.")
+    specs = [spec for study in (studies if name.runs is None else [studies[name.runs - 1]]) for spec in study.specs]
+    if name.method is not None:
+        methods = _methods(name.method, where)
+        found = [spec for spec in specs if spec.methods == methods]
+        _check(found, "method", name.method, [spec.method_label for spec in specs], where)
+        specs = found
+    if name.optimizer is not None:
+        optimizer = _optimizer(name.optimizer, where)
+        found = [spec for spec in specs if spec.optimizer == optimizer]
+        _check(found, "optimizer", name.optimizer, [spec.optimizer_label for spec in specs], where)
+        specs = found
+    entries: dict[_Key, dict[int, RunSpec]] = {}
+    for spec in specs:
+        entries.setdefault((spec.protocol_id, spec.entry_id), {})[spec.seed] = spec
+    if len(entries) > 1:
+        several = [next(iter(by_seed.values())) for by_seed in entries.values()]
+        raise UsageError(f"{where}: {str(name)!r} is more than one entry: {_several(name, several, studies)}.")
+    (by_seed,) = entries.values()
+    return Meant(tuple(by_seed.values()))
+
+
+def check_measured(quantity: Quantity, runs: Iterable[Meant], where: str) -> None:
+    """Refuse a metric that the runs do not measure.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    if quantity.of is None:
+        return
+    for each in runs:
+        spec = each.specs[0]
+        known = _measured(spec)
+        owner = quantity.name.partition(".")[0].partition("#")[0]
+        if quantity.name.removeprefix(BASE) in known or owner in [method.name for method in spec.methods]:
+            continue
+        raise UsageError(
+            f"{where}: no run of {spec.method_label} measures {quantity.name!r}.{suggest(quantity.name, known)} "
+            f"Measured are: {', '.join(known)}; add it to 'metrics'."
+        )
+
+
+def resolved(claims: Sequence[Claim], studies: Sequence[Study]) -> list[Mapping[EntryName, Meant]]:
+    """Return the entries that each claim names.
+
+    Raises:
+        UsageError: If one is not in the study, or is not measured as the claim says.
+    """
+    found: list[Mapping[EntryName, Meant]] = []
+    for claim in claims:
+        names = dict.fromkeys(name for link in claim.links for name in link.entries)
+        entries = {name: meant(name, studies, claim.where) for name in names}
+        for link in claim.links:
+            for quantity in link.quantities:
+                check_measured(quantity, (entries[name] for name in link.entries), claim.where)
+        found.append(entries)
+    return found
+
+
+def wanted(studies: Sequence[Study]) -> set[str]:
+    """Return the ids of all runs of a study, with those that they are measured against."""
+    return {run.run_id for study in studies for run in with_references(study.specs)}
+
+
+def of_study(records: Iterable[Record], studies: Sequence[Study]) -> list[Record]:
+    """Return those of some records that are of the entries and seeds of a study, and all of fresh networks.
+
+    A run that measured other diagnostics than the study asks for is of its entry all the same.
+    """
+    meant = {(spec.protocol_id, spec.entry_id, spec.seed) for study in studies for spec in study.specs}
+    return [
+        record
+        for record in records
+        if record.spec.kind == "fresh" or (record.protocol_id, record.recipe.entry_id, record.seed) in meant
+    ]
+
+
+def judged(claims: Sequence[Claim], entries: Sequence[Mapping[EntryName, Meant]], board: Board | None) -> list[Judged]:
+    """Return claims with their verdicts.
+
+    Args:
+        claims: The claims.
+        entries: What `resolved` returned of them.
+        board: The leaderboard of the runs; None if there are none.
+    """
+    groups = groups_of(board)
+    return [
+        judge(claim, {name: Asked(groups.get(each.key), each.seeds) for name, each in named.items()})
+        for claim, named in zip(claims, entries, strict=True)
+    ]
+
+
+def groups_of(board: Board | None) -> dict[_Key, Group]:
+    """Return the rows of a leaderboard by protocol and entry."""
+    groups = [] if board is None else [entry.group for entry in board.entries]
+    return {(group.protocol_id, group.runs[0].recipe.entry_id): group for group in groups}
+
+
+def _methods(text: str, where: str) -> tuple[ComponentSpec, ...]:
+    try:
+        return parse_methods(text)
+    except LopbenchError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _optimizer(text: str, where: str) -> ComponentSpec:
+    try:
+        return ComponentSpec.parse("optimizers", text)
+    except LopbenchError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _check(found: Sequence[RunSpec], kind: str, wanted: str, labels: Iterable[str], where: str) -> None:
+    """Refuse a name that none of the runs has."""
+    if not found:
+        known = [*dict.fromkeys(labels)]
+        raise UsageError(
+            f"{where}: no run of the study has the {kind} {wanted!r}.{suggest(wanted, known)} "
+            f"Its {kind}s: {', '.join(known)}."
+        )
+
+
+def _several(name: EntryName, found: Sequence[RunSpec], studies: Sequence[Study]) -> str:
+    """Say which entries a name means, and what tells them apart."""
+    tables = {id(spec): number for number, study in enumerate(studies, start=1) for spec in study.specs}
+    listing = [f"{spec.method_label} with {spec.optimizer_label} of runs {tables[id(spec)]}" for spec in found]
+    more = f" and {len(listing) - 4} more" if len(listing) > 4 else ""
+    told_apart = {
+        "method": len({spec.method_id for spec in found}),
+        "optimizer": len({spec.optimizer_label for spec in found}),
+        "runs": len({tables[id(spec)] for spec in found}),
+    }
+    missing = [key for key, count in told_apart.items() if count > 1 and getattr(name, key) is None]
+    return f"{', '.join(listing[:4])}{more}; say which by {' or '.join(missing)}"
+
+
+def _measured(spec: RunSpec) -> list[str]:
+    """Return the names of what is measured of a run, but for what methods tell of themselves."""
+    scenario = spec.scenario.build()
+    assert isinstance(scenario, Scenario)
+    score = scenario.score
+    return [f"online_{score}", "online_loss", f"heldout_{score}", *(metric.label() for metric in spec.metrics)]

@@ -1,1 +1,0 @@
-"""The suites: study files by name, each a set of scenario profiles on which all methods are tuned alike."""

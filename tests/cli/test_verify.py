@@ -1,0 +1,124 @@
+"""``lopbench verify``: claims are run for, judged and printed; what cannot be judged is told before anything runs."""
+
+import csv
+import io
+import json
+
+import pytest
+
+STUDY = """
+title = "A tiny study"
+scenario = "bitflip:samples=200,T=50,steps_per_task=20"
+profile = "smoke"
+methods = ["none", "l2:strength=0.5"]
+seeds = "0-2"
+metrics = ["dead_fraction"]
+"""
+CLAIM = """
+[[claim]]
+text = "L2 does better"
+source = "Somebody 2024"
+test = "difference"
+column = "lifetime_online"
+entry = "l2:strength=0.5"
+than = "none"
+at_least = 0
+"""
+
+
+@pytest.fixture
+def verify(lopbench, tmp_path, one_thread):
+    """Return a function that verifies a study in the empty directory."""
+
+    def run(text, *arguments):
+        (tmp_path / "study.toml").write_text(text)
+        return lopbench("verify", "study.toml", *arguments, "--device=cpu", "--threads=1")
+
+    return run
+
+
+def test_missing_runs_are_done_once_and_the_claim_is_judged(verify, runs):
+    shown = verify(STUDY + CLAIM)
+    assert shown.exit_code == 0, shown.output
+    assert "L2 does better (Somebody 2024)" in shown.stdout
+    assert any(word in shown.stdout for word in ("agrees", "disagrees", "cannot tell"))
+    done = runs()
+    assert sum("fresh" not in name for name in done) == 6
+    again = verify(STUDY + CLAIM, "--no-run", "--format=json")
+    assert runs() == done
+    value = json.loads(again.stdout)
+    assert value["study"] == "A tiny study"
+    [claim] = value["claims"]
+    assert claim["verdict"] in ("agrees", "disagrees", "cannot tell")
+    assert claim["numbers"][0]["seeds"] == 3
+    rows = list(csv.DictReader(io.StringIO(verify(STUDY + CLAIM, "--no-run", "--format=csv").stdout)))
+    assert float(rows[0]["value"]) == pytest.approx(claim["numbers"][0]["value"])
+
+
+def test_without_runs_nothing_can_be_told(verify, runs):
+    shown = verify(STUDY + CLAIM, "--no-run")
+    assert shown.exit_code == 0, shown.output
+    assert "cannot tell" in shown.stdout
+    assert "none: no record of seeds 0-2" in shown.stdout
+    assert runs() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (STUDY, "study.toml claims nothing: add a table [[claim]], as 'lopbench verify --help' shows"),
+        (
+            STUDY + CLAIM.replace("lifetime_online", "lifetime_onlin"),
+            "claim 1: 'lifetime_onlin' is no column with a number for each seed. Did you mean 'lifetime_online'",
+        ),
+        (
+            STUDY + CLAIM.replace('entry = "l2:strength=0.5"', 'entry = "l2:strength=0.4"'),
+            "claim 1: no run of the study has the method 'l2:strength=0.4'. Did you mean 'l2:strength=0.5'",
+        ),
+        (
+            STUDY + CLAIM.replace('"none"', '{ method = "none", runs = 2 }'),
+            "claim 1: there are no runs 2; the study has 1 tables of runs.",
+        ),
+        (
+            STUDY + CLAIM.replace('column = "lifetime_online"', 'metric = "dead_fractoin"'),
+            "claim 1: no run of l2:strength=0.5 measures 'dead_fractoin'. Did you mean 'dead_fraction'",
+        ),
+        (STUDY + CLAIM + "[[claims]]", "unknown key 'claims'. Did you mean 'claim'"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_sentence_before_anything_runs(verify, runs, text, told):
+    shown = verify(text)
+    assert shown.exit_code == 2, shown.output
+    assert told in shown.stderr.replace("\n", "")
+    assert runs() == []
+
+
+def test_a_name_that_nothing_has_is_told(lopbench):
+    shown = lopbench("verify", "D77")
+    assert shown.exit_code == 2
+    assert "there is no file D77, and no study of this name. Did you mean 'D7'" in shown.stderr
+
+
+def test_a_packed_set_is_judged_and_takes_no_runs(verify, lopbench, tmp_path):
+    assert verify(STUDY + CLAIM).exit_code == 0
+    assert lopbench("pack", "results", "--output", "mine.lopbench").exit_code == 0
+    assert verify(STUDY + CLAIM, "mine.lopbench").exit_code == 0
+    more = STUDY.replace('"0-2"', '"0-3"') + CLAIM
+    refused = verify(more, "mine.lopbench")
+    assert refused.exit_code == 2
+    assert "mine.lopbench lacks" in refused.stderr
+    assert "no record of seeds 3" in verify(more, "mine.lopbench", "--no-run").stdout
+
+
+def test_run_takes_a_study_with_claims_as_any_other(lopbench, tmp_path):
+    (tmp_path / "study.toml").write_text(STUDY + CLAIM)
+    shown = lopbench("run", "study.toml", "--device=cpu", "--dry-run")
+    assert shown.exit_code == 0, shown.output
+
+
+def test_claims_are_listed_with_what_they_say(lopbench):
+    rows = json.loads(lopbench("list", "claims", "--format=json").stdout)["claims"]
+    names = [row["name"] for row in rows]
+    assert names.index("D2") < names.index("D10")
+    assert all(row["summary"] for row in rows)
+    assert "D7" in lopbench("list", "claims").stdout

@@ -1,0 +1,57 @@
+"""Every study file that is shipped: it is read, means runs, and speaks of entries and numbers that these have."""
+
+import pytest
+
+from lopbench.core.shipped import shipped
+from lopbench.runner.claimed import check_measured, meant, resolved
+from lopbench.runner.study import plan_all
+from lopbench.runner.study_file import read_study
+from lopbench_plugins.data.procedural import procedural_images
+
+CLAIMS, FIGURES = shipped("claims"), shipped("figures")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return procedural_images(classes=4, train=10, test=4)
+
+
+@pytest.fixture
+def planned(monkeypatch, tmp_path, images):
+    """Return a function that plans a study; of the data only name and content matter for that."""
+    monkeypatch.setattr("lopbench.runner.study.load_data", lambda name, **_: images)
+    return lambda file: plan_all(file.requests, results=tmp_path / "results", device="cpu")
+
+
+def test_there_are_claims_and_figures():
+    assert {"D3", "D7", "D14", "D3-paper"} <= CLAIMS.keys()
+    assert {"2.1", "3.1", "4.1", "B.2", "B.3", "B.5", "B.6", "B.2-paper"} <= FIGURES.keys()
+    for names in (CLAIMS, FIGURES):  # a large one has a small one
+        assert {name.removesuffix("-paper") for name in names} <= names.keys()
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_can_be_judged(name, planned):
+    file = read_study(CLAIMS[name])
+    assert file.title
+    assert file.claims
+    assert not file.options
+    studies = planned(file)
+    assert len(studies) == len(file.requests)
+    for claim, entries in zip(file.claims, resolved(file.claims, studies), strict=True):
+        assert claim.text[-1] != "."
+        for each in entries.values():
+            assert len(each.seeds) >= 3
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_can_be_drawn(name, planned):
+    file = read_study(FIGURES[name])
+    assert file.title
+    assert not file.options
+    assert file.figure is not None
+    studies = planned(file)
+    for panel in file.figure.panels:
+        check_measured(panel.quantity, (meant(mark.entry, studies, name) for mark in panel.marks), name)
+    # Every figure shows what it is beside.
+    assert any(mark.published for panel in file.figure.panels for mark in panel.marks)

@@ -1,0 +1,67 @@
+"""Which entries of a study a claim means, and what is said of one that it has not."""
+
+import pytest
+
+from lopbench.core.errors import UsageError
+from lopbench.results.claims import EntryName
+from lopbench.results.per_seed import Quantity
+from lopbench.runner.claimed import check_measured, meant, wanted
+from lopbench.runner.study import plan_all
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    first = {"scenario": "bitflip", "methods": ["none", "cbp"], "seeds": (0, 1), "metrics": ["dead_fraction"]}
+    second = {"scenario": "bitflip", "methods": ["none", "l2"], "seeds": (0,), "sweeps": ["lr=0.1,0.01"]}
+    return plan_all([first, second], results=tmp_path_factory.mktemp("results"), device="cpu")
+
+
+def test_a_name_that_is_clear_means_the_runs_of_one_entry(studies):
+    found = meant(EntryName("cbp"), studies, "claim 1")
+    assert list(found.seeds) == [0, 1]
+    assert found.specs[0].methods[0].name == "cbp"
+    rate = meant(EntryName("l2:strength=1e-4", "sgd:lr=0.1"), studies, "claim 1")
+    assert rate.specs[0].optimizer.fields["lr"] == 0.1
+    assert meant(EntryName("none", runs=1), studies, "claim 1").key == (
+        meant(EntryName("none", "sgd:lr=0.01", 2), studies, "claim 1").key
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (EntryName("cpb"), "claim 1: Unknown method 'cpb'. Did you mean "),
+        (EntryName("dropout"), "no run of the study has the method 'dropout'. Its methods: none, cbp, l2."),
+        (
+            EntryName("l2", "sgd:lr=0.2"),
+            "no run of the study has the optimizer 'sgd:lr=0.2'. Did you mean 'sgd:lr=0.1'",
+        ),
+        (EntryName("none", "sgd:rate=1"), "claim 1: "),
+        (EntryName("l2"), "l2 with sgd:lr=0.1 of runs 2, l2 with sgd:lr=0.01 of runs 2; say which by optimizer."),
+        (EntryName("none", runs=3), "there are no runs 3; the study has 2 tables of runs."),
+    ],
+)
+def test_a_name_that_means_no_entry_or_several_is_told(studies, name, told):
+    with pytest.raises(UsageError) as raised:
+        meant(name, studies, "study.toml, claim 1")
+    assert told in str(raised.value)
+
+
+def test_a_metric_has_to_be_measured(studies):
+    runs = [meant(EntryName("cbp"), studies, "claim 1")]
+    for name in ("dead_fraction", "online_error", "online_loss", "cbp.replaced", "base_online_error"):
+        check_measured(Quantity(name, "late"), runs, "claim 1")
+    check_measured(Quantity("retention"), runs, "claim 1")
+    with pytest.raises(
+        UsageError, match=r"claim 1: no run of cbp measures 'dead_fractoin'. Did you mean 'dead_fraction'"
+    ):
+        check_measured(Quantity("dead_fractoin", "late"), runs, "claim 1")
+    with pytest.raises(UsageError, match="measures 'online_accuracy'"):
+        check_measured(Quantity("online_accuracy", "late"), runs, "claim 1")
+
+
+def test_what_is_wanted_are_the_runs_and_their_references(studies):
+    ids = wanted(studies)
+    spec = studies[0].specs[0]
+    assert {spec.run_id, spec.reference().run_id, spec.own_reference().run_id} <= ids
+    assert {run.run_id for study in studies for run in study.pending} == ids
