@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lopbench.core.text import counted
 from lopbench.results.cells import csv_text
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 #: What a terminal has no room for; other formats have it.
 _WIDE = ("lifetime_online", "late_early", "memory")
+
+#: What a terminal of fewer columns has no room for either, where optimizers stand in the table.
+_WIDE_OF_SEVERAL, _ROOMY = ("speed", "fresh_retention", "self_retention"), 110
 
 #: Verdicts and trends as a terminal shows them, which has little room.
 _SIGNS: Mapping[str, str] = {
@@ -74,6 +78,7 @@ class _Table:
         rows: Cells.
         notes: What a reader should know.
         warning: What nobody must miss, None for nothing.
+        controls: Places of the rows that are controls, which nothing competes with.
     """
 
     title: str
@@ -81,6 +86,7 @@ class _Table:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
     warning: str | None = None
+    controls: frozenset[int] = frozenset()
 
 
 def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
@@ -94,18 +100,21 @@ def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
     write_whole(path, csv_text(frame), "The leaderboard")
 
 
-def render(frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | None" = None) -> None:
+def render(
+    frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | None" = None, *, told: bool = False
+) -> None:
     """Print a leaderboard as one table for each protocol, with notes under it.
 
     Args:
         frame: What `leaderboard` returned, or its CSV read again.
         console: Where to print; from 80 columns on all numbers are whole.
         overall: Methods over all scenarios, as `Board` has them; their tables come last.
+        told: Whether the reader was told already where data are not real.
     """
     from rich.table import Table
     from rich.text import Text
 
-    tables = list(_tables(frame, overall, wide=False))
+    tables = list(_tables(frame, overall, wide=False, width=console.width))
     if not tables:
         console.print(Text(_NO_ROWS))
         return
@@ -120,13 +129,13 @@ def render(frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | N
             else:
                 left = heading in _LEFT
                 table.add_column(narrow, justify="left" if left else "right", no_wrap=True)
-        for row in each.rows:
-            table.add_row(*map(Text, row))
+        for place, row in enumerate(each.rows):
+            table.add_row(*map(Text, row), style="bright_black" if place in each.controls else None)
         console.print(table)
         for note in each.notes:
             if note not in common:
                 console.print(Text(note), style="dim")
-        if each.warning:
+        if each.warning and not told:
             console.print(Text(each.warning), style="bold yellow")
     for note in common:
         console.print(Text(note), style="dim")
@@ -173,22 +182,24 @@ def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
     return "\n".join(lines) or f"{_NO_ROWS}\n"
 
 
-def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool) -> Iterator[_Table]:
+def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool, width: int = 0) -> Iterator[_Table]:
+    """Yield the tables of all protocols and of all scenarios; ``width`` is that of a terminal, if not ``wide``."""
     for protocol_id, rows in frame.groupby("protocol_id", sort=False):
-        columns = _secondary(rows, wide=wide)
+        columns = _secondary(rows, wide=wide, width=width)
         optimizer = ["optimizer"] if _is_of_several(rows) else []
         seeds = ["seeds"] if rows["seeds"].nunique() > 1 else []
+        ranked = rows["rank_low"].notna().any()
         score = str(rows.iloc[0]["score"])
         yield _Table(
             title=_title(rows),
             headings=(
-                *("#", "method", *optimizer, "track", str(rows.iloc[0]["headline"])),
+                *(*(["#"] if ranked else []), "method", *optimizer, "track", str(rows.iloc[0]["headline"])),
                 *(_heading(name, score) for name in columns),
                 *seeds,
             ),
             rows=[
                 (
-                    rank_text(row["rank_low"], row["rank_high"]),
+                    *([rank_text(row["rank_low"], row["rank_high"])] if ranked else []),
                     str(row["method"]),
                     *(str(row[column]) for column in optimizer),
                     str(row["track"]) if wide else str(row["track"]).removeprefix("boundary-"),
@@ -198,8 +209,9 @@ def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool
                 )
                 for _, row in rows.iterrows()
             ],
-            notes=list(_notes(str(protocol_id), rows, wide=wide)),
+            notes=list(_notes(str(protocol_id), rows, wide=wide, columns=columns)),
             warning=_PROCEDURAL if "procedural" in str(rows.iloc[0]["data"]) else None,
+            controls=_controls(rows),
         )
     if overall is not None:
         for profile, rows in overall.groupby("profile", sort=False):
@@ -224,8 +236,12 @@ def _overall_table(profile: str, rows: "pd.DataFrame", *, wide: bool) -> _Table:
             for _, row in rows.iterrows()
         ],
         notes=list(_overall_notes(rows, wide=wide)),
-        warning=None,
+        controls=_controls(rows),
     )
+
+
+def _controls(rows: "pd.DataFrame") -> frozenset[int]:
+    return frozenset(place for place, track in enumerate(rows["track"]) if track == "control")
 
 
 def _title(rows: "pd.DataFrame") -> str:
@@ -241,9 +257,11 @@ def _is_of_several(rows: "pd.DataFrame") -> bool:
     return rows["optimizer"].nunique() > 1
 
 
-def _secondary(rows: "pd.DataFrame", *, wide: bool) -> list[str]:
+def _secondary(rows: "pd.DataFrame", *, wide: bool, width: int) -> list[str]:
     """Return the columns that the table of a protocol shows beside the headline, those of which something is known."""
-    left_out = () if wide else _WIDE if not _is_of_several(rows) else (*_WIDE, "speed")
+    several = _is_of_several(rows)
+    crowded = _WIDE_OF_SEVERAL if several and width < _ROOMY else ("speed",) if several else ()
+    left_out = () if wide else (*_WIDE, *crowded)
     names = secondary(str(rows.iloc[0]["headline"]), lambda name: rows[name])
     known = [name for name in names if name not in left_out]
     if wide:
@@ -301,21 +319,24 @@ def rank_text(low: Any, high: Any) -> str:
     return "-" if pd.isna(low) else str(Range(int(low), int(high)))
 
 
-def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
+def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool, columns: Sequence[str]) -> Iterator[str]:
     fewest, most = int(rows["seeds"].min()), int(rows["seeds"].max())
     covered = list(dict.fromkeys(map(str, rows["coverage"])))
     if len(covered) == 1:
         seeds = _seeds(covered[0])
     else:
-        seeds = f"{fewest} to {most} seeds" if fewest < most else f"{most} seeds each"
-    headline = str(rows.iloc[0]["headline"]).capitalize()
+        seeds = f"{fewest} to {most} seeds" if fewest < most else f"{counted(most, 'seed')} each"
+    headline = str(rows.iloc[0]["headline"])
     reference = rows.iloc[0]["reference"]
-    yield f"Protocol {protocol_id}, {seeds}. {headline}: 1 is a {reference}, 0 is chance; {INTERVAL_METHOD}."
+    intervals = f"; {INTERVAL_METHOD}" if rows["retention_low"].notna().any() else ""
+    yield f"Protocol {protocol_id}, {seeds}. {headline.capitalize()}: 1 is a {reference}, 0 is chance{intervals}."
     if rows["retention_before"].notna().any():
         yield "Before: the retention in the last tasks before the method turned on."
-    same = " with the same optimizer" if _is_of_several(rows) else ""
-    track = "Track: knows of task boundaries (aware) or not (free)."
-    yield f"{track} Speed and memory are multiples of those of none{same}."
+    score = str(rows.iloc[0]["score"])
+    briefs = [(_heading(name, score), BY_NAME[name].brief) for name in (headline, *columns) if name in BY_NAME]
+    text = "; ".join(f"{heading}: {brief}" for heading, brief in briefs if brief)
+    yield f"{text[:1].upper()}{text[1:]}."
+    yield from _cost_notes(rows, columns)
     yield from _standing_notes(rows, wide=wide)
     if fewest < 10 and most > 1:
         yield COVERAGE
@@ -329,7 +350,7 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool) -> Iterator[st
     for name, coverage, collapsed, count, near, rank_note, note in zip(names, *(rows[c] for c in columns), strict=True):
         facts = (
             "" if str(coverage) == usual else _seeds(str(coverage)),
-            f"{collapsed} of {count} seeds collapsed" if collapsed else "",
+            f"{collapsed} of {counted(int(count), 'seed')} collapsed" if collapsed else "",
             "at the ceiling" if near else "",
             rank_note if some_ranked and _is_text(rank_note) else "",
             note if _is_text(note) else "",
@@ -340,6 +361,16 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool) -> Iterator[st
     yield from (f"{', '.join(of)}: {text}" for text, of in said.items())
     if len(covered) > 1:
         yield f"All others: {_seeds(usual)}."
+
+
+def _cost_notes(rows: "pd.DataFrame", columns: Sequence[str]) -> Iterator[str]:
+    """Yield what track and costs are, as far as the table has them."""
+    same = " with the same optimizer" if _is_of_several(rows) else ""
+    costs = [word for column, word in (("speed", "speed"), ("memory", "memory")) if column in columns]
+    control = "; the control scores 1 by construction" if (rows["track"] == "control").any() else ""
+    are = "are multiples of those" if len(costs) > 1 else "is a multiple of that"
+    cost = f" {' and '.join(costs).capitalize()} {are} of none{same}." if costs else ""
+    yield f"Track: knows of task boundaries (aware) or not (free){control}.{cost}"
 
 
 def _standing_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
@@ -360,7 +391,7 @@ def _standing_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
             f"{unseen_collapse(fewest):.0%} possible, under which neither ranks nor intervals hold."
         )
     elif rows["ranked"].all():
-        yield f"#: no ranks, which take {FEWEST_RANKED} seeds."
+        yield f"There are no ranks and no verdicts: they take {FEWEST_RANKED} seeds."
     if rows["verdict"].map(_is_text).any():
         if not wide:
             yield _VERDICT_SIGNS
