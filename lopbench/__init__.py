@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lopbench.api import compare, find_records, leaderboard, reproduce, run, status
+    from lopbench import report
+    from lopbench.api import compare, find_records, leaderboard, measurements, plot, reproduce, run, status
     from lopbench.cloning.stability import normal_curvature
     from lopbench.cloning.widen import Heads, widen_network
     from lopbench.core import errors, rng
@@ -123,13 +124,16 @@ __all__ = [
     "hookimpl",
     "later",
     "leaderboard",
+    "measurements",
     "normal_curvature",
     "number",
     "numbers",
     "open_zip",
     "per_replica",
+    "plot",
     "read_regular",
     "read_tar",
+    "report",
     "reproduce",
     "rng",
     "row_chunks",
@@ -146,6 +150,8 @@ _MODULES = {
         "compare",
         "find_records",
         "leaderboard",
+        "measurements",
+        "plot",
         "reproduce",
         "run",
         "status",
@@ -251,6 +257,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'lopbench' has no attribute {name!r}")
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("lopbench")
+    if name == "report":  # a package that can be called
+        return importlib.import_module("lopbench.report")
     if name in ("errors", "rng"):
         return importlib.import_module(f"lopbench.core.{name}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -11,6 +11,7 @@ from lopbench.core.given import GivenMethod
 from lopbench.core.manager import try_file
 from lopbench.core.spec import ComponentSpec, RunSpec
 from lopbench.results.compare import compare
+from lopbench.results.frames import measurements
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records
 from lopbench.runner.aside import check_complete
@@ -19,15 +20,28 @@ from lopbench.runner.report import Quiet, label
 from lopbench.runner.reproduce import reproduce
 from lopbench.runner.request import Request
 from lopbench.runner.sinks import usable
-from lopbench.runner.status import status
+from lopbench.runner.status import RunStatus
+from lopbench.runner.status import status as run_statuses
 from lopbench.runner.study import Study, execute, plan
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
+    from lopbench.cli.plot import Kind
     from lopbench.core.interfaces import Architecture, Cloner, Executor, Metric, Optimizer, Scenario, Sink
 
-__all__ = ["compare", "find_records", "leaderboard", "reproduce", "run", "status", "study_leaderboard"]
+__all__ = [
+    "compare",
+    "find_records",
+    "leaderboard",
+    "measurements",
+    "plot",
+    "reproduce",
+    "run",
+    "status",
+    "study_leaderboard",
+]
 
 
 def run(
@@ -137,3 +151,54 @@ def study_leaderboard(*studies: Study) -> "pd.DataFrame":
     plain = (frame["method"] == "none") & (frame["tuning"] != "")  # tuned as they are, whatever its optimizer is
     asked = frame["protocol_id"].isin(protocols) & (frame["entry_id"].isin(entries) | plain)
     return frame[asked].reset_index(drop=True)
+
+
+def status(results: str | os.PathLike[str] = "results") -> "pd.DataFrame":
+    """Return how the runs of a results folder stand, a run a row; nothing is changed, and no run is disturbed.
+
+    The columns are those of `lopbench.runner.status.RunStatus`: state ("completed", "running", "to do", "failed" and
+    the like), what people call the run, why it did not complete or how far it is, and what it is of.
+
+    Args:
+        results: The results folder.
+
+    Raises:
+        ResultsError: If there is no such folder.
+    """
+    import pandas as pd
+
+    rows = [each.to_json() for each in run_statuses(results)]
+    return pd.DataFrame(rows, columns=list(RunStatus.__dataclass_fields__))
+
+
+def plot(
+    kind: "Kind",
+    *results: str | os.PathLike[str],
+    metrics: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    optimizers: Sequence[str] = (),
+    protocols: Sequence[str] = (),
+    output: str | os.PathLike[str] | None = None,
+) -> "Figure":
+    """Return a figure as ``lopbench plot`` draws it.
+
+    Args:
+        kind: "curves", "learning-rate", "error-curves", "recovery", "recovery-bars" or "cloning".
+        results: Results folders or packed sets.
+        metrics: Metrics to draw, such as "retention" or "effective_rank"; what the kind usually draws if empty.
+        methods: Only these methods, as tables name them.
+        optimizers: Only these optimizers.
+        protocols: Only these protocols, or ids that begin so.
+        output: Where to save it too, as .svg, .pdf or .png.
+
+    Raises:
+        UsageError: If something was asked for that there is not.
+        ResultsError: If the runs do not belong in one figure, or it cannot be written.
+    """
+    from lopbench.cli.plot import figure
+    from lopbench.results.plots import save
+
+    made = figure(kind, [Path(each) for each in results], metrics=metrics, wanted=(protocols, methods, (), optimizers))
+    if output is not None:
+        save(made, output)
+    return made

@@ -75,6 +75,42 @@ def test_sweeps_and_later_starts_are_runs_of_their_own(tiny):
     assert set(frame["method"]) == {"l2:strength=0.5 from 0.5"}
 
 
+# -- results as frames
+
+
+def test_measurements_are_one_frame_with_names_in_front(tiny):
+    lopbench.run(**tiny, methods=["none", "l2:strength=0.5"], seeds=[0, 1])
+    frame = lopbench.measurements(tiny["results"])
+    assert list(frame.columns[:5]) == ["protocol", "method", "optimizer", "seed", "kind"]
+    learners = frame[(frame["kind"] == "continual") & (frame["metric"] == "online_accuracy")]
+    assert learners.groupby(["method", "seed"], observed=True).size().to_dict() == dict.fromkeys(
+        [("l2:strength=0.5", 0), ("l2:strength=0.5", 1), ("none", 0), ("none", 1)], 2
+    )
+    only = lopbench.measurements(tiny["results"], metric="online_accuracy")
+    assert set(only["metric"]) == {"online_accuracy"}
+    assert len(only) == (frame["metric"] == "online_accuracy").sum()
+    with pytest.raises(LopbenchError, match=r"does not exist|no runs"):
+        lopbench.measurements(tiny["results"] / "nothing")
+
+
+def test_what_the_commands_draw_and_tell_is_there_for_python(tiny, tmp_path):
+    lopbench.run(**tiny)
+    results = tiny["results"]
+    stands = lopbench.status(results)
+    assert set(stands["state"]) == {"completed"}
+    assert sorted(stands["method"]) == ["none", "reference"]
+    figure = lopbench.plot("curves", results, metrics=["online_accuracy"], output=tmp_path / "curves.svg")
+    assert figure.axes
+    assert (tmp_path / "curves.svg").read_text().startswith("<?xml")
+    with pytest.raises(UsageError, match="There is no figure 'pie'"):
+        lopbench.plot("pie", results)
+    assert lopbench.report(results, output=tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    (record, _) = sorted(lopbench.find_records(results), key=lambda each: each.spec.kind)
+    assert repr(record).startswith("Record(none, seed 0, tinyimagenet40@")
+    assert "\n" not in repr(record)
+    assert list(lopbench.leaderboard(results).columns[:3]) == ["method", "optimizer", "retention"]
+
+
 # -- components as objects
 
 

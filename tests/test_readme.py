@@ -27,12 +27,15 @@ COMMANDS = [
     words[index + 1 :]
     for words in (shlex.split(line) for line in SHELL)
     for index, word in enumerate(words)
-    if word.endswith("bin/lopbench")
+    if word == "lopbench" or word.endswith("bin/lopbench")
 ]
+#: The study file that commands name.
+(STUDY,) = (block for language, block in BLOCKS if language == "toml" and block.startswith("# mitigations.toml"))
 
 
 @pytest.fixture
 def few_images(monkeypatch, tmp_path):
+    (tmp_path / "mitigations.toml").write_text(STUDY)
     images = procedural_images(classes=30, train=50, test=4)
     monkeypatch.setattr("lopbench.runner.study.load_data", lambda name, **_: images)
     monkeypatch.chdir(tmp_path)
@@ -87,15 +90,15 @@ def test_three_lines_of_pandas_read_all_records(monkeypatch, tmp_path):
     unpack(ROOT / "results" / "tinyimagenet40-lite-mlp" / "runs.lopbench", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(PYTHON[1], "README.md", "exec"), names)
+    exec(compile(PYTHON[2], "README.md", "exec"), names)
     frame = names["frame"]
-    assert len([line for line in PYTHON[1].splitlines() if line]) == 3
+    assert len([line for line in PYTHON[2].splitlines() if line]) == 3
     assert set(frame.index.get_level_values("run")) == {path.name for path in Path("results/runs").iterdir()}
     assert list(frame.columns) == ["step", "task", "layer", "metric", "value"]
 
 
 def test_the_plugin_example_is_a_method_that_does_what_it_says(plugin, few_images):
-    module = plugin(PYTHON[2])
+    module = plugin(PYTHON[1])
     tiny = {"scenario": "tinyimagenet40:tasks=2,steps_per_task=5,resolution=8", "metrics": ["weight_norm"]}
     frame = lopbench.run(methods=["none", "clip:factor=1"], device="cpu", **tiny)
     assert set(frame["method"]) == {"none", "clip:factor=1"}

@@ -32,12 +32,38 @@ _COMMANDS = (
     "plot",
     "pack",
     "unpack",
+    "submit",
+    "verify-entry",
     "certify",
     "plugins",
     "data",
     "theory",
     "work",
 )
+
+#: Headings of the help, and the commands under each; any other stands under "Commands".
+_HELP = {
+    "Measure": ["run", "status", "reproduce"],
+    "Read results": ["leaderboard", "compare", "report", "plot"],
+    "Keep and publish": ["pack", "unpack", "submit", "verify-entry"],
+    "Look around": ["list", "show", "data"],
+    "Write plugins": ["plugins", "certify", "theory"],
+    "Called by workers": ["work"],
+}
+
+#: What ``lopbench`` alone says.
+_FIRST_STEP = """\
+lopbench measures how much plasticity a network keeps while it learns task after task.
+
+See that it works, in some ten seconds:
+  {call} run --profile smoke
+Measure plain learning beside a method, in a minute or two:
+  {call} run --method none --method cbp
+See what methods and scenarios there are:
+  {call} list
+
+All commands: {call} --help
+"""
 
 
 #: What a system says of a path that leads nowhere: too long, round in circles, or through what may not be entered.
@@ -62,7 +88,7 @@ class Commands(click.RichGroup):
         """Import and return the command, None if there is none of this name."""
         if cmd_name not in _COMMANDS:
             return None
-        found: click.Command = importlib.import_module(f"lopbench.cli.{cmd_name}").command
+        found: click.Command = importlib.import_module(f"lopbench.cli.{cmd_name.replace('-', '_')}").command
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -95,11 +121,24 @@ class Commands(click.RichGroup):
             ctx.exit(130)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+_SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "rich_help_config": {
+        "command_groups": {"lopbench": [{"name": name, "commands": commands} for name, commands in _HELP.items()]}
+    },
+}
+
+
+@click.group(cls=Commands, context_settings=_SETTINGS, invoke_without_command=True)
 @click.version_option(package_name="lopbench", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(context: click.RichContext, debug: bool) -> None:
     """Measure how much plasticity a network keeps while it learns task after task."""
+    if context.invoked_subcommand is None:
+        from lopbench.cli.shell import here
+
+        echo(_FIRST_STEP.format(call=here()), nl=False)
 
 
 def main() -> None:

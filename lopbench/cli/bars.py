@@ -41,10 +41,12 @@ class Row:
 
     def tail(self, width: int) -> str:
         """Return what stands behind the bar: what matters least goes until it fits into ``width``."""
+        share = f"{min(self.done / max(self.total, 1), 1):.0%}"
         speed = f"{self.speed:,.0f} steps/s" if self.speed else ""
         left = "" if self.left_s is None else f"{roughly(self.left_s, '')} left"
         text = ""
-        for parts in ((self.at, self.score, speed, left), (self.at, speed, left), (speed, left), (left,)):
+        most = (share, self.at, self.score, speed, left)
+        for parts in (most, (share, self.at, speed, left), (share, speed, left), (speed, left), (left,)):
             text = (" " * _GAP).join(filter(None, parts))
             if len(text) <= width:
                 return text

@@ -10,6 +10,7 @@ import rich_click as click
 
 from lopbench.cli.output import console, echo, write_json
 from lopbench.core.errors import UsageError
+from lopbench.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +123,7 @@ def command(
         to_csv(made.rows, output)
         echo(f"Written to {output}.", err=True)
     if made.problems:
-        raise ResultsError(f"{len(made.problems)} records could not be used; the table is of the others.")
+        raise ResultsError(f"{counted(len(made.problems), 'record')} could not be used; the table is of the others.")
 
 
 def _print_crossed(made: Board, rows: str, columns: str, output_format: str) -> None:
@@ -178,9 +179,9 @@ def _check(ctx: click.Context, made: Board, path: Path) -> None:
     for difference in found:
         echo(difference)
     if found:
-        echo(f"{path} is not what the records give: {len(found)} differences.", err=True)
+        echo(f"{path} is not what the records give: {counted(len(found), 'difference')}.", err=True)
         ctx.exit(FOUND)
-    echo(f"{path} is what the records give: {len(made.rows)} rows.")
+    echo(f"{path} is what the records give: {counted(len(made.rows), 'row')}.")
 
 
 def _as_json(made: Board) -> dict[str, object]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import rich_click as click
 
 from lopbench.cli.output import console, echo
+from lopbench.core.text import counted
 
 
 @click.command("pack")
@@ -35,9 +36,6 @@ def command(results: tuple[Path, ...], output: Path) -> None:
 
     with Work(console(stderr=True)) as work:
         made = pack(*results, output=output, progress=work)
-    echo(
-        f"{made.records} runs, {made.rows:,} rows: {made.loose_bytes / 1e6:.2f} MB in files of their own, "
-        f"{made.packed_bytes / 1e6:.2f} MB packed.",
-        err=True,
-    )
+    sizes = f"{made.loose_bytes / 1e6:.2f} MB in files of their own, {made.packed_bytes / 1e6:.2f} MB packed"
+    echo(f"{counted(made.records, 'run')}, {counted(made.rows, 'row')}: {sizes}.", err=True)
     echo(f"Written to {output}.", err=True)

@@ -84,9 +84,40 @@ def command(
 
     Runs that do not belong in one figure are refused, naming what they differ in; select with the options.
     """  # noqa: D301  (click reads the backspace)
-    from lopbench.core.errors import UsageError
     from lopbench.results.plots import save
 
+    wanted = (protocols, methods, architectures, optimizers)
+    save(figure(kind, results, metrics=metrics, panels=panels, colours=colours, wanted=wanted), output)
+    echo(f"Written to {output}.", err=True)
+
+
+def figure(
+    kind: Kind,
+    results: Sequence[Path],
+    *,
+    metrics: Sequence[str] = (),
+    panels: Literal["step size", "width"] | None = None,
+    colours: Literal["method", "optimizer"] | None = None,
+    wanted: tuple[Sequence[str], Sequence[str], Sequence[str], Sequence[str]] = ((), (), (), ()),
+) -> Figure:
+    """Return a figure of the runs under ``results``.
+
+    Args:
+        kind: Which one.
+        results: Results folders or packed sets.
+        metrics: Metrics to draw; those that the kind usually draws if empty.
+        panels: What the panels of error-curves differ in.
+        colours: What tells the lines of cloning apart.
+        wanted: Protocols, methods, architectures and optimizers to draw; all where a list is empty.
+
+    Raises:
+        UsageError: If an option is not of this kind, or something was asked for that there is not.
+        ResultsError: If the runs do not belong in one figure, or a record is damaged.
+    """
+    from lopbench.core.errors import UsageError
+
+    if kind not in get_args(Kind):
+        raise UsageError(f"There is no figure {kind!r}; there are {', '.join(get_args(Kind))}.")
     chosen = metrics or _METRICS.get(kind, ())
     if metrics and kind not in _METRICS:
         raise UsageError(f"{kind} draws no other metric than its own; leave out --metric.")
@@ -96,11 +127,10 @@ def command(
         raise UsageError(f"--panels is for error-curves, not for {kind}.")
     if colours is not None and kind != "cloning":
         raise UsageError(f"--colours is for cloning, not for {kind}.")
-    selected = select(results, protocols, methods, architectures, optimizers)
+    selected = select(results, *wanted)
     if kind == "curves" and not metrics and any(record.series("online_error") is not None for record in selected):
         chosen = ("online_error",)
-    save(_draw(kind, chosen, panels or "step size", colours or "method")(selected), output)
-    echo(f"Written to {output}.", err=True)
+    return _draw(kind, chosen, panels or "step size", colours or "method")(selected)
 
 
 def select(

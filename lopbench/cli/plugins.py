@@ -10,6 +10,7 @@ import rich_click as click
 from lopbench.cli.output import console, echo, format_option, print_whole, write_json
 from lopbench.core.errors import LopbenchError, UsageError
 from lopbench.core.interfaces import KINDS
+from lopbench.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,7 +157,7 @@ def check(name: str, kind: str | None, quick: bool, output_format: str) -> None:
         _print(components, outcomes)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     if failed:
-        raise LopbenchError(f"{failed} of {len(outcomes)} checks of {name} failed")
+        raise LopbenchError(f"{failed} of {counted(len(outcomes), 'check')} of {name} failed")
 
 
 def _components(text: str, kind: str | None) -> list[Component]:
@@ -222,11 +223,21 @@ def _print(components: list[Component], outcomes: list[Outcome]) -> None:
 @click.argument("name")
 @click.option("--kind", type=click.Choice(list(_KINDS)), default="method", show_default=True, help="What it adds.")
 @click.option(
+    "--like",
+    type=click.Choice(["reset", "penalty", "optimizer"]),
+    help="What a method starts from: a reset of units, a penalty of the loss, or a change of the optimizer's step.",
+)
+@click.option(
     "--into", type=click.Path(path_type=Path, file_okay=False), default=".", show_default=True, help="Parent folder."
 )
-def new(name: str, kind: str, into: Path) -> None:
+def new(name: str, kind: str, like: str | None, into: Path) -> None:
     """Write an installable package with one component NAME: the code, its tests, and a workflow that runs them."""
-    from lopbench.cli.templates import write
+    from lopbench.cli.shell import here, install
+    from lopbench.cli.templates import LIKE, write
 
-    folder = write(name, kind, into)
-    echo(f"Wrote {folder}. Next: pip install -e {folder} && lopbench plugins check {name}")
+    folder = write(name, kind, into, like=like)
+    (code,) = folder.glob("lopbench_*.py")
+    echo(f"Wrote {folder}: a {kind} that works as it stands. Change {code.name} into yours.")
+    if like is not None:
+        echo(f"The built-in that is nearest to it: {here()} show {LIKE[like][1]}")
+    echo(f"Install it, then check it:\n  {install(folder)}\n  {here()} plugins check {name}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import rich_click as click
 
 from lopbench.cli.output import echo
+from lopbench.core.text import counted
 
 
 @click.command("report")
@@ -27,5 +28,5 @@ def command(results: tuple[Path, ...], output: Path) -> None:
 
     summary = write_report(output, *results)
     count = len(summary.tables)
-    echo(f"{summary.runs} runs under {count} protocol{'s' if count > 1 else ''}.", err=True)
+    echo(f"{counted(summary.runs, 'run')} under {counted(count, 'protocol')}.", err=True)
     echo(f"Written to {output}.", err=True)

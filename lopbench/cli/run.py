@@ -15,11 +15,11 @@ from lopbench.core.errors import UsageError
 from lopbench.core.seeds import parse_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
-    from lopbench.core.interfaces import Executor, Scenario
+    from lopbench.core.interfaces import Executor
     from lopbench.runner.forecast import Forecast
     from lopbench.runner.pool import Staff
     from lopbench.runner.study import Study
@@ -40,11 +40,35 @@ def split_metrics(text: str) -> tuple[str, ...]:
 #: Seconds of work, and bytes of records, above which a study on a terminal needs ``--yes``.
 _MOST_S, _MOST_BYTES = 24 * 3600, 10e9
 
+#: Headings of the help, and the options under each.
+_HELP = {
+    "What to run": [
+        *("--scenario", "--profile", "--method", "--seeds", "--architecture", "--cloner", "--optimizer", "--sweep"),
+        *("--from", "--data", "--metrics", "--plugin"),
+    ],
+    "Where and how": [
+        *("--results", "--data-dir", "--device", "--threads", "--jobs", "--executor", "--detach", "--sink", "--yes"),
+        "--dry-run",
+    ],
+}
+_SETTINGS = {
+    "rich_help_config": {
+        "option_groups": {"lopbench run": [{"name": name, "options": options} for name, options in _HELP.items()]}
+    }
+}
+
+_EXAMPLES = """\b
+Examples:
+  lopbench run --profile smoke                      see that it works
+  lopbench run --method none --method cbp           a method beside plain learning
+  lopbench run --method cbp --seeds 0-4             five seeds, which can give a verdict
+  lopbench run --method cbp --sweep lr=1e-3,3e-3    two learning rates"""
+
 #: Options that hold for the whole study.
 _OPTIONS = ("results", "device", "data_dir")
 
 
-@click.command("run")
+@click.command("run", context_settings=_SETTINGS, epilog=_EXAMPLES)
 @click.argument("study", required=False, type=click.Path(path_type=Path))
 @click.option("--scenario", default="tinyimagenet40", show_default=True, help="Scenario: NAME or NAME:FIELD=VALUE,...")
 @click.option(
@@ -155,12 +179,12 @@ def command(
 
     Runs that are finished are not done again; one that was interrupted resumes.
     """
-    from lopbench.cli.progress import Work
+    err = _ready()
+    from lopbench.cli.ending import check_complete, conclude
+    from lopbench.cli.heading import summarise
     from lopbench.runner.pool import Staff
     from lopbench.runner.sinks import usable
-    from lopbench.runner.study import plan_all
 
-    err = console(stderr=True)
     named = {name for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     options: dict[str, Any] = {name: given.pop(name) for name in _OPTIONS}
     file = None
@@ -177,21 +201,27 @@ def command(
     if detach and not staff.executor.lasts:
         raise UsageError(f"--detach: workers of {staff.executor.name} end with this command; leave it out")
     usable(sinks)
-    with Work(err) as work:
-        studies = plan_all(requests, **options, device=staff.device, progress=work)
-    aside = _tell_of_aside(studies)
+    studies, aside = _planned(requests, err, **options, device=staff.device)
     staff, forecasts = foretold(staff, studies, err, chooses=jobs is None)
     found = summarise(studies, forecasts, staff, err)
     more: dict[str, Any] = {"data_dir": options["data_dir"], "sinks": sinks}
     if dry_run:
         if any(each.pending for each in studies):
             echo(staff.script(studies, **more), nl=False)
-        _check_complete(studies, [], aside)
+        check_complete(studies, [], aside)
         return
     if not yes and err.is_terminal and sys.stdin.isatty():
         _check_size(found)
     refused = do(studies, staff, err, detach=detach, **more)
-    _conclude([each.settled() for each in studies], refused, aside, err)
+    conclude([each.settled() for each in studies], refused, aside, err)
+
+
+def _ready() -> Console:
+    """Return the console for all but the table, once what takes seconds is imported; it says so meanwhile."""
+    err = console(stderr=True)
+    with err.status("getting ready"):
+        import lopbench.runner.pool  # noqa: F401
+    return err
 
 
 def _use_threads(count: int | None) -> None:
@@ -201,12 +231,19 @@ def _use_threads(count: int | None) -> None:
         torch.set_num_threads(count)
 
 
-def _tell_of_aside(studies: Sequence[Study]) -> list[tuple[str, str]]:
-    """Tell of what plugins spoiled before anything is trained, and return it."""
+def _planned(
+    requests: Sequence[Mapping[str, Any]], err: Console, **options: Any
+) -> tuple[Sequence[Study], list[tuple[str, str]]]:
+    """Return the studies, and what plugins spoiled before anything is trained, which is told."""
+    from lopbench.cli.progress import Work
+    from lopbench.runner.study import plan_all
+
+    with Work(err) as work:
+        studies = plan_all(requests, **options, progress=work)
     aside = [*dict.fromkeys([*broken_files(), *(each for study in studies for each in study.aside)])]
     for what, reason in aside:
         echo(f"{what} is left out: {reason}", err=True)
-    return aside
+    return studies, aside
 
 
 def _executor(text: str | None, file: StudyFile | None) -> Executor:
@@ -330,119 +367,6 @@ def _read(study: Path, named: set[str], methods: tuple[str, ...]) -> StudyFile:
     return file
 
 
-def summarise(
-    studies: Sequence[Study], forecasts: Sequence[Forecast | None], staff: Staff, err: Console
-) -> Forecast | None:
-    """Print what studies will do, and by whom; where their images are not real, so that nobody can miss it.
-
-    Returns:
-        The forecast of them all.
-    """
-    from rich.panel import Panel
-    from rich.table import Table
-    from rich.text import Text
-
-    from lopbench.runner.forecast import Forecast
-
-    several = len(studies) > 1
-    for number, (study, found) in enumerate(zip(studies, forecasts, strict=True), start=1):
-        table = Table.grid(padding=(0, 2))
-        rows = _rows(study, _time(found, None if several else staff))
-        for key, value in {**rows, **_workers(staff, study)}.items():
-            table.add_row(Text(key, style="bold"), Text(value))
-        title = "lopbench run" if not several else f"runs {number} of {len(studies)}"
-        err.print(Panel(table, title=title, title_align="left"))
-        if study.images is not None and not study.images.real:
-            err.print(Panel(Text(study.images.notice), title="NOT REAL DATA", style="bold yellow"))
-    whole = Forecast.of_all(forecasts)
-    if several:
-        runs, steps = sum(study.runs for study in studies), sum(study.all_steps for study in studies)
-        err.print(Text(f"In all {runs} runs to do, {steps:,} steps, {_time(whole, staff)}."), soft_wrap=True)
-    return whole
-
-
-def _workers(staff: Staff, study: Study) -> dict[str, str]:
-    """Return who does a study, and where, if it is not this process."""
-    if staff.is_one_process or not study.pending:
-        return {}
-    return {
-        "Device": ", ".join(staff.devices),
-        "Workers": f"{staff.jobs}, started by {staff.executor.name}",
-    }
-
-
-def _rows(study: Study, time: str) -> dict[str, str]:
-    """Return what a study will do, and in what time, under headings."""
-    import torch
-
-    from lopbench.results.leaderboard import seed_ranges
-    from lopbench.runner.study import can_widen
-
-    scenario, first = study.scenario, study.specs[0]
-    late = len(scenario.late_tasks)
-    scored, all_steps = _span(scenario.scored, scenario), _span(scenario.steps, scenario)
-    online = "" if scored == all_steps else f", online in their first {scored} steps"
-    protocols = _each(spec.protocol_id for spec in study.specs)
-    runs = f"{study.runs} to do, {study.all_steps:,} steps, fresh references included"
-    if study.finished:
-        runs += f"; {study.finished} finished already and skipped"
-    if not study.pending:
-        runs = f"nothing to do, all {study.finished} are finished"
-    count = torch.get_num_threads()
-    threads = f", {count} thread{'s' if count > 1 else ''}" if study.device == "cpu" else ""
-    rows = {
-        "Scenario": f"{first.scenario.name}, profile {first.profile}",
-        "Protocol": ", ".join(protocols),
-        "Tasks": f"{scenario.tasks} of {all_steps} steps, the last {late} are scored{online}",
-        "Methods": ", ".join(_each(spec.method_label for spec in study.specs)),
-        "Architecture": first.architecture_label,
-        "Optimizer": f"{', '.join(_each(spec.optimizer_label for spec in study.specs))}; "
-        f"fresh references {first.reference_optimizer.label()}",
-        "Seeds": seed_ranges(spec.seed for spec in study.specs),
-        "Data": "made by the scenario" if study.images is None else study.images.notice,
-        "Device": f"{study.device}{threads}",
-        "Results": str(study.results.resolve()),
-        "Runs": runs,
-    }
-    if study.later:
-        tuning = study.later[0].tuning
-        count = sum(spec.kind == "development" for spec in study.pending)
-        rows["Tuning"] = (
-            f"{len(study.later)} entries, of each {tuning.budget} configurations on the first {tuning.k:.0%} of the "
-            f"stream, seeds {seed_ranges(tuning.development_seeds)}: {count} runs; then {len(study.following)}, of "
-            "what they choose"
-        )
-    growth = scenario.growth
-    if first.cloner is not None and growth is not None:
-        rows["Cloning"] = f"{first.cloner.label()}, by {growth.factor}, before task {growth.task}"
-        if not can_widen(first, growth.factor):
-            rows["Cloning"] += (
-                f"; no fresh network as wide stands beside the clones, since {first.architecture.name} does not say "
-                "how its wider networks start"
-            )
-    if study.pending:
-        rows["Time"] = time
-    return rows
-
-
-def _span(count: Callable[[int], int], scenario: Scenario) -> str:
-    """Return how many steps the tasks have, or are scored of them, as ``count`` says."""
-    lengths = {count(task) for task in range(scenario.tasks)}
-    return " to ".join(f"{each:,}" for each in sorted({min(lengths), max(lengths)}))
-
-
-def _time(found: Forecast | None, staff: Staff | None) -> str:
-    """Return a forecast in words: "about 38 h of work, 1 h 15 min on 32 workers"; without workers of the work alone."""
-    if found is None:
-        return "unknown"
-    text = roughly(found.seconds, "at most" if found.most else "about")
-    if staff is None or staff.is_one_process:
-        return text
-    workers = min(staff.jobs, found.groups)
-    on = "1 worker" if workers == 1 else f"{workers} workers"
-    return f"{text} of work, {roughly(found.on(workers, staff.crowding), '')} on {on}"
-
-
 def _check_size(found: Forecast | None) -> None:
     """Refuse what takes long or fills much.
 
@@ -455,56 +379,3 @@ def _check_size(found: Forecast | None) -> None:
         raise UsageError(f"this is {roughly(found.seconds)} of work; add --yes to begin, and what is done is kept")
     if found.record_bytes > _MOST_BYTES:
         raise UsageError(f"the records will fill about {found.record_bytes / 1e9:.0f} GB; add --yes to begin")
-
-
-def _each(texts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(texts))
-
-
-def _conclude(
-    studies: Sequence[Study],
-    refused: Sequence[tuple[str, str]] | None,
-    aside: Sequence[tuple[str, str]],
-    err: Console,
-) -> None:
-    """Print the table and where the records are, if the runs have ended; raise if some are missing from it."""
-    from rich.text import Text
-
-    from lopbench.api import study_leaderboard
-    from lopbench.results.leaderboard import render
-
-    paths = [] if refused is None else _recorded(studies)
-    if paths:
-        render(study_leaderboard(*studies), console())
-        err.print(Text(f"Records: {studies[0].results.resolve() / 'runs'}"), soft_wrap=True)
-    _check_complete(studies, refused or [], aside)
-    _check_outcomes(paths, sum(len(study.specs) for study in studies))
-
-
-def _check_complete(
-    studies: Sequence[Study], refused: Sequence[tuple[str, str]], aside: Sequence[tuple[str, str]]
-) -> None:
-    """Raise with the first of what is missing; a line before has told of each."""
-    from lopbench.runner.aside import check_complete
-
-    check_complete(refused, sum(len(study.pending) for study in studies), aside, most=1)
-
-
-def _check_outcomes(paths: Sequence[Path], count: int) -> None:
-    """Raise if some of ``count`` runs failed, whose records are ``paths``."""
-    from lopbench.core.errors import LopbenchError
-    from lopbench.results.record import read_record
-
-    failed = [path for path in paths if read_record(path).outcome == "failed"]
-    if failed:
-        raise LopbenchError(
-            f"{len(failed)} of {count} runs failed, and count at the floor; why is in {failed[0] / 'log.txt'}"
-        )
-
-
-def _recorded(studies: Sequence[Study]) -> list[Path]:
-    """Return the records of what was asked for."""
-    from lopbench.results.record import is_recorded, record_path
-
-    results = studies[0].results
-    return [record_path(results, spec) for study in studies for spec in study.specs if is_recorded(results, spec)]

@@ -5,6 +5,7 @@ from pathlib import Path
 import rich_click as click
 
 from lopbench.cli.output import console, echo
+from lopbench.core.text import counted
 
 
 @click.command("unpack")
@@ -27,7 +28,7 @@ def command(packed: Path, output: Path) -> None:
 
     with Work(console(stderr=True)) as work:
         made = unpack(packed, output, progress=work)
-    echo(f"{made.records} runs, {made.rows:,} rows, {made.loose_bytes / 1e6:.2f} MB.", err=True)
+    echo(f"{counted(made.records, 'run')}, {counted(made.rows, 'row')}, {made.loose_bytes / 1e6:.2f} MB.", err=True)
     if made.rewritten:
         echo(
             f"{made.rewritten} measurements.parquet have the same rows in other bytes than their runs wrote, as this "

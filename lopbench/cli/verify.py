@@ -181,7 +181,8 @@ def _work_off(studies: Sequence[Study], file: StudyFile, how: How) -> None:
     Raises:
         LopbenchError: If a run cannot be done.
     """
-    from lopbench.cli.run import do, foretold, summarise
+    from lopbench.cli.heading import summarise
+    from lopbench.cli.run import do, foretold
     from lopbench.runner.aside import check_complete
     from lopbench.runner.pool import Staff, executor_of
 

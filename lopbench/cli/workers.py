@@ -12,6 +12,7 @@ from rich.text import Text
 
 from lopbench.cli.bars import Row, Rows
 from lopbench.cli.progress import LINE_S
+from lopbench.core.text import counted
 from lopbench.runner.pace import TimeLeft
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class _Shown:
         if self._live is None and now - self._said >= LINE_S:
             self._said = now
             busy = sum(report.state == "running" for report in latest.values())
-            self.say(f"{whole.tail(10**6).replace('  ', ', ')}; {busy} workers at work")
+            self.say(f"{whole.tail(10**6).replace('  ', ', ')}; {counted(busy, 'worker')} at work")
 
     def _told(self, latest: list[Report]) -> list[Report]:
         """Return the workers that have a bar: of many those that have most to do, by slot."""

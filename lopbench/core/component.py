@@ -18,7 +18,9 @@ class Component:
     first. ``version`` is raised whenever the same fields give other numbers.
     """
 
+    #: What users type, unique in its kind.
     name: ClassVar[str]
+    #: Raised whenever the same fields give other numbers; part of the identity of every run.
     version: ClassVar[int] = 1
     #: The field that ``name:value`` without a ``field=`` sets, as in ``timm:resnet18``.
     positional: ClassVar[str | None] = None

@@ -27,6 +27,7 @@ Invariance = Literal["scale", "units", "rows", "duplication"]
 class Metric(Component, ABC):
     """A number that is measured beside the score. Subclass `LayerMetric`, `NetworkMetric` or `TrainingMetric`."""
 
+    #: Whether more of it is better; None of a diagnostic, of which neither is.
     higher_is_better: ClassVar[bool | None] = None
     default: ClassVar[bool] = False  #: Measured when no metric is named.
     needs_clones: ClassVar[bool] = False  #: Measured of cloned networks only, for it reads what is a clone of what.

@@ -209,8 +209,11 @@ class Scenario(Component, ABC):
     together; ``unranked`` names the profiles that never enter a ranking.
     """
 
+    #: Sets of fields that belong together, by name: `{"lite": {"tasks": 40}}`. Each is a protocol of its own.
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    #: The profile that is meant where none is named.
     default_profile: ClassVar[str] = "full"
+    #: The profiles that never enter a ranking, such as smoke.
     unranked: ClassVar[frozenset[str]] = frozenset()
     #: Which axis leads the table: "trainability" (the online score) or "generalisation" (the held-out one).
     headline: ClassVar[Headline] = "trainability"
@@ -220,10 +223,14 @@ class Scenario(Component, ABC):
     #: and methods that use boundaries cannot run on it.
     boundaries: ClassVar[bool] = True
 
+    #: The architecture where none is named.
     default_architecture: ClassVar[str]
 
+    #: Name of the profile that the fields were taken from.
     profile: str
+    #: Number of tasks.
     tasks: int = whole(least=1)
+    #: Steps of each task, where `steps` says nothing else.
     steps_per_task: int = whole(least=1)
     #: Whether the optimizer's state is carried over a task boundary, for every method alike.
     optimizer_policy: Literal["carry", "reset"] = "carry"

@@ -26,6 +26,17 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {text_of(error)}"[:MOST_TEXT]
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return how many there are of something: "1 record", "2 records", "1,200 runs".
+
+    Args:
+        number: How many, at least 0.
+        noun: What, in the singular; its last word takes the s.
+        plural: The plural, where that is another.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def line(text: str) -> str:
     """Return the first line of a text, `plain`."""
     first = text.strip().splitlines()[0] if text.strip() else ""

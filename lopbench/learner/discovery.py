@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.rng import derive
-from lopbench.core.text import told
+from lopbench.core.text import counted, told
 from lopbench.learner.groups import Consumer, Norm, UnitGroup
 from lopbench.learner.trial import OUT_OF_MEMORY, noisy_copy, on_input, own_randomness, some_samples
 from lopbench.learner.verify import unit_axis, verify
@@ -56,7 +56,7 @@ class Discovery:
         """What to say where no group was found."""
         reasons = list(self.left_out.values())
         if len(reasons) > 3:
-            reasons[3:] = [f"and likewise for {len(reasons) - 3} more layers"]
+            reasons[3:] = [f"and likewise for {counted(len(reasons) - 3, 'more layer')}"]
         return f"{self.network} has no units with private outgoing weights that could be reset" + (
             f": {'; '.join(reasons)}" if reasons else ""
         )

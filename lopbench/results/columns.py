@@ -31,6 +31,7 @@ class Column:
         meaning: What it holds, a sentence.
         value: What it is of the runs of a row; None where that is only known when the whole table is.
         heading: What tables call it; empty for the name, or where no table shows it.
+        brief: What stands under a table that has it, a few words; empty where a note of its own tells.
         of_errors: Heading and meaning where the score is an error, if they are others.
     """
 
@@ -39,6 +40,7 @@ class Column:
     value: Callable[[Group], Any]
     heading: str = ""
     of_errors: tuple[str, str] | None = None
+    brief: str = ""
 
     def shown(self, score: str) -> tuple[str, str]:
         """Return heading and meaning for a kind of score."""
@@ -65,10 +67,15 @@ AXIS_MEANINGS: dict[Axis, str] = {
     "0 is chance.",
 }
 
+_AXIS_BRIEFS: dict[Axis, str] = {
+    "trainability": "how well late tasks are learned, by the online score",
+    "generalisation": "how well what is learned of them holds on samples not seen",
+}
+
 
 def _of_axis(axis: Axis) -> Iterator[Column]:
     low, high = (f"The {end} end of its 95% interval over seeds." for end in ("low", "high"))
-    yield Column(axis, AXIS_MEANINGS[axis], lambda g: g.retention(axis), axis)
+    yield Column(axis, AXIS_MEANINGS[axis], lambda g: g.retention(axis), axis, brief=_AXIS_BRIEFS[axis])
     yield Column(f"{axis}_low", low, lambda g: g.intervals[axis][0])
     yield Column(f"{axis}_high", high, lambda g: g.intervals[axis][1])
     yield Column(f"{axis}_rank_low", "The best rank that is possible on this axis.", _unplaced)
@@ -91,7 +98,8 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "track",
-        "Whether the method is told of task boundaries (aware) or not (free), or replays data.",
+        "Whether the method is told of task boundaries (aware) or not (free), or replays data; the control, which "
+        "scores 1 by construction, competes in none.",
         lambda g: g.track,
         "track",
     ),
@@ -163,18 +171,21 @@ COLUMNS: tuple[Column, ...] = (
         "A fresh network with this method and this optimizer, over the reference: how good the recipe is at first.",
         lambda g: g.mean(s.fresh for s in g.scores),
         "fresh",
+        brief="a fresh network with this method, over the reference",
     ),
     Column(
         "self_retention",
         "The learner over a fresh network with this method and this optimizer: whether this recipe has lost anything.",
         lambda g: g.mean(s.self_retention for s in g.scores),
         "self",
+        brief="the learner over a fresh network with this method",
     ),
     Column(
         "wide_retention",
         "Of clones: the clone over a fresh network as wide, trained on the whole stream.",
         lambda g: g.mean(s.wide for s in g.scores),
         "wide",
+        brief="the clone over a fresh network as wide",
     ),
     Column(
         "lifetime_online",
@@ -182,6 +193,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda g: g.mean(s.lifetime_online for s in g.scores),
         "online",
         of_errors=("error", "Online error, mean over all tasks, infinite if a run stopped; lower is better."),
+        brief="the online score, mean over all tasks",
     ),
     Column(
         "late_early",
@@ -189,6 +201,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda g: g.mean(s.late_early for s in g.scores),
         "late/early",
         of_errors=("early/late", "Online error on the first tasks over that on as many late ones."),
+        brief="the online score on late tasks against the first ones",
     ),
     Column(
         "speed",

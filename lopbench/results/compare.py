@@ -495,7 +495,7 @@ class _Pair:
         if optimizers[0] != optimizers[1]:
             yield f"of different optimizers: {optimizers[0]} against {optimizers[1]}"
         tracks = [side.facts["track"] for side in (self.row, self.baseline)]
-        if tracks[0] != tracks[1]:
+        if tracks[0] != tracks[1] and "control" not in tracks:
             yield f"of different tracks: {tracks[0]} against {tracks[1]}"
 
     def _improvement(self, seed: int) -> float:

@@ -60,7 +60,9 @@ class Group:
 
     @property
     def track(self) -> str:
-        """In which track the methods compete."""
+        """In which track the methods compete; "control" of the control, which competes in none."""
+        if self.spec.is_control:
+            return "control"
         tracks = [method.track or "unknown" for method in self.spec.methods]
         unknown = [track for track in tracks if track not in _TRACKS]
         return "unknown" if unknown else max(tracks, key=_TRACKS.index, default=_TRACKS[0])

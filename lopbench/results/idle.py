@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from lopbench.core.spec import RunSpec
+from lopbench.core.text import counted
 from lopbench.results.record import Record
 
 #: Why a method changed nothing.
@@ -44,4 +45,4 @@ def idle_notes(runs: Sequence[Record]) -> Iterator[str]:
         if reasons:
             who = f"{method.label()} " if len(methods) > 1 else ""
             why = " or ".join(_WHY[each] for each in dict.fromkeys(reasons))
-            yield f"{who}changed nothing in {len(reasons)} of {len(found)} runs: {why}"
+            yield f"{who}changed nothing in {len(reasons)} of {counted(len(found), 'run')}: {why}"

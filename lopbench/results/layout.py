@@ -40,6 +40,7 @@ class Table:
         rows: Cells.
         notes: What a reader should know.
         warning: What nobody must miss, None for nothing.
+        controls: Places of the rows that are controls, which nothing competes with.
     """
 
     title: str
@@ -47,10 +48,17 @@ class Table:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
     warning: str | None = None
+    controls: frozenset[int] = frozenset()
 
 
-def printed(tables: Sequence[Table], console: "Console") -> None:
-    """Print tables with their notes under them; what is said of all of them stands at the end, once."""
+def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) -> None:
+    """Print tables with their notes under them; what is said of all of them stands at the end, once.
+
+    Args:
+        tables: The tables.
+        console: Where to print.
+        told: Whether the reader was told already what their warnings say.
+    """
     from rich.table import Table as Grid
     from rich.text import Text
 
@@ -68,13 +76,13 @@ def printed(tables: Sequence[Table], console: "Console") -> None:
             else:
                 left = heading in _LEFT
                 table.add_column(narrow, justify="left" if left else "right", no_wrap=True)
-        for row in each.rows:
-            table.add_row(*map(Text, row))
+        for place, row in enumerate(each.rows):
+            table.add_row(*map(Text, row), style="bright_black" if place in each.controls else None)
         console.print(table)
         for note in each.notes:
             if note not in common:
                 console.print(Text(note), style="dim")
-        if each.warning:
+        if each.warning and not told:
             console.print(Text(each.warning), style="bold yellow")
     for note in common:
         console.print(Text(note), style="dim")

@@ -42,8 +42,11 @@ __all__ = [
     "to_csv",
 ]
 
+#: What a frame begins with.
+_FIRST = ("method", "optimizer", "retention", "retention_low", "retention_high", "verdict", "seeds")
+
 #: The columns, of which each is explained by `lopbench.results.columns`.
-COLUMNS = tuple(BY_NAME)
+COLUMNS = (*_FIRST, *(name for name in BY_NAME if name not in _FIRST))
 
 #: What makes a row: protocol and entry.
 _Key = tuple[str, str]
@@ -88,8 +91,8 @@ def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
         paths: Results folders, folders of run directories, single run directories, or packed sets.
 
     Returns:
-        The rows, protocol by protocol: first ``reset``, the control that scores 1 by construction, then by falling
-        retention.
+        The rows, protocol by protocol, in the order of their scenarios: by falling retention, and last ``reset``, the
+        control that scores 1 by construction.
 
     Raises:
         ResultsError: If there are no runs that can be used.
@@ -312,4 +315,5 @@ def _place_on(table: Sequence[Entry], axis: Axis) -> None:
 def _order(entry: Entry) -> tuple[object, ...]:
     row, value = entry.row, entry.row["retention"]
     rank = (1, 0.0) if math.isnan(value) else (0, -value)
-    return (row["protocol_id"], not entry.is_control, rank, row["method"], row["optimizer"], row["inputs_digest"])
+    table = tuple(row[key] for key in ("scenario", "profile", "architecture", "data", "protocol_id"))
+    return (*table, entry.is_control, rank, row["method"], row["optimizer"], row["inputs_digest"])

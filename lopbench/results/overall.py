@@ -107,7 +107,7 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
         entries: Rows of a leaderboard.
 
     Returns:
-        The rows, profile by profile: first ``reset``, then complete ones by falling mean, then the others.
+        The rows, profile by profile: complete ones by falling mean, then the others, and last ``reset``.
     """
     import pandas as pd
 
@@ -171,7 +171,7 @@ def _rows(profile: str, scenarios: Mapping[str, Sequence[Entry]]) -> list[dict[s
         if not first.is_control and not missing:
             table.append(Standing(row, _entrant(list(found.values())), first.is_baseline))
     place(table)
-    made.sort(key=lambda each: (not each[1], bool(each[0]["missing"]), -_known(each[0]["mean"]), each[0]["method"]))
+    made.sort(key=lambda each: (each[1], bool(each[0]["missing"]), -_known(each[0]["mean"]), each[0]["method"]))
     return [row for row, _ in made]
 
 

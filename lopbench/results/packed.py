@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from lopbench.core.errors import ResultsError
 from lopbench.core.reading import MOST_JSON_BYTES
 from lopbench.core.spec import SCHEMA_VERSION
+from lopbench.core.text import counted
 from lopbench.results.container import Container
 from lopbench.results.measurements import Floats, Ints, Rows, Series
 from lopbench.results.stored import ENVIRONMENT, LOG, MEASUREMENTS, SPEC, STATUS, Stored, reason
@@ -180,7 +181,9 @@ class Packed:
         try:
             return InPack(self, self.names.index(name))
         except ValueError:
-            raise ResultsError(f"{self.path} has no record {name!r}; it has {len(self.names)} others.") from None
+            raise ResultsError(
+                f"{self.path} has no record {name!r}; it has {counted(len(self.names), 'other')}."
+            ) from None
 
     def text(self, column: str, index: int) -> bytes | None:
         """Return a file of the record ``index``, None if it had none."""

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lopbench.core.text import counted
+
 #: Retention below which a seed counts as collapsed: four fifths of what a fresh network has are lost.
 COLLAPSED = 0.2
 
@@ -78,9 +80,9 @@ def why_left_out(entrant: Entrant, seeds: Collection[int]) -> str | None:
     """
     count = len(entrant.scores)
     if count < FEWEST_RANKED:
-        return f"unranked: {count} seed{'' if count == 1 else 's'} with a retention, ranks take {FEWEST_RANKED}"
+        return f"unranked: {counted(count, 'seed')} with a retention, ranks take {FEWEST_RANKED}"
     missing = len(set(seeds) - entrant.scores.keys())
-    return f"unranked: lacks {missing} of the {len(seeds)} seeds of the table" if missing else None
+    return f"unranked: lacks {missing} of the {counted(len(seeds), 'seed')} of the table" if missing else None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json, format_value
+from lopbench.core.text import counted
 from lopbench.core.windows import before_window
 from lopbench.results.record import Record, one_of_each
 from lopbench.results.seed_scores import BASE, Reference, References, reference_name, retentions_over
@@ -551,7 +552,7 @@ def _finish(figure: "Figure", axes: "Axes", setting: str, fewest: int, most: int
 
 
 def _spread(fewest: int, most: int) -> str:
-    seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
+    seeds = counted(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
     return f"mean of {seeds}" if most == 1 else f"mean of {seeds}, {INTERVAL_METHOD}"
 
 
@@ -574,7 +575,7 @@ def _describe(figure: "Figure", runs: Sequence[Record], colours: Mapping[str, An
     stopped = sum(record.outcome != "completed" for record in runs)
     notes = [_spread(min(counts), max(counts))]
     if stopped:
-        notes.append(f"{stopped} of {len(runs)} runs stopped early")
+        notes.append(f"{stopped} of {counted(len(runs), 'run')} stopped early")
     figure.suptitle(f"{', '.join(setting)}\n{'; '.join(notes)}", fontsize="small")
     handles = {name: Patch(color=colour) for name, colour in colours.items()}
     others = {

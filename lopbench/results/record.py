@@ -73,6 +73,12 @@ class Record:
     environment: Mapping[str, Any]
     status: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        """Name the run in one line."""
+        fresh = "" if self.recipe.rest["kind"] == "continual" else " on fresh networks"
+        what = f"{self.spec.method_label}{fresh}, seed {self.seed}, {self.protocol_id}"
+        return f"Record({what}, {self.outcome}, {self.path})"
+
     @cached_property
     def spec(self) -> RunSpec:
         """What was run."""

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMAS", "SCHEMA_VERSION", "problem", "schema"]
 
-Name = Literal["spec", "spec-1", "status", "environment", "measurement"]
+Name = Literal["spec", "spec-1", "status", "environment", "measurement", "entry"]
 
-#: The first three are files of a record; the last is a row of its measurements.
+#: The first three are files of a record; the last is a row of its measurements. `entry` is of what is submitted.
 SCHEMAS: tuple[Name, ...] = ("spec", "status", "environment", "measurement")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lopbench.core.errors import InvalidInputError
 
 #: What tables say about their intervals.
-INTERVAL_METHOD = "95% expanded percentile bootstrap over seeds"
+INTERVAL_METHOD = "95% confidence interval (bootstrap over seeds)"
 
 #: What tables say about how far their intervals are to be trusted.
 COVERAGE = (

@@ -2,9 +2,10 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lopbench.core.text import counted
 from lopbench.core.tuning import Tuning
 from lopbench.results.cells import csv_text
 from lopbench.results.columns import BY_NAME, secondary
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 #: What a terminal has no room for; other formats have it.
 _WIDE = ("lifetime_online", "late_early", "memory")
+
+#: What a terminal of fewer columns has no room for either, where optimizers stand in the table.
+_WIDE_OF_SEVERAL, _ROOMY = ("speed", "fresh_retention", "self_retention"), 110
 
 #: Verdicts and trends as a terminal shows them, which has little room.
 _SIGNS: Mapping[str, str] = {
@@ -55,15 +59,18 @@ def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
     write_whole(path, csv_text(frame), "The leaderboard")
 
 
-def render(frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | None" = None) -> None:
+def render(
+    frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | None" = None, *, told: bool = False
+) -> None:
     """Print a leaderboard as one table for each protocol, with notes under it.
 
     Args:
         frame: What `leaderboard` returned, or its CSV read again.
         console: Where to print; from 80 columns on all numbers are whole.
         overall: Methods over all scenarios, as `Board` has them; their tables come last.
+        told: Whether the reader was told already where data are not real.
     """
-    printed(list(_tables(frame, overall, wide=False)), console)
+    printed(list(_tables(frame, overall, wide=False, width=console.width)), console, told=told)
 
 
 def markdown(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
@@ -86,22 +93,24 @@ def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
     return in_latex(_tables(frame, overall, wide=True))
 
 
-def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool) -> Iterator[Table]:
+def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool, width: int = 0) -> Iterator[Table]:
+    """Yield the tables of all protocols and of all scenarios; ``width`` is that of a terminal, if not ``wide``."""
     for protocol_id, rows in frame.groupby("protocol_id", sort=False):
-        columns = _secondary(rows, wide=wide)
+        columns = _secondary(rows, wide=wide, width=width)
         optimizer = ["optimizer"] if _is_of_several(rows) else []
         seeds = ["seeds"] if rows["seeds"].nunique() > 1 else []
+        ranked = rows["rank_low"].notna().any()
         score = str(rows.iloc[0]["score"])
         yield Table(
             title=_title(rows),
             headings=(
-                *("#", "method", *optimizer, "track", str(rows.iloc[0]["headline"])),
+                *(*(["#"] if ranked else []), "method", *optimizer, "track", str(rows.iloc[0]["headline"])),
                 *(_heading(name, score) for name in columns),
                 *seeds,
             ),
             rows=[
                 (
-                    rank_text(row["rank_low"], row["rank_high"]),
+                    *([rank_text(row["rank_low"], row["rank_high"])] if ranked else []),
                     str(row["method"]),
                     *(str(row[column]) for column in optimizer),
                     str(row["track"]) if wide else str(row["track"]).removeprefix("boundary-"),
@@ -111,8 +120,9 @@ def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool
                 )
                 for _, row in rows.iterrows()
             ],
-            notes=list(_notes(str(protocol_id), rows, wide=wide)),
+            notes=list(_notes(str(protocol_id), rows, wide=wide, columns=columns)),
             warning=_PROCEDURAL if "procedural" in str(rows.iloc[0]["data"]) else None,
+            controls=_controls(rows),
         )
     if overall is not None:
         for profile, rows in overall.groupby("profile", sort=False):
@@ -137,8 +147,12 @@ def _overall_table(profile: str, rows: "pd.DataFrame", *, wide: bool) -> Table:
             for _, row in rows.iterrows()
         ],
         notes=list(_overall_notes(rows, wide=wide)),
-        warning=None,
+        controls=_controls(rows),
     )
+
+
+def _controls(rows: "pd.DataFrame") -> frozenset[int]:
+    return frozenset(place for place, track in enumerate(rows["track"]) if track == "control")
 
 
 def _title(rows: "pd.DataFrame") -> str:
@@ -155,9 +169,11 @@ def _is_of_several(rows: "pd.DataFrame") -> bool:
     return rows["optimizer"].nunique() > 1
 
 
-def _secondary(rows: "pd.DataFrame", *, wide: bool) -> list[str]:
+def _secondary(rows: "pd.DataFrame", *, wide: bool, width: int) -> list[str]:
     """Return the columns that the table of a protocol shows beside the headline, those of which something is known."""
-    left_out = () if wide else _WIDE if not _is_of_several(rows) else (*_WIDE, "speed")
+    several = _is_of_several(rows)
+    crowded = _WIDE_OF_SEVERAL if several and width < _ROOMY else ("speed",) if several else ()
+    left_out = () if wide else (*_WIDE, *crowded)
     names = secondary(str(rows.iloc[0]["headline"]), lambda name: rows[name])
     known = [name for name in names if name not in left_out]
     if wide:
@@ -215,24 +231,26 @@ def rank_text(low: Any, high: Any) -> str:
     return "-" if pd.isna(low) else str(Range(int(low), int(high)))
 
 
-def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
+def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool, columns: Sequence[str]) -> Iterator[str]:
     fewest, most = int(rows["seeds"].min()), int(rows["seeds"].max())
     covered = list(dict.fromkeys(map(str, rows["coverage"])))
     if len(covered) == 1:
         seeds = _seeds(covered[0])
     else:
-        seeds = f"{fewest} to {most} seeds" if fewest < most else f"{most} seeds each"
-    headline = str(rows.iloc[0]["headline"]).capitalize()
+        seeds = f"{fewest} to {most} seeds" if fewest < most else f"{counted(most, 'seed')} each"
+    headline = str(rows.iloc[0]["headline"])
     reference = rows.iloc[0]["reference"]
-    yield f"Protocol {protocol_id}, {seeds}. {headline}: 1 is a {reference}, 0 is chance; {INTERVAL_METHOD}."
+    intervals = f"; {INTERVAL_METHOD}" if rows["retention_low"].notna().any() else ""
+    yield f"Protocol {protocol_id}, {seeds}. {headline.capitalize()}: 1 is a {reference}, 0 is chance{intervals}."
     if rows["retention_before"].notna().any():
         yield "Before: the retention in the last tasks before the method turned on."
     if _is_text(rows.iloc[0]["tuning"]):
         yield from _tuning_notes(Tuning.of(str(rows.iloc[0]["tuning"])), rows)
-    is_same = _is_of_several(rows) and not _is_text(rows.iloc[0]["tuning"])
-    same = " with the same optimizer" if is_same else ""
-    track = "Track: knows of task boundaries (aware) or not (free)."
-    yield f"{track} Speed and memory are multiples of those of none{same}."
+    score = str(rows.iloc[0]["score"])
+    briefs = [(_heading(name, score), BY_NAME[name].brief) for name in (headline, *columns) if name in BY_NAME]
+    text = "; ".join(f"{heading}: {brief}" for heading, brief in briefs if brief)
+    yield f"{text[:1].upper()}{text[1:]}."
+    yield from _cost_notes(rows, columns)
     yield from _standing_notes(rows, wide=wide)
     if fewest < 10 and most > 1:
         yield COVERAGE
@@ -246,7 +264,7 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool) -> Iterator[st
     for name, coverage, collapsed, count, near, rank_note, note in zip(names, *(rows[c] for c in columns), strict=True):
         facts = (
             "" if str(coverage) == usual else _seeds(str(coverage)),
-            f"{collapsed} of {count} seeds collapsed" if collapsed else "",
+            f"{collapsed} of {counted(int(count), 'seed')} collapsed" if collapsed else "",
             "at the ceiling" if near else "",
             rank_note if some_ranked and _is_text(rank_note) else "",
             note if _is_text(note) else "",
@@ -271,6 +289,17 @@ def _tuning_notes(tuning: Tuning, rows: "pd.DataFrame") -> Iterator[str]:
         yield "Fragility: the retention of the oracle, tuned on the whole stream, minus this one."
 
 
+def _cost_notes(rows: "pd.DataFrame", columns: Sequence[str]) -> Iterator[str]:
+    """Yield what track and costs are, as far as the table has them."""
+    is_same = _is_of_several(rows) and not _is_text(rows.iloc[0]["tuning"])
+    same = " with the same optimizer" if is_same else ""
+    costs = [word for column, word in (("speed", "speed"), ("memory", "memory")) if column in columns]
+    control = "; the control scores 1 by construction" if (rows["track"] == "control").any() else ""
+    are = "are multiples of those" if len(costs) > 1 else "is a multiple of that"
+    cost = f" {' and '.join(costs).capitalize()} {are} of none{same}." if costs else ""
+    yield f"Track: knows of task boundaries (aware) or not (free){control}.{cost}"
+
+
 def _standing_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
     """Yield how trends, ranks and verdicts are made, as far as the table has any."""
     if rows["trend"].isna().all():
@@ -289,7 +318,7 @@ def _standing_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
             f"{unseen_collapse(fewest):.0%} possible, under which neither ranks nor intervals hold."
         )
     elif rows["ranked"].all():
-        yield f"#: no ranks, which take {FEWEST_RANKED} seeds."
+        yield f"There are no ranks and no verdicts: they take {FEWEST_RANKED} seeds."
     if rows["verdict"].map(_is_text).any():
         if not wide:
             yield _VERDICT_SIGNS

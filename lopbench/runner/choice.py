@@ -10,6 +10,7 @@ import torch
 
 from lopbench.core.executor import usable_cores
 from lopbench.core.spec import RunSpec
+from lopbench.core.text import counted
 from lopbench.runner.pool import Staff
 from lopbench.runner.side_by_side import SideBySide, side_by_side
 from lopbench.runner.study import Study
@@ -44,7 +45,7 @@ def choose(staff: Staff, studies: Sequence[Study], seconds: float | None) -> tup
     if device == "cuda" and torch.cuda.device_count() > 1:
         count = min(torch.cuda.device_count(), len(together))
         devices = tuple(f"cuda:{number}" for number in range(count))
-        return replace(staff, jobs=count, devices=devices), f"{count} workers, one for each GPU (--jobs)"
+        return replace(staff, jobs=count, devices=devices), f"{counted(count, 'worker')}, one for each GPU (--jobs)"
     count = min(usable_cores(), len(together), _fitting())
     is_told = staff.threads is not None or "OMP_NUM_THREADS" in os.environ
     if device != "cpu" or is_told or count < 2 or seconds is None or seconds < LEAST_S:

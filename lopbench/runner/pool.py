@@ -20,7 +20,7 @@ from lopbench.core.interfaces import Scenario
 from lopbench.core.manager import plugin_files, plugins
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import RunSpec, format_value, make, split
-from lopbench.core.text import told
+from lopbench.core.text import counted, told
 from lopbench.results.record import is_recorded
 from lopbench.runner.heart import forget
 from lopbench.runner.schedule import Schedule
@@ -387,4 +387,4 @@ def check(failures: Sequence[str]) -> None:
         ResultsError: With what the first of them said.
     """
     if failures:
-        raise ResultsError(f"{len(failures)} workers had to give up: {failures[0]}")
+        raise ResultsError(f"{counted(len(failures), 'worker')} had to give up: {failures[0]}")

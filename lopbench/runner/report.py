@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from lopbench.core.spec import RunSpec
+from lopbench.core.text import counted
+from lopbench.results.group import seed_ranges
 
 
 class Reporter(Protocol):
@@ -49,13 +51,11 @@ class Quiet:
 
 
 def label(spec: RunSpec) -> str:
-    """Return what people call the run."""
-    text = f"{spec.method_label}, {spec.architecture_label}, seed {spec.seed}"
-    if spec.kind == "continual":
-        return text
-    if spec.kind == "development":
-        return f"development run of {text}, {spec.optimizer_label}"
-    return f"fresh reference of {text}" if spec == spec.reference() else f"from fresh: {text}"
+    """Return what people call the run: "cbp, seed 0 (mlp)", "reference for seed 0 (mlp)".
+
+    The optimizer is named where it is not the protocol's reference.
+    """
+    return f"{_of_seeds(spec, f'seed {spec.seed}')} ({_where(spec)})"
 
 
 def recipe(spec: RunSpec) -> str:
@@ -64,11 +64,25 @@ def recipe(spec: RunSpec) -> str:
         return spec.method_label
     if spec.kind == "development":
         return f"{spec.method_label}, tuning"
-    return "fresh reference" if spec == spec.reference() else f"{spec.method_label}, from fresh"
+    return "reference" if spec == spec.reference() else f"{spec.method_label} on fresh networks"
 
 
 def group_label(specs: Sequence[RunSpec]) -> str:
-    """Return what people call runs that are trained together."""
+    """Return what people call runs that are trained together: "cbp, seeds 0-4 (mlp)" where they differ in seeds."""
+    first = specs[0]
     if len(specs) == 1:
-        return label(specs[0])
-    return f"{label(specs[0])} and {len(specs) - 1} more"
+        return label(first)
+    if all(spec.with_seed(first.seed) == first for spec in specs):
+        return f"{_of_seeds(first, f'seeds {seed_ranges(spec.seed for spec in specs)}')} ({_where(first)})"
+    return f"{label(first)} and {counted(len(specs) - 1, 'more run')}"
+
+
+def _of_seeds(spec: RunSpec, seeds: str) -> str:
+    text = recipe(spec)
+    return f"{text} for {seeds}" if text == "reference" else f"{text}, {seeds}"
+
+
+def _where(spec: RunSpec) -> str:
+    """Return what a run trains, and by what if it is not by the reference's optimizer."""
+    usual = spec.optimizer == spec.reference_optimizer
+    return spec.architecture_label if usual else f"{spec.architecture_label}, {spec.optimizer_label}"

@@ -5,12 +5,12 @@ from importlib.metadata import entry_points
 
 import pytest
 
-import lopbench.cli
+import lopbench.cli as lopbench_cli
 from lopbench.core.errors import DataError, UsageError
 
 COMMANDS = [
     *("run", "list", "show", "status", "leaderboard", "compare", "reproduce", "report", "plot", "certify", "data"),
-    *("plugins", "theory", "verify", "figure"),
+    *("plugins", "theory", "verify", "figure", "submit", "verify-entry"),
 ]
 
 
@@ -32,6 +32,23 @@ def test_help_names_every_command(lopbench):
     assert shown.exit_code == 0
     for name in COMMANDS:
         assert name in shown.stdout
+
+
+def test_lopbench_alone_gives_a_first_step(lopbench):
+    shown = lopbench()
+    assert shown.exit_code == 0
+    assert "run --profile smoke\n" in shown.stdout
+    assert "--help\n" in shown.stdout
+    assert len(shown.stdout.splitlines()) <= 12
+
+
+def test_help_stands_in_groups_that_name_every_command(lopbench):
+    shown = lopbench("--help").stdout
+    for heading, commands in lopbench_cli._HELP.items():
+        assert heading in shown
+        assert set(commands) <= set(lopbench_cli._COMMANDS)
+    for heading in ("What to run", "Where and how"):
+        assert heading in lopbench("run", "--help").stdout
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -135,7 +152,7 @@ def test_a_reader_that_leaves_early_is_no_error():
 
 def test_the_console_script_is_main():
     (script,) = entry_points(group="console_scripts", name="lopbench")
-    assert script.load() is lopbench.cli.main
+    assert script.load() is lopbench_cli.main
 
 
 def test_python_m_lopbench_is_the_same_program():

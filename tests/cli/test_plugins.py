@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lopbench import __all__ as public
-from lopbench.cli import templates
+from lopbench.cli import shell, templates
 from lopbench.cli.plugins import _KINDS
 from lopbench.core.errors import PluginError
 from lopbench.core.hookspecs import API_VERSION
@@ -212,9 +212,14 @@ def imported(path: Path) -> types.ModuleType:
     return module
 
 
-@pytest.mark.parametrize("kind", _KINDS)
-def test_what_is_written_passes_the_checks_as_it_stands(kind, lopbench, tmp_path):
-    shown = lopbench("plugins", "new", "my-thing", "--kind", kind)
+#: What may be written: each kind, and each method that another may start from.
+WRITTEN = [*(["--kind", kind] for kind in _KINDS), *(["--like", like] for like in templates.LIKE)]
+
+
+@pytest.mark.parametrize("options", WRITTEN, ids=" ".join)
+def test_what_is_written_passes_the_checks_as_it_stands(options, lopbench, tmp_path):
+    kind = options[1] if options[0] == "--kind" else "method"
+    shown = lopbench("plugins", "new", "my-thing", *options)
     assert shown.exit_code == 0, shown.output
     folder = tmp_path / "lopbench-my-thing"
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
@@ -253,9 +258,9 @@ def test_nothing_is_overwritten(lopbench, tmp_path):
     assert code.read_text() == "# work of days"
 
 
-@pytest.mark.parametrize("kind", _KINDS)
-def test_what_is_written_states_its_api_and_imports_public_names_alone(kind, lopbench, tmp_path):
-    assert lopbench("plugins", "new", "my-thing", "--kind", kind).exit_code == 0
+@pytest.mark.parametrize("options", WRITTEN, ids=" ".join)
+def test_what_is_written_states_its_api_and_imports_public_names_alone(options, lopbench, tmp_path):
+    assert lopbench("plugins", "new", "my-thing", *options).exit_code == 0
     tree = ast.parse((tmp_path / "lopbench-my-thing" / "lopbench_my_thing.py").read_text())
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and "lopbench" in node.module]
     assert [node.module for node in imported] == ["lopbench"]
@@ -265,4 +270,85 @@ def test_what_is_written_states_its_api_and_imports_public_names_alone(kind, lop
 
 
 def test_every_kind_has_a_template():
-    assert {_KINDS[kind] for kind in templates._CODE} == set(KINDS)
+    assert {_KINDS[kind] for kind in templates.TEMPLATES} == set(KINDS)
+
+
+def test_every_name_in_what_is_written_is_the_components(lopbench, tmp_path):
+    assert lopbench("plugins", "new", "my_new-idea2", "--kind=data").exit_code == 0
+    folder = tmp_path / "lopbench-my-new-idea2"
+    texts = [path.read_text() for path in folder.rglob("*") if path.is_file()]
+    for text in texts:
+        assert not re.search("my.thing|MyThing|KIND|LOPBENCH|cli.templates", text)
+    assert 'name: ClassVar[str] = "my_new-idea2"' in (folder / "lopbench_my_new_idea2.py").read_text()
+    assert "from lopbench_my_new_idea2 import MyNewIdea2" in (folder / "tests" / "test_my_new_idea2.py").read_text()
+    assert "lopbench plugins check my_new-idea2" in (folder / "README.md").read_text()
+
+
+def test_only_methods_start_from_a_method(lopbench):
+    shown = lopbench("plugins", "new", "mine", "--kind=metric", "--like=reset")
+    assert shown.exit_code == 2
+    assert "--like reset is for methods" in shown.stderr
+    for like, (_, built_in) in templates.LIKE.items():
+        assert built_in in plugins().registry.names("methods")
+        assert f"show {built_in}" in lopbench("plugins", "new", f"mine-{like}", f"--like={like}").stdout
+
+
+class Installed:
+    """What says of a distribution where it is from."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def read_text(self, name):
+        assert name == "direct_url.json"
+        return self.value if self.value is None else json.dumps(self.value)
+
+
+def test_the_workflow_installs_lopbench_from_where_it_is(lopbench, tmp_path, monkeypatch):
+    clone = tmp_path / "a clone"
+    (clone / ".git").mkdir(parents=True)
+    config = clone / ".git" / "config"
+    here = {"url": clone.as_uri(), "dir_info": {"editable": True}}
+    commit = {"vcs": "git", "commit_id": "0123abc"}
+    for value, remote, wanted in (
+        (None, "", "lopbench"),
+        (
+            {"url": "https://example.org/x.git", "vcs_info": commit},
+            "",
+            "lopbench @ git+https://example.org/x.git@0123abc",
+        ),
+        (here, "https://example.org/x.git", "lopbench @ git+https://example.org/x.git"),
+        (here, "https://name:secret@example.org/x.git", "lopbench"),
+        (here, "git@example.org:x.git", "lopbench"),
+        ({"url": "file:///nowhere", "dir_info": {}}, "", "lopbench"),
+    ):
+        config.write_text(f'[remote "origin"]\n\turl = {remote}\n')
+        monkeypatch.setattr(templates, "distribution", lambda name, value=value: Installed(value))
+        assert templates.origin() == wanted
+    monkeypatch.setattr(templates, "origin", lambda: "lopbench @ git+https://example.org/x.git")
+    lopbench("plugins", "new", "mine")
+    workflow = (tmp_path / "lopbench-mine" / ".github" / "workflows" / "test.yml").read_text()
+    assert "- run: pip install 'lopbench @ git+https://example.org/x.git'\n" in workflow
+
+
+def test_what_is_to_be_done_next_works_in_a_shell_that_does_not_know_the_environment(lopbench, tmp_path, monkeypatch):
+    scripts = tmp_path / "an env" / "bin"
+    scripts.mkdir(parents=True)
+    for name in ("python", "pip", "lopbench"):
+        (scripts / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(scripts / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    folder = Path("a folder")
+    assert shell.install(folder) == f"'{scripts / 'pip'}' install -e 'a folder'"
+    assert shell.here() == f"'{scripts / 'lopbench'}'"
+    monkeypatch.setenv("PATH", str(scripts))
+    assert (shell.install(folder), shell.here()) == ("pip install -e 'a folder'", "lopbench")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "lopbench").touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{other}:{scripts}")
+    assert shell.here() == f"'{scripts / 'lopbench'}'"
+    (scripts / "lopbench").unlink()
+    (scripts / "pip").unlink()
+    assert shell.here() == f"'{scripts / 'python'}' -m lopbench"
+    assert shell.install(folder) == f"'{scripts / 'python'}' -m pip install -e 'a folder'"

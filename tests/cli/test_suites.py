@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from lopbench.runner.study_file import read_study
 from lopbench.core.shipped import shipped
+from lopbench.runner.study_file import read_study
 from lopbench.runner.suites import suite_of
 
 

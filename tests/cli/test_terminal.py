@@ -164,14 +164,14 @@ fresh reference of
 shrink_and_perturb:decay=0.9999,scale=0.
 01+cbp, resnet18:width=128, seed 12 and
 29 more
-━━━━━━╸      48 steps/s  2 h 45 min left
+━━━╸    61%  48 steps/s  2 h 45 min left
 """,
     80: """\
 all 12 runs
-━━━━━━━                   3/12 finished  12,346 steps/s  1 h 15 min left
+━━━━━━━                   30%  3/12 finished  12,346 steps/s  1 h 15 min left
 fresh reference of shrink_and_perturb:decay=0.9999,scale=0.01+cbp,
 resnet18:width=128, seed 12 and 29 more
-━━━━━━━━━━━━━━           task 40/40  accuracy 0.123  48 steps/s  2 h 45 min left
+━━━━━━━━━━╸         61%  task 40/40  accuracy 0.123  48 steps/s  2 h 45 min left
 """,
 }
 

@@ -1,0 +1,136 @@
+"""What ``lopbench run`` says before it begins: what is done, by whom, and in what time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from lopbench.cli.output import roughly
+from lopbench.core.text import counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lopbench.core.interfaces import Scenario
+    from lopbench.runner.forecast import Forecast
+    from lopbench.runner.pool import Staff
+    from lopbench.runner.study import Study
+
+
+def summarise(
+    studies: Sequence[Study], forecasts: Sequence[Forecast | None], staff: Staff, err: Console
+) -> Forecast | None:
+    """Print what studies will do, and by whom; where their images are not real, so that nobody can miss it.
+
+    A study has a dozen lines on a terminal of 80 columns.
+
+    Returns:
+        The forecast of them all.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from lopbench.runner.forecast import Forecast
+
+    several = len(studies) > 1
+    for number, (study, found) in enumerate(zip(studies, forecasts, strict=True), start=1):
+        if several:
+            err.print(Text(f"runs {number} of {len(studies)}", style="bold underline"))
+        table = Table.grid(padding=(0, 2))
+        for key, value in _rows(study, _time(found, None if several else staff), staff).items():
+            unreal = key == "Data" and study.images is not None and not study.images.real
+            table.add_row(Text(key, style="bold"), Text(value, style="bold yellow" if unreal else ""))
+        err.print(table)
+    whole = Forecast.of_all(forecasts)
+    if several:
+        runs, steps = sum(study.runs for study in studies), sum(study.all_steps for study in studies)
+        err.print(Text(f"In all {counted(runs, 'run')} to do, {steps:,} steps, {_time(whole, staff)}."), soft_wrap=True)
+    return whole
+
+
+def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
+    """Return what a study will do, by whom and in what time, under headings."""
+    from lopbench.results.leaderboard import seed_ranges
+    from lopbench.runner.study import can_widen
+
+    scenario, first = study.scenario, study.specs[0]
+    late = len(scenario.late_tasks)
+    scored, all_steps = _span(scenario.scored, scenario), _span(scenario.steps, scenario)
+    online = "" if scored == all_steps else f", online in their first {scored} steps"
+    optimizers = ", ".join(_each(spec.optimizer_label for spec in study.specs))
+    runs = f"{study.runs} to do, {study.all_steps:,} steps, fresh references included"
+    if study.finished:
+        runs += f"; {study.finished} finished already and skipped"
+    if not study.pending:
+        runs = f"nothing to do, {'it is' if study.finished == 1 else f'all {study.finished} are'} finished"
+    rows = {
+        "Scenario": f"{first.scenario.name}, profile {first.profile}",
+        "Protocol": ", ".join(_each(spec.protocol_id for spec in study.specs)),
+        "Tasks": f"{scenario.tasks} of {all_steps} steps, the last {late} are scored{online}",
+        "Methods": ", ".join(_each(spec.method_label for spec in study.specs)),
+        "Network": f"{first.architecture_label}, {optimizers}; references {first.reference_optimizer.label()}",
+        "Seeds": seed_ranges(spec.seed for spec in study.specs),
+        "Data": _data(study),
+        "Runs": runs,
+        "Device": _device(study, staff),
+        "Results": str(study.results.resolve()),
+    }
+    if study.later:
+        tuning = study.later[0].tuning
+        count = sum(spec.kind == "development" for spec in study.pending)
+        rows["Tuning"] = (
+            f"{counted(len(study.later), 'entry', 'entries')}, of each {tuning.budget} configurations on the first "
+            f"{tuning.k:.0%} of the stream, seeds {seed_ranges(tuning.development_seeds)}: {counted(count, 'run')}; "
+            f"then {len(study.following)}, of what they choose"
+        )
+    growth = scenario.growth
+    if first.cloner is not None and growth is not None:
+        rows["Cloning"] = f"{first.cloner.label()}, by {growth.factor}, before task {growth.task}"
+        if not can_widen(first, growth.factor):
+            rows["Cloning"] += (
+                f"; no fresh network as wide stands beside the clones, since {first.architecture.name} does not say "
+                "how its wider networks start"
+            )
+    if study.pending:
+        rows["Time"] = time
+    return rows
+
+
+def _data(study: Study) -> str:
+    """Return what is streamed; of data that are not real, what to do to have the real ones."""
+    if study.images is None:
+        return "made by the scenario"
+    if study.images.real:
+        return study.images.notice
+    wanted = study.scenario.data
+    return f"NOT REAL DATA: {study.images.notice} To measure on real ones: lopbench data get {wanted}"
+
+
+def _device(study: Study, staff: Staff) -> str:
+    """Return where a study is done, and by how many workers or threads."""
+    if not staff.is_one_process and study.pending:
+        return f"{', '.join(staff.devices)}; {counted(staff.jobs, 'worker')}, started by {staff.executor.name}"
+    import torch
+
+    return f"{study.device}, {counted(torch.get_num_threads(), 'thread')}" if study.device == "cpu" else study.device
+
+
+def _span(count: Callable[[int], int], scenario: Scenario) -> str:
+    """Return how many steps the tasks have, or are scored of them, as ``count`` says."""
+    lengths = {count(task) for task in range(scenario.tasks)}
+    return " to ".join(f"{each:,}" for each in sorted({min(lengths), max(lengths)}))
+
+
+def _time(found: Forecast | None, staff: Staff | None) -> str:
+    """Return a forecast in words: "about 38 h of work, 1 h 15 min on 32 workers"; without workers of the work alone."""
+    if found is None:
+        return "unknown"
+    text = roughly(found.seconds, "at most" if found.most else "about")
+    if staff is None or staff.is_one_process:
+        return text
+    workers = min(staff.jobs, found.groups)
+    return f"{text} of work, {roughly(found.on(workers, staff.crowding), '')} on {counted(workers, 'worker')}"
+
+
+def _each(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))

@@ -1,0 +1,86 @@
+"""``lopbench verify-entry``: what a repository of results checks of an entry."""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import rich_click as click
+
+from lopbench.cli.output import console, echo
+from lopbench.cli.plugins import plugin_option
+from lopbench.core.errors import LopbenchError, ResultsError, UsageError
+from lopbench.core.text import counted
+
+#: Most paths outside the entry that are told.
+_MOST_TOLD = 5
+
+
+@click.command("verify-entry")
+@click.argument("entry", required=False, type=click.Path(path_type=Path))
+@click.option("--protocol", "protocols", multiple=True, help="Id of a protocol that is taken; any if none is named.")
+@click.option(
+    "--changed",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="File with the paths that a pull request changes ('-' for stdin), of which none may lie outside the entry.",
+)
+@click.option("--rerun", is_flag=True, help="Also run one cell of a smoke profile: this executes the methods' code.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the data, for --rerun.")
+@click.option("--workflow", is_flag=True, help="Print the workflow of a results repository, and stop.")
+@plugin_option
+def command(
+    entry: Path | None,
+    protocols: tuple[str, ...],
+    changed: Path | None,
+    rerun: bool,
+    data_dir: Path | None,
+    workflow: bool,
+) -> None:
+    """Check the folder ENTRY that 'lopbench submit' wrote, as a repository of results does.
+
+    Its files are those of an entry and no others; ids follow from the specs; each row has its seeds and references; the
+    table is what the records give. Nothing of it is executed, unless --rerun asks for it. All that is wrong is printed,
+    and the exit code is then 1.
+    """
+    if workflow:
+        echo((files("lopbench.results") / "workflow" / "verify.yml").read_text(), nl=False)
+        return
+    if entry is None:
+        raise UsageError("name the folder of an entry, or write --workflow")
+    from lopbench.results.submission import outside, verify_entry
+
+    if changed is not None:
+        beside = outside(_paths(changed), entry)
+        if beside:
+            more = f" and {len(beside) - _MOST_TOLD} more" if len(beside) > _MOST_TOLD else ""
+            raise ResultsError(
+                f"The change touches {', '.join(beside[:_MOST_TOLD])}{more}, outside {entry}; send one entry at a time."
+            )
+    found = verify_entry(entry, protocols=protocols)
+    table = found.rows
+    echo(f"{found.name}: {counted(len(table), 'row')} under {counted(table['protocol_id'].nunique(), 'protocol')}, as")
+    for row in table.to_dict("records"):
+        echo(f"  {row['method']}, {row['optimizer']}, {row['protocol_id']}, seeds {row['coverage']}")
+    echo("Files, ids, seeds, references and scores are in order.")
+    if rerun:
+        from lopbench.cli.progress import study_reporter
+        from lopbench.runner.smoke import smoke
+
+        specs = [each.group.spec for each in found.board.entries if not each.is_baseline and not each.is_control]
+        with study_reporter(console(stderr=True), runs=len(specs), steps=0) as reporter:
+            for spec in specs:
+                echo(smoke(spec, data_dir=data_dir, reporter=reporter))
+
+
+def _paths(changed: Path) -> list[str]:
+    """Return the lines of a file, or of stdin.
+
+    Raises:
+        LopbenchError: If it cannot be read.
+    """
+    try:
+        text = sys.stdin.read() if str(changed) == "-" else changed.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LopbenchError(f"{changed} cannot be read: {error}") from error
+    return text.splitlines()

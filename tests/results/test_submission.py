@@ -1,0 +1,253 @@
+"""Entries for a repository of results: what is refused, and why."""
+
+import hashlib
+import json
+import re
+import zipfile
+
+import pytest
+
+from lopbench.core.errors import ResultsError, UsageError
+from lopbench.results.pack import pack
+from lopbench.results.record import find_records
+from lopbench.results.submission import ENTRY, RUNS, TABLE, TUNING, Metadata, outside, submit, verify_entry
+
+WHOSE = Metadata(code="https://example.org/my-method", contact="A. Author, a@example.org")
+
+
+@pytest.fixture
+def runs(results, many_seeds):
+    """Write plain learning and a method over five seeds."""
+    many_seeds([0.5, 0.51, 0.49, 0.5, 0.52])
+    many_seeds([0.6, 0.61, 0.59, 0.6, 0.62], results.component("methods", "mine", track="boundary-free"))
+    return results.root
+
+
+@pytest.fixture
+def entry(runs, tmp_path):
+    log = tmp_path / "log.json"
+    log.write_text('{"grid": [1, 2]}')
+    return submit(runs, output=tmp_path / "entries" / "my-method", metadata=WHOSE, tuning=log)
+
+
+def refused(folder, **options):
+    """Return why an entry is refused."""
+    with pytest.raises(ResultsError) as error:
+        verify_entry(folder, **options)
+    return str(error.value)
+
+
+def rewrite(folder, **changes):
+    """Change what an entry says of itself, its hashes as they should be."""
+    value = json.loads((folder / ENTRY).read_text())
+    value["runs_sha256"] = hashlib.sha256((folder / RUNS).read_bytes()).hexdigest()
+    (folder / ENTRY).write_text(json.dumps({**value, **changes}))
+
+
+def test_what_was_submitted_is_verified(entry):
+    found = verify_entry(entry)
+    assert found.name == "my-method"
+    assert found.rows["method"].tolist() == ["mine", "none"]
+    assert {path.name for path in entry.iterdir()} == {ENTRY, RUNS, TABLE, TUNING}
+    value = json.loads((entry / ENTRY).read_text())
+    assert [row["seeds"] for row in value["rows"]] == ["0-4", "0-4"]
+    (protocol,) = {row["protocol_id"] for row in value["rows"]}
+    assert verify_entry(entry, protocols=[protocol]).name == "my-method"
+
+
+def test_the_same_runs_give_the_same_entry(entry, runs, tmp_path):
+    again = submit(entry / RUNS, output=tmp_path / "again" / "my-method", metadata=WHOSE)
+    assert (again / RUNS).read_bytes() == (entry / RUNS).read_bytes()
+    assert (again / TABLE).read_bytes() == (entry / TABLE).read_bytes()
+
+
+# -- what makes no entry
+
+
+def test_missing_seeds_are_named(results, many_seeds, tmp_path):
+    many_seeds([0.5] * 5)
+    many_seeds([0.6, 0.6, 0.6], results.component("methods", "mine", track="boundary-free"))
+    with pytest.raises(ResultsError, match=r"no entry yet: mine with .*: seeds 3, 4 missing, an entry has 0 to 4"):
+        submit(results.root, output=tmp_path / "mine", metadata=WHOSE)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_runs_without_a_reference_are_named(results, tmp_path):
+    for seed in range(5):
+        results.add(results.spec(seed=seed), 0.5)
+    with pytest.raises(ResultsError, match=r"none with .*: 5 runs without a fresh reference"):
+        submit(results.root, output=tmp_path / "mine", metadata=WHOSE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"profile": "smoke"}, "the profile smoke is not ranked"),
+        ({"data": {"name": "procedural", "content_hash": "00"}}, "the data are procedural"),
+    ],
+)
+def test_what_is_not_ranked_or_not_real_is_no_entry(changes, told, many_seeds, results, tmp_path):
+    many_seeds([0.5] * 5, **changes)
+    with pytest.raises(ResultsError, match=told):
+        submit(results.root, output=tmp_path / "mine", metadata=WHOSE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"code": "http://example.org"}, "code: 'http://example.org' is no plain https URL"),
+        ({"code": "https://user:secret@example.org"}, "code: "),
+        ({"code": "javascript:alert(1)"}, "code: "),
+        ({"paper": "https://example.org/a)[b](c"}, "paper: "),
+        ({"paper": "https://example.org/" + "a" * 300}, "paper: "),
+        ({"contact": "<script>alert(1)</script>"}, "contact: .*without markup"),
+        ({"contact": "me\x1b[31m"}, "contact: "),
+        ({"contact": "[me](https://example.org)"}, "contact: "),
+        ({"contact": "x"}, "contact: "),
+    ],
+)
+def test_metadata_are_plain_text_here_and_there(changes, told, entry, runs, tmp_path):
+    with pytest.raises(UsageError, match=told):
+        submit(runs, output=tmp_path / "other", metadata=Metadata(**{**vars(WHOSE), **changes}))
+    rewrite(entry, **changes)
+    assert re.search(rf"{ENTRY}[,:] {told.split(':')[0]}", refused(entry))
+
+
+@pytest.mark.parametrize("name", ["My Method", "-x", "x" * 65, "a.b"])
+def test_names_are_plain(name, runs, tmp_path):
+    with pytest.raises(UsageError, match="is no name"):
+        submit(runs, output=tmp_path / name, metadata=WHOSE)
+
+
+def test_nothing_is_overwritten_and_a_log_that_is_none_is_refused(entry, runs, tmp_path):
+    with pytest.raises(ResultsError, match="exists"):
+        submit(runs, output=entry, metadata=WHOSE)
+    (tmp_path / "bad.json").write_text("{")
+    for log in ("bad.json", "absent.json"):
+        with pytest.raises(ResultsError, match="cannot be written"):
+            submit(runs, output=tmp_path / "other", metadata=WHOSE, tuning=tmp_path / log)
+    assert not (tmp_path / "other").exists()
+    assert not list(tmp_path.glob(".other*"))
+
+
+# -- what is refused of an entry
+
+
+def test_a_file_too_many_a_link_and_a_file_too_few_are_named(entry, tmp_path):
+    (entry / "run_me.py").write_text("raise SystemExit")
+    assert "run_me.py is no file of an entry: take it out" in refused(entry)
+    (entry / "run_me.py").unlink()
+    (entry / TUNING).rename(tmp_path / "elsewhere")
+    assert f"{TUNING} is there or not" in refused(entry)
+    (entry / TUNING).symlink_to(tmp_path / "elsewhere")
+    assert f"{TUNING} is a link" in refused(entry)
+    (entry / TUNING).unlink()
+    (entry / TUNING).mkdir()
+    assert f"{TUNING} is no file" in refused(entry)
+    (entry / TUNING).rmdir()
+    (entry / TABLE).unlink()
+    assert f"{TABLE} is missing" in refused(entry)
+    (tmp_path / "link").symlink_to(entry)
+    assert "it is no folder" in refused(tmp_path / "link")
+    assert "it is no folder" in refused(tmp_path / "absent")
+
+
+def test_a_score_that_is_not_the_records_is_named(entry):
+    table = (entry / TABLE).read_text()
+    score = next(cell for cell in table.splitlines()[1].split(",") if cell.startswith("0.67"))
+    (entry / TABLE).write_text(table.replace(score, "0.9"))
+    text = refused(entry)
+    assert f"{TABLE}: mine, adam:lr=0.003 under toy@" in text
+    assert "is 0.9 in the file" in text
+
+
+def test_the_last_digits_count(entry):
+    table = (entry / TABLE).read_text()
+    score = next(cell for cell in table.splitlines()[1].split(",") if cell.startswith("0.67"))
+    (entry / TABLE).write_text(table.replace(score, f"{float(score) + 1e-5}"))
+    assert "by the records" in refused(entry)
+
+
+def test_records_that_were_changed_are_refused_whatever_the_hash_says(entry, runs, tmp_path):
+    other = find_records(runs)[0].path
+    spec = json.loads((other / "spec.json").read_text())
+    spec["seed"] = 77
+    (other / "spec.json").write_text(json.dumps(spec))
+    with pytest.raises(ResultsError, match="run id"):
+        pack(runs, output=tmp_path / "bad.lopbench")
+    data = bytearray((entry / RUNS).read_bytes())
+    data[len(data) // 2] ^= 1
+    (entry / RUNS).write_bytes(data)
+    assert f"{RUNS} is not the file that {ENTRY} names" in refused(entry)
+    rewrite(entry)
+    assert RUNS in refused(entry)
+
+
+def test_another_protocol_is_refused(entry, many_seeds, results, tmp_path):
+    assert "this protocol is not taken here, only toy@1+000000000000" in refused(
+        entry, protocols=["toy@1+000000000000"]
+    )
+    many_seeds([0.5] * 5, profile="full")
+    pack(results.root, output=entry / RUNS)
+    rewrite(entry)
+    text = refused(entry)
+    assert "is in the records, and is not named" in text
+
+
+def test_missing_seeds_are_refused_in_an_entry(entry, results, tmp_path):
+    few = tmp_path / "few"
+    for record in find_records(entry / RUNS):
+        if record.seed < 3:
+            results.add(record.spec, 0.5, root=few)
+    pack(few, output=entry / RUNS)
+    rewrite(entry)
+    assert "seeds 3, 4 missing" in refused(entry)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"name": "another"}, "name: it is 'another'"),
+        ({"entry_version": 2}, "entry_version"),
+        ({"more": 1}, "more is not known"),
+        ({"rows": []}, "rows"),
+        ({"code": None}, "code"),
+        ({"lopbench": "1\x1b"}, "cannot be printed"),
+    ],
+)
+def test_what_an_entry_says_of_itself_is_checked(change, told, entry):
+    rewrite(entry, **change)
+    assert told in refused(entry)
+
+
+@pytest.mark.parametrize("text", ["", "[", "[" * 100_000, "\xff", '"text"', "null"])
+def test_what_is_no_json_is_refused(text, entry):
+    (entry / ENTRY).write_bytes(text.encode("latin-1"))
+    assert ENTRY in refused(entry)
+
+
+def test_a_log_that_was_edited_is_refused(entry):
+    (entry / TUNING).write_text('{"grid": [1, 2, 3]}')
+    assert f"{TUNING} is not the file that {ENTRY} names" in refused(entry)
+    (entry / TUNING).write_text("{")
+    assert f"{TUNING} cannot be read" in refused(entry)
+
+
+def test_an_archive_that_unpacks_outside_its_folder_is_refused_and_unpacks_nowhere(entry, tmp_path):
+    with zipfile.ZipFile(entry / RUNS) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    for bad in ("../../outside", "/tmp/outside", "manifest.json/../../outside"):
+        with zipfile.ZipFile(entry / RUNS, "w", zipfile.ZIP_STORED) as made:
+            for number, (name, data) in enumerate(members.items()):
+                made.writestr(bad if number == 1 else name, data)
+        rewrite(entry)
+        assert "is no packed set" in refused(entry)
+        assert "outside" in refused(entry)
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_a_change_outside_the_entry_is_found():
+    mine = [f"entries/mine/{name}" for name in (ENTRY, RUNS)]
+    assert outside([*mine, ""], "entries/mine") == []
+    others = ["entries/other/entry.json", "README.md", "entries/mine/deep/x", "entries/mine/../other", ".github/x.yml"]
+    assert outside([*mine, *others], "entries/mine") == others
