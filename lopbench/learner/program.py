@@ -11,9 +11,8 @@ What a replica computes beside others equals what it computes alone but for the 
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,6 +20,7 @@ from torch import Generator, Tensor
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Task, TrainingMetric
+from lopbench.learner.blocks import Blocks
 from lopbench.learner.compiling import Compiled, compile_graph
 from lopbench.learner.groups import UnitGroup
 from lopbench.learner.learner import StackLearner
@@ -32,11 +32,6 @@ from lopbench.learner.untraceable import reason_of
 
 #: Most bytes of random numbers that are drawn ahead, and of fresh rows of one group that are held.
 _NOISE_BYTES, _ROW_BYTES = 32 * 2**20, 64 * 2**20
-
-#: Bytes of state with which a core goes through its calls without waiting for memory. Of 30 networks 784-100-100-10
-#: at batch 16, which have ten times that, a step takes 105 us a network together, and 90 us one after another (Adam:
-#: 168 and 126).
-_CACHE_BYTES = 2**20
 
 #: The batches of some periods: for each batch of a period, inputs and targets ``(periods, R, N, ...)``.
 Periods = Sequence[tuple[Tensor, Tensor]]
@@ -96,27 +91,19 @@ class Program:
             if self._compiles:
                 self._compiled = compile_graph(graph, self._arguments(cast), learner.device, self._announce)
             if self._compiled.error is not None and len(self._blocks) > 1:
-                self._blocks = [slice(0, learner.replicas)]  # fewer operations
+                self._blocks = Blocks(learner.replicas, learner.replicas)  # fewer operations
                 self._compiled = replace(self._compiled, call=self._trace(cast))
+
+    def _choose_blocks(self) -> Blocks:
+        learner = self._steps.learner
+        if self._compiles and learner.device.type == "cpu":
+            return Blocks.of(learner.replicas, self._state())
+        return Blocks(learner.replicas, learner.replicas)  # a graph that is not compiled waits for Python
 
     def _trace(self, batches: Periods) -> torch.fx.GraphModule:
         """Return the graph of a call of a block of replicas."""
-        block = self._blocks[0]
-        state, constants = (
-            {name: _part(value, block) for name, value in each.items()} for each in (self._state(), self._constants())
-        )
+        state, constants = self._blocks.first(self._state()), self._blocks.first(self._constants())
         return self._steps.trace(state, constants, self._arguments(batches))
-
-    def _choose_blocks(self) -> list[slice]:
-        """Return which replicas take their calls together: equally many, about as many as the caches hold."""
-        learner = self._steps.learner
-        if not self._compiles or learner.device.type != "cpu":  # a graph that is not compiled waits for Python
-            return [slice(0, learner.replicas)]
-        size = sum(value.nbytes for value in self._state().values()) / learner.replicas
-        fitting = torch.get_num_threads() * _CACHE_BYTES / size
-        divisors = [count for count in range(1, learner.replicas + 1) if learner.replicas % count == 0]
-        count = min(divisors, key=lambda count: abs(math.log(count / fitting)))
-        return [slice(start, start + count) for start in range(0, learner.replicas, count)]
 
     def _make(self) -> object:
         """Return what a graph is made for: hooks at a boundary may have held parameters, or remembered new tensors."""
@@ -167,7 +154,7 @@ class Program:
             while calls:
                 ahead = calls[: self._trusted]
                 tensors, results = self._run(ahead)
-                fits = self._fits(tensors)
+                fits = _fits(self._rows, tensors)
                 if not fits and len(ahead) > 1:
                     # More units were reset than rows were at hand: again, with fresh rows after fewer calls.
                     self._trusted = len(ahead) // 2
@@ -183,36 +170,9 @@ class Program:
         return Taken(losses, scores, tuple(measured))
 
     def _run(self, calls: Sequence[Sequence[Tensor]]) -> tuple[Tensors, list[Sequence[Tensor]]]:
-        state, constants = self._state(), self._constants()
-        values, results = [], []
-        for block in self._blocks:
-            made, taken = self._run_block(state, constants, calls, block)
-            values.append(made)
-            results.append(taken)
-        if len(self._blocks) == 1:
-            return dict(zip(state, values[0], strict=True)), results[0]
-        tensors = {
-            name: parts[0] if _is_shared(before) else torch.cat(parts)
-            for (name, before), *parts in zip(state.items(), *values, strict=True)
-        }
-        joined: list[Sequence[Tensor]] = [
-            [torch.cat(parts, dim=1) for parts in zip(*each, strict=True)] for each in zip(*results, strict=True)
-        ]
-        return tensors, joined
-
-    def _run_block(
-        self, state: Tensors, constants: Tensors, calls: Sequence[Sequence[Tensor]], block: slice
-    ) -> tuple[list[Tensor], list[Sequence[Tensor]]]:
-        """Take calls for some replicas, whose state stays in the caches meanwhile: the new state, and the results."""
-        values, fixed = ([_part(value, block) for value in each.values()] for each in (state, constants))
-        results: list[Sequence[Tensor]] = []
-        for call in calls:
-            noise, batches = call[: len(self._steps.requests)], call[len(self._steps.requests) :]
-            parts = [*(each[block] for each in noise), *(each[:, block].contiguous() for each in batches)]
-            made = self._compiled.call(*values, *fixed, *parts)
-            values = list(made[: len(state)])
-            results.append(made[len(state) :])
-        return values, results
+        count = len(self._steps.requests)
+        parts = [(call[:count], call[count:]) for call in calls]
+        return self._blocks.run(self._compiled.call, self._state(), self._constants(), parts)
 
     def _run_alone(self, call: Sequence[Tensor]) -> tuple[Tensors, list[Sequence[Tensor]]]:
         """Take the steps of one call without the graph, with as many rows as they want."""
@@ -222,7 +182,7 @@ class Program:
             state, constants = self._state(), self._constants()
             made = self._steps.call(list(state), list(constants), *state.values(), *constants.values(), *call)
             tensors = dict(zip(state, made, strict=False))
-            if self._fits(tensors):
+            if _fits(self._rows, tensors):
                 return tensors, [made[len(state) :]]
             networks *= 2
 
@@ -256,11 +216,11 @@ class Program:
 
     def _arguments(self, batches: Periods) -> list[Tensor]:
         """Return tensors such as a call of a block takes: state, constants, noise, and the batches of its periods."""
-        periods, block = self.unroll // len(batches), self._blocks[0]
-        parts = [part[block].expand(periods, *part[block].shape).contiguous() for batch in batches for part in batch]
-        values = [_part(value, block).clone() for value in self._state().values()]
+        periods, first = self.unroll // len(batches), self._blocks.first_of
+        parts = [first(part).expand(periods, *first(part).shape).contiguous() for batch in batches for part in batch]
+        values = [first(value).clone() for value in self._state().values()]
         rest = [*self._constants().values(), *self._steps.noise()]
-        return [*values, *(_part(value, block) for value in rest), *parts]
+        return [*values, *map(first, rest), *parts]
 
     def _commit(self, tensors: Tensors) -> None:
         """Make ``tensors`` the state of the learner."""
@@ -293,14 +253,11 @@ class Program:
     def _bind(self, learner: StackLearner) -> None:
         """Turn to ``learner``, and to the rows that come next in it."""
         self._steps.learner = learner
-        self._rows = {group.name: self._rows_at_hand(group, self._row_count(group)) for group in self._groups()}
+        self._rows = {}
+        for group in self._groups():
+            count = _row_count(learner.view.parameters[group.weight], group.size, self.unroll)
+            self._rows[group.name] = self._rows_at_hand(group, count)
         self._rows_from = self._pool_counts()
-
-    def _row_count(self, group: UnitGroup) -> int:
-        """Return how many rows to hold: for every unit in every step of a call, or fewer where that is too much."""
-        weight = self._steps.learner.view.parameters[group.weight]
-        row = weight.nbytes // group.size  # of all replicas
-        return max(group.size, min(self.unroll * group.size, _ROW_BYTES // row))
 
     def _rows_at_hand(self, group: UnitGroup, count: int) -> Tensors:
         learner = self._steps.learner
@@ -330,11 +287,16 @@ class Program:
                     rows[key][replica] = torch.cat([rows[key][replica, used:], new.to(rows[key])])
         self._rows_from = self._pool_counts()
 
-    def _fits(self, tensors: Tensors) -> bool:
-        """Return whether there was a row for each unit that was reset."""
-        return all(
-            int(tensors[f"taken/{group}"].max()) <= rows["weight"].shape[1] for group, rows in self._rows.items()
-        )
+
+def _row_count(weight: Tensor, units: int, unroll: int) -> int:
+    """Return how many rows of a layer's weight to hold: for all units in each step, or fewer where that is too much."""
+    row = weight.nbytes // units  # of all replicas
+    return max(units, min(unroll * units, _ROW_BYTES // row))
+
+
+def _fits(rows: Mapping[str, Tensors], tensors: Tensors) -> bool:
+    """Return whether there was a row for each unit that was reset."""
+    return all(int(tensors[f"taken/{group}"].max()) <= each["weight"].shape[1] for group, each in rows.items())
 
 
 def why_not(learner: StackLearner, task: Task, batches: Periods, metrics: Sequence[TrainingMetric] = ()) -> str | None:
@@ -351,16 +313,6 @@ def why_not(learner: StackLearner, task: Task, batches: Periods, metrics: Sequen
     except (UnsupportedError, InvalidInputError) as error:
         return str(error)
     return None
-
-
-def _is_shared(tensor: Tensor) -> bool:
-    """Return whether all replicas have one row in common, as of what the optimizer counts until entries are cleared."""
-    return len(tensor) == 1
-
-
-def _part(tensor: Tensor, block: slice) -> Tensor:
-    """Return the rows of some replicas."""
-    return tensor if _is_shared(tensor) else tensor[block]
 
 
 def _normal(row: Tensor, generator: Generator) -> None:

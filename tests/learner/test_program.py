@@ -15,8 +15,10 @@ from lopbench.core.manager import plugins
 from lopbench.core.optimizer import Optimizer
 from lopbench.core.perturbation import HOOKS
 from lopbench.core.spec import ComponentSpec
+from lopbench.learner import blocks as blocks_under_test
 from lopbench.learner import compiling
 from lopbench.learner import program as module_under_test
+from lopbench.learner.blocks import Blocks
 from lopbench.learner.learner import StackLearner, stacked_method
 from lopbench.learner.program import Program
 from lopbench_plugins.optimizers import adam, adamw, sgd
@@ -219,7 +221,7 @@ def compare_with_steps(methods: Sequence[Perturbation], steps: int = 24, **optio
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have all replicas take a call together, or each all calls by itself."""
     if request.param == "one after another":
-        monkeypatch.setattr(Program, "_choose_blocks", lambda made: [slice(r, r + 1) for r in range(3)])
+        monkeypatch.setattr(Program, "_choose_blocks", lambda made: Blocks(3, 1))
 
 
 @pytest.mark.usefixtures("blocks")
@@ -613,7 +615,7 @@ def test_as_many_replicas_take_calls_together_as_the_caches_hold(
         return compiling.Compiled(graph, 0.0)
 
     monkeypatch.setattr(module_under_test, "compile_graph", compile_)
-    monkeypatch.setattr(module_under_test, "_CACHE_BYTES", cache)
+    monkeypatch.setattr(blocks_under_test, "CACHE_BYTES", cache)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     ours, theirs = (make(seeds=range(seeds), optimizer=OPTIMIZERS["adam"], build=rectified) for _ in range(2))
     made = program(ours, unroll=2, compiled=True)
@@ -627,7 +629,7 @@ def test_as_many_replicas_take_calls_together_as_the_caches_hold(
 @pytest.mark.usefixtures("fresh_cache")
 @pytest.mark.parametrize("cache", [2**20, 1])
 def test_program_runs_as_it_is_where_nothing_can_be_compiled(cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module_under_test, "_CACHE_BYTES", cache)
+    monkeypatch.setattr(blocks_under_test, "CACHE_BYTES", cache)
     ours, theirs = make(CBP), make(CBP)
     with config.patch({"cpp.cxx": (None, "no-such-compiler")}):
         made = program(ours, unroll=2, compiled=True)
