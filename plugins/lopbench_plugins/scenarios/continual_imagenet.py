@@ -9,8 +9,17 @@ accuracy on held-out images at the end of a task. Published for plain learning: 
 
 The data are downsampled ImageNet (Chrabaszcz et al. 2017), or Tiny ImageNet at 32x32 pixels.
 
-``lite`` is ours: 50 tasks of 400 images of Tiny ImageNet. What plain learning keeps was not measured, in ``lite`` or
-``dohare``.
+``lite`` is ours: 50 tasks of 400 images of Tiny ImageNet, 100 steps each, and a small network. Measured with seed 1000
+alone, on 40 tasks of the real images: the held-out accuracy of a plain learner on the first four tasks and on the late
+ones, and that of fresh networks on these.
+
+| SGD, momentum 0.9 | plain, first tenth | plain, late tasks | fresh, late tasks |
+|---|---|---|---|
+| 0.01 | .75 | .78 | .74 |
+| 0.03 | .80 | .75 | **.79** |
+
+So ``lite`` has 0.03, which is the best of these for fresh networks, and for plain learning at first; this keeps .85 of
+it. At 0.01 past tasks help, and no loss is seen in so short a stream. ``dohare`` was not measured.
 
 Deviations: the first 700 images of a class in their files are not known, so that the seed draws 700; pixels are
 standardised by channel, where theirs are as they are stored in files that were not seen.
@@ -51,7 +60,6 @@ class ContinualImageNet(LabelledScenario):
 
     name: ClassVar[str] = "continual_imagenet"
     headline: ClassVar[Literal["trainability", "generalisation"]] = "generalisation"
-    default_architecture: ClassVar[str] = "convnet"
     default_profile: ClassVar[str] = "lite"
     unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -73,9 +81,18 @@ class ContinualImageNet(LabelledScenario):
     batch_size: int = whole(50, least=1)
     scale: Scale = "standard"
 
+    @property
+    def _is_short(self) -> bool:
+        return self.profile.partition("+")[0] in ("lite", "smoke")
+
+    @property
+    def default_architecture(self) -> str:  # type: ignore[override] # the short profiles have a smaller one
+        """The published network, and in the short profiles the small one of Kumar et al. for CIFAR."""
+        return "convnet:channels=16/16,kernels=5/5,hidden=100/100" if self._is_short else "convnet"
+
     def recipe(self, architecture: str) -> Recipe:
-        """Return SGD at 0.01 with momentum 0.9, published as best for fresh networks, for learner and reference."""
-        rate = "sgd:lr=0.01,momentum=0.9"
+        """Return SGD with momentum 0.9 at 0.01, the published rate, for learner and reference; at 0.03 in ``lite``."""
+        rate = f"sgd:lr={0.03 if self._is_short else 0.01},momentum=0.9"
         return Recipe(optimizer=rate, reference=rate)
 
     def stream(self, seed: int, *, data: Any, device: torch.device) -> "ContinualImageNetStream":

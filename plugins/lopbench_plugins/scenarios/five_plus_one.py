@@ -9,8 +9,12 @@ scored, and an easy half, which is trained on and not scored. Methods are told o
 Nothing is held out: at the end of a pair a network has just seen one class for long. Chance is one over the number of
 classes of the data set; who knows the five and nothing else has a fifth.
 
-``lite`` is ours: 15 pairs of Tiny ImageNet, 100 images of each class, 200 steps of 32 images for each half. What plain
-learning keeps was not measured, in ``lite`` or ``kumar``.
+``lite`` is ours: 15 pairs of Tiny ImageNet, 100 images of each class, 150 steps of 32 images for each half. Measured on
+the real images with seeds 1000 to 1002, at the published rate of 1e-3 (Adam): a plain learner has an online accuracy of
+.30 on the first two hard halves and of .06 on the late ones, where fresh networks have .37. Its retention is -.01, .45
+and -.01: two of three seeds end below what naming one class would give. The ceiling is 2.7. Published for 5+1 CIFAR is
+an online accuracy of 5% with ReLUs, and of 49% with leaky ones (Lillo and Cheney 2025, arXiv:2509.22562). Other rates
+were not measured, nor was ``kumar``.
 
 Deviations: their code has 625 steps of 16 images where the paper has 780 of 32; they leave out the last batch of a
 pass, and the last images of a pass come together with the first of the next one here; they standardise pixels by the
@@ -64,7 +68,7 @@ class FivePlusOne(LabelledScenario):
     tasks: int = whole(15, least=1)
     hard_classes: int = whole(5, least=2)
     images_per_class: int = whole(100, least=0)
-    steps_per_task: int = whole(400, least=2)
+    steps_per_task: int = whole(300, least=2)
     batch_size: int = whole(32, least=1)
     scale: Scale = "standard"
     head_policy: Literal["zero", "keep"] = "keep"

@@ -107,6 +107,14 @@ def test_dohare_is_the_published_protocol():
     assert found.recipe("convnet").reference == "sgd:lr=0.01,momentum=0.9"
 
 
+def test_lite_is_the_protocol_that_was_measured():
+    lite = parse_scenario("continual_imagenet").build()
+    assert (lite.profile, lite.data, lite.tasks, lite.classes_per_task) == ("lite", "tiny-imagenet-200", 50, 2)
+    assert (lite.images_per_class, lite.held_out_images, lite.steps_per_task, lite.batch_size) == (200, 0, 100, 50)
+    assert lite.default_architecture == "convnet:channels=16/16,kernels=5/5,hidden=100/100"
+    assert lite.recipe("convnet").reference == "sgd:lr=0.03,momentum=0.9"
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [

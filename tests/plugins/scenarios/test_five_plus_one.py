@@ -106,6 +106,13 @@ def test_kumar_is_the_published_protocol():
     assert (found.headline, found.head_policy, found.optimizer_policy) == ("trainability", "keep", "carry")
 
 
+def test_lite_is_the_protocol_that_was_measured():
+    lite = parse_scenario("five_plus_one").build()
+    assert (lite.profile, lite.data, lite.tasks, lite.hard_classes) == ("lite", "tiny-imagenet-200", 15, 5)
+    assert (lite.images_per_class, lite.scored(0), lite.batch_size, lite.scale) == (100, 150, 32, "standard")
+    assert lite.recipe("convnet").reference == "adam:lr=1e-3"
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [

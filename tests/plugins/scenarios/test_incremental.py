@@ -135,6 +135,14 @@ def test_dohare_is_the_published_protocol():
     assert (found.headline, found.head_policy, found.optimizer_policy) == ("generalisation", "keep", "carry")
 
 
+def test_lite_is_the_protocol_that_was_measured():
+    lite = parse_scenario("incremental").build()
+    assert (lite.profile, lite.data, lite.tasks, lite.classes_per_task) == ("lite", "tiny-imagenet-200", 10, 5)
+    assert (lite.images_per_class, lite.epochs, lite.batch_size, lite.augment) == (50, 20, 50, False)
+    assert lite.default_architecture == "convnet:channels=16/16,kernels=5/5,hidden=100/100"
+    assert lite.recipe("convnet").reference == "adam:lr=1e-3"
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [

@@ -122,6 +122,14 @@ def test_profiles_are_the_published_protocols(profile, images, steps):
     assert found.recipe("resnet18").reference == "adam:lr=1e-3"
 
 
+def test_lite_is_the_protocol_that_was_measured():
+    lite = parse_scenario("warm_start").build()
+    assert (lite.profile, lite.data, lite.epochs, lite.batch_size) == ("lite", "cifar10", 20, 64)
+    assert [lite.count(task) for task in range(lite.tasks)] == [200 * part for part in range(1, 11)]
+    assert (lite.noise(0), lite.scale, lite.held_out_images, lite.optimizer_policy) == (0, "standard", 200, "reset")
+    assert lite.default_architecture == "convnet:channels=16/16,kernels=5/5,hidden=100/100"
+
+
 def test_more_images_than_there_are_are_refused_before_training(stream):
     with pytest.raises(DataError, match=r"needs 301 training images for a task, cifar10 as it is found has 300; lower"):
         stream(images=301)
