@@ -109,8 +109,13 @@ def numbers(
 
 
 def later(default: Value) -> Value:
-    """Return a field that came after records had been published: left out of specs at its default, so that ids stay."""
-    made: Value = dataclasses.field(default=default, metadata={_LATER: True})
+    """Return a field that came after records had been published: left out of specs at its default, so that ids stay.
+
+    Args:
+        default: The default, or a field that says what it accepts, as in ``later(whole(0, least=0))``.
+    """
+    stated: Any = default if isinstance(default, dataclasses.Field) else dataclasses.field(default=default)
+    made: Value = dataclasses.field(default=stated.default, metadata={**stated.metadata, _LATER: True})
     return made
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from lopbench.core.component import Component
-from lopbench.core.fields import whole
+from lopbench.core.fields import later, whole
 from lopbench.core.windows import late_window
 
 if TYPE_CHECKING:
@@ -207,6 +207,10 @@ class Scenario(Component, ABC):
 
     A scenario is a protocol: every field changes the protocol id. ``profiles`` names sets of fields that belong
     together; ``unranked`` names the profiles that never enter a ranking.
+
+    Args:
+        late: Number of tasks, the last ones, that the score is made of; 0 for 20% of them, at least 5. Another number
+            is for streams of few tasks of which single ones tell little.
     """
 
     #: Sets of fields that belong together, by name: `{"lite": {"tasks": 40}}`. Each is a protocol of its own.
@@ -238,6 +242,7 @@ class Scenario(Component, ABC):
     head_policy: Literal["zero", "keep"] = "zero"
     #: Steps between probes inside a task; 0 probes at its start and end only.
     probe_every: int = whole(0, least=0)
+    late: int = later(whole(0, least=0))
 
     def steps(self, task: int) -> int:
         """Return the number of steps of a task, at least 1."""
@@ -253,8 +258,8 @@ class Scenario(Component, ABC):
 
     @property
     def late_tasks(self) -> range:
-        """The tasks that the score is made of: the last 20% of tasks, at least 5 (all, if there are fewer)."""
-        return late_window(self.tasks)
+        """The tasks that the score is made of: the last `late` ones (all, if there are fewer)."""
+        return late_window(self.tasks, self.late)
 
     def reference_lead(self, lr: float) -> int:
         """Return the tasks on which a fresh reference is trained before the one on which it is measured.

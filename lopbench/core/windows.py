@@ -7,11 +7,16 @@ import math
 from lopbench.core.errors import InvalidInputError
 
 
-def late_window(tasks: int) -> range:
-    """Return the task indices that the score is made of: the last 20% of ``tasks``, at least 5, or all if fewer."""
+def late_window(tasks: int, late: int = 0) -> range:
+    """Return the task indices that the score is made of: the last 20% of ``tasks``, at least 5, or all if fewer.
+
+    Args:
+        tasks: Number of tasks of the stream, at least 1.
+        late: How many they are where a protocol says so itself; 0 where it does not.
+    """
     if tasks < 1:
         raise InvalidInputError(f"a score needs at least one task, got {tasks}")
-    return range(tasks - min(tasks, max(5, math.ceil(tasks / 5))), tasks)
+    return range(tasks - min(tasks, late or max(5, math.ceil(tasks / 5))), tasks)
 
 
 def before_window(tasks: int, start: float) -> range:
@@ -39,17 +44,17 @@ def first_tasks(tasks: int, share: float) -> int:
     return max(1, math.ceil(tasks * share - 1e-9))  # 0.1 * 30 is a little more than 3
 
 
-def scored_tasks(tasks: int, start: float = 0.0) -> list[int]:
+def scored_tasks(tasks: int, start: float = 0.0, late: int = 0) -> list[int]:
     """Return the tasks that fresh networks must cover, in order: those of `before_window` and of `late_window`."""
-    return sorted({*before_window(tasks, start), *late_window(tasks)})
+    return sorted({*before_window(tasks, start), *late_window(tasks, late)})
 
 
-def reference_tasks(tasks: int, start: float = 0.0) -> list[int]:
+def reference_tasks(tasks: int, start: float = 0.0, late: int = 0) -> list[int]:
     """Return the tasks that the fresh reference covers, in order: `scored_tasks`, and others spread over the stream.
 
     The others, for the trend and the curve over the stream, are at even distances from the first task on, and no more
     than there are late ones.
     """
-    late = late_window(tasks)
-    spread = range(0, late.start, math.ceil(late.start / len(late)) or 1)
-    return sorted({*spread, *scored_tasks(tasks, start)})
+    window = late_window(tasks, late)
+    spread = range(0, window.start, math.ceil(window.start / len(window)) or 1)
+    return sorted({*spread, *scored_tasks(tasks, start, late)})

@@ -11,6 +11,7 @@ from torch.func import functional_call, functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lopbench.core.interfaces import ActingBatches, Batches
+from lopbench.learner.layout import shorten
 from lopbench.learner.network import attention_for_vmap, evaluating
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Actor:
             graph = make_fx(functionalize(mapped), tracing_mode="fake")(*values, inputs)
         except Exception:  # in many ways, and what was to be traced computes the same
             return mapped
-        graph.graph.eliminate_dead_code()
+        shorten(graph)
         graph.recompile()
         function: _Function = graph.forward
         return function

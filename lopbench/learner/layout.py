@@ -1,4 +1,4 @@
-"""Rewrites matrix products of a traced graph, so that what they give lies in memory as it is wanted."""
+"""Rewrites a traced graph, so that it is short, and what its matrix products give lies in memory as it is wanted."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def untranspose(graph: GraphModule) -> None:
         turned.meta["val"] = _value(right).transpose(1, 2)
         made.meta["val"] = _value(node)
         node.replace_all_uses_with(made)
+
+
+def shorten(graph: GraphModule) -> None:
+    """Leave out what changes no shape and no number: mapping makes half of a small graph of it."""
+    for node in list(graph.graph.nodes):
+        if node.target in _RESHAPES or (node.target is _aten.mul.Scalar and node.args[1] == 1):
+            before, after = _value(node.args[0]), _value(node)
+            if (before.shape, before.dtype) == (after.shape, after.dtype):
+                node.replace_all_uses_with(node.args[0])
+    graph.graph.eliminate_dead_code()
 
 
 def _reshaped(node: object) -> Node | None:

@@ -36,7 +36,7 @@ from lopbench.results.statistics import (
     probability_of_improvement,
     unpaired_test,
 )
-from lopbench.results.tasks import task_count
+from lopbench.results.tasks import late_count, task_count
 from lopbench.results.verdicts import COLLAPSE_NOTE, MARGIN, not_worse
 
 if TYPE_CHECKING:
@@ -505,7 +505,7 @@ class _Pair:
         axis = self.row.axis if self.score == "retention" else self.score
         metric = f"{'online' if axis == 'lifetime_online' else AXES[axis]}_{kind}"
         count = task_count(runs[0])
-        tasks = range(count) if self.score == "lifetime_online" else late_window(count)
+        tasks = range(count) if self.score == "lifetime_online" else late_window(count, late_count(runs[0]))
         sign = -1.0 if kind == "error" else 1.0
         tables = [run.per_task(metric) for run in runs]
         a, b = ([sign * found[task] if task in found else -math.inf for task in tasks] for found in tables)

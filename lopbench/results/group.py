@@ -16,7 +16,7 @@ from lopbench.results.record import Outcome, Record
 from lopbench.results.score import Score
 from lopbench.results.seed_scores import AXES, Axis, SeedScores, near_ceiling, reference_name
 from lopbench.results.statistics import interval, t_interval
-from lopbench.results.tasks import task_count
+from lopbench.results.tasks import late_count, task_count
 from lopbench.results.trend import trend_word
 
 #: What must agree in the environment of two runs for their speed and memory to be compared, and what absence means.
@@ -170,7 +170,7 @@ class Group:
             if found:
                 yield f"{text}: seed{'s' if len(found) > 1 else ''} {', '.join(map(str, sorted(found)))}"
         count = task_count(self.runs[0])
-        if self.spec.start * count > late_window(count).start:
+        if self.spec.start * count > late_window(count, late_count(self.runs[0])).start:
             yield "on in a part of the late tasks only"
         origins = [part.origin for part in (*self.spec.methods, self.spec.optimizer)]
         unpublished = [origin.removeprefix(f"{UNPUBLISHED} ") for origin in origins if origin.startswith(UNPUBLISHED)]

@@ -22,7 +22,7 @@ from lopbench.results.record import Record, folders_with_runs, one_of_each, scan
 from lopbench.results.seed_scores import AXES, Axis, References, seed_scores
 from lopbench.results.standings import UNPLACED, Standing, place
 from lopbench.results.tables import latex, markdown, render, to_csv
-from lopbench.results.tasks import Floors, task_count, task_scores
+from lopbench.results.tasks import Floors, late_count, task_count, task_scores
 from lopbench.results.tuned import UNCHECKED, Logs, fill_fragility
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _look_whole(record: Record, floors: Floors) -> None:
     if record.outcome != "completed":
         return
     score, count = floors.score(record), task_count(record)
-    scored = scored_tasks(count, record.spec.start)
+    scored = scored_tasks(count, record.spec.start, late_count(record))
     task_scores(record, f"online_{score}", range(count) if record.spec.kind == "continual" else scored, {})
     if record.series(f"heldout_{score}") is not None:
         task_scores(record, f"heldout_{score}", scored, {})

@@ -20,7 +20,7 @@ from lopbench.results.score import (
     lifetime,
     retention,
 )
-from lopbench.results.tasks import Floors, task_count, task_scores
+from lopbench.results.tasks import Floors, late_count, task_count, task_scores
 from lopbench.results.trend import trend
 
 #: What a retention is of, and what the metrics that it is made of begin with.
@@ -159,7 +159,7 @@ def seed_scores(record: Record, references: References, floors: Floors) -> SeedS
         ResultsError: If a completed record lacks a score.
     """
     score, tasks = floors.score(record), range(task_count(record))
-    late, before = late_window(len(tasks)), before_window(len(tasks), record.spec.start)
+    late, before = late_window(len(tasks), late_count(record)), before_window(len(tasks), record.spec.start)
     floor = {} if record.outcome == "completed" else floors.of(record, tasks)
     sides = {axis: _Side(record, f"{where}_{score}", score, floor) for axis, where in AXES.items()}
     main = sides[record.recipe.headline]

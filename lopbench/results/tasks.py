@@ -55,6 +55,12 @@ def task_count(record: Record) -> int:
     return _whole(record, "tasks")
 
 
+def late_count(record: Record) -> int:
+    """Return how many of the last tasks the run's scenario scores; 0 for the usual ones, where it says nothing."""
+    found = record.spec.scenario.fields.get("late")
+    return found if isinstance(found, int) else 0
+
+
 def task_edges(record: Record) -> list[int]:
     """Return the steps at which the tasks of a continual run begin, and the end of its stream, ``(T + 1,)``.
 

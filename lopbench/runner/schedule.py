@@ -175,7 +175,7 @@ def fresh_lives(scenario: Scenario, spec: RunSpec) -> list[range]:
     """Return the tasks of each fresh network of a run: its lead, and last the one on which it is measured."""
     covered = reference_tasks if spec == spec.reference() else scored_tasks
     lead = scenario.reference_lead(spec.optimizer.fields["lr"])
-    return [range(max(0, origin - lead), origin + 1) for origin in covered(scenario.tasks, spec.start)]
+    return [range(max(0, origin - lead), origin + 1) for origin in covered(scenario.tasks, spec.start, scenario.late)]
 
 
 def _places(scenario: Scenario, spec: RunSpec) -> Iterator[Place]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lopbench.core.component import Component
 from lopbench.core.errors import InvalidInputError
-from lopbench.core.fields import number, numbers, swept, types_of, whole, zeros
+from lopbench.core.fields import later, number, numbers, recorded, swept, types_of, whole, zeros
 from lopbench.core.perturbation import Perturbation
 
 
@@ -33,6 +33,14 @@ class Sample(Component):
     limit: float | None = number(None, least=0)  # type: ignore[arg-type]
     text: str = ""
     flag: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grown(Component):
+    name: ClassVar[str] = "grown"
+    width: int = 1
+    depth: int = later(whole(2, least=1))
+    text: str = later("")
 
 
 def in_order(text: str) -> str:
@@ -231,3 +239,13 @@ def test_method_is_active_unless_all_its_strengths_are_zero():
     assert Shrink(perturb=0.0).active
     assert Shrink(shrink=1, perturb=torch.zeros(2)).active
     assert Bare().active
+
+
+# -- fields that came later
+
+
+def test_a_field_that_came_later_is_recorded_where_it_is_set_and_keeps_its_bounds() -> None:
+    assert recorded(Grown()) == recorded(Grown(depth=2, text="")) == {"width": 1}
+    assert recorded(Grown(depth=3, text="x")) == {"width": 1, "depth": 3, "text": "x"}
+    with pytest.raises(InvalidInputError, match="grown: depth must be at least 1, got 0"):
+        Grown(depth=0)

@@ -54,6 +54,14 @@ def test_the_reference_covers_what_is_scored_and_half_of_it_is_needed(tasks, sta
     assert min(covered) == 0
 
 
+def test_a_protocol_may_say_how_many_tasks_are_late():
+    assert late_window(10, 9) == range(1, 10)
+    assert late_window(3, 9) == range(3)
+    assert scored_tasks(10, late=9) == list(range(1, 10))
+    assert scored_tasks(10, 0.5, late=2) == [*range(5), 8, 9]
+    assert reference_tasks(10, late=3) == [0, 3, 6, 7, 8, 9]
+
+
 def test_references_cover_both_windows_once():
     assert scored_tasks(40) == list(range(32, 40))
     assert scored_tasks(40, 0.5) == [15, 16, 17, 18, 19, *range(32, 40)]  # 20% of 20 are 4: at least 5

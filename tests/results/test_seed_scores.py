@@ -113,6 +113,15 @@ def test_what_a_stopped_run_did_not_finish_is_at_chance(drawn, results, score, o
     assert found.trend == pytest.approx(slope(s, fresh["online"], chance, score))
 
 
+def test_the_late_tasks_are_as_many_as_the_protocol_says(results):
+    spec = results.spec()
+    spec = replace(spec, scenario=replace(spec.scenario, fields={**spec.scenario.fields, "late": 9}))
+    results.add(spec, {task: 0.9 if task == 0 else 0.3 if task < 5 else 0.5 for task in range(10)})
+    results.add(spec.reference(), dict.fromkeys(range(10), 0.8))
+    wanted = (4 * 0.1 + 5 * 0.3) / (9 * 0.6)  # above a chance of 0.2
+    assert scores_of(results.root).retentions["trainability"] == pytest.approx(wanted)
+
+
 def test_references_of_the_late_tasks_alone_give_no_trend(results):
     spec = results.spec()
     results.add(spec, 0.6)

@@ -55,6 +55,7 @@ class CartPole(Scenario):
         head_policy: Whether weights and bias of the head are set to zero at the start of every level.
         optimizer_policy: Whether the optimizer's state is carried over or cleared at a boundary.
         probe_every: Steps between diagnostics inside a level; 0 for the start and end of each level only.
+        late: Number of levels that the score is made of, the last ones: all but the first.
         profile: Name of the profile the fields were taken from.
     """
 
@@ -64,7 +65,7 @@ class CartPole(Scenario):
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "c_chain": {"rollouts": 200},
         "lite": {"rollouts": 100},
-        "smoke": {"tasks": 6, "rollouts": 2, "horizon": 50, "passes": 2, "batch_size": 20},
+        "smoke": {"tasks": 6, "late": 5, "rollouts": 2, "horizon": 50, "passes": 2, "batch_size": 20},
     }
 
     profile: str = "lite"
@@ -76,6 +77,7 @@ class CartPole(Scenario):
     batch_size: int = whole(32, least=1)
     shift: float = number(2.0, least=0)
     steps_per_task: int = whole(0, least=0)
+    late: int = whole(9, least=0)
     head_policy: Literal["zero", "keep"] = "keep"
 
     def __post_init__(self) -> None:

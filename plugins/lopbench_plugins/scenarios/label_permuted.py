@@ -38,14 +38,15 @@ import torch
 from torch import Tensor
 
 from lopbench import ImageSet, Recipe, whole
-from lopbench_plugins.scenarios.labelled_images import LabelledImages, LabelledScenario, LabelledTask, Scale
+from lopbench_plugins.scenarios.changes import ChangingImages, ChangingScenario, ChangingTask
+from lopbench_plugins.scenarios.labelled_images import Scale
 
 #: How the authors present each data set.
 SCALES: Mapping[str, Scale] = {"mnist": "standard", "cifar10": "signed", "emnist-balanced": "signed"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelPermuted(LabelledScenario):
+class LabelPermuted(ChangingScenario):
     """Images whose classes are renamed at random in each task; an image comes at most once in a task.
 
     Args:
@@ -105,7 +106,7 @@ class LabelPermuted(LabelledScenario):
         return LabelPermutedStream(self, seed, data, device)
 
 
-class LabelPermutedStream(LabelledImages):
+class LabelPermutedStream(ChangingImages):
     """The tasks of one seed, which draws the names of the classes and the images of each task."""
 
     def __init__(self, scenario: LabelPermuted, seed: int, images: ImageSet, device: torch.device) -> None:
@@ -117,14 +118,13 @@ class LabelPermutedStream(LabelledImages):
         return LabelPermutedTask(self, index)
 
 
-class LabelPermutedTask(LabelledTask):
+class LabelPermutedTask(ChangingTask):
     """The images under one renaming of the classes."""
 
     def __init__(self, stream: LabelPermutedStream, index: int) -> None:
         super().__init__(stream, index)
-        renamed = torch.randperm(stream.outputs, generator=stream.generator("labels", index))
         #: The task's label of each class, ``(K,)``.
-        self.renamed = renamed.to(stream.device)
+        self.renamed = stream.permutation(index, "labels", stream.outputs)
 
     def labels(self, true: Tensor) -> Tensor:
         """Return the task's labels."""

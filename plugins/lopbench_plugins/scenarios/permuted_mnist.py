@@ -50,11 +50,12 @@ import torch
 from torch import Tensor
 
 from lopbench import ImageSet, Recipe, whole
-from lopbench_plugins.scenarios.labelled_images import LabelledImages, LabelledScenario, LabelledTask, Scale
+from lopbench_plugins.scenarios.changes import ChangingImages, ChangingScenario, ChangingTask
+from lopbench_plugins.scenarios.labelled_images import Scale
 
 
 @dataclass(frozen=True, kw_only=True)
-class PermutedMnist(LabelledScenario):
+class PermutedMnist(ChangingScenario):
     """MNIST, of which the pixels are permuted anew in each task; an image comes at most once in a task.
 
     Args:
@@ -114,7 +115,7 @@ class PermutedMnist(LabelledScenario):
         return PermutedMnistStream(self, seed, data, device)
 
 
-class PermutedMnistStream(LabelledImages):
+class PermutedMnistStream(ChangingImages):
     """The tasks of one seed, which draws permutations and the images of each task."""
 
     def __init__(self, scenario: PermutedMnist, seed: int, images: ImageSet, device: torch.device) -> None:
@@ -126,15 +127,14 @@ class PermutedMnistStream(LabelledImages):
         return PermutedMnistTask(self, index)
 
 
-class PermutedMnistTask(LabelledTask):
+class PermutedMnistTask(ChangingTask):
     """The digits under one permutation of the pixels."""
 
     def __init__(self, stream: PermutedMnistStream, index: int) -> None:
         super().__init__(stream, index)
         pixels = stream.input_shape[-2] * stream.input_shape[-1]
-        permutation = torch.randperm(pixels, generator=stream.generator("permutation", index))
         #: Which pixel stands at each place, ``(H * W,)``.
-        self.permutation = permutation.to(stream.device)
+        self.permutation = stream.permutation(index, "permutation", pixels)
 
     def seen(self, pixels: Tensor) -> Tensor:
         """Return images with permuted pixels."""

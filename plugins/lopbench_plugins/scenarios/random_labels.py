@@ -34,14 +34,15 @@ import torch
 from torch import Tensor
 
 from lopbench import ImageSet, InvalidInputError, Recipe, whole
-from lopbench_plugins.scenarios.labelled_images import LabelledImages, LabelledScenario, LabelledTask, Scale
+from lopbench_plugins.scenarios.changes import ChangingImages, ChangingScenario, ChangingTask
+from lopbench_plugins.scenarios.labelled_images import Scale
 
 #: How the authors present each data set.
 SCALES: Mapping[str, Scale] = {"mnist": "signed", "cifar10": "standard"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomLabels(LabelledScenario):
+class RandomLabels(ChangingScenario):
     """The same images in all tasks, to be memorised under labels that are dealt out anew in each.
 
     Args:
@@ -106,7 +107,7 @@ class RandomLabels(LabelledScenario):
         return RandomLabelsStream(self, seed, data, device)
 
 
-class RandomLabelsStream(LabelledImages):
+class RandomLabelsStream(ChangingImages):
     """The tasks of one seed, which draws the images, and deals out their labels in each task."""
 
     def __init__(self, scenario: RandomLabels, seed: int, images: ImageSet, device: torch.device) -> None:
@@ -126,7 +127,7 @@ class RandomLabelsStream(LabelledImages):
         return RandomLabelsTask(self, index)
 
 
-class RandomLabelsTask(LabelledTask):
+class RandomLabelsTask(ChangingTask):
     """The images of the stream under labels that are dealt out among them: of each there are as many in all tasks."""
 
     def __init__(self, stream: RandomLabelsStream, index: int) -> None:
@@ -137,8 +138,7 @@ class RandomLabelsTask(LabelledTask):
     def trained_labels(self) -> Tensor:
         """The labels of all images, ``(M,)``."""
         labels = self.stream.train[1]
-        dealt = torch.randperm(len(labels), generator=self.stream.generator("labels", self.index))
-        return labels[dealt.to(labels.device)]
+        return labels[self.stream.permutation(self.index, "labels", len(labels))]
 
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield nothing: there is nothing to be learned of other images."""

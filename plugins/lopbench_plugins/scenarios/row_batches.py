@@ -41,12 +41,18 @@ class RowBatches(ChunkedBatches):
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         """Return the next batch ``(N, ...)`` and its targets."""
-        return self._task.of_rows(self._rows(self._size))
+        first = self._next
+        return self.made(self._rows(self._size), first)
 
     def take(self, periods: int) -> Sequence[tuple[Tensor, Tensor]]:
         """Return the next batches ``(periods, N, ...)`` and their targets, made at once."""
-        inputs, targets = self._task.of_rows(self._rows(periods * self._size))
+        first = self._next
+        inputs, targets = self.made(self._rows(periods * self._size), first)
         return [(inputs.unflatten(0, (periods, -1)), targets.unflatten(0, (periods, -1)))]
+
+    def made(self, rows: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of the samples at places ``rows``; the first is sample ``first`` of all, from 0."""
+        return self._task.of_rows(rows)
 
     def _rows(self, count: int) -> Tensor:
         """Return the places of the next samples."""

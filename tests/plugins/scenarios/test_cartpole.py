@@ -314,6 +314,7 @@ def test_profiles_are_as_published_and_calibrated():
         assert (each.tasks, each.actions, each.horizon, each.passes, each.batch_size) == (10, 800, 400, 5, 32)
         assert (each.shift, each.steps_per_rollout, each.head_policy) == (2.0, 125, "keep")
         assert each.recipe("actor_critic").reference == "adam:lr=1e-3"
+        assert each.late_tasks == range(1, 10)  # all levels but the first
     assert (published.steps_per_task, lite.steps_per_task) == (25_000, 12_500)
 
 
