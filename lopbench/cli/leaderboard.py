@@ -41,7 +41,7 @@ _MOST_TOLD = 20
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "csv", "markdown", "latex", "json"]),
+    type=click.Choice(["table", "csv", "markdown", "latex", "html", "json"]),
     default="table",
     show_default=True,
     help="How to print it.",
@@ -87,6 +87,7 @@ def command(
     from lopbench.core.errors import ResultsError
     from lopbench.results.cells import csv_text
     from lopbench.results.leaderboard import board, latex, markdown, render, to_csv
+    from lopbench.results.tables import html
     from lopbench.runner.suites import suite_of
 
     is_crossed = rows is not None or columns is not None
@@ -117,6 +118,8 @@ def command(
         click.echo(markdown(made.rows, made.overall), nl=False)
     elif output_format == "latex":
         click.echo(latex(made.rows, made.overall), nl=False)
+    elif output_format == "html":
+        click.echo(html(made.rows, made.overall), nl=False)
     else:
         render(made.rows, console(), made.overall)
     if output is not None:
@@ -158,7 +161,7 @@ def _print_suite(made: Board, asked: Suite, output_format: str) -> None:
 def _print_tables(tables: list[Table], frame: Callable[[], DataFrame], output_format: str) -> None:
     """Print tables in a format; a frame of them where it holds numbers."""
     from lopbench.results.cells import csv_text
-    from lopbench.results.layout import in_latex, in_markdown, printed
+    from lopbench.results.layout import in_html, in_latex, in_markdown, printed
 
     if output_format == "json":
         write_json({"rows": json.loads(frame().to_json(orient="records", double_precision=15))})
@@ -168,6 +171,8 @@ def _print_tables(tables: list[Table], frame: Callable[[], DataFrame], output_fo
         click.echo(in_markdown(tables), nl=False)
     elif output_format == "latex":
         click.echo(in_latex(tables), nl=False)
+    elif output_format == "html":
+        click.echo(in_html(tables), nl=False)
     else:
         printed(tables, console())
 

@@ -1,8 +1,9 @@
-"""Tables of text, in no format yet, and how they come into a terminal, into Markdown and into LaTeX."""
+"""Tables of text, in no format yet, and how they come into a terminal, into Markdown, LaTeX and HTML."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from lopbench.results.seed_scores import AXES
@@ -117,6 +118,31 @@ def in_latex(tables: Iterable[Table]) -> str:
         lines += [rf"{' & '.join(map(_latex, row))} \\" for row in each.rows]
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
     return "\n".join(lines) or f"{_NO_ROWS}\n"
+
+
+def in_html(tables: Iterable[Table]) -> str:
+    """Return tables as parts of a page in HTML: for each a heading, a table, and notes."""
+    lines: list[str] = []
+    for each in tables:
+        head = "".join(f"<th>{escape(heading)}</th>" for heading in each.headings)
+        lines += [
+            "<section>",
+            f"<h2>{escape(each.title)}</h2>",
+            "<table>",
+            f"<thead><tr>{head}</tr></thead>",
+            "<tbody>",
+        ]
+        for row in each.rows:
+            cells = [
+                f"<td>{f'<code>{escape(cell)}</code>' if heading in _NAMES else escape(cell)}</td>"
+                for heading, cell in zip(each.headings, row, strict=True)
+            ]
+            lines.append(f"<tr>{''.join(cells)}</tr>")
+        lines += ["</tbody>", "</table>", "<ul>", *(f"<li>{escape(note)}</li>" for note in each.notes)]
+        if each.warning:
+            lines.append(f"<li><strong>{escape(each.warning)}</strong></li>")
+        lines += ["</ul>", "</section>"]
+    return "\n".join(lines or [f"<p>{_NO_ROWS}</p>"]) + "\n"
 
 
 def _code(text: str) -> str:

@@ -10,7 +10,7 @@ from lopbench.core.tuning import Tuning
 from lopbench.results.cells import csv_text
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
-from lopbench.results.layout import Table, in_latex, in_markdown, printed
+from lopbench.results.layout import Table, in_html, in_latex, in_markdown, printed
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import COLLAPSED, FEWEST_RANKED, unseen_collapse
 from lopbench.results.ranks import RANK_METHOD, Range
@@ -91,6 +91,16 @@ def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
         overall: Methods over all scenarios.
     """
     return in_latex(_tables(frame, overall, wide=True))
+
+
+def html(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
+    """Return a leaderboard as tables in HTML, to stand in a page.
+
+    Args:
+        frame: What `leaderboard` returned, or its CSV read again.
+        overall: Methods over all scenarios.
+    """
+    return in_html(_tables(frame, overall, wide=True))
 
 
 def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool, width: int = 0) -> Iterator[Table]:

@@ -34,7 +34,7 @@ class Study:
 
     Args:
         results: Results folder.
-        specs: The continual runs that were asked for; of an entry that is still to be tuned, as if it were not.
+        specs: The continual runs that were asked for; of an entry that is still to be tuned, with an empty log.
         pending: The runs still to be done, fresh references included, in the order in which they are done; those that
             follow a choice that is still to be made are not among them.
         steps: Training steps of each pending run.
@@ -82,7 +82,9 @@ class Study:
     @cached_property
     def following(self) -> tuple[RunSpec, ...]:
         """The runs that follow choices that are still to be made, as if nothing were chosen: to count and foretell."""
-        return tuple(spec for each in self.later for spec in each.untuned)
+        known = {spec.run_id for spec in self.pending}
+        runs = with_references(self.scenario, [spec for each in self.later for spec in each.unsettled])
+        return tuple({spec.run_id: spec for spec in runs if spec.run_id not in known}.values())
 
     @property
     def runs(self) -> int:
@@ -106,12 +108,11 @@ class Study:
 
         Entries that are not tuned, because something of their tuning could not be done, are left out.
         """
-        waiting = {each.base.entry_id for each in self.later}
         chosen: list[RunSpec] = []
         for each in self.later:
             with suppress(ResultsError):  # who worked has told
                 chosen += each.settle(self.results) or ()
-        specs = [spec for spec in self.specs if spec.tuning is not None or spec.entry_id not in waiting]
+        specs = [spec for spec in self.specs if spec.tuning is None or spec.tuning.configurations]
         return replace(self, specs=(*specs, *chosen), later=())
 
 
@@ -151,7 +152,7 @@ def plan(
     else:
         entries = _tuned(asked.scenario, Candidates.of(asked.tuning, specs), results)
     wanted = list({run.run_id: run for run in entries.runs}.values())
-    for run in (*wanted, *(spec for each in entries.later for spec in each.untuned)):
+    for run in (*wanted, *(spec for each in entries.later for spec in each.unsettled)):
         check_recordable(run)
     pending = tuple(spec for spec in wanted if not is_recorded(results, spec))
     return Study(
@@ -172,7 +173,7 @@ class _Entries:
     """The runs of what was asked for.
 
     Args:
-        specs: The continual ones; of entries to be tuned, as if they were not.
+        specs: The continual ones; of entries to be tuned, with an empty log.
         runs: All that are known, those of tuning and references included, in the order in which they are done.
         later: Entries that are still to be tuned.
         aside: Entries that cannot be tuned, each with the reason.
@@ -199,7 +200,7 @@ def _tuned(scenario: Scenario, candidates: Sequence[Candidates], results: Path) 
         except ResultsError as error:
             aside.append((each.label, str(error)))
             continue
-        specs += settled or [replace(each.base, seed=seed) for seed in each.seeds]
+        specs += settled or each.unsettled
         chosen += settled or ()
         if settled is None:
             later.append(each)

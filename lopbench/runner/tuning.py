@@ -144,14 +144,14 @@ class Candidates:
         """The development runs."""
         return [spec for runs in self.development for spec in runs]
 
-    @cached_property
-    def untuned(self) -> tuple[RunSpec, ...]:
-        """The runs that come after them, references of their own included, as if the entry were not tuned.
+    @property
+    def unsettled(self) -> list[RunSpec]:
+        """The runs of the entry while nothing is chosen: as it was asked for, with an empty log, which no record has.
 
-        They are as many and take as long as those of the chosen configuration, which is not known yet.
+        They are as many and take as long as those of the configuration that will be chosen.
         """
-        specs = [replace(self.base, seed=seed) for seed in self.seeds]
-        return tuple(with_own_references(_scenario(self.base), specs))
+        log = TuningLog(self.tuning, "", 0, (), 0)
+        return [replace(self.base, seed=seed, tuning=log) for seed in self.seeds]
 
     def followed(self, results: Path) -> list[RunSpec] | None:
         """Return what `settle` does, with references of their own.

@@ -67,7 +67,7 @@ def test_entries_that_were_tuned_otherwise_do_not_compare_and_the_field_is_named
 def test_a_dry_run_tells_of_what_follows(lopbench, one_thread):
     shown = lopbench(*RUN, TUNE, "--dry-run")
     assert shown.exit_code == 0
-    assert "8 runs; then 4, of what they choose" in shown.stderr
+    assert "8 runs; then 3, of what they choose" in shown.stderr
     assert not Path("results").exists()
 
 
@@ -122,6 +122,7 @@ def test_tables_of_two_factors_have_all_formats(lopbench, one_thread):
         ("csv", "method,optimizer.lr,retention"),
         ("markdown", "bitflip"),
         ("latex", r"\begin"),
+        ("html", "<section>"),
     ):
         assert lopbench(*asked, f"--format={output_format}").stdout.startswith(begins)
     assert len(json.loads(lopbench(*asked, "--format=json").stdout)["rows"]) == 4

@@ -35,7 +35,7 @@ from lopbench.results.pack import pack
 from lopbench.results.pairs import Entrant
 from lopbench.results.ranks import rank_ranges
 from lopbench.results.statistics import interval
-from lopbench.results.tables import rank_text
+from lopbench.results.tables import html, rank_text
 from lopbench_plugins.scenarios.bitflip import BitFlip
 
 
@@ -1026,6 +1026,13 @@ def test_latex_is_a_table_of_text(many_seeds, results):
     assert body.replace(r"\&", "").count("&") == text.partition("tabular}{")[2].partition("}")[0].__len__() - 1
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
     assert r"\toprule" in text
+
+
+def test_html_is_a_table_of_text(many_seeds, results):
+    many_seeds([0.5], results.component("methods", "a<b&c"))
+    shown = html(leaderboard(results.root))
+    assert "<td><code>a&lt;b&amp;c</code></td>" in shown
+    assert shown.count("<table>") == shown.count("</table>") == 1
 
 
 def test_markdown_shows_names_as_they_are(many_seeds, results):
