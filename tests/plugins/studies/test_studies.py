@@ -24,7 +24,7 @@ def planned(monkeypatch, tmp_path, images):
 
     def plan(file):
         requests = [{**request, "seeds": (0,)} for request in file.requests]
-        return plan_all(requests, results=tmp_path / "results", device="cpu")
+        return [study.specs for study in plan_all(requests, results=tmp_path / "results", device="cpu")]
 
     return plan
 
@@ -42,9 +42,9 @@ def test_a_claim_can_be_judged(name, planned):
     assert file.title
     assert file.claims
     assert not file.options
-    studies = planned(file)
-    assert len(studies) == len(file.requests)
-    assert len(resolved(file.claims, studies)) == len(file.claims)
+    tables = planned(file)
+    assert len(tables) == len(file.requests)
+    assert len(resolved(file.claims, tables)) == len(file.claims)
     assert min(len(request["seeds"]) for request in file.requests) >= FEWEST_SEEDS
     assert all(claim.text[-1] != "." for claim in file.claims)  # a source follows
 
@@ -55,8 +55,8 @@ def test_a_figure_can_be_drawn(name, planned):
     assert file.title
     assert not file.options
     assert file.figure is not None
-    studies = planned(file)
+    tables = planned(file)
     for panel in file.figure.panels:
-        check_measured(panel.quantity, (meant(mark.entry, studies, name) for mark in panel.marks), name)
+        check_measured(panel.quantity, (meant(mark.entry, tables, name) for mark in panel.marks), name)
     # Every figure shows what it is beside.
     assert any(mark.published for panel in file.figure.panels for mark in panel.marks)
