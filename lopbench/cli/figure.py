@@ -66,7 +66,7 @@ def command(
       lopbench figure B.2
       lopbench figure 4.1 --within 120 --output 4.1.pdf
     """  # noqa: D301  (click reads the backspace)
-    from lopbench.cli.verify import How, board_with, planned
+    from lopbench.cli.verify import How, Runs
     from lopbench.core.shipped import study_path
     from lopbench.results.figure_plot import draw
     from lopbench.results.figures import drawn, frame
@@ -79,14 +79,12 @@ def command(
     data = file.figure
     if data is None:
         raise UsageError(f"{file.path} draws nothing: add a table [figure], or name one of 'lopbench list figures'")
-    folder = results or file.options.get("results") or Path("results")
-    studies = planned(file, folder, How(**how))
-    entries = {each: meant(each, studies, data.where) for each in data.names}
+    runs = Runs.of(file, results, How(**how))
+    entries = {each: meant(each, runs.tables, data.where) for each in data.names}
     for panel in data.panels:
         check_measured(panel.quantity, (entries[mark.entry] for mark in panel.marks), data.where)
-    if not folder.is_file():
-        _check_time(str(name), data, studies, within, how["threads"])
-    groups = _groups(entries, board_with(studies, folder, file, How(**how)), data)
+    _check_time(str(name), data, runs.studies or (), within, how["threads"])
+    groups = _groups(entries, runs.board(), data)
     panels = [drawn(panel, groups, {key: list(each.seeds) for key, each in entries.items()}) for panel in data.panels]
     target = output or Path(f"{name.stem if name.is_file() else chosen.name}.svg")
     save(draw(data, panels), target)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lopbench.results.leaderboard import Board
+    from lopbench.results.record import Record
+    from lopbench.runner.claimed import Tables
     from lopbench.runner.study import Study
     from lopbench.runner.study_file import StudyFile
 
@@ -64,7 +66,8 @@ def command(
     """Say whether what is claimed of methods agrees with runs, disagrees, or cannot be told yet.
 
     STUDY is a study file with claims, or the name of one that is installed ('lopbench list claims'). What is missing
-    is run first, in the folder RESULTS; with --no-run, RESULTS may also be a packed set.
+    is run first, in the folder RESULTS. With --no-run, and of a packed set, the runs that there are have to do, on
+    whatever data they are, which need not be here.
 
     \b
       lopbench verify D7
@@ -91,7 +94,8 @@ def command(
     correlation  rank correlation of two columns over the entries: at_least, at_most
 
     A column is one of the leaderboard; a metric, with of = "late", "early", "change", "trend", "end" or "mean",
-    is a diagnostic over a part of the stream. An entry is a method, or {method = ..., optimizer = ..., runs = ...}.
+    is a diagnostic over a part of the stream. An entry is a method, or a table of method, optimizer, runs (which of
+    the tables of runs) and called (its name in the output).
     """  # noqa: D301  (click reads the backspace)
     from lopbench.core.shipped import study_path
     from lopbench.results.cells import csv_text
@@ -102,10 +106,9 @@ def command(
     file = read_study(study_path(study, "claims"))
     if not file.claims:
         raise UsageError(f"{file.path} claims nothing: add a table [[claim]], as 'lopbench verify --help' shows")
-    folder = results or file.options.get("results") or Path("results")
-    studies = planned(file, folder, How(**how))
-    entries = resolved(file.claims, studies)
-    found = judged(file.claims, entries, board_with(studies, folder, file, How(**how), no_run=no_run))
+    runs = Runs.of(file, results, How(**how), no_run=no_run)
+    entries = resolved(file.claims, runs.tables)
+    found = judged(file.claims, entries, runs.board())
     if output_format == "json":
         write_json({"study": file.title or str(file.path), "claims": to_json(found)})
     elif output_format == "csv":
@@ -114,13 +117,95 @@ def command(
         render(found, console())
 
 
-def planned(file: StudyFile, results: Path, how: How) -> tuple[Study, ...]:
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a study file, of which some may have to be done.
+
+    Args:
+        file: The study file.
+        results: The results folder, or a packed set.
+        how: Where and how missing runs are done.
+        records: What there is in it.
+        tables: The runs, one sequence for each table of runs.
+        studies: The same as they are done; None if nothing is run.
+    """
+
+    file: StudyFile
+    results: Path
+    how: How
+    records: Sequence[Record]
+    tables: Tables
+    studies: Sequence[Study] | None
+
+    @classmethod
+    def of(cls, file: StudyFile, results: Path | None, how: How, *, no_run: bool = False) -> Runs:
+        """Return the runs of a study file; nothing is trained yet.
+
+        Args:
+            file: The study file.
+            results: Where its runs are; None for where it says.
+            how: Where and how missing runs are done.
+            no_run: Whether those that there are have to do.
+
+        Raises:
+            UsageError: If runs are missing of a packed set, which takes none, and they do not have to do.
+            LopbenchError: If a part of the study cannot be made.
+        """
+        from lopbench.cli.plugins import try_files
+        from lopbench.runner.claimed import missing, recorded_tables
+
+        folder = results or file.options.get("results") or Path("results")
+        try_files(file.plugins)
+        records = _records(folder)
+        if not (no_run or folder.is_file()):
+            studies = _planned(file, folder, how)
+            return cls(file, folder, how, records, [study.specs for study in studies], studies)
+        tables = recorded_tables(file.requests, records)
+        lacking = 0 if no_run else missing(records, tables)
+        if lacking:
+            raise UsageError(f"{folder} lacks {lacking} runs of {file.path}; name a folder in which they can be done")
+        return cls(file, folder, how, records, tables, None)
+
+    def board(self) -> Board | None:
+        """Do the runs that are missing, unless nothing is run, and return the leaderboard of the study.
+
+        Returns:
+            The board; None if there are no runs.
+
+        Raises:
+            LopbenchError: If a run cannot be done.
+        """
+        from lopbench.results.leaderboard import board_of
+        from lopbench.runner.claimed import of_study, wanted
+
+        records = self.records
+        if self.studies is not None and wanted(self.tables) - {record.run_id for record in records}:
+            _work_off(self.studies, self.file, self.how)
+            records = _records(self.results)
+        chosen = of_study(records, self.tables)
+        if not any(record.spec.kind == "continual" for record in chosen):
+            return None
+        return board_of(chosen)
+
+
+def _records(results: Path) -> Sequence[Record]:
+    """Return the records of a folder or packed set, those that cannot be used left out and told."""
+    from lopbench.results.record import scan_records
+
+    if not results.exists():
+        return []
+    records, problems = scan_records(results)
+    for problem in problems:
+        echo(f"Left out: {problem}", err=True)
+    return records
+
+
+def _planned(file: StudyFile, results: Path, how: How) -> tuple[Study, ...]:
     """Return the runs of a study file, whole: what claims and figures speak of has to be there.
 
     Raises:
         LopbenchError: If a plugin cannot make a part of it, or as `plan_all`.
     """
-    from lopbench.cli.plugins import try_files
     from lopbench.cli.progress import Work
     from lopbench.core.errors import LopbenchError
     from lopbench.runner.study import plan_all
@@ -129,7 +214,6 @@ def planned(file: StudyFile, results: Path, how: How) -> tuple[Study, ...]:
         import torch
 
         torch.set_num_threads(how.threads)
-    try_files(file.plugins)
     with Work(console(stderr=True)) as work:
         studies = plan_all(
             file.requests,
@@ -142,37 +226,6 @@ def planned(file: StudyFile, results: Path, how: How) -> tuple[Study, ...]:
         what, reason = studies[0].aside[0]
         raise LopbenchError(f"{file.path} cannot be judged, since {what} is left out: {reason}")
     return studies
-
-
-def board_with(
-    studies: Sequence[Study], results: Path, file: StudyFile, how: How, *, no_run: bool = False
-) -> Board | None:
-    """Return the leaderboard of the runs of a study, and do those that are missing first unless told not to.
-
-    Returns:
-        The board; None if there are no runs.
-
-    Raises:
-        UsageError: If runs are missing of a packed set.
-        LopbenchError: If some cannot be done.
-    """
-    from lopbench.results.leaderboard import board_of
-    from lopbench.results.record import scan_records
-    from lopbench.runner.claimed import of_study, wanted
-
-    records, problems = scan_records(results) if results.exists() else ([], [])
-    for problem in problems:
-        echo(f"Left out: {problem}", err=True)
-    missing = wanted(studies) - {record.run_id for record in records}
-    if missing and not no_run:
-        if results.is_file():
-            raise UsageError(f"{results} lacks {len(missing)} runs of {file.path}; --no-run judges by what there is")
-        _work_off(studies, file, how)
-        records, problems = scan_records(results)
-    chosen = of_study(records, studies)
-    if not any(record.spec.kind == "continual" for record in chosen):
-        return None
-    return board_of(chosen)
 
 
 def _work_off(studies: Sequence[Study], file: StudyFile, how: How) -> None:

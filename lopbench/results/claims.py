@@ -38,7 +38,7 @@ _KEYS: Mapping[Test, tuple[str, ...]] = {
     "correlation": ("entries", "columns", "at_least", "at_most"),
 }
 _COMMON = ("text", "source", "test", "deviation")
-_ENTRY_KEYS = ("runs", "method", "optimizer")
+_ENTRY_KEYS = ("runs", "method", "optimizer", "called")
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,17 @@ class EntryName:
         method: The methods, as on the command line.
         optimizer: The optimizer, likewise.
         runs: Which table of runs it is in, counted from 1.
+        called: What tables and figures call it; as it is named if None.
     """
 
     method: str | None = None
     optimizer: str | None = None
     runs: int | None = None
+    called: str | None = None
 
     def __str__(self) -> str:
+        if self.called is not None:
+            return self.called
         parts = [self.method or "", f"with {self.optimizer}" if self.optimizer else ""]
         parts.append(f"of runs {self.runs}" if self.runs else "")
         return " ".join(filter(None, parts))
@@ -148,7 +152,7 @@ def entry_name(value: Any, where: str) -> EntryName:
         )
     reader = _Reader(value, where)
     reader.refuse_others(_ENTRY_KEYS)
-    return EntryName(reader.maybe("method"), reader.maybe("optimizer"), reader.whole("runs"))
+    return EntryName(reader.maybe("method"), reader.maybe("optimizer"), reader.whole("runs"), reader.maybe("called"))
 
 
 def read_quantity(table: Mapping[str, Any], where: str, default: str | None = None) -> Quantity:

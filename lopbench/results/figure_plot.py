@@ -78,18 +78,20 @@ def _colours(data: FigureData) -> dict[str, Any]:
 
 
 def _bars(axes: Axes, panel: Panel, marks: Sequence[Drawn], colours: Mapping[str, Any]) -> None:
-    places = list(dict.fromkeys(each.mark.at for each in marks))
-    series = list(dict.fromkeys(each.mark.series for each in marks))
-    size = 0.8 / len(series)
+    places: dict[str, list[Drawn]] = {}
     for each in marks:
-        at = places.index(each.mark.at) + (series.index(each.mark.series) - (len(series) - 1) / 2) * size
-        for _, mean, low, high in each.points:
-            bars = [[max(mean - low, 0.0)], [max(high - mean, 0.0)]]
-            colour = colours[each.mark.series]
-            axes.bar(at, mean, size, yerr=bars, color=colour, capsize=2, error_kw={"elinewidth": 0.8})
-        for _, published in each.mark.published:
-            axes.plot([at], [published], **_PUBLISHED)
-    axes.set_xticks(range(len(places)), labels=places)
+        places.setdefault(each.mark.at, []).append(each)
+    size = 0.8 / max(map(len, places.values()))
+    for place, beside in enumerate(places.values()):
+        for index, each in enumerate(beside):
+            at = place + (index - (len(beside) - 1) / 2) * size
+            for _, mean, low, high in each.points:
+                bars = [[max(mean - low, 0.0)], [max(high - mean, 0.0)]]
+                colour = colours[each.mark.series]
+                axes.bar(at, mean, size, yerr=bars, color=colour, capsize=2, error_kw={"elinewidth": 0.8})
+            for _, published in each.mark.published:
+                axes.plot([at], [published], **_PUBLISHED)
+    axes.set_xticks(range(len(places)), labels=list(places))
     axes.set_xlabel(panel.across)
     axes.grid(visible=False, axis="x")
 

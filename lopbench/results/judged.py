@@ -287,4 +287,4 @@ def _with_interval(number: Number) -> str:
     value = number.finding.value
     if math.isnan(value):
         return "-"
-    return f"{value:.3g}" if math.isnan(number.low) else f"{value:.3g} [{number.low:.3g}, {number.high:.3g}]"
+    return f"{value:.4g}" if math.isnan(number.low) else f"{value:.4g} [{number.low:.4g}, {number.high:.4g}]"

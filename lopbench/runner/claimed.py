@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lopbench.core.errors import LopbenchError, UsageError
 from lopbench.core.interfaces import Scenario
@@ -16,10 +18,14 @@ from lopbench.results.leaderboard import Board
 from lopbench.results.per_seed import Quantity
 from lopbench.results.record import Record
 from lopbench.results.seed_scores import BASE
-from lopbench.runner.study import Study, with_references
+from lopbench.runner.request import Request
+from lopbench.runner.study import with_references
 
 #: Protocol and entry.
 _Key = tuple[str, str]
+
+#: The runs of a study, one sequence for each of its tables of runs.
+Tables = Sequence[Sequence[RunSpec]]
 
 
 @dataclass(frozen=True)
@@ -43,15 +49,15 @@ class Meant:
         return [spec.seed for spec in self.specs]
 
 
-def meant(name: EntryName, studies: Sequence[Study], where: str) -> Meant:
-    """Return the runs of an entry of a study, whose tables of runs are ``studies``, in order.
+def meant(name: EntryName, tables: Tables, where: str) -> Meant:
+    """Return the runs of an entry of a study.
 
     Raises:
         UsageError: If there is no such entry, or more than one.
     """
-    if name.runs is not None and name.runs > len(studies):
-        raise UsageError(f"{where}: there are no runs {name.runs}; the study has {len(studies)} tables of runs.")
-    specs = [spec for study in (studies if name.runs is None else [studies[name.runs - 1]]) for spec in study.specs]
+    if name.runs is not None and name.runs > len(tables):
+        raise UsageError(f"{where}: there are no runs {name.runs}; the study has {len(tables)} tables of runs.")
+    specs = [spec for table in (tables if name.runs is None else [tables[name.runs - 1]]) for spec in table]
     if name.method is not None:
         methods = _methods(name.method, where)
         found = [spec for spec in specs if spec.methods == methods]
@@ -67,7 +73,7 @@ def meant(name: EntryName, studies: Sequence[Study], where: str) -> Meant:
         entries.setdefault((spec.protocol_id, spec.entry_id), {})[spec.seed] = spec
     if len(entries) > 1:
         several = [next(iter(by_seed.values())) for by_seed in entries.values()]
-        raise UsageError(f"{where}: {str(name)!r} is more than one entry: {_several(name, several, studies)}.")
+        raise UsageError(f"{where}: {str(name)!r} is more than one entry: {_several(name, several, tables)}.")
     (by_seed,) = entries.values()
     return Meant(tuple(by_seed.values()))
 
@@ -92,7 +98,7 @@ def check_measured(quantity: Quantity, runs: Iterable[Meant], where: str) -> Non
         )
 
 
-def resolved(claims: Sequence[Claim], studies: Sequence[Study]) -> list[Mapping[EntryName, Meant]]:
+def resolved(claims: Sequence[Claim], tables: Tables) -> list[Mapping[EntryName, Meant]]:
     """Return the entries that each claim names.
 
     Raises:
@@ -101,7 +107,7 @@ def resolved(claims: Sequence[Claim], studies: Sequence[Study]) -> list[Mapping[
     found: list[Mapping[EntryName, Meant]] = []
     for claim in claims:
         names = dict.fromkeys(name for link in claim.links for name in link.entries)
-        entries = {name: meant(name, studies, claim.where) for name in names}
+        entries = {name: meant(name, tables, claim.where) for name in names}
         for link in claim.links:
             for quantity in link.quantities:
                 check_measured(quantity, (entries[name] for name in link.entries), claim.where)
@@ -109,22 +115,67 @@ def resolved(claims: Sequence[Claim], studies: Sequence[Study]) -> list[Mapping[
     return found
 
 
-def wanted(studies: Sequence[Study]) -> set[str]:
+def wanted(tables: Tables) -> set[str]:
     """Return the ids of all runs of a study, with those that they are measured against."""
-    return {run.run_id for study in studies for run in with_references(study.specs)}
+    return {run.run_id for table in tables for run in with_references(table)}
 
 
-def of_study(records: Iterable[Record], studies: Sequence[Study]) -> list[Record]:
+def recorded_tables(requests: Iterable[Mapping[str, Any]], records: Sequence[Record]) -> list[list[RunSpec]]:
+    """Return the runs of a study on the data that its records are of, which need not be here.
+
+    Args:
+        requests: The keywords of each request, as a study file has them.
+        records: What there is. Where runs of a scenario are on several data sets, that of most is meant, unless the
+            request names one.
+
+    Raises:
+        LopbenchError: If a request means nothing that could be run, or a plugin cannot make a part of it.
+    """
+    found = []
+    for request in requests:
+        fields = {key: value for key, value in request.items() if key != "data"}
+        asked = Request(**fields).asked()
+        if asked.aside:
+            what, reason = asked.aside[0]
+            raise LopbenchError(f"{what} is left out: {reason}")
+        name = request.get("data", "auto")
+        data = None if asked.scenario.data is None else _recorded_data(asked.scenario_spec.name, name, records)
+        found.append([*asked.specs(data)])
+    return found
+
+
+def _recorded_data(scenario: str, name: str, records: Sequence[Record]) -> Mapping[str, Any]:
+    """Return the data that most runs of a scenario are on, of this name unless it is "auto"."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        data = record.spec.data
+        if record.spec.scenario.name == scenario and data is not None and name in ("auto", data["name"]):
+            counts[str(data["name"]), str(data["content_hash"])] += 1
+    (found, content), _ = counts.most_common(1)[0] if counts else ((name, "none"), 0)
+    return {"name": found, "content_hash": content}
+
+
+def missing(records: Iterable[Record], tables: Tables) -> int:
+    """Return how many runs of learners there are no records of."""
+    there = {_row(record) for record in records if record.spec.kind == "continual"}
+    return len(_rows(tables) - there)
+
+
+def of_study(records: Iterable[Record], tables: Tables) -> list[Record]:
     """Return those of some records that are of the entries and seeds of a study, and all of fresh networks.
 
     A run that measured other diagnostics than the study asks for is of its entry all the same.
     """
-    meant = {(spec.protocol_id, spec.entry_id, spec.seed) for study in studies for spec in study.specs}
-    return [
-        record
-        for record in records
-        if record.spec.kind == "fresh" or (record.protocol_id, record.recipe.entry_id, record.seed) in meant
-    ]
+    asked = _rows(tables)
+    return [record for record in records if record.spec.kind == "fresh" or _row(record) in asked]
+
+
+def _row(record: Record) -> tuple[str, str, int]:
+    return record.protocol_id, record.recipe.entry_id, record.seed
+
+
+def _rows(tables: Tables) -> set[tuple[str, str, int]]:
+    return {(spec.protocol_id, spec.entry_id, spec.seed) for table in tables for spec in table}
 
 
 def judged(claims: Sequence[Claim], entries: Sequence[Mapping[EntryName, Meant]], board: Board | None) -> list[Judged]:
@@ -172,15 +223,15 @@ def _check(found: Sequence[RunSpec], kind: str, wanted: str, labels: Iterable[st
         )
 
 
-def _several(name: EntryName, found: Sequence[RunSpec], studies: Sequence[Study]) -> str:
+def _several(name: EntryName, found: Sequence[RunSpec], tables: Tables) -> str:
     """Say which entries a name means, and what tells them apart."""
-    tables = {id(spec): number for number, study in enumerate(studies, start=1) for spec in study.specs}
-    listing = [f"{spec.method_label} with {spec.optimizer_label} of runs {tables[id(spec)]}" for spec in found]
+    numbers = {id(spec): number for number, table in enumerate(tables, start=1) for spec in table}
+    listing = [f"{spec.method_label} with {spec.optimizer_label} of runs {numbers[id(spec)]}" for spec in found]
     more = f" and {len(listing) - 4} more" if len(listing) > 4 else ""
     told_apart = {
         "method": len({spec.method_id for spec in found}),
         "optimizer": len({spec.optimizer_label for spec in found}),
-        "runs": len({tables[id(spec)] for spec in found}),
+        "runs": len({numbers[id(spec)] for spec in found}),
     }
     missing = [key for key, count in told_apart.items() if count > 1 and getattr(name, key) is None]
     return f"{', '.join(listing[:4])}{more}; say which by {' or '.join(missing)}"

@@ -110,6 +110,25 @@ def test_a_packed_set_is_judged_and_takes_no_runs(verify, lopbench, tmp_path):
     assert "no record of seeds 3" in verify(more, "mine.lopbench", "--no-run").stdout
 
 
+def test_the_data_of_recorded_runs_need_not_be_here(verify, monkeypatch, images):
+    study = """
+    scenario = "tinyimagenet40:tasks=2,steps_per_task=5,classes_per_task=2,resolution=8,images_per_class=10"
+    architecture = "mlp:width=8,depth=1"
+    methods = ["none", "l2:strength=0.5"]
+    seeds = "0-2"
+    metrics = []
+    """
+    monkeypatch.setattr("lopbench.runner.study.load_data", lambda name, **_: images)
+    first = verify(study + CLAIM, "--format=csv")
+    assert first.exit_code == 0, first.output
+
+    def absent(*_, **__):
+        raise AssertionError("no data are needed")
+
+    monkeypatch.setattr("lopbench.runner.study.load_data", absent)
+    assert verify(study + CLAIM, "--no-run", "--format=csv").stdout == first.stdout
+
+
 def test_run_takes_a_study_with_claims_as_any_other(lopbench, tmp_path):
     (tmp_path / "study.toml").write_text(STUDY + CLAIM)
     shown = lopbench("run", "study.toml", "--device=cpu", "--dry-run")

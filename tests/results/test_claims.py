@@ -38,6 +38,8 @@ def test_a_difference_is_of_each_entry_to_one():
     other, error = EntryName("none", "sgd:lr=0.1", 2), (Quantity("online_error", "late"),)
     assert found == [((L2, other), error, -math.inf, 0.0), ((EntryName("cbp"), other), error, -math.inf, 0.0)]
     assert str(other) == "none with sgd:lr=0.1 of runs 2"
+    [(found, _, _, _)] = links(test="number", entry={"method": "l2", "called": "L2"}, column="retention", at_least=0)
+    assert [str(name) for name in found] == ["L2"]
 
 
 def test_an_order_is_a_difference_from_each_to_the_next():

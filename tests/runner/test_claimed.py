@@ -13,17 +13,22 @@ from lopbench.runner.study import plan_all
 def studies(tmp_path_factory):
     first = {"scenario": "bitflip", "methods": ["none", "cbp"], "seeds": (0, 1), "metrics": ["dead_fraction"]}
     second = {"scenario": "bitflip", "methods": ["none", "l2"], "seeds": (0,), "sweeps": ["lr=0.1,0.01"]}
-    return plan_all([first, second], results=tmp_path_factory.mktemp("results"), device="cpu")
+    return [*plan_all([first, second], results=tmp_path_factory.mktemp("results"), device="cpu")]
 
 
-def test_a_name_that_is_clear_means_the_runs_of_one_entry(studies):
-    found = meant(EntryName("cbp"), studies, "claim 1")
+@pytest.fixture(scope="module")
+def tables(studies):
+    return [study.specs for study in studies]
+
+
+def test_a_name_that_is_clear_means_the_runs_of_one_entry(tables):
+    found = meant(EntryName("cbp"), tables, "claim 1")
     assert list(found.seeds) == [0, 1]
     assert found.specs[0].methods[0].name == "cbp"
-    rate = meant(EntryName("l2:strength=1e-4", "sgd:lr=0.1"), studies, "claim 1")
+    rate = meant(EntryName("l2:strength=1e-4", "sgd:lr=0.1"), tables, "claim 1")
     assert rate.specs[0].optimizer.fields["lr"] == 0.1
-    assert meant(EntryName("none", runs=1), studies, "claim 1").key == (
-        meant(EntryName("none", "sgd:lr=0.01", 2), studies, "claim 1").key
+    assert meant(EntryName("none", runs=1), tables, "claim 1").key == (
+        meant(EntryName("none", "sgd:lr=0.01", 2), tables, "claim 1").key
     )
 
 
@@ -41,14 +46,14 @@ def test_a_name_that_is_clear_means_the_runs_of_one_entry(studies):
         (EntryName("none", runs=3), "there are no runs 3; the study has 2 tables of runs."),
     ],
 )
-def test_a_name_that_means_no_entry_or_several_is_told(studies, name, told):
+def test_a_name_that_means_no_entry_or_several_is_told(tables, name, told):
     with pytest.raises(UsageError) as raised:
-        meant(name, studies, "study.toml, claim 1")
+        meant(name, tables, "study.toml, claim 1")
     assert told in str(raised.value)
 
 
-def test_a_metric_has_to_be_measured(studies):
-    runs = [meant(EntryName("cbp"), studies, "claim 1")]
+def test_a_metric_has_to_be_measured(tables):
+    runs = [meant(EntryName("cbp"), tables, "claim 1")]
     for name in ("dead_fraction", "online_error", "online_loss", "cbp.replaced", "base_online_error"):
         check_measured(Quantity(name, "late"), runs, "claim 1")
     check_measured(Quantity("retention"), runs, "claim 1")
@@ -60,8 +65,8 @@ def test_a_metric_has_to_be_measured(studies):
         check_measured(Quantity("online_accuracy", "late"), runs, "claim 1")
 
 
-def test_what_is_wanted_are_the_runs_and_their_references(studies):
-    ids = wanted(studies)
+def test_what_is_wanted_are_the_runs_and_their_references(studies, tables):
+    ids = wanted(tables)
     spec = studies[0].specs[0]
     assert {spec.run_id, spec.reference().run_id, spec.own_reference().run_id} <= ids
     assert {run.run_id for study in studies for run in study.pending} == ids
