@@ -154,10 +154,10 @@ def test_what_a_method_does_wrong_is_a_sentence_and_the_others_go_on(tiny, writt
     assert "Traceback" not in shown.output
     lines = shown.stderr.splitlines()
     for name, told in TOLD.items():
-        assert f"{name}, mlp:depth=1,width=8, seed 0: method '{name}', hook {told}" in lines
+        assert f"{name}, seed 0 (mlp:depth=1,width=8): method '{name}', hook {told}" in lines
     first = next(iter(TOLD))
     assert lines[-1] == (
-        f"Error: {len(TOLD)} of {len(TOLD) * 2 + 2} runs could not be done: {first}, mlp:depth=1,width=8, seed 0: "
+        f"Error: {len(TOLD)} of {len(TOLD) * 2 + 2} runs could not be done: {first}, seed 0 (mlp:depth=1,width=8): "
         f"method '{first}', hook {TOLD[first]}"
     )
 
@@ -173,7 +173,7 @@ def test_a_study_from_python_that_was_refused_raises(written, tmp_path, one_thre
             device="cpu",
             results=tmp_path / "results",
         )
-    assert "penalty_none, online_mlp, seed 0: method 'penalty_none', hook penalty: it returns a number" in str(
+    assert "penalty_none, seed 0 (online_mlp): method 'penalty_none', hook penalty: it returns a number" in str(
         raised.value
     )
 
@@ -219,7 +219,7 @@ def test_a_probed_layer_that_returns_no_tensor_is_told_without_any_method_too(lo
     shown = lopbench("run", *BITS, written(ARCHITECTURE), "--architecture=gated", "--method=none")
     assert shown.exit_code == 1
     last = shown.stderr.splitlines()[-1]
-    assert "none, gated, seed 0: the probed layer 'gate' returns a tuple, not a tensor; name other layers" in last
+    assert "none, seed 0 (gated): the probed layer 'gate' returns a tuple, not a tensor; name other layers" in last
 
 
 TEXTS = """
@@ -373,7 +373,7 @@ def test_a_method_that_cannot_be_made_again_stops_no_other(lopbench, written, ru
     option = written(NOT_AGAIN.format(times=times, error=error))
     shown = lopbench("run", *BITS, option, "--method=once", "--method=none")
     assert shown.exit_code == 1, shown.output
-    assert "once, online_mlp, seed 0: " in shown.stderr
+    assert "once, seed 0 (online_mlp): " in shown.stderr
     assert len([name for name in runs() if "-none-" in name]) == 4
 
 
@@ -450,4 +450,4 @@ def test_an_architecture_that_takes_no_tokens_is_told_of(lopbench, one_thread, f
     shown = lopbench("run", f"--plugin={path}", "--scenario=characters", "--architecture=mlp", "--device=cpu")
     assert shown.exit_code == 1
     last = shown.stderr.splitlines()[-1]
-    assert "none, mlp, seed 0: the stream is of tokens, and Sequential has no embedding to take them" in last
+    assert "none, seed 0 (mlp): the stream is of tokens, and Sequential has no embedding to take them" in last

@@ -113,5 +113,5 @@ def test_a_method_that_ends_its_worker_is_set_aside_and_the_others_go_on(tmp_pat
         [sys.executable, "-m", "lopbench", *command.split()], cwd=tmp_path, text=True, capture_output=True
     )
     assert done.returncode == 1
-    assert "quits, online_mlp, seed 0 killed 3 workers without getting further than step 0" in done.stderr
+    assert "quits, seed 0 (online_mlp) killed 3 workers without getting further than step 0" in done.stderr
     assert len([path for path in (tmp_path / "results" / "runs").iterdir() if "-fresh-" not in path.name]) == 1

@@ -57,7 +57,7 @@ def test_compiling_is_announced_where_it_happens_and_only_there(make_study, comp
     assert study.execute(planned, reporter) == []
     # The references take the same steps as the runs, so that theirs is compiled already.
     assert len(compiler) == 1
-    name = "none, online_mlp, seed 0 and 1 more"
+    name = "none, seed 0 (online_mlp) and 1 more"
     assert reporter.notes[0] == f"{name}: compiling, about a minute where it was not done before"
     assert re.fullmatch(rf"{name}: compiled in \d s", reporter.notes[1])
     assert len(reporter.notes) == 2

@@ -77,7 +77,7 @@ def test_it_is_told_in_the_log_and_to_the_reporter_once_a_run(make_study, start,
     assert read_record(path).status["idle"] == idle
     told = [note for note in notes.notes if "nothing" in note]
     assert told == (
-        [] if idle == [None] else [f"shrink_and_perturb from 0.6, mlp:depth=2,width=16, seed 0: {sentence}"]
+        [] if idle == [None] else [f"shrink_and_perturb from 0.6, seed 0 (mlp:depth=2,width=16): {sentence}"]
     )
     assert (path / "log.txt").read_text().count(sentence) == len(told)
 

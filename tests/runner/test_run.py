@@ -385,7 +385,7 @@ def test_refusal_is_told_to_the_reporter(make_study, trouble):
     planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=unsupported"])
     study.execute(replace(planned, pending=planned.specs), Notes())
     (note,) = notes
-    assert note.startswith("trouble:error=unsupported, mlp:depth=2,width=16, seed 0: ")
+    assert note.startswith("trouble:error=unsupported, seed 0 (mlp:depth=2,width=16): ")
     assert note.endswith("trouble cannot serve this network")
 
 

@@ -85,7 +85,7 @@ def test_damaged_checkpoint_is_set_aside_and_its_run_starts_anew(make_study, pla
     notes = Notes()
     assert study.execute(planned, notes) == []  # the rest goes on too
     (note,) = [text for text in notes.said if "checkpoint" in text]
-    assert note.startswith(f"none, mlp:depth=2,width=16, seed 0: the checkpoint {path} cannot be used (")
+    assert note.startswith(f"none, seed 0 (mlp:depth=2,width=16): the checkpoint {path} cannot be used (")
     assert note.endswith("and the run starts from its beginning.")
     record = record_of(planned, planned.specs[0])
     assert record.status["sessions"] == 1
