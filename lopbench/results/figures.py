@@ -185,7 +185,7 @@ def drawn(panel: Panel, groups: Mapping[EntryName, Group], seeds: Mapping[EntryN
 
 def _drawn(panel: Panel, mark: Mark, group: Group, seeds: Sequence[int]) -> Drawn:
     from lopbench.results.per_seed import over
-    from lopbench.results.tasks import task_count
+    from lopbench.results.tasks import late_count, task_count
 
     runs = [record for record in group.runs if record.seed in seeds]
     count = task_count(runs[0])
@@ -195,7 +195,7 @@ def _drawn(panel: Panel, mark: Mark, group: Group, seeds: Sequence[int]) -> Draw
     known = [_by_task(record, panel.quantity.name, mark.layer) for record in runs]
     if panel.kind == "bars":
         assert panel.quantity.of is not None  # layers are of metrics
-        values = [over(each, count, panel.quantity.of) for each in known]
+        values = [over(each, count, panel.quantity.of, late_count(runs[0])) for each in known]
         return Drawn(mark, _points({1.0: values}, panel.quantity), len(values))
     return Drawn(mark, _points(_windows(known, count), Quantity(panel.quantity.name, "late")), len(known))
 

@@ -17,7 +17,7 @@ from lopbench.results.group import Group
 from lopbench.results.record import Record
 from lopbench.results.seed_scores import AXES, Axis, SeedScores
 from lopbench.results.statistics import interval, t_interval
-from lopbench.results.tasks import task_count, task_means
+from lopbench.results.tasks import late_count, task_count, task_means
 from lopbench.results.trend import WARM_UP
 
 #: Over which part of the stream a metric is taken: its mean over the late tasks, over as many first ones, the one minus
@@ -100,23 +100,26 @@ def of_metric(record: Record, metric: str, part: Part) -> float:
     Returns:
         The number; NaN if the run stopped early, since what is left would flatter it, or nothing was measured there.
     """
-    return math.nan if record.outcome != "completed" else over(task_means(record, metric), task_count(record), part)
+    if record.outcome != "completed":
+        return math.nan
+    return over(task_means(record, metric), task_count(record), part, late_count(record))
 
 
-def over(known: Mapping[int, float], tasks: int, part: Part) -> float:
+def over(known: Mapping[int, float], tasks: int, part: Part, scored: int = 0) -> float:
     """Return what the values of some tasks come to over a part of a stream of ``tasks``; NaN where there are none.
 
     Args:
         known: The value of each task that has one.
         tasks: Number of tasks of the stream.
         part: The part.
+        scored: Number of late tasks, where the protocol says it.
     """
     assert part in get_args(Part)
     if part == "trend":
         return _slope(known, tasks)
-    late = late_window(tasks)
+    late = late_window(tasks, scored)
     if part == "change":
-        return over(known, tasks, "late") - over(known, tasks, "early")
+        return over(known, tasks, "late", scored) - over(known, tasks, "early", scored)
     last = range(tasks - max(1, round(END * tasks)), tasks)
     chosen = {"late": late, "early": range(len(late)), "end": last, "mean": range(tasks)}[part]
     values = [known[task] for task in chosen if task in known]

@@ -83,7 +83,7 @@ class Study:
     def following(self) -> tuple[RunSpec, ...]:
         """The runs that follow choices that are still to be made, as if nothing were chosen: to count and foretell."""
         known = {spec.run_id for spec in self.pending}
-        runs = with_references(self.scenario, [spec for each in self.later for spec in each.unsettled])
+        runs = with_own_references(self.scenario, [spec for each in self.later for spec in each.unsettled])
         return tuple({spec.run_id: spec for spec in runs if spec.run_id not in known}.values())
 
     @property
