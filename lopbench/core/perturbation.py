@@ -77,7 +77,7 @@ class Perturbation(Component, ABC):
     #: the learning rates too, so they are few. Empty where there is nothing to tune but the learning rate.
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {}
     #: What it costs, as multiples of plain learning: "time" and "memory" of a step, and "program", the time of a sample
-    #: in a compiled program. ``tests/benchmarks/test_methods.py`` says how that is measured. Empty where nobody has.
+    #: in a compiled program, of those of which it was measured. ``tests/benchmarks/test_methods.py`` says how.
     cost: ClassVar[Mapping[str, float]] = {}
 
     def __init_subclass__(cls, **kwargs: object) -> None:

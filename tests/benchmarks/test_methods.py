@@ -37,7 +37,7 @@ ELEMENTWISE, UNITWISE, LAYERWISE, PROGRAM = 1.1, 1.25, 1.5, 5.0
 
 REGRESSION = SlowlyChangingRegression(samples=1_000_000, steps_per_task=1_000_000)
 #: Steps of a program's call, and steps made ahead.
-UNROLL, BLOCK = 16, 2000
+UNROLL, BLOCK = 4, 2000
 
 
 def made(method: str) -> Perturbation:

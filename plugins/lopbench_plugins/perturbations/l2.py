@@ -27,7 +27,7 @@ class L2(Perturbation):
 
     name: ClassVar[str] = "l2"
     family: ClassVar[Family] = "regularise"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.0, "program": 1.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
     equation: ClassVar[str] = "g = g + strength * theta"
     validated: ClassVar[tuple[str, ...]] = ("theorem: without loss the norm falls as (1 - lr * strength)**t under SGD",)

@@ -41,7 +41,7 @@ class Spectral(Perturbation):
 
     name: ClassVar[str] = "spectral"
     family: ClassVar[Family] = "regularise"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.4, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.4, "memory": 1.0, "program": 1.5}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1}, {"strength": 0.1, "norms": False})
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (1e-2, 1e-3, 1e-4, 1e-5)}
     equation: ClassVar[str] = "loss + strength * (sum (sigma_1(W)**k - 1)**2 + sum norm(b)**(2 k)), k = 2"
