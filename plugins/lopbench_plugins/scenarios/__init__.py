@@ -2,67 +2,73 @@
 
 from lopbench import Register, hookimpl
 
+#: Name, class and summary of each.
+SCENARIOS = (
+    (
+        "tinyimagenet40",
+        "lopbench_plugins.scenarios.tinyimagenet40:TinyImageNet40",
+        "40 tasks of 5 new classes of Tiny ImageNet each (Joudaki et al. 2025)",
+    ),
+    (
+        "bitflip",
+        "lopbench_plugins.scenarios.bitflip:BitFlip",
+        "online regression on bits of which one flips now and then (Joudaki et al. 2025)",
+    ),
+    (
+        "slowly_changing_regression",
+        "lopbench_plugins.scenarios.slowly_changing_regression:SlowlyChangingRegression",
+        "online regression on bits of which most are redrawn now and then (Dohare et al. 2024)",
+    ),
+    (
+        "cloning",
+        "lopbench_plugins.scenarios.cloning:Cloning",
+        "one problem; the network is cloned and goes on beside its clone (Joudaki et al. 2025)",
+    ),
+    (
+        "permuted_mnist",
+        "lopbench_plugins.scenarios.permuted_mnist:PermutedMnist",
+        "MNIST with its pixels permuted anew in each task (Dohare et al. 2024, Kumar et al. 2023)",
+    ),
+    (
+        "random_labels",
+        "lopbench_plugins.scenarios.random_labels:RandomLabels",
+        "images to be memorised under labels that are dealt out anew in each task (Kumar et al. 2023)",
+    ),
+    (
+        "label_permuted",
+        "lopbench_plugins.scenarios.label_permuted:LabelPermuted",
+        "images one by one, whose classes are renamed every 2,500 (Elsayed and Mahmood 2024)",
+    ),
+    (
+        "permuted_text",
+        "lopbench_plugins.scenarios.permuted_text:PermutedText",
+        "next characters of a text whose alphabet is permuted in each task (Farias and Jozefiak 2025)",
+    ),
+    (
+        "five_plus_one",
+        "lopbench_plugins.scenarios.five_plus_one:FivePlusOne",
+        "five new classes of CIFAR-100 or Tiny ImageNet, then one, in turn (Kumar et al. 2023)",
+    ),
+    (
+        "warm_start",
+        "lopbench_plugins.scenarios.warm_start:WarmStart",
+        "more and more of the images of one problem, against fresh networks on as many (Ash and Adams 2020)",
+    ),
+    (
+        "continual_imagenet",
+        "lopbench_plugins.scenarios.continual_imagenet:ContinualImageNet",
+        "two other classes of ImageNet at 32x32 to be told apart in each task (Dohare et al. 2024)",
+    ),
+    (
+        "incremental",
+        "lopbench_plugins.scenarios.incremental:Incremental",
+        "more and more classes of CIFAR-100 or Tiny ImageNet, against retrained networks (Dohare et al. 2024)",
+    ),
+)
+
 
 @hookimpl
 def lopbench_scenarios(register: Register) -> None:
     """Register the built-in scenarios."""
-    register(
-        "tinyimagenet40",
-        "lopbench_plugins.scenarios.tinyimagenet40:TinyImageNet40",
-        "40 tasks of 5 new classes of Tiny ImageNet each (Joudaki et al. 2025)",
-    )
-    register(
-        "bitflip",
-        "lopbench_plugins.scenarios.bitflip:BitFlip",
-        "online regression on bits of which one flips now and then (Joudaki et al. 2025)",
-    )
-    register(
-        "slowly_changing_regression",
-        "lopbench_plugins.scenarios.slowly_changing_regression:SlowlyChangingRegression",
-        "online regression on bits of which most are redrawn now and then (Dohare et al. 2024)",
-    )
-    register(
-        "cloning",
-        "lopbench_plugins.scenarios.cloning:Cloning",
-        "one problem; the network is cloned and goes on beside its clone (Joudaki et al. 2025)",
-    )
-    register(
-        "permuted_mnist",
-        "lopbench_plugins.scenarios.permuted_mnist:PermutedMnist",
-        "MNIST with its pixels permuted anew in each task (Dohare et al. 2024, Kumar et al. 2023)",
-    )
-    register(
-        "random_labels",
-        "lopbench_plugins.scenarios.random_labels:RandomLabels",
-        "images to be memorised under labels that are dealt out anew in each task (Kumar et al. 2023)",
-    )
-    register(
-        "label_permuted",
-        "lopbench_plugins.scenarios.label_permuted:LabelPermuted",
-        "images one by one, whose classes are renamed every 2,500 (Elsayed and Mahmood 2024)",
-    )
-    register(
-        "permuted_text",
-        "lopbench_plugins.scenarios.permuted_text:PermutedText",
-        "next characters of a text whose alphabet is permuted in each task (Farias and Jozefiak 2025)",
-    )
-    register(
-        "five_plus_one",
-        "lopbench_plugins.scenarios.five_plus_one:FivePlusOne",
-        "five new classes of CIFAR-100 or Tiny ImageNet, then one, in turn (Kumar et al. 2023)",
-    )
-    register(
-        "warm_start",
-        "lopbench_plugins.scenarios.warm_start:WarmStart",
-        "more and more of the images of one problem, against fresh networks on as many (Ash and Adams 2020)",
-    )
-    register(
-        "continual_imagenet",
-        "lopbench_plugins.scenarios.continual_imagenet:ContinualImageNet",
-        "two other classes of ImageNet at 32x32 to be told apart in each task (Dohare et al. 2024)",
-    )
-    register(
-        "incremental",
-        "lopbench_plugins.scenarios.incremental:Incremental",
-        "more and more classes of CIFAR-100 or Tiny ImageNet, against retrained networks (Dohare et al. 2024)",
-    )
+    for name, target, summary in SCENARIOS:
+        register(name, target, summary)
