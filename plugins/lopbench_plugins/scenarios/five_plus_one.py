@@ -13,7 +13,7 @@ classes of the data set; who knows the five and nothing else has a fifth.
 the real images with seeds 1000 to 1002, at the published rate of 1e-3 (Adam): a plain learner has an online accuracy of
 .30 on the first two hard halves and of .06 on the late ones, where fresh networks have .37. Its retention is -.01, .45
 and -.01: two of three seeds end below what naming one class would give. The ceiling is 2.7. Published for 5+1 CIFAR is
-an online accuracy of 5% with ReLUs, and of 49% with leaky ones (Lillo and Cheney 2025, arXiv:2509.22562). Other rates
+an online accuracy of 5% with ReLUs, and of 49% with leaky ones (Lillo and Cheney 2026, arXiv:2509.22562). Other rates
 were not measured, nor was ``kumar``.
 
 Deviations: their code has 625 steps of 16 images where the paper has 780 of 32; they leave out the last batch of a

@@ -7,14 +7,18 @@ mirroring. The headline is the accuracy on held-out images of the classes so far
 retrained from scratch on the same data, as in the paper: there a plain learner is better than those up to some 40
 classes, and 5 points worse with all.
 
-``lite`` is ours: ten tasks of five classes of Tiny ImageNet, 50 images each, 20 passes, with a small network. What
-plain learning keeps was not measured, in ``lite`` or ``dohare``.
+``lite`` is ours: ten tasks of five classes of Tiny ImageNet, 50 images each, 20 passes, with a small network. Measured
+with seed 1000 alone, at Adam 1e-3: a plain learner has a held-out accuracy of .48, .32, .24 and .20 on the first four
+tasks, where retrained networks have .48, .34, .26 and .26, and of .15, .13, .11, .11 and .08 on the late ones, where
+these have .20, .17, .17, .16 and .12. So it keeps .66, with an online accuracy above .85, where theirs is below .36.
+The ceiling is 6.8. After ten passes instead of 20, networks that were retrained are not done, and plain learning keeps
+.98. Other rates were not measured, nor was ``dohare``.
 
 Deviations: the learning rate is constant, where theirs begins at 0.1 and falls to a fifth after 60, 120 and 160 passes
 of each task, since a protocol has one rate; there is no early stopping, where they end a task with the weights that
 were best on 50 further images of each class; there is no weight decay, which is a method here (``l2:strength=5e-4``);
 images are not rotated. All outputs count from the start, where theirs are those of the classes so far, and chance is
-one over all: the late tasks have at least three quarters of the classes.
+one over all: the late tasks of ``dohare`` have at least four fifths of the classes.
 """
 
 from collections.abc import Mapping

@@ -17,8 +17,11 @@ The late tasks, from which the score comes, are the last five, and of two tasks 
 learner is the fresh network itself, so that in ``ash`` and ``fire`` about half of the loss on the last task is seen in
 the score. The accuracies of each task are in the record.
 
-``lite`` is ours: ten parts of 2,000 images of CIFAR-10, 20 passes each, and a small convolutional network. What plain
-learning keeps was not measured, in ``lite`` or in the others.
+``lite`` is ours: ten parts of 2,000 images of CIFAR-10, 20 passes each, and a small convolutional network. Measured
+with seeds 1000 and 1001, on real images, at Adam 1e-3: a plain learner has a held-out accuracy of .36, .37, .37, .38
+and .39 on the late parts, and fresh networks .38, .40, .43, .43 and .43. So plain learning keeps .89 and .86, though
+its online accuracy is higher than theirs throughout. The ceiling is 2.9. A network of two hidden layers of 100 units
+loses next to nothing (.98 with the same seeds, 30 passes). Other rates and the other profiles were not measured.
 
 Deviations: tasks have a number of passes, where Ash and Adams train up to 99% training accuracy: the 350 of ``ash`` are
 ours; held-out images are of the test split, where theirs are the last third of the training images; learning rates are
