@@ -42,11 +42,12 @@ class MLP(PaperArchitecture):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.widths and min(self.widths) < 1:
-            raise InvalidInputError(f"mlp: widths must be at least 1 each, got {'/'.join(map(str, self.widths))}")
+            given = "/".join(map(str, self.widths))
+            raise InvalidInputError(f"{self.name}: widths must be at least 1 each, got {given}")
         if self.widths and (self.width, self.depth) != (MLP.width, MLP.depth):
             raise InvalidInputError(
-                f"mlp: widths={'/'.join(map(str, self.widths))} says how many layers of how many units there are; "
-                f"leave out width={self.width} and depth={self.depth}"
+                f"{self.name}: widths={'/'.join(map(str, self.widths))} says how many layers of how many units there "
+                f"are; leave out width={self.width} and depth={self.depth}"
             )
 
     @property

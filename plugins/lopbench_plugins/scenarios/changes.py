@@ -65,7 +65,7 @@ class ChangingImages(LabelledImages):
             if moved == 1:
                 raise InvalidInputError(
                     f"{self.scenario.name}: fraction={fraction:g} of {count} is one, which cannot be permuted; give 0, "
-                    f"or at least {1.5 / count:g}"
+                    f"or at least {2 / count:g}"
                 )
             places = drawn[:moved]
             drawn = torch.arange(count)

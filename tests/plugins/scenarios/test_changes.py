@@ -162,7 +162,7 @@ def test_a_fraction_of_the_pixels_stays_where_it_was(stream):
         ({"recurrence": -1}, "recurrence must be at least 0, got -1"),
         ({"fraction": 1.5}, "fraction must be at least 0 and at most 1, got 1.5"),
         ({"fraction": float("nan")}, "fraction must be a finite number, got nan"),
-        ({"fraction": 0.1}, "fraction=0.1 of 10 is one, which cannot be permuted; give 0, or at least 0.15"),
+        ({"fraction": 0.1}, "fraction=0.1 of 10 is one, which cannot be permuted; give 0, or at least 0.2"),
     ],
 )
 def test_what_cannot_be_is_told_before_training(stream, fields, message):
