@@ -90,8 +90,8 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
     """Return one row for each profile and method, over the scenarios of that profile, if they are two or more.
 
     Where a scenario stands there under several protocols or optimizers, the rows of the protocol and optimizer with
-    most methods speak for it, then those with most runs; the column ``protocols`` says which. Unranked profiles are
-    left out.
+    most methods speak for it, then those with most runs; the column ``protocols`` says which. Entries that were tuned
+    in another way are of another profile, which says how. Unranked profiles are left out.
 
     Columns besides the names:
         mean: Unweighted mean over the scenarios of the row's retention, clipped to [0, 1.2]; NaN if one is missing.
@@ -115,7 +115,8 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
     for entry in entries:
         if entry.row["ranked"]:
             row = entry.row
-            profiles[row["profile"]][row["scenario"]][_table(entry)].append(entry)
+            profile = f"{row['profile']}, tuned by {row['tuning']}" if row["tuning"] else row["profile"]
+            profiles[profile][row["scenario"]][_table(entry)].append(entry)
     rows: list[dict[str, Any]] = []
     for profile, scenarios in sorted(profiles.items()):
         if len(scenarios) > 1:

@@ -34,6 +34,9 @@ SHOWN = (0.5, 0.8, 1.0)
 #: Retentions at which the profile is made.
 TAUS = tuple(round(0.02 * step, 2) for step in range(61))
 
+#: What the columns of a value end in, and of both ends of its band.
+_ENDS = ("", "_low", "_high")
+
 #: Most sign patterns that are gone through; of more scenarios as many are drawn.
 _MOST_SIGNS = 4096
 
@@ -250,7 +253,7 @@ def suite_frame(suite: Suite, found: Sequence[Member]) -> "pd.DataFrame":
             `FEWEST_ENTRIES` have them, and for methods without.
         mean, mean_low, mean_high: Unweighted mean over scenarios of the clipped retention, and its interval over seeds.
         worst, worst_scenario: The smallest of them, of those that there are.
-        at_least_0.5 and so on: The performance profile there.
+        at_least_0.5, at_least_0.5_low, at_least_0.5_high and so on: The performance profile there, and its band.
         scenarios, missing: How many of the scenarios it has with all seeds, and the others.
     """
     import pandas as pd
@@ -261,7 +264,7 @@ def suite_frame(suite: Suite, found: Sequence[Member]) -> "pd.DataFrame":
         means = member.means
         worst = min(means, key=lambda name: means[name], default="")
         band = mean_band(member.scores) if not member.missing else np.full(3, math.nan)
-        shares = profile(member.scores, SHOWN)[0] if not member.missing else [math.nan] * len(SHOWN)
+        shares = profile(member.scores, SHOWN) if not member.missing else np.full((3, len(SHOWN)), math.nan)
         rows.append(
             {
                 "suite": suite.name,
@@ -274,7 +277,11 @@ def suite_frame(suite: Suite, found: Sequence[Member]) -> "pd.DataFrame":
                 **dict(zip(("mean", "mean_low", "mean_high"), band.tolist(), strict=True)),
                 "worst": means.get(worst, math.nan),
                 "worst_scenario": worst,
-                **{f"at_least_{tau:g}": float(share) for tau, share in zip(SHOWN, shares, strict=True)},
+                **{
+                    f"at_least_{tau:g}{end}": float(share)
+                    for end, line in zip(_ENDS, shares, strict=True)
+                    for tau, share in zip(SHOWN, line, strict=True)
+                },
                 "scenarios": len(suite.cells) - len(member.missing),
                 "missing": ", ".join(member.missing),
             }
@@ -323,7 +330,7 @@ def suite_table(suite: Suite, frame: "pd.DataFrame", *, wide: bool) -> Table:
                 "-" if math.isnan(mean) else f"{mean:.2f} [{low:.2f}, {high:.2f}]",
                 "-" if math.isnan(row["worst"]) else f"{row['worst']:.2f}",
                 row["worst_scenario"],
-                *("-" if math.isnan(row[name]) else f"{row[name]:.0%}" for name in _shares()),
+                *(_share(row, f"at_least_{tau:g}", wide=wide) for tau in SHOWN),
                 f"{row['scenarios']}/{len(suite.cells)}",
             )
         )
@@ -336,8 +343,11 @@ def suite_table(suite: Suite, frame: "pd.DataFrame", *, wide: bool) -> Table:
     )
 
 
-def _shares() -> list[str]:
-    return [f"at_least_{tau:g}" for tau in SHOWN]
+def _share(row: "pd.Series[Any]", name: str, *, wide: bool) -> str:
+    share, low, high = (float(row[f"{name}{end}"]) for end in _ENDS)
+    if math.isnan(share):
+        return "-"
+    return f"{share:.0%} [{low:.0%}, {high:.0%}]" if wide else f"{share:.0%}"
 
 
 def _notes(suite: Suite, frame: "pd.DataFrame") -> Iterator[str]:

@@ -70,7 +70,7 @@ class Study:
     @cached_property
     def groups_following(self) -> list[list[RunSpec]]:
         """The runs of `following` as they will train together."""
-        return self._grouped(self.following)
+        return self._grouped(self.following) if self.following else []
 
     def _grouped(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
         import torch

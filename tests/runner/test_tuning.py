@@ -178,6 +178,16 @@ def test_another_share_stands_in_another_table_and_shows_how_fragile_tuning_was(
     assert first["fragility"].to_dict() == pytest.approx(difference.to_dict(), abs=1e-12)
 
 
+def test_methods_over_scenarios_are_of_one_kind_of_tuning(tuned):
+    other = {"scenario": BITS.replace("bitflip", "slowly_changing_regression"), "methods": ["none", "l2"]}
+    assert study.execute(plan(tuned.results, **other)) == []
+    assert study.execute(plan(tuned.results, **other, tune=None)) == []
+    made = board(tuned.results).overall
+    assert {*made["profile"]} == {f"lite+custom, tuned by {TUNE}"}  # of those that are not tuned there is one scenario
+    assert {*made["method"]} == {"none", "l2"}  # whatever was chosen in each
+    assert (made["scenarios"] == 2).all()
+
+
 def test_a_choice_is_a_function_of_the_records(done, tuned):
     first, other = (plan(each.results) for each in (done, tuned))
     assert [spec.run_id for spec in first.specs] == [spec.run_id for spec in other.specs]
