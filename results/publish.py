@@ -11,8 +11,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lopbench.core.shipped import shipped
 from lopbench.results.columns import BY_NAME, SECONDARY
-from lopbench.results.leaderboard import leaderboard, markdown, to_csv
+from lopbench.results.judged import Judged
+from lopbench.results.leaderboard import board_of, leaderboard, markdown, to_csv
 from lopbench.results.plots import (
     RETENTION,
     cloning_curves,
@@ -25,6 +27,8 @@ from lopbench.results.plots import (
 )
 from lopbench.results.record import Record, find_records
 from lopbench.results.seed_scores import AXES
+from lopbench.runner.claimed import judged, missing, of_study, recorded_tables, resolved
+from lopbench.runner.study_file import read_study
 from lopbench_plugins.scenarios.bitflip import AUTHORS_METRICS
 
 HERE = Path(__file__).resolve().parent
@@ -103,12 +107,54 @@ def overview() -> str:
         "derives the tables below again; this page, the CSVs and the figures are made by `results/publish.py`.",
         "",
     ]
+    lines += ["## What is claimed", "", *claims(), ""]
     for each in sets():
         lines += [f"## {each.title}", "", each.text, "", "```sh", *each.commands, "```", ""]
         lines += [markdown(leaderboard(each.path))]
         names = sorted(path.name for path in each.path.glob("*.svg"))
         lines += [line for name in names for line in (f"![{name.removesuffix('.svg')}]({each.folder}/{name})", "")]
     return "\n".join(lines)
+
+
+def claims() -> list[str]:
+    """Return what these sets say of the claims that are shipped, those of which they hold all runs."""
+    lines = [
+        "What these sets say of claims that are shipped as studies. 'lopbench list claims' shows those and others, and",
+        "'lopbench verify NAME results/FOLDER --no-run' has the tests, and what is done otherwise than in the source.",
+        "Value: mean over seeds, with its 95% interval. Verdict: two-sided tests at 5%, for each claim by itself; of",
+        "several numbers all have to lie where the claim says.",
+        "",
+        "| study | claim | source | claimed | value | seeds | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    found = {each.folder: find_records(each.path) for each in sets()}
+    for name, path in shipped("claims").items():
+        file = read_study(path)
+        for records in found.values():
+            tables = recorded_tables(file.requests, records)
+            if not missing(records, tables):
+                board = board_of(of_study(records, tables))
+                for each in judged(file.claims, resolved(file.claims, tables), board):
+                    lines += claim_rows(name, each)
+    return lines
+
+
+def claim_rows(name: str, each: Judged) -> list[str]:
+    """Return the rows of a claim, one for each of its numbers."""
+    rows = []
+    for place, found in enumerate(each.numbers):
+        first = place == 0
+        cells = (
+            f"`{name}`" if first else "",
+            each.claim.text if first else "",
+            each.claim.source if first else "",
+            f"{found.link.what}: {found.link.range}",
+            f"{found.finding.value:.3g} [{found.low:.3g}, {found.high:.3g}]",
+            str(found.finding.seeds),
+            f"**{each.word}**" if first else "",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
 def with_results(text: str) -> str:

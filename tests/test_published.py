@@ -48,6 +48,14 @@ def test_the_overview_shows_all_sets(publish):
         assert f"## {each.title}" in text
 
 
+def test_the_overview_says_what_the_sets_tell_of_claims(publish):
+    text = (publish.HERE / "README.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    words = {word for word in ("agrees", "disagrees", "cannot tell") if any(f"**{word}**" in row for row in rows)}
+    assert words == {"agrees", "disagrees", "cannot tell"}
+    assert {f"`{name}`" for name in ("B.2", "D2", "D7", "D13", "D19")} <= {row.split(" | ")[0][2:] for row in rows}
+
+
 def test_the_main_table_has_five_seeds_of_every_method(publish):
     rows = publish.main_rows(leaderboard(publish.SHOWN))
     assert set(rows["method"]) == {

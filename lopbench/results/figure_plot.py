@@ -64,7 +64,7 @@ def draw(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> Figure:
 
 
 def _colours(data: FigureData) -> dict[str, Any]:
-    """Return the colour of each series; plain learning, where methods or other networks stand beside it, is grey."""
+    """Return the colour of each series; plain learning is grey, where it is one series alone or called none."""
     import seaborn as sns
 
     methods: dict[str, set[str | None]] = {}
@@ -72,7 +72,7 @@ def _colours(data: FigureData) -> dict[str, Any]:
         for mark in panel.marks:
             methods.setdefault(mark.series, set()).add(mark.entry.method)
     plain = [series for series, used in methods.items() if used <= {"none", None}]
-    grey = plain if len(plain) == 1 < len(methods) else [series for series in plain if series == "none"]
+    grey = plain if len(plain) == 1 else [series for series in plain if series == "none"]
     palette = iter(sns.color_palette("colorblind", len(methods)))
     return {series: GREY if series in grey else next(palette) for series in methods}
 

@@ -64,6 +64,14 @@ def test_a_study_without_tables_is_one_request(tmp_path):
     assert read_study(written(tmp_path, "")).requests == ({},)
 
 
+def test_a_study_may_have_a_title_and_claims(tmp_path):
+    claim = '[[claim]]\ntext = "a"\nsource = "b"\ntest = "trend"\nis = "falling"\nentry = "l2"\n'
+    found = read_study(written(tmp_path, f'title = "Mine"\nmethods = ["l2"]\n{claim}'))
+    assert (found.title, [each.text for each in found.claims], found.figure) == ("Mine", ["a"], None)
+    assert found.requests == ({"methods": ("l2",)},)
+    assert found.options == {}
+
+
 def test_every_field_of_a_request_has_a_key():
     fields = {key.keyword or name for name, key in _REQUEST.items()}
     assert fields - {"data"} == {*Request.__dataclass_fields__}
@@ -95,6 +103,10 @@ def test_every_field_of_a_request_has_a_key():
         ("from = true", "'from' must be a number"),
         ("threads = 0", "'threads' must be a whole number, at least 1, got '0'"),
         ("results = 3", "'results' must be a path, got '3'"),
+        ("title = 3", "'title' must be a text, got '3'"),
+        ("claim = 3", "'claim' is written as one or more tables, each begun by a line [[claim]]"),
+        ('[[claim]]\ntest = "order"', "claim 1: 'text' is missing"),
+        ("figure = []", "'figure' is written as a table, begun by a line [figure]"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_sentence(tmp_path, text, told):
