@@ -53,7 +53,7 @@ _HELP = {
 _FIRST_STEP = """\
 lopbench measures how much plasticity a network keeps while it learns task after task.
 
-See that it works, in some ten seconds:
+See that it works, in half a minute:
   {call} run --profile smoke
 Measure plain learning beside a method, in a minute or two:
   {call} run --method none --method cbp

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -127,7 +126,7 @@ def submit(
                 (folder / TUNING).write_bytes(log)
             value = _entry_json(output.resolve().name, metadata, folder, made.rows)
             (folder / ENTRY).write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-            shutil.copytree(folder, output)
+            folder.rename(output)
     except (OSError, ValueError) as error:
         raise ResultsError(f"The entry cannot be written to {output}: {reason(error)}.") from error
     return output

@@ -142,7 +142,7 @@ def test_the_heading_fits_on_a_small_terminal_and_tells_of_data_once(tiny, monke
     monkeypatch.setenv("COLUMNS", "80")
     for more in ((), ("--seeds=0-4", "--method=none", "--method=cbp:replacement_rate=1e-3", "--method=layernorm")):
         lines = tiny("--dry-run", *more).stderr.splitlines()
-        assert len(lines) <= 14
+        assert len(lines) <= 12
         assert all(len(line) <= 80 for line in lines)
         text = " ".join(line[10:].strip() for line in lines)
         assert text.count("NOT REAL DATA") == 1
