@@ -32,6 +32,7 @@ _COMMANDS = (
     "unpack",
     "submit",
     "verify-entry",
+    "snapshot",
     "certify",
     "plugins",
     "data",
@@ -43,7 +44,7 @@ _COMMANDS = (
 _HELP = {
     "Measure": ["run", "status", "reproduce"],
     "Read results": ["leaderboard", "compare", "report", "plot"],
-    "Keep and publish": ["pack", "unpack", "submit", "verify-entry"],
+    "Keep and publish": ["pack", "unpack", "submit", "verify-entry", "snapshot"],
     "Look around": ["list", "show", "data"],
     "Write plugins": ["plugins", "certify", "theory"],
     "Called by workers": ["work"],

@@ -165,6 +165,11 @@ def verify_entry(folder: str | os.PathLike[str], *, protocols: Collection[str] =
     return Verified(value["name"], made.rows, made)
 
 
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of an entry, hex, by its name."""
+    return {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+
+
 def outside(changed: Iterable[str], folder: str | os.PathLike[str]) -> list[str]:
     """Return the paths that a change touches and that are not files right in the folder of the entry.
 
