@@ -59,7 +59,7 @@ def command(
             )
     found = verify_entry(entry, protocols=protocols)
     table = found.rows
-    echo(f"{found.name}: {counted(len(table), 'row')} under {counted(table['protocol_id'].nunique(), 'protocol')}, as")
+    echo(f"{found.name}: {counted(len(table), 'row')} under {counted(table['protocol_id'].nunique(), 'protocol')}")
     for row in table.to_dict("records"):
         echo(f"  {row['method']}, {row['optimizer']}, {row['protocol_id']}, seeds {row['coverage']}")
     echo("Files, ids, seeds, references and scores are in order.")
