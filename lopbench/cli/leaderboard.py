@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, write_json
+from lopbench.cli.output import console, echo, reading, write_json
 from lopbench.core.text import counted
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def command(
     from lopbench.results.cells import csv_text
     from lopbench.results.leaderboard import board, latex, markdown, render, to_csv
 
-    made = board(*results)
+    with reading():
+        made = board(*results)
     for problem in made.problems[:_MOST_TOLD]:
         echo(f"Left out: {problem}", err=True)
     if len(made.problems) > _MOST_TOLD:
