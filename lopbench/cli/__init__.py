@@ -34,6 +34,7 @@ _COMMANDS = (
     "unpack",
     "submit",
     "verify-entry",
+    "snapshot",
     "certify",
     "plugins",
     "data",
@@ -45,7 +46,7 @@ _COMMANDS = (
 _HELP = {
     "Measure": ["run", "status", "reproduce"],
     "Read results": ["leaderboard", "compare", "report", "plot"],
-    "Keep and publish": ["pack", "unpack", "submit", "verify-entry"],
+    "Keep and publish": ["pack", "unpack", "submit", "verify-entry", "snapshot"],
     "Look around": ["list", "show", "data"],
     "Write plugins": ["plugins", "certify", "theory"],
     "Called by workers": ["work"],
@@ -55,7 +56,7 @@ _HELP = {
 _FIRST_STEP = """\
 lopbench measures how much plasticity a network keeps while it learns task after task.
 
-See that it works, in some ten seconds:
+See that it works, in half a minute:
   {call} run --profile smoke
 Measure plain learning beside a method, in a minute or two:
   {call} run --method none --method cbp

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_option, write_json
+from lopbench.cli.output import console, echo, format_option, reading, write_json
 
 if TYPE_CHECKING:
     from lopbench.results.sources import Score
@@ -59,7 +59,8 @@ def command(
     from lopbench.core.errors import ResultsError
     from lopbench.results.compare import compare, render, to_csv
 
-    found = compare(*sources, score=score)
+    with reading():
+        found = compare(*sources, score=score)
     if output_format == "json":
         write_json(found.to_json())
     else:

@@ -58,7 +58,8 @@ def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
     scored, all_steps = _span(scenario.scored, scenario), _span(scenario.steps, scenario)
     online = "" if scored == all_steps else f", online in their first {scored} steps"
     optimizers = ", ".join(_each(spec.optimizer_label for spec in study.specs))
-    runs = f"{study.runs} to do, {study.all_steps:,} steps, fresh references included"
+    seeds = seed_ranges(spec.seed for spec in study.specs)
+    runs = f"{study.runs} to do, seeds {seeds}, {study.all_steps:,} steps, fresh references included"
     if study.finished:
         runs += f"; {study.finished} finished already and skipped"
     if not study.pending:
@@ -69,7 +70,6 @@ def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
         "Tasks": f"{scenario.tasks} of {all_steps} steps, the last {late} are scored{online}",
         "Methods": ", ".join(_each(spec.method_label for spec in study.specs)),
         "Network": f"{first.architecture_label}, {optimizers}; references {first.reference_optimizer.label()}",
-        "Seeds": seed_ranges(spec.seed for spec in study.specs),
         "Data": _data(study),
         "Runs": runs,
         "Device": _device(study, staff),
@@ -103,7 +103,7 @@ def _data(study: Study) -> str:
     if study.images.real:
         return study.images.notice
     wanted = study.scenario.data
-    return f"NOT REAL DATA: {study.images.notice} To measure on real ones: lopbench data get {wanted}"
+    return f"NOT REAL DATA: procedural ones stand in for {wanted}; 'lopbench data get {wanted}' gets the real ones"
 
 
 def _device(study: Study, staff: Staff) -> str:

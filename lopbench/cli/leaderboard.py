@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, write_json
+from lopbench.cli.output import console, echo, reading, write_json
 from lopbench.core.errors import UsageError
 from lopbench.core.text import counted
 
@@ -97,7 +97,8 @@ def command(
             "--rows and --columns, --sensitivity, --suite, and --output or --check are of other tables; ask for one"
         )
     asked = None if suite is None else suite_of(suite)
-    made = board(*results)
+    with reading():
+        made = board(*results)
     for problem in made.problems[:_MOST_TOLD]:
         echo(f"Left out: {problem}", err=True)
     if len(made.problems) > _MOST_TOLD:

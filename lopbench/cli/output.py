@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 import rich_click as click
@@ -61,6 +62,12 @@ def console(*, stderr: bool = False, narrow: bool = False) -> "Console":
         made.width = _LEAST_WIDTH
     made.push_render_hook(Plain())
     return made
+
+
+def reading() -> "AbstractContextManager[object]":
+    """Say on a terminal that records are read, as long as that takes."""
+    err = console(stderr=True)
+    return err.status("reading records") if err.is_terminal else nullcontext()
 
 
 def print_whole(out: "Console", table: "Table") -> None:

@@ -55,6 +55,13 @@ _SEVERAL = ("recovery-bars", "cloning")
     type=click.Choice(["method", "optimizer"]),
     help="What tells the lines of cloning apart.  [method]",
 )
+@click.option(
+    "--width", type=float, help="Width in inches, as of a column (3.3) or a page (6.8), with text of 8 points."
+)
+@click.option("--no-title", is_flag=True, help="Leave out the title, for a figure with a caption.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="NAME=TEXT", help="What the legend calls NAME; may be repeated."
+)
 @click.option("--protocol", "protocols", multiple=True, help="Only runs of this protocol, or of ids that begin so.")
 @click.option("--method", "methods", multiple=True, help="Only this method, as tables name it; may be repeated.")
 @click.option("--architecture", "architectures", multiple=True, help="Only this architecture; may be repeated.")
@@ -66,6 +73,9 @@ def command(
     metrics: tuple[str, ...],
     panels: Literal["step size", "width"] | None,
     colours: Literal["method", "optimizer"] | None,
+    width: float | None,
+    no_title: bool,
+    labels: tuple[str, ...],
     protocols: tuple[str, ...],
     methods: tuple[str, ...],
     architectures: tuple[str, ...],
@@ -84,10 +94,14 @@ def command(
 
     Runs that do not belong in one figure are refused, naming what they differ in; select with the options.
     """  # noqa: D301  (click reads the backspace)
+    from lopbench.results.looks import fit
     from lopbench.results.plots import save
 
     wanted = (protocols, methods, architectures, optimizers)
-    save(figure(kind, results, metrics=metrics, panels=panels, colours=colours, wanted=wanted), output)
+    called = _labels(labels)
+    made = figure(kind, results, metrics=metrics, panels=panels, colours=colours, wanted=wanted)
+    fit(made, width=width, title=not no_title, labels=called)
+    save(made, output)
     echo(f"Written to {output}.", err=True)
 
 
@@ -131,6 +145,23 @@ def figure(
     if kind == "curves" and not metrics and any(record.series("online_error") is not None for record in selected):
         chosen = ("online_error",)
     return _draw(kind, chosen, panels or "step size", colours or "method")(selected)
+
+
+def _labels(given: Sequence[str]) -> dict[str, str]:
+    """Return the labels that ``NAME=TEXT`` give; a name may hold ``=`` itself, as in ``cbp:maturity=7=CBP``.
+
+    Raises:
+        UsageError: If one has no text.
+    """
+    from lopbench.core.errors import UsageError
+
+    found = {}
+    for each in given:
+        name, separator, text = each.rpartition("=")
+        if not (name and separator and text):
+            raise UsageError(f"--label {each!r} is not NAME=TEXT; write the name as the legend has it")
+        found[name] = text
+    return found
 
 
 def select(

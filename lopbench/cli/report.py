@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from lopbench.cli.output import echo
+from lopbench.cli.output import echo, reading
 from lopbench.core.text import counted
 
 
@@ -26,7 +26,8 @@ def command(results: tuple[Path, ...], output: Path) -> None:
     """
     from lopbench.report.page import write_report
 
-    summary = write_report(output, *results)
+    with reading():
+        summary = write_report(output, *results)
     count = len(summary.tables)
     echo(f"{counted(summary.runs, 'run')} under {counted(count, 'protocol')}.", err=True)
     echo(f"Written to {output}.", err=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo
+from lopbench.cli.output import console, echo, reading
 from lopbench.cli.plugins import plugin_option
 from lopbench.core.errors import LopbenchError, ResultsError, UsageError
 from lopbench.core.text import counted
@@ -57,9 +57,10 @@ def command(
             raise ResultsError(
                 f"The change touches {', '.join(beside[:_MOST_TOLD])}{more}, outside {entry}; send one entry at a time."
             )
-    found = verify_entry(entry, protocols=protocols)
+    with reading():
+        found = verify_entry(entry, protocols=protocols)
     table = found.rows
-    echo(f"{found.name}: {counted(len(table), 'row')} under {counted(table['protocol_id'].nunique(), 'protocol')}, as")
+    echo(f"{found.name}: {counted(len(table), 'row')} under {counted(table['protocol_id'].nunique(), 'protocol')}")
     for row in table.to_dict("records"):
         echo(f"  {row['method']}, {row['optimizer']}, {row['protocol_id']}, seeds {row['coverage']}")
     echo("Files, ids, seeds, references and scores are in order.")

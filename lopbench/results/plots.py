@@ -9,7 +9,6 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,7 @@ from lopbench.core.errors import ResultsError
 from lopbench.core.spec import canonical_json, format_value
 from lopbench.core.text import counted
 from lopbench.core.windows import before_window
+from lopbench.results.looks import looks
 from lopbench.results.record import Record, one_of_each
 from lopbench.results.seed_scores import BASE, Reference, References, reference_name, retentions_over
 from lopbench.results.statistics import INTERVAL_METHOD, interval
@@ -43,7 +43,6 @@ _REFERENCE = "fresh network"
 #: Share of the stream whose mean stands for the end of a phase: the last 100,000 of 5,000,000 samples of the paper.
 _PHASE_END = 0.02
 
-_MARKERS = "osD^vP*X<>"
 _REFERENCE_STYLE: Mapping[str, Any] = {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
 _SWITCH_STYLE: Mapping[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
 
@@ -73,9 +72,11 @@ def retention_vs_learning_rate(frame: "pd.DataFrame") -> "Figure":
             "optimizer settings or code; select one of these rows."
         )
     methods = sorted(rows["method"].unique(), key=_none_first)
-    with _axes(len(methods)) as (figure, axes, palette):
+    drawn = looks(methods)
+    with _axes() as (figure, axes):
         axes.axhline(1.0, label=rows.iloc[0]["reference"], **_REFERENCE_STYLE)
-        for index, (method, colour, marker) in enumerate(zip(methods, palette, cycle(_MARKERS), strict=False)):
+        for index, method in enumerate(methods):
+            colour, marker = drawn[method]
             line = rows[rows["method"] == method]
             value = line["retention"].to_numpy()
             # A single seed has no interval and gets no bar.
@@ -121,7 +122,8 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
     methods = sorted(set(data["method"]) - {_REFERENCE}, key=_none_first)
     if not methods:
         raise ResultsError(f"No run measured {metric!r}; 'lopbench list metrics' shows what can be measured.")
-    with _axes(len(methods)) as (figure, axes, palette):
+    drawn = looks(methods)
+    with _axes() as (figure, axes):
         sns.lineplot(
             data[data["method"] != _REFERENCE],
             x="task",
@@ -130,8 +132,8 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
             hue_order=methods,
             style="method",
             style_order=methods,
-            palette=palette,
-            markers=[marker for marker, _ in zip(cycle(_MARKERS), methods, strict=False)],
+            palette=[drawn[method].colour for method in methods],
+            markers=[drawn[method].marker for method in methods],
             markersize=4,
             dashes=False,
             errorbar=interval,
@@ -617,12 +619,13 @@ def _panels(
             sns.despine(ax=axes)
             if shared:
                 axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        yield figure, grid, dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+        drawn = looks(names)
+        yield figure, grid, {name: drawn[name].colour for name in names}
 
 
 @contextmanager
-def _axes(colours: int) -> "Iterator[tuple[Figure, Axes, list[Any]]]":
-    """Yield a figure with one pair of axes and a palette, in the house style, which holds inside the block."""
+def _axes() -> "Iterator[tuple[Figure, Axes]]":
+    """Yield a figure with one pair of axes, in the house style, which holds inside the block."""
     import seaborn as sns
     from matplotlib.figure import Figure
 
@@ -630,7 +633,7 @@ def _axes(colours: int) -> "Iterator[tuple[Figure, Axes, list[Any]]]":
         figure = Figure(figsize=(7.2, 3.8), layout="constrained")
         axes = figure.subplots()
         sns.despine(ax=axes)
-        yield figure, axes, list(sns.color_palette("colorblind", colours))
+        yield figure, axes
 
 
 @contextmanager

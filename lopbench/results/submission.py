@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -127,7 +126,7 @@ def submit(
                 (folder / TUNING).write_bytes(log)
             value = _entry_json(output.resolve().name, metadata, folder, made.rows)
             (folder / ENTRY).write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-            shutil.copytree(folder, output)
+            folder.rename(output)
     except (OSError, ValueError) as error:
         raise ResultsError(f"The entry cannot be written to {output}: {reason(error)}.") from error
     return output
@@ -164,6 +163,11 @@ def verify_entry(folder: str | os.PathLike[str], *, protocols: Collection[str] =
     if found:
         raise _refused(folder, found)
     return Verified(value["name"], made.rows, made)
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of an entry, hex, by its name."""
+    return {path.name: _sha256(path) for path in sorted(folder.iterdir())}
 
 
 def outside(changed: Iterable[str], folder: str | os.PathLike[str]) -> list[str]:

@@ -15,7 +15,7 @@ def results(tiny):
 def test_it_prints_the_table_of_a_folder(lopbench, results):
     shown = lopbench("leaderboard", results)
     assert shown.exit_code == 0
-    assert shown.stdout.index("reset") < shown.stdout.index("none ")
+    assert shown.stdout.index("none ") < shown.stdout.index("reset")
     assert shown.stderr == ""
 
 
@@ -23,14 +23,14 @@ def test_json_has_every_column_and_no_nan(lopbench, results):
     value = json.loads(lopbench("leaderboard", results, "--format=json").stdout)
     assert (value["overall"], value["left_out"]) == ([], [])
     rows = value["rows"]
-    assert [row["method"] for row in rows] == ["reset", "none"]
+    assert [row["method"] for row in rows] == ["none", "reset"]
     assert {"protocol_id", "retention", "track", "inputs_digest"} <= set(rows[0])
 
 
 def test_the_csv_holds_the_same_rows(lopbench, results):
     shown = lopbench("leaderboard", results, "--output=board.csv")
     assert "Written to board.csv." in shown.stderr
-    assert list(pd.read_csv("board.csv")["method"]) == ["reset", "none"]
+    assert list(pd.read_csv("board.csv")["method"]) == ["none", "reset"]
 
 
 @pytest.mark.parametrize("folder", ["nothing", "."])
@@ -51,7 +51,7 @@ def test_markdown_is_a_table_to_paste(lopbench, results):
 
 def test_csv_and_latex_go_to_stdout(lopbench, results):
     shown = lopbench("leaderboard", results, "--format=csv")
-    assert list(pd.read_csv(io.StringIO(shown.stdout))["method"]) == ["reset", "none"]
+    assert list(pd.read_csv(io.StringIO(shown.stdout))["method"]) == ["none", "reset"]
     assert lopbench("leaderboard", results, "--format=latex").stdout.startswith(r"\begin{table}")
 
 
@@ -80,7 +80,7 @@ def test_damaged_records_are_named_and_the_good_rows_are_shown(lopbench, results
     assert shown.exit_code == 1
     assert "reset" in shown.stdout
     assert damaged.name in shown.stderr
-    assert shown.stderr.endswith("Error: 1 records could not be used; the table is of the others.\n")
+    assert shown.stderr.endswith("Error: 1 record could not be used; the table is of the others.\n")
 
 
 def test_of_many_damaged_records_the_first_are_named(lopbench, results):

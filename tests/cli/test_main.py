@@ -10,7 +10,7 @@ from lopbench.core.errors import DataError, UsageError
 
 COMMANDS = [
     *("run", "list", "show", "status", "leaderboard", "compare", "reproduce", "report", "plot", "certify", "data"),
-    *("plugins", "theory", "verify", "figure", "submit", "verify-entry"),
+    *("plugins", "theory", "verify", "figure", "submit", "verify-entry", "snapshot"),
 ]
 
 

@@ -1,8 +1,11 @@
+import io
 import json
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from lopbench.cli import output
 from lopbench.cli.output import roughly, write_frame
 
 
@@ -37,3 +40,12 @@ def test_a_frame_is_json_with_null_for_nan_and_all_digits(capsys):
         {"a": pytest.approx(0.1 + 0.2, abs=1e-15), "b": "x"},
         {"a": None, "b": "é"},
     ]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_reading_is_told_of_on_terminals_alone(terminal, monkeypatch):
+    shown = Console(file=io.StringIO(), force_terminal=terminal, width=80)
+    monkeypatch.setattr(output, "console", lambda *, stderr: shown)
+    with output.reading():
+        pass
+    assert ("reading records" in shown.file.getvalue()) == terminal

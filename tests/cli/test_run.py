@@ -92,7 +92,7 @@ def test_a_run_says_what_it_does_and_ends_with_a_table(tiny, runs):
 def test_a_method_that_changed_nothing_is_told_of_in_the_run_and_under_the_table(tiny):
     shown = tiny("--method=none", "--method=l2:strength=0")
     assert shown.exit_code == 0, shown.output
-    assert "seed 0: l2:strength=0 changed nothing: it is at strength zero" in shown.stderr
+    assert "seed 0 (mlp:depth=1,width=8): l2:strength=0 changed nothing: it is at strength zero" in shown.stderr
     assert "changed nothing in 1 of 1 run: it is at strength zero" in shown.stdout
     again = tiny("--method=none", "--method=l2:strength=0")
     assert again.stdout == shown.stdout
@@ -142,7 +142,7 @@ def test_the_heading_fits_on_a_small_terminal_and_tells_of_data_once(tiny, monke
     monkeypatch.setenv("COLUMNS", "80")
     for more in ((), ("--seeds=0-4", "--method=none", "--method=cbp:replacement_rate=1e-3", "--method=layernorm")):
         lines = tiny("--dry-run", *more).stderr.splitlines()
-        assert len(lines) <= 14
+        assert len(lines) <= 12
         assert all(len(line) <= 80 for line in lines)
         text = " ".join(line[10:].strip() for line in lines)
         assert text.count("NOT REAL DATA") == 1

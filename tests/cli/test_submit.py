@@ -52,7 +52,7 @@ def test_an_entry_is_submitted_verified_and_one_cell_of_it_run(submitted, lopben
     assert "verify-entry entries/mine" in shown.stderr
     verified = lopbench("verify-entry", "entries/mine", "--rerun")
     assert verified.exit_code == 0, verified.output
-    assert "mine: 2 rows under 1 protocol, as" in verified.stdout
+    assert "mine: 2 rows under 1 protocol\n" in verified.stdout
     assert "Files, ids, seeds, references and scores are in order." in verified.stdout
     assert "l2:strength=0.1 completes 5,000 steps of bitflip, profile smoke." in verified.stdout
     (folder / "more.txt").touch()

@@ -4,12 +4,15 @@ import hashlib
 import json
 import re
 import zipfile
+from datetime import date
 
+import pandas as pd
 import pytest
 
 from lopbench.core.errors import ResultsError, UsageError
 from lopbench.results.pack import pack
 from lopbench.results.record import find_records
+from lopbench.results.snapshot import MANIFEST, snapshot
 from lopbench.results.submission import ENTRY, RUNS, TABLE, TUNING, Metadata, outside, submit, verify_entry
 
 WHOSE = Metadata(code="https://example.org/my-method", contact="A. Author, a@example.org")
@@ -244,6 +247,27 @@ def test_an_archive_that_unpacks_outside_its_folder_is_refused_and_unpacks_nowhe
         assert "is no packed set" in refused(entry)
         assert "outside" in refused(entry)
     assert not list(tmp_path.rglob("outside"))
+
+
+def test_a_snapshot_holds_the_tables_of_all_entries_and_what_their_files_are(entry, runs, tmp_path):
+    submit(runs, output=entry.parent / "other", metadata=WHOSE)
+    told = []
+    made = snapshot(entry.parent, tmp_path / "snapshots", day=date(2026, 1, 31), told=told.append)
+    assert (made.name, told) == ("2026-01-31", ["my-method", "other"])
+    table = pd.read_csv(made / TABLE)
+    assert table.groupby("entry").size().to_dict() == {"my-method": 2, "other": 2}
+    manifest = json.loads((made / MANIFEST).read_text())
+    digest = hashlib.sha256((entry / RUNS).read_bytes()).hexdigest()
+    assert manifest["entries"]["my-method"]["sha256"][RUNS] == digest
+    assert set(manifest["entries"]["other"]["sha256"]) == {ENTRY, RUNS, TABLE}
+    with pytest.raises(ResultsError, match="a snapshot is never changed"):
+        snapshot(entry.parent, tmp_path / "snapshots", day=date(2026, 1, 31))
+    with pytest.raises(ResultsError, match="There are no entries"):
+        snapshot(tmp_path / "absent", tmp_path / "snapshots", day=date(2026, 2, 1))
+    (entry / "more").touch()
+    with pytest.raises(ResultsError, match="more is no file of an entry"):
+        snapshot(entry.parent, tmp_path / "snapshots", day=date(2026, 2, 1))
+    assert {path.name for path in (tmp_path / "snapshots").iterdir()} == {"2026-01-31"}
 
 
 def test_a_change_outside_the_entry_is_found():

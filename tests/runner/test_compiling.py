@@ -57,7 +57,7 @@ def test_compiling_is_announced_where_it_happens_and_only_there(make_study, comp
     assert study.execute(planned, reporter) == []
     # The references take the same steps as the runs, so that theirs is compiled already.
     assert len(compiler) == 1
-    name = "none, seed 0 (online_mlp) and 1 more"
+    name = "none, seeds 0-1 (online_mlp)"
     assert reporter.notes[0] == f"{name}: compiling, about a minute where it was not done before"
     assert re.fullmatch(rf"{name}: compiled in \d s", reporter.notes[1])
     assert len(reporter.notes) == 2
@@ -115,7 +115,7 @@ def test_steps_run_as_they_are_where_there_is_no_compiler_and_it_is_said(make_st
     planned = make_study(**BITS)
     assert study.execute(replace(planned, pending=planned.specs), reporter) == []
     reason = "RuntimeError: no working C++ compiler"
-    assert reporter.notes[1].endswith(f"and 1 more: no compiled program here, and so slower: {reason}")
+    assert reporter.notes[1].endswith(f"(online_mlp): no compiled program here, and so slower: {reason}")
     for one, other in zip(find_records(planned.results), find_records(whole.results), strict=True):
         assert one.environment["steps"] == "program"
         assert one.table.equals(other.table)

@@ -375,5 +375,5 @@ def test_a_place_is_given_up_when_its_worker_ends_before_it_begins(tmp_path):
     assert "no work.json cannot be read: No such file or directory" in failure
     pool.tidy()
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ResultsError, match="1 workers had to give up: "):
+    with pytest.raises(ResultsError, match="1 worker had to give up: "):
         check(pool.failures)

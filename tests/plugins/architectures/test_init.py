@@ -22,7 +22,18 @@ def test_registered_names_lead_to_the_classes_that_bear_them():
         assert issubclass(component, Architecture)
         assert component.name == name
         assert summary
-    names = ["mlp", "cnn", "convnet", "resnet18", "vit", "timm", "online_mlp", "char_transformer", "actor_critic", "linear"]
+    names = [
+        "mlp",
+        "cnn",
+        "convnet",
+        "resnet18",
+        "vit",
+        "timm",
+        "online_mlp",
+        "char_transformer",
+        "actor_critic",
+        "linear",
+    ]
     assert [name for name, _, _ in registered()] == names
 
 

@@ -1,0 +1,60 @@
+"""Snapshots of a repository of results: what its entries held on a day, with a manifest of their files."""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from lopbench.core.errors import ResultsError
+from lopbench.results.files import write_whole
+from lopbench.results.stored import reason
+from lopbench.results.submission import TABLE, file_digests, verify_entry
+from lopbench.results.tables import to_csv
+
+MANIFEST = "manifest.json"
+
+
+def snapshot(
+    entries: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    day: date,
+    told: Callable[[str], None] = lambda name: None,
+) -> Path:
+    """Write the tables of all entries as one, and a manifest, into a folder of that day, and return it.
+
+    Each entry keeps its own scores: those of runs on several machines are never put into one row.
+
+    Args:
+        entries: Folder of the entries, each a folder that `verify_entry` takes.
+        output: Folder of the snapshots.
+        day: The day.
+        told: Is told of each entry before it is checked.
+
+    Raises:
+        ResultsError: If an entry cannot be taken, there is none, or the snapshot exists or cannot be written.
+    """
+    import pandas as pd
+
+    folder = Path(output) / day.isoformat()
+    if folder.exists():
+        raise ResultsError(f"{folder} exists; a snapshot is never changed, so write one of another day or elsewhere.")
+    names = sorted(path for path in Path(entries).glob("*") if path.is_dir())
+    if not names:
+        raise ResultsError(f"There are no entries in {entries}; each is a folder that 'lopbench submit' wrote.")
+    tables, listed = [], {}
+    for path in names:
+        told(path.name)
+        found = verify_entry(path)
+        tables.append(found.rows.assign(entry=found.name))
+        listed[found.name] = {"rows": len(found.rows), "sha256": file_digests(path)}
+    value = {"snapshot_version": 1, "day": day.isoformat(), "lopbench": version("lopbench"), "entries": listed}
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ResultsError(f"The snapshot cannot be written to {folder}: {reason(error)}.") from error
+    to_csv(pd.concat(tables, ignore_index=True), folder / TABLE)
+    write_whole(folder / MANIFEST, json.dumps(value, indent=2, sort_keys=True) + "\n", "The manifest")
+    return folder
