@@ -59,7 +59,8 @@ def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
     online = "" if scored == all_steps else f", online in their first {scored} steps"
     optimizers = ", ".join(_each(spec.optimizer_label for spec in study.specs))
     seeds = seed_ranges(spec.seed for spec in study.specs)
-    runs = f"{study.runs} to do, seeds {seeds}, {study.all_steps:,} steps, fresh references included"
+    seeds = f"seed {seeds}" if seeds.isdecimal() else f"seeds {seeds}"
+    runs = f"{study.runs} to do, {seeds}, {study.all_steps:,} steps, fresh references included"
     if study.finished:
         runs += f"; {study.finished} finished already and skipped"
     if not study.pending:

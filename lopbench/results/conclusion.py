@@ -72,15 +72,18 @@ class _Row:
 
     def alone(self, reference: str) -> str:
         """Return what it keeps."""
-        kept = f"{self.name} keeps {self.retention:.2f} of what a {reference} learns (1 is a {reference}, 0 is chance)"
-        return f"{kept}{self.caveat}."
+        kept = f"{self.name} keeps {_number(self.retention)} of what a {reference} learns"
+        return f"{kept} (1 is a {reference}, 0 is chance){self.caveat}."
 
     def against(self, baseline: "_Row") -> str:
         """Return how it stands to plain learning."""
-        numbers = f"{baseline.retention:.2f} to {self.retention:.2f}"
+        ours, theirs = _number(self.retention), _number(baseline.retention)
+        numbers = f"{theirs} to {ours}"
         if self.verdict == "not shown":
             why = f" ({self.rank_note})" if self.rank_note else ""
             return f"{self.name} and {baseline.name} cannot be told apart: {numbers} over {self.seeds} seeds{why}."
+        if not self.verdict and ours == theirs:
+            return f"{self.name} keeps as much as {baseline.name}: {ours}{self.caveat}."
         said = self.verdict or ("better" if self.retention > baseline.retention else "worse")
         told = f"{self.name} keeps {'more' if said == 'better' else 'less'} than {baseline.name}: {numbers}"
         if self.verdict:
@@ -108,5 +111,10 @@ def _together(others: list[_Row], baseline: _Row) -> Iterator[str]:
         found = sorted((each for each in others if each.verdict == verdict), key=lambda each: -each.retention)
         if found:
             caveat = next((each.caveat for each in found if not verdict and each.caveat), "")
-            listed = ", ".join(f"{each.name} {each.retention:.2f}" for each in found)
-            yield f"{said} ({baseline.retention:.2f}): {listed}{caveat}."
+            listed = ", ".join(f"{each.name} {_number(each.retention)}" for each in found)
+            yield f"{said} ({_number(baseline.retention)}): {listed}{caveat}."
+
+
+def _number(value: float) -> str:
+    """Return a retention as the sentences have it; what rounds to zero has no sign."""
+    return f"{round(value, 2) + 0.0:.2f}"

@@ -37,6 +37,12 @@ def test_three_seeds_are_still_too_few(many_seeds, results, method):
     ]
 
 
+def test_numbers_that_are_the_same_as_shown_are_no_difference(many_seeds, results, method):
+    many_seeds([0.2])
+    many_seeds([0.2 - 1e-6], method())
+    assert said(results) == ["mine keeps as much as none: 0.00; one seed, may be chance; repeat with --seeds 0-4."]
+
+
 def test_five_seeds_give_a_verdict(many_seeds, results, method):
     many_seeds(around(0.5))
     many_seeds(around(0.6), method("up"))
