@@ -12,7 +12,28 @@ those that the end of the rollout cuts included, as in their code. It is the sam
 its mean over a level is the area under the curve of learning. Chance is a policy that acts at random.
 
 Deviations: a rollout is of two environments for 400 steps each, and not of one for 800, so that all agents of all seeds
-act at once; actions and starts are drawn by seed, level and rollout, so that methods are paired.
+act at once; actions and starts are drawn by seed, level and rollout, so that methods are paired. ``c_chain`` has the
+leaky ReLUs that are the default of their code, and Adam at 1e-3; it was not run here.
+
+``lite`` is ours: half the rollouts, and policy and value of three layers of 64 ReLUs. Measured with seeds 1000 to 1007
+at Adam 1e-3, the only rate that was tried: mean return by level, of at most 400, where chance is 22.
+
+| level | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 |
+|---|---|---|---|---|---|---|---|---|---|---|
+| plain | 352 | 9 | 34 | 78 | 123 | 50 | 112 | 110 | 130 | 184 |
+| fresh | 352 | 175 | 209 | 238 | 245 | 179 | 214 | 264 | 238 | 294 |
+
+Plain learning keeps .33 over levels 2 to 10, with a 95% interval of .08 to .59, and .43, .12 to .73, over the last
+five; the ceiling is 1.84. Its trend is .06, .01 to .13: what is lost is lost at the first change, and some of it comes
+back. At the second level all eight agents push the same way whatever they see, fall in nine steps, and no longer try
+anything else; two of them never balance again, and two thirds of the returns at levels 2 to 10 are below chance. Of the
+policy's units .64 are dead at the end, .22 in a new network.
+
+An earlier trial of the same setting, in another framework with another law of initialisation, kept .59 over these
+levels with eight seeds: plain learning had 175 at the second level, and fresh networks some 280 at all. Both lose; they
+do not agree in how much. One network for both, ``mlp:widths=64/64/64``, comes nearer to it: its returns at the first
+four levels are 362, 104, 188 and 237 with the same seeds, perhaps because what it learns of values goes on to move the
+policy. Its fresh networks were not measured.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
