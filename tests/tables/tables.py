@@ -1,16 +1,17 @@
-"""The table of methods and networks in ``plugins/README.md``: which runs on which, and why not.
+"""The tables of methods in ``plugins/README.md``: which runs on which network, and what shows that it does its work.
 
 Each method, as it is by default, takes a step on a small network of each architecture, and crosses a boundary if it
-acts there. After adding a method or an architecture,
+acts there. The evidence is that of ``results/evidence.csv``. After adding a method or an architecture,
 
     python tests/tables/tables.py
 
 brings the page up to date.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -22,8 +23,8 @@ from lopbench.core.manager import plugins
 from lopbench.core.spec import ComponentSpec, build_optimizer
 from lopbench.learner.learner import StackLearner
 
-README = Path(__file__).parents[2] / "plugins" / "README.md"
-BEGIN, END = "<!-- methods and networks -->\n", "<!-- /methods and networks -->"
+ROOT = Path(__file__).parents[2]
+README, EVIDENCE = ROOT / "plugins" / "README.md", ROOT / "results" / "evidence.csv"
 
 #: Small networks of the architectures that the table has.
 NETWORKS: Mapping[str, str] = {
@@ -110,30 +111,69 @@ def refusal(method: str, architecture: str) -> str | None:
     return None
 
 
-def table() -> str:
-    """Return the table, with the reasons below it."""
+def networks_table() -> str:
+    """Return the table of methods and networks, with the reasons below it."""
     reasons: list[str] = []
     lines = ["| method | " + " | ".join(f"`{name}`" for name in NETWORKS) + " |", "|---|" + "---|" * len(NETWORKS)]
-    for entry in plugins().registry.entries("methods"):
-        if entry.distribution.name != "lopbench":
-            continue
+    for method in ours():
         cells = []
         for architecture in NETWORKS.values():
-            reason = refusal(entry.name, architecture)
+            reason = refusal(method, architecture)
             if reason is not None and reason not in reasons:
                 reasons.append(reason)
             cells.append("runs" if reason is None else f"no: {reasons.index(reason) + 1}")
-        lines.append(f"| `{entry.name}` | " + " | ".join(cells) + " |")
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *(f"{place}. {reason}" for place, reason in enumerate(reasons, 1)), ""])
 
 
-def with_table(page: str) -> str:
-    """Return the page with the table between its marks."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    assert END in page.partition(BEGIN)[2], f"{README} has no place for the table"
-    return f"{head}{begin}{table()}{end}{tail}"
+def ours() -> list[str]:
+    """Return the names of the built-in methods."""
+    entries = plugins().registry.entries("methods")
+    return [entry.name for entry in entries if entry.distribution.name == "lopbench"]
+
+
+def evidence_table() -> str:
+    """Return the table of evidence."""
+    lines = [
+        "| run as | is for | plain | with it | difference | shown | retention, plain .XX |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    frame = pd.read_csv(EVIDENCE)
+    for each in frame.itertuples():
+        aim = each.aim if each.aim == "retention" else f"{'more' if each.more else 'less'}: {each.aim}"
+        kept = f"{number(each.retention)} ({span(each.retention_low, each.retention_high)})"
+        lines.append(
+            f"| `{each.setting}` | {aim} | {number(each.none)} | {number(each.value)} | {span(each.low, each.high)} "
+            f"| {'yes' if each.shown else 'no'} | {kept} |"
+        )
+    return "\n".join(lines).replace(".XX", number(frame["retention_none"].iloc[0])) + "\n"
+
+
+def number(value: float) -> str:
+    """Return a number to two digits behind the point, or one from ten on."""
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def span(low: float, high: float) -> str:
+    """Return an interval of a difference."""
+    return f"{'+' if low > 0 else ''}{number(low)} to {'+' if high > 0 else ''}{number(high)}"
+
+
+#: What makes each table, by the name that its marks have.
+TABLES: Mapping[str, Callable[[], str]] = {
+    "methods and networks": networks_table,
+    "evidence": evidence_table,
+}
+
+
+def with_table(page: str, name: str) -> str:
+    """Return the page with a table between its marks."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    head, _, rest = page.partition(begin)
+    assert end in rest, f"{README} has no place for {name!r}"
+    return f"{head}{begin}{TABLES[name]()}{end}{rest.partition(end)[2]}"
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text()))
+    for name in TABLES:
+        README.write_text(with_table(README.read_text(), name))

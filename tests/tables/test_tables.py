@@ -1,6 +1,7 @@
 import importlib.util
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 
@@ -12,9 +13,14 @@ def tables():
     return module
 
 
-def test_the_page_says_which_methods_run_on_which_networks(tables):
+@pytest.mark.parametrize("name", ["methods and networks", "evidence"])
+def test_the_page_has_the_tables_as_they_are_made(tables, name):
     page = tables.README.read_text()
-    assert tables.with_table(page) == page, "run 'python tests/tables/tables.py'"
+    assert tables.with_table(page, name) == page, "run 'python tests/tables/tables.py'"
+
+
+def test_there_is_evidence_of_each_method_but_the_control(tables):
+    assert {*pd.read_csv(tables.EVIDENCE)["method"], "reset"} == set(tables.ours())
 
 
 def test_a_network_that_a_method_cannot_serve_has_the_reason(tables):
