@@ -48,7 +48,7 @@ def test_protocols_that_differ_in_a_factor_stand_together(many_seeds, results, s
         many_seeds([value], architecture=results.component("architectures", name, activation="relu"))
     many_seeds([0.65], architecture=results.component("architectures", "net", activation="tanh"))
     (table,) = shown("method", "architecture")
-    assert table.headings == ("method", "net:activation=relu", "wide:activation=relu", "net:activation=tanh")
+    assert table.headings == ("method", "net:activation=relu", "net:activation=tanh", "wide:activation=relu")
     (by_field,) = shown("method", "architecture.activation")
     assert by_field.headings == ("method", "relu", "tanh")
     assert by_field.rows == [("none", "1.00", "0.75")]

@@ -455,6 +455,7 @@ OTHER_VALUES = {
     "steps_per_task": "5000",
     "probe_every": "100",
     "probe_rows": "stream",
+    "late": "3",
 }
 FIXED = {"profile", "tasks", "head_policy", "optimizer_policy"}
 

@@ -267,6 +267,7 @@ OTHER_VALUES = {
     "head_policy": "keep",
     "optimizer_policy": "reset",
     "probe_every": "100",
+    "late": "3",
 }
 
 
