@@ -59,7 +59,7 @@ def test_compiling_is_announced_where_it_happens_and_only_there(make_study, comp
     assert len(compiler) == 1
     name = "none, seeds 0-1 (online_mlp)"
     assert reporter.notes[0] == f"{name}: compiling, about a minute where it was not done before"
-    assert re.fullmatch(rf"{name}: compiled in \d s", reporter.notes[1])
+    assert re.fullmatch(rf"{re.escape(name)}: compiled in \d s", reporter.notes[1])
     assert len(reporter.notes) == 2
     assert compiler == [str(tmp_path / "cache" / "compiled")]
     assert len([*(tmp_path / "cache" / "compiled" / "programs").iterdir()]) == 1
