@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lopbench.core.interfaces import Metric, Task
+from lopbench.learner.acting import Actor
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.probing import Seen
 from lopbench.learner.program import Periods, Program
@@ -39,6 +40,7 @@ class ScoredLearner:
         prefix: str = "",
     ) -> None:
         self.learner = learner
+        self.actor = Actor(learner)
         self._metrics = metrics
         self._training = training_metrics(metrics)
         #: What is measured of each step.

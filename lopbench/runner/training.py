@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 
 from torch import Tensor
 
-from lopbench.learner.acting import Actor
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.probing import Seen
 from lopbench.results.seed_scores import BASE
@@ -41,7 +40,6 @@ class Training:
         self._log = log
         self.learner = self._scored(setting.new_learner(place))
         self.base: ScoredLearner | None = None
-        self._actor = Actor(self.learner.learner)
 
     def _scored(self, learner: StackLearner, prefix: str = "") -> ScoredLearner:
         setting = self.setting
@@ -117,9 +115,7 @@ class Training:
 
     def advance(self, count: int) -> None:
         """Take at least one and up to ``count`` steps."""
-        if self._actor.learner is not self.learner.learner:
-            self._actor = Actor(self.learner.learner)
-        count = self.feed.act(self._actor, count)
+        count = self.feed.act(self.learner.actor, count)
         if self.programs.advance(self.learner, self.feed, count):
             return
         batches = self.feed.step()
