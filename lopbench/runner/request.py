@@ -14,7 +14,6 @@ from lopbench.core.manager import plugins
 from lopbench.core.seeds import MOST_SEED, MOST_SEEDS
 from lopbench.core.spec import ComponentSpec, RunSpec, build_optimizer, check_start
 from lopbench.core.tuning import Tuning
-from lopbench.learner.excluding import check_pairs
 from lopbench.runner import tuning
 from lopbench.runner.aside import Aside
 from lopbench.runner.sweep import Methods, crossed
@@ -150,6 +149,8 @@ class Asked:
         for specs in self.methods:
             _check_methods(specs, self.scenario, self.start)
             if len(specs) > 1:
+                from lopbench.learner.excluding import check_pairs  # needs torch, and what looks at runs does not
+
                 made = [spec.build() for spec in specs]
                 check_pairs([m for m in made if isinstance(m, Perturbation)], build_optimizer(self.reference))
         if self.tuning is not None:
