@@ -104,10 +104,12 @@ def _by_family(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
 
 
 def _facts(entry: dict[str, Any]) -> list[str]:
-    """Return what stands behind the summary of a row."""
+    """Return what stands behind the summary of a row; nothing of a study file."""
+    if "track" not in entry:
+        return [entry["distribution"]] if "distribution" in entry else []
     cost = entry.get("cost")
     takes = f"{cost['time']:g}x, {cost['memory']:g}x mem." if cost else ""
-    return [entry["track"], takes, entry.get("distribution", "")] if "track" in entry else [entry["distribution"]]
+    return [entry["track"], takes, entry.get("distribution", "")]
 
 
 def _print(listed: dict[str, list[dict[str, Any]]], skipped: list[dict[str, str]]) -> None:

@@ -1,5 +1,6 @@
 """Runs that train as replicas of one program: each ends as it would have ended alone."""
 
+import re
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -263,7 +264,7 @@ def test_replica_that_diverges_is_recorded_where_it_did_and_the_others_go_on(mak
             other = record_of(alone, spec)
             assert record.status["diverged_at"] == other.status["diverged_at"]
         assert len(record.per_task("online_error")) == (0 if spec.optimizer.fields["lr"] > 1 else 8)
-    assert any(f"seed {seed}: diverged" in (record.path / "log.txt").read_text() for seed in (0, 1))
+    assert re.search(r"seed [01] \(.*\): diverged", (record.path / "log.txt").read_text())
 
 
 def test_score_shown_is_that_of_replicas_that_are_sound(make_bits):
@@ -316,7 +317,7 @@ def test_fault_in_measuring_one_replica_is_its_own(make_bits, record_of, monkeyp
     assert [record.outcome for record in records] == ["completed", "failed", "completed"]
     assert records[1].status["error"].endswith("ZeroDivisionError: in a metric")
     assert list(records[1].per_task("online_error")) == [0, 1, 2]
-    assert "seed 1: Traceback" in (records[1].path / "log.txt").read_text()
+    assert "seed 1 (online_mlp): Traceback" in (records[1].path / "log.txt").read_text()
     for index in (0, 2):
         assert_same(records[index], record_of(whole, whole.specs[index]))
 
