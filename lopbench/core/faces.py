@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import inspect
 import json
 import os
@@ -84,13 +85,23 @@ def face(entry: Registration) -> Face:
     """
     if not isinstance(entry.target, str) or entry.target.partition(":")[0] in sys.modules:
         return Face.of(entry.load())
-    key = f"{entry.kind} {entry.target}"
+    key = _key(entry.kind, entry.target)
     if (kept := _current(key)) is not None:
         return kept
     component = entry.load()
     made = Face.of(component)
     _keep(key, component, made)
     return made
+
+
+def _key(kind: str, target: str) -> str:
+    """Return under what a class is kept: installations side by side share one cache, and may have other classes."""
+    module = target.partition(":")[0]
+    with suppress(ImportError, ValueError):
+        if (parent := module.rpartition(".")[0]) in sys.modules or not parent:
+            spec = importlib.util.find_spec(module)
+            return f"{kind} {target} {spec and spec.origin}"
+    return f"{kind} {target}"
 
 
 @functools.cache

@@ -63,6 +63,20 @@ def test_every_component_has_the_face_of_its_class():
             assert face(entry) == Face.of(entry.load())
 
 
+def test_installations_that_share_a_cache_have_classes_of_their_own(tmp_path):
+    where = {**os.environ, "LOPBENCH_CACHE": str(tmp_path / "cache")}
+    for _ in range(2):
+        for width in ("3", "31"):
+            (tmp_path / width).mkdir(exist_ok=True)
+            path = tmp_path / width / "mine_plugin.py"
+            if not path.exists():
+                path.write_text(PLUGIN.replace("width: int = 3", f"width: int = {width}"))
+            where["PYTHONPATH"] = str(path.parent)
+            done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=where)
+            assert done.stdout.split()[0] == width
+    assert done.stdout.split()[-1] == "False"  # both are kept
+
+
 def test_one_method_is_the_control():
     registry = plugins().registry
     assert [name for name in registry.names("methods") if face(registry.get("methods", name)).control] == ["reset"]
@@ -78,10 +92,11 @@ def test_a_class_is_imported_once_and_then_when_it_changes(look, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff", b"[]", b"{", b"null", b'{"scenarios mine_plugin:Mine": 5}', b" " * 5_000_000]
+    "content", [b"", b"\xff", b"[]", b"{", b"null", b'{"scenarios mine_plugin:Mine PATH": 5}', b" " * 5_000_000]
 )
 def test_a_damaged_cache_is_passed_over(look, tmp_path, content):
     (tmp_path / "cache").mkdir()
+    content = content.replace(b"PATH", bytes(tmp_path / "mine_plugin.py"))
     (tmp_path / "cache" / "faces.json").write_bytes(content)
     assert look()[1]
     assert not look()[1]
@@ -91,7 +106,7 @@ def test_faces_with_other_contents_are_passed_over(look, tmp_path):
     look()
     path = tmp_path / "cache" / "faces.json"
     kept = json.loads(path.read_text())
-    kept["scenarios mine_plugin:Mine"]["face"] = {"defaults": {}}
+    kept[f"scenarios mine_plugin:Mine {tmp_path / 'mine_plugin.py'}"]["face"] = {"defaults": {}}
     path.write_text(json.dumps(kept))
     assert look()[1]
 
