@@ -123,7 +123,7 @@ def test_planning_writes_nothing(make_study):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scenario": "tinyimagnet40"}, r"Unknown scenario 'tinyimagnet40'\. Did you mean 'tinyimagenet40'\?"),
+        ({"scenario": "tinyimagnet40"}, r"Unknown scenario 'tinyimagnet40'\. Did you mean 'tinyimagenet40'"),
         ({"scenario": "tinyimagenet40:task=4"}, r"no field 'task'\. Did you mean 'tasks'"),
         ({"profile": "light"}, r"no profile 'light'\. Did you mean 'lite'"),
         ({"methods": ["layernrom"]}, r"Unknown method 'layernrom'\. Did you mean 'layernorm'\?"),
