@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from lopbench.core.registry import Registration
 
+
+#: Least width of a column of summaries.
+_SUMMARY = 32
 
 #: What study files are there for, which plugins bring.
 _STUDIES = ("claims", "figures", "suites")
@@ -112,6 +116,12 @@ def _facts(entry: dict[str, Any]) -> list[str]:
     return [entry["track"], takes, entry.get("distribution", "")]
 
 
+def _fitting(facts: Sequence[Sequence[str]], room: int) -> int:
+    """Return how many of the columns behind the summary there is room for beside one that can be read."""
+    widths = [max(map(len, column)) + 2 for column in zip_longest(*facts, fillvalue="")]
+    return sum(_SUMMARY + sum(widths[: count + 1]) <= room for count in range(len(widths)))
+
+
 def _print(listed: dict[str, list[dict[str, Any]]], skipped: list[dict[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -119,20 +129,24 @@ def _print(listed: dict[str, list[dict[str, Any]]], skipped: list[dict[str, str]
     out = console()
     # One width for all tables, so that the columns of the kinds stand under each other.
     rows = [entry for entries in listed.values() for entry in entries]
+    facts = [_facts(entry) for entry in rows]
     width = max((len(name) for entry in rows for name in (entry["name"], *entry.get("presets", ()))), default=0)
+    count = _fitting(facts, out.width - width - 4)
     for kind, entries in listed.items():
         out.print(Text(kind, style="bold"))
         table = Table.grid(padding=(0, 2))
         table.add_column(min_width=width + 2, no_wrap=True)
         table.add_column()
-        for _ in _facts(entries[0]) if entries else ():
+        for _ in _facts(entries[0])[:count] if entries else ():
             table.add_column(style="dim", no_wrap=True)
         for entry in entries:
-            table.add_row(Text(f"  {entry['name']}"), Text(entry["summary"]), *map(Text, _facts(entry)))
+            table.add_row(Text(f"  {entry['name']}"), Text(entry["summary"]), *map(Text, _facts(entry)[:count]))
             for name, summary in entry.get("presets", {}).items():
                 table.add_row(Text(f"  {name}"), Text(summary))
         out.print(table if entries else Text("  none", style="dim"))
         out.print()
+    if any(len(each) > count for each in facts):
+        out.print(Text("A wider terminal shows more, and --format json all.", style="dim"))
     if skipped:
         out.print(Text("plugins that were skipped", style="bold yellow"))
     for entry in skipped:

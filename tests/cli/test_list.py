@@ -77,3 +77,17 @@ def test_skipped_plugins_stand_at_the_end_with_their_reason(lopbench, monkeypatc
     assert last == "  foo of lopbench-foo: ModuleNotFoundError: No module named 'bar'"
     value = json.loads(lopbench("list", "--format", "json").stdout)
     assert value["skipped"] == [{"plugin": "foo", "distribution": "lopbench-foo", "reason": skipped.reason}]
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140, 200])
+def test_summaries_of_methods_can_be_read_at_any_width(lopbench, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = lopbench("list", "methods").stdout
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= columns
+    for name in ("shrink_and_perturb_step", "activation:leaky_relu", "none"):
+        assert re.search(rf"^  {name} ", shown, re.MULTILINE)
+    assert "boundary-aware" in shown
+    assert ("lopbench 0" in shown) == (columns >= 140)
+    assert ("A wider terminal shows more" in shown) == (columns < 140)
+    assert len(shown.splitlines()) < 3 * len(plugins().registry.names("methods"))
