@@ -158,29 +158,24 @@ def render(judged: Sequence[Judged], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("", no_wrap=True)
-    table.add_column("claim", ratio=3, overflow="fold")
-    table.add_column("number", ratio=2, overflow="fold")
-    table.add_column("claimed", no_wrap=True)
-    table.add_column("value", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("seeds", justify="right", no_wrap=True)
-    table.add_column("needed", justify="right", no_wrap=True)
+    numbers = [number for each in judged for number in each.numbers]
+    ranges, values = (max((len(of(n)) for n in numbers), default=0) for of in (_claimed, _with_interval))
     for index, each in enumerate(judged, start=1):
-        for place, number in enumerate(each.numbers):
-            first, found = place == 0, number.finding
-            table.add_row(
-                str(index) if first else "",
-                Text(f"{each.claim.text} ({each.claim.source})" if first else ""),
-                Text(number.link.what),
-                number.link.range,
-                _with_interval(number),
-                Text(each.word, style=_STYLES[each.word]) if first else "",
-                str(found.seeds),
-                "" if _is_told(found) or found.needed_seeds is None else str(found.needed_seeds),
-            )
-    console.print(table)
+        told = f": {each.claim.text} ({each.claim.source})"
+        console.print(Text.assemble(f"{index}  ", (each.word, _STYLES[each.word]), told))
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=index == 1)
+        table.add_column("", width=1)
+        table.add_column("number", ratio=1, overflow="fold")
+        table.add_column("claimed", min_width=ranges, no_wrap=True)
+        table.add_column("value", min_width=values, no_wrap=True)
+        table.add_column("seeds", justify="right", min_width=5, no_wrap=True)
+        table.add_column("needed", justify="right", min_width=6, no_wrap=True)
+        for number in each.numbers:
+            found = number.finding
+            needed = "" if _is_told(found) or found.needed_seeds is None else str(found.needed_seeds)
+            cells = (number.link.what, _claimed(number), _with_interval(number), str(found.seeds), needed)
+            table.add_row("", *map(Text, cells))
+        console.print(table)
     for index, each in enumerate(judged, start=1):
         for note in _notes(each):
             console.print(Text(f"{index}: {note}"), style="dim")
@@ -192,6 +187,10 @@ def render(judged: Sequence[Judged], console: Console) -> None:
         ),
         style="dim",
     )
+
+
+def _claimed(number: Number) -> str:
+    return number.link.range
 
 
 def _number(link: Link, asked: Sequence[Asked]) -> Number:
