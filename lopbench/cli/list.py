@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 #: Least width of a column of summaries.
-_SUMMARY = 32
+_SUMMARY = 24
 
 #: What study files are there for, which plugins bring.
 _STUDIES = ("claims", "figures", "suites")

@@ -28,7 +28,7 @@ _LATEX = {
 _NAMES = ("method", "optimizer", "architecture", "field")
 
 #: Headings of other columns that are flush left.
-_LEFT = ("track", *AXES)
+_LEFT = ("lr", "track", *AXES)
 
 
 @dataclass(frozen=True)

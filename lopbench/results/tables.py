@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,9 @@ _SIGNS: Mapping[str, str] = {
     "level": "=",
     "unclear": "?",
 }
+
+#: An optimizer of which nothing but the rate is said.
+_RATE = re.compile(r"(\w+):lr=([^,:]+)")
 
 _PROCEDURAL = "Procedural images, not a real data set: compare these numbers with no others."
 
@@ -107,12 +111,13 @@ def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool
     """Yield the tables of all protocols and of all scenarios; ``width`` is that of a terminal, if not ``wide``."""
     for protocol_id, rows in frame.groupby("protocol_id", sort=False):
         columns = _secondary(rows, wide=wide, width=width)
-        optimizer = ["optimizer"] if _is_of_several(rows) else []
+        rule = "" if wide else _rule(rows)
+        optimizer = [] if not _is_of_several(rows) else ["lr" if rule else "optimizer"]
         seeds = ["seeds"] if rows["seeds"].nunique() > 1 else []
         ranked = rows["rank_low"].notna().any()
         score = str(rows.iloc[0]["score"])
         yield Table(
-            title=_title(rows),
+            title=_title(rows, rule),
             headings=(
                 *(*(["#"] if ranked else []), "method", *optimizer, "track", str(rows.iloc[0]["headline"])),
                 *(_heading(name, score) for name in columns),
@@ -122,7 +127,7 @@ def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool
                 (
                     *([rank_text(row["rank_low"], row["rank_high"])] if ranked else []),
                     str(row["method"]),
-                    *(str(row[column]) for column in optimizer),
+                    *([str(row["optimizer"]).removeprefix(f"{rule}:lr=")] if optimizer else []),
                     str(row["track"]) if wide else str(row["track"]).removeprefix("boundary-"),
                     _with_interval(row["retention"], row["retention_low"], row["retention_high"]),
                     *(_cell(row, column, wide=wide) for column in columns),
@@ -165,10 +170,16 @@ def _controls(rows: "pd.DataFrame") -> frozenset[int]:
     return frozenset(place for place, track in enumerate(rows["track"]) if track == "control")
 
 
-def _title(rows: "pd.DataFrame") -> str:
-    """Return what all rows of a table share."""
+def _rule(rows: "pd.DataFrame") -> str:
+    """Return the name of optimizers that differ in nothing but their rate, empty where they differ otherwise."""
+    rules = {match and match[1] for match in map(_RATE.fullmatch, rows["optimizer"].astype(str))}
+    return str(*rules) if len(rules) == 1 and None not in rules else ""
+
+
+def _title(rows: "pd.DataFrame", rule: str) -> str:
+    """Return what all rows of a table share; ``rule`` is that of their optimizers, of which it shows the rates."""
     row = rows.iloc[0]
-    optimizer = f", {row['optimizer']}" if not _is_of_several(rows) else ""
+    optimizer = f", {row['optimizer']}" if not _is_of_several(rows) else f", {rule}" if rule else ""
     data = f", data {row['data']}" if _is_text(row["data"]) else ""
     tuned = f", tuned by {row['tuning']}" if _is_text(row["tuning"]) else ""
     return f"{row['scenario']} {row['profile']}, {row['architecture']}{optimizer}{data}{tuned}"
