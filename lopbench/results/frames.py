@@ -47,7 +47,9 @@ def measurements(*paths: str | os.PathLike[str], metric: str | None = None) -> "
 def _named(record: Record, metric: str | None) -> "pd.DataFrame":
     """Return the measurements of a run behind what names it."""
     found = record.measurements if metric is None else record.measurements.query("metric == @metric")
+    named = found.copy()
     spec = record.spec
     values = (record.protocol_id, spec.method_label, spec.optimizer_label, record.seed, spec.kind)
-    columns = {name: [value] * len(found) for name, value in zip(NAMES, values, strict=True)}
-    return found.assign(**columns)[[*NAMES, "step", "task", "layer", "metric", "value"]]
+    for name, value in zip(NAMES, values, strict=True):
+        named[name] = [value] * len(named)
+    return named[[*NAMES, "step", "task", "layer", "metric", "value"]]
