@@ -1,7 +1,7 @@
 """Records as pandas frames."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lopbench.results.record import Record, find_records
 
@@ -49,7 +49,7 @@ def _named(record: Record, metric: str | None) -> "pd.DataFrame":
     found = record.measurements if metric is None else record.measurements.query("metric == @metric")
     named = found.copy()
     spec = record.spec
-    values = (record.protocol_id, spec.method_label, spec.optimizer_label, record.seed, spec.kind)
+    values: tuple[Any, ...] = (record.protocol_id, spec.method_label, spec.optimizer_label, record.seed, spec.kind)
     for name, value in zip(NAMES, values, strict=True):
         named[name] = [value] * len(named)
     return named[[*NAMES, "step", "task", "layer", "metric", "value"]]
