@@ -94,6 +94,7 @@ def face(entry: Registration) -> Face:
     return made
 
 
+@functools.cache
 def _key(kind: str, target: str) -> str:
     """Return under what a class is kept: installations side by side share one cache, and may have other classes."""
     module = target.partition(":")[0]
