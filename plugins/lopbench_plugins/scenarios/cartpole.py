@@ -52,6 +52,7 @@ from torch import Tensor
 
 from lopbench import ActingBatches, InvalidInputError, Recipe, Scenario, Stream, Task, number, rng, whole
 from lopbench_plugins.scenarios import cart_and_pole, ppo
+from lopbench_plugins.scenarios.derived import derive
 
 #: Pushes to the left and to the right.
 ACTIONS = 2
@@ -115,13 +116,7 @@ class CartPole(Scenario):
                 f"batch_size={self.batch_size}"
             )
         steps = self.rollouts * self.steps_per_rollout
-        if self.steps_per_task not in (0, steps):
-            raise InvalidInputError(
-                f"{self.name}: steps_per_task follows from rollouts, environments, horizon, passes and batch_size and "
-                f"is {steps}, got {self.steps_per_task}; leave it out"
-            )
-        # A derived field of a frozen dataclass; records must hold it.
-        object.__setattr__(self, "steps_per_task", steps)
+        derive(self, "steps_per_task", steps, "rollouts, environments, horizon, passes and batch_size")
 
     @property
     def actions(self) -> int:

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from lopbench import Batches, DataError, Growth, ImageSet, InvalidInputError, Recipe, Scenario, Stream, Task, rng, whole
 from lopbench_plugins.scenarios.augmentation import MEAN, STD
+from lopbench_plugins.scenarios.derived import derive
 
 #: Images in the probe batch: as many of each class, at least one.
 PROBE_IMAGES = 500
@@ -146,21 +147,13 @@ class Cloning(Scenario):
         preparation = PREPARATIONS[self.data]
         object.__setattr__(self, "images_per_class", self.images_per_class or preparation.per_class)
         images = preparation.classes * self.images_per_class
-        self._derive("tasks", self.base_epochs + self.epochs, "base_epochs and epochs")
-        self._derive("steps_per_task", math.ceil(images / self.batch_size), "images_per_class and batch_size")
+        derive(self, "tasks", self.base_epochs + self.epochs, "base_epochs and epochs")
+        derive(self, "steps_per_task", math.ceil(images / self.batch_size), "images_per_class and batch_size")
         if self.late_tasks.start < self.base_epochs:
             raise InvalidInputError(
                 f"{self.name}: the last {len(self.late_tasks)} of {self.tasks} epochs are scored and must come after "
                 f"the cloning; got base_epochs={self.base_epochs} and epochs={self.epochs}, raise epochs"
             )
-
-    def _derive(self, field: str, value: int, sources: str) -> None:
-        """Fill in a field that follows from others, and refuse what does not."""
-        if getattr(self, field) not in (0, value):
-            raise InvalidInputError(
-                f"{self.name}: {field} follows from {sources} and is {value}, got {getattr(self, field)}; leave it out"
-            )
-        object.__setattr__(self, field, value)
 
     @property
     def extra_metrics(self) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lopbench import ImageSet, InvalidInputError, Recipe, whole
+from lopbench import ImageSet, Recipe, whole
+from lopbench_plugins.scenarios.derived import derive
 from lopbench_plugins.scenarios.labelled_images import LabelledScenario, Scale
 from lopbench_plugins.scenarios.small_images import SIDE, PartTask, SmallImages
 
@@ -92,14 +93,8 @@ class Incremental(LabelledScenario):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        steps = self.steps(self.tasks - 1)
-        if self.steps_per_task not in (0, steps):
-            raise InvalidInputError(
-                f"{self.name}: steps_per_task follows from the images of all classes, epochs and batch_size and is "
-                f"{steps}, got {self.steps_per_task}; leave it out"
-            )
-        # A derived field of a frozen dataclass; records must hold it.
-        object.__setattr__(self, "steps_per_task", steps)
+        sources = "the images of all classes, epochs and batch_size"
+        derive(self, "steps_per_task", self.steps(self.tasks - 1), sources)
 
     def count(self, task: int) -> int:
         """Return how many training images a task has."""

@@ -38,7 +38,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lopbench import ImageSet, InvalidInputError, Recipe, number, whole
+from lopbench import ImageSet, Recipe, number, whole
+from lopbench_plugins.scenarios.derived import derive
 from lopbench_plugins.scenarios.labelled_images import LabelledScenario, Scale
 from lopbench_plugins.scenarios.small_images import PartTask, SmallImages
 
@@ -103,14 +104,7 @@ class WarmStart(LabelledScenario):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        steps = self._passes(self.images)
-        if self.steps_per_task not in (0, steps):
-            raise InvalidInputError(
-                f"{self.name}: steps_per_task follows from images, epochs and batch_size and is {steps}, got "
-                f"{self.steps_per_task}; leave it out"
-            )
-        # A derived field of a frozen dataclass; records must hold it.
-        object.__setattr__(self, "steps_per_task", steps)
+        derive(self, "steps_per_task", self._passes(self.images), "images, epochs and batch_size")
 
     def _passes(self, images: int) -> int:
         """Return the steps of all passes over so many images."""
