@@ -33,15 +33,15 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from lopbench import ImageSet, Recipe, whole
-from lopbench_plugins.scenarios.labelled_images import LabelledScenario, Scale
-from lopbench_plugins.scenarios.small_images import PartTask, SmallImages
+from lopbench_plugins.scenarios.labelled_images import Scale
+from lopbench_plugins.scenarios.small_images import PartTask, SmallImages, SmallScenario
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinualImageNet(LabelledScenario):
+class ContinualImageNet(SmallScenario):
     """Classification of other classes in each task, with one head of as many outputs as a task has classes.
 
     Args:
@@ -62,6 +62,7 @@ class ContinualImageNet(LabelledScenario):
 
     name: ClassVar[str] = "continual_imagenet"
     headline: ClassVar[Literal["trainability", "generalisation"]] = "generalisation"
+    published_architecture: ClassVar[str] = "convnet"
     default_profile: ClassVar[str] = "lite"
     unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -83,18 +84,9 @@ class ContinualImageNet(LabelledScenario):
     batch_size: int = whole(50, least=1)
     scale: Scale = "standard"
 
-    @property
-    def _is_short(self) -> bool:
-        return self.profile.partition("+")[0] in ("lite", "smoke")
-
-    @property
-    def default_architecture(self) -> str:  # type: ignore[override] # the short profiles have a smaller one
-        """The published network, and in the short profiles the small one of Kumar et al. for CIFAR."""
-        return "convnet:channels=16/16,kernels=5/5,hidden=100/100" if self._is_short else "convnet"
-
     def recipe(self, architecture: str) -> Recipe:
         """Return SGD with momentum 0.9 at 0.01, the published rate, for learner and reference; at 0.03 in ``lite``."""
-        rate = f"sgd:lr={0.03 if self._is_short else 0.01},momentum=0.9"
+        rate = f"sgd:lr={0.03 if self.is_short else 0.01},momentum=0.9"
         return Recipe(optimizer=rate, reference=rate)
 
     def stream(self, seed: int, *, data: Any, device: torch.device) -> "ContinualImageNetStream":
@@ -126,20 +118,16 @@ class ContinualImageNetStream(SmallImages):
         """Return task ``index``."""
         width, order = self.scenario.classes_per_task, self.class_order
         classes = [order[(width * index + place) % len(order)] for place in range(width)]
-        train, test = zip(*(self._of(label) for label in classes), strict=True)
-        return PartTask(self, index, self._together(train), self._together(test))
+        train, test = zip(*(self._rows(label) for label in classes), strict=True)
+        images = self.images
+        others = images.train_images if self.scenario.held_out_images else images.test_images
+        return PartTask(
+            self, index, self.joined(images.train_images, train, range(width)), self.joined(others, test, range(width))
+        )
 
-    def _of(self, label: int) -> tuple[Tensor, Tensor]:
-        """Return training and held-out images of a class."""
+    def _rows(self, label: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the places of a class's training images, and of its held-out ones in the split that has them."""
         held_out = self.scenario.held_out_images
         drawn = self.drawn(label, 0)
         cut = self.scenario.images_per_class or len(drawn) - held_out
-        train = self.shown(self.images.train_images, drawn[:cut])
-        if held_out:
-            return train, self.shown(self.images.train_images, drawn[cut : cut + held_out])
-        return train, self.shown(self.images.test_images, self.tested(label, 0))
-
-    def _together(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return the images of the classes of a task, and their labels in it."""
-        counts = torch.tensor(np.array([len(part) for part in parts]))
-        return torch.cat(parts), torch.arange(len(parts)).repeat_interleave(counts).to(self.device)
+        return drawn[:cut], drawn[cut : cut + held_out] if held_out else self.tested(label, 0)

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from lopbench import ImageSet, InvalidInputError, Recipe, whole
 from lopbench_plugins.scenarios.labelled_images import PROBE_IMAGES, LabelledScenario, Scale, first_of_each
-from lopbench_plugins.scenarios.small_images import PartTask, SmallImages
+from lopbench_plugins.scenarios.small_images import SMALL_NETWORK, PartTask, SmallImages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class FivePlusOne(LabelledScenario):
     """
 
     name: ClassVar[str] = "five_plus_one"
-    default_architecture: ClassVar[str] = "convnet:channels=16/16,kernels=5/5,hidden=100/100"
+    default_architecture: ClassVar[str] = SMALL_NETWORK
     default_profile: ClassVar[str] = "lite"
     unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -120,9 +120,7 @@ class FivePlusOneStream(SmallImages):
     def _of(self, classes: list[int]) -> tuple[Tensor, Tensor]:
         """Return the training images of some classes and their labels."""
         rows = [self.drawn(label, self.scenario.images_per_class) for label in classes]
-        images = torch.cat([self.shown(self.images.train_images, part) for part in rows])
-        counts = torch.tensor([len(part) for part in rows])
-        return images, torch.tensor(classes).repeat_interleave(counts).to(self.device)
+        return self.joined(self.images.train_images, rows, classes)
 
 
 class FivePlusOneTask(PartTask):

@@ -32,8 +32,8 @@ from torch.nn import functional as F
 
 from lopbench import ImageSet, Recipe, whole
 from lopbench_plugins.scenarios.derived import derive
-from lopbench_plugins.scenarios.labelled_images import LabelledScenario, Scale
-from lopbench_plugins.scenarios.small_images import SIDE, PartTask, SmallImages
+from lopbench_plugins.scenarios.labelled_images import Scale
+from lopbench_plugins.scenarios.small_images import SIDE, PartTask, SmallImages, SmallScenario
 
 #: Pixels by which images are padded at each side before they are cropped, and the crops that there are.
 PADDING = 4
@@ -41,7 +41,7 @@ CROPS = (2 * PADDING + 1) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Incremental(LabelledScenario):
+class Incremental(SmallScenario):
     """One problem of more and more classes.
 
     Args:
@@ -64,6 +64,7 @@ class Incremental(LabelledScenario):
 
     name: ClassVar[str] = "incremental"
     headline: ClassVar[Literal["trainability", "generalisation"]] = "generalisation"
+    published_architecture: ClassVar[str] = "resnet18:normalization=batch"
     default_profile: ClassVar[str] = "lite"
     unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -104,12 +105,6 @@ class Incremental(LabelledScenario):
         """Return the number of steps of a task."""
         return self.epochs * -(-self.count(task) // self.batch_size)
 
-    @property
-    def default_architecture(self) -> str:  # type: ignore[override] # the short profiles have a smaller one
-        """The published ResNet-18, and in the short profiles the small network of Kumar et al. for CIFAR."""
-        short = self.profile.partition("+")[0] in ("lite", "smoke")
-        return "convnet:channels=16/16,kernels=5/5,hidden=100/100" if short else "resnet18:normalization=batch"
-
     def recipe(self, architecture: str) -> Recipe:
         """Return SGD with momentum 0.9 in ``dohare``, at a tenth of its first rate, and Adam at 1e-3 else."""
         published = self.profile.partition("+")[0] == "dohare"
@@ -143,16 +138,14 @@ class IncrementalStream(SmallImages):
     def train(self) -> tuple[Tensor, Tensor]:
         """The training images in the order in which their classes join, 8 bits, and their labels: places in it."""
         wanted = self.scenario.images_per_class
-        images = [self.shown(self.images.train_images, self.drawn(label, wanted)) for label in self.used]
-        return torch.cat(images), torch.arange(self.outputs, device=self.device).repeat_interleave(wanted)
+        rows = [self.drawn(label, wanted) for label in self.used]
+        return self.joined(self.images.train_images, rows, range(self.outputs))
 
     @cached_property
     def test(self) -> tuple[Tensor, Tensor]:
         """The held-out images, likewise."""
         rows = [self.tested(label, self.scenario.held_out_images) for label in self.used]
-        images = [self.shown(self.images.test_images, part) for part in rows]
-        counts = torch.tensor([len(part) for part in rows])
-        return torch.cat(images), torch.arange(self.outputs).repeat_interleave(counts).to(self.device)
+        return self.joined(self.images.test_images, rows, range(self.outputs))
 
     def task(self, index: int) -> "IncrementalTask":
         """Return the task of the classes up to those of ``index``."""

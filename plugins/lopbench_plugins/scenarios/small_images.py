@@ -4,8 +4,9 @@ Tiny ImageNet, of 64x64 pixels, is halved to means over 2x2 pixels, rounded to 8
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,8 +26,27 @@ from lopbench_plugins.scenarios.labelled_images import (
 #: Side of the images, in pixels.
 SIDE = 32
 
+#: The network of Kumar et al. 2023 for CIFAR, which short profiles have.
+SMALL_NETWORK = "convnet:channels=16/16,kernels=5/5,hidden=100/100"
+
 #: Images that are halved at a time.
 _HALVED = 5000
+
+
+class SmallScenario(LabelledScenario):
+    """A scenario of such photographs, whose short profiles have a smaller network than the published one."""
+
+    published_architecture: ClassVar[str]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the profile is one of those that are not published."""
+        return self.profile.partition("+")[0] in ("lite", "smoke")
+
+    @property
+    def default_architecture(self) -> str:  # type: ignore[override] # the short profiles have a smaller one
+        """The published network, and in the short profiles the small one of Kumar et al. for CIFAR."""
+        return SMALL_NETWORK if self.is_short else self.published_architecture
 
 
 class SmallImages(LabelledImages):
@@ -108,6 +128,20 @@ class SmallImages(LabelledImages):
             return self.held(images[rows])
         parts = [halved(images[rows[start : start + _HALVED]]) for start in range(0, len(rows), _HALVED)]
         return self.held(np.concatenate(parts))
+
+    def joined(
+        self, images: NDArray[np.uint8], rows: Sequence[NDArray[np.int64]], labels: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the images of some classes, 8 bits, and their labels ``(N,)``, on the device.
+
+        Args:
+            images: Those of a split.
+            rows: The places of the images of each class.
+            labels: The label of each class.
+        """
+        counts = torch.tensor([len(part) for part in rows])
+        shown = torch.cat([self.shown(images, part) for part in rows])
+        return shown, torch.tensor(labels).repeat_interleave(counts).to(self.device)
 
 
 class PartTask(LabelledTask):

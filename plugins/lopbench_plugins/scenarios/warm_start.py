@@ -40,12 +40,12 @@ from torch import Tensor
 
 from lopbench import ImageSet, Recipe, number, whole
 from lopbench_plugins.scenarios.derived import derive
-from lopbench_plugins.scenarios.labelled_images import LabelledScenario, Scale
-from lopbench_plugins.scenarios.small_images import PartTask, SmallImages
+from lopbench_plugins.scenarios.labelled_images import Scale
+from lopbench_plugins.scenarios.small_images import PartTask, SmallImages, SmallScenario
 
 
 @dataclass(frozen=True, kw_only=True)
-class WarmStart(LabelledScenario):
+class WarmStart(SmallScenario):
     """Images of which each task has all that the one before it had, and more.
 
     Args:
@@ -70,6 +70,7 @@ class WarmStart(LabelledScenario):
 
     name: ClassVar[str] = "warm_start"
     headline: ClassVar[Literal["trainability", "generalisation"]] = "generalisation"
+    published_architecture: ClassVar[str] = "resnet18:normalization=batch"
     default_profile: ClassVar[str] = "lite"
     unranked: ClassVar[frozenset[str]] = frozenset({"smoke"})
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -124,12 +125,6 @@ class WarmStart(LabelledScenario):
         """Return the number of steps of a task."""
         return self.steps_per_task if self.length == "steps" else self._passes(self.count(task))
 
-    @property
-    def default_architecture(self) -> str:  # type: ignore[override] # the short profiles have a smaller one
-        """The published ResNet-18, and in the short profiles the small network of Kumar et al. for CIFAR."""
-        short = self.profile.partition("+")[0] in ("lite", "smoke")
-        return "convnet:channels=16/16,kernels=5/5,hidden=100/100" if short else "resnet18:normalization=batch"
-
     def recipe(self, architecture: str) -> Recipe:
         """Return Adam at 1e-3, as published, for learner and reference."""
         return Recipe(optimizer="adam:lr=1e-3", reference="adam:lr=1e-3")
@@ -164,10 +159,8 @@ class WarmStartStream(SmallImages):
     @cached_property
     def test(self) -> tuple[Tensor, Tensor]:
         """The held-out images, 8 bits, and their labels."""
-        parts = [self.tested(label, self.scenario.held_out_images) for label in range(self.outputs)]
-        images = torch.cat([self.shown(self.images.test_images, rows) for rows in parts])
-        counts = torch.tensor([len(rows) for rows in parts])
-        return images, torch.arange(self.outputs).repeat_interleave(counts).to(self.device)
+        rows = [self.tested(label, self.scenario.held_out_images) for label in range(self.outputs)]
+        return self.joined(self.images.test_images, rows, range(self.outputs))
 
     @cached_property
     def noise(self) -> tuple[Tensor, Tensor]:
