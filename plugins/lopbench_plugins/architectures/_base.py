@@ -177,6 +177,15 @@ class PaperArchitecture(Architecture):
         """Return a new dropout layer, or None at rate zero."""
         return nn.Dropout(self.dropout) if self.dropout else None
 
+    def hidden_layer(self, inputs: int, units: int) -> nn.Module:
+        """Return a new hidden layer of a perceptron: linear, normalisation, activation, dropout."""
+        return named(
+            linear=nn.Linear(inputs, units),
+            norm=self.normalization_layer("vector", units),
+            activation=self.activation_layer(),
+            dropout=self.dropout_layer(),
+        )
+
 
 def activation_names(module: nn.Module) -> list[str]:
     """Return the names of the submodules called ``activation``, in forward order."""

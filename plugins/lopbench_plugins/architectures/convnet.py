@@ -69,15 +69,7 @@ class ConvNet(PaperArchitecture):
             for (fan_in, fan_out), kernel in zip(pairwise((inputs, *self.channels)), self.kernels, strict=True)
         ]
         sizes = [self.channels[-1] * sides[0] * sides[1], *self.hidden]
-        hidden = [
-            named(
-                linear=nn.Linear(fan_in, fan_out),
-                norm=self.normalization_layer("vector", fan_out),
-                activation=self.activation_layer(),
-                dropout=self.dropout_layer(),
-            )
-            for fan_in, fan_out in pairwise(sizes)
-        ]
+        hidden = [self.hidden_layer(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes)]
         return named(
             layers=nn.Sequential(*layers),
             flatten=nn.Flatten(),

@@ -57,15 +57,7 @@ class MLP(PaperArchitecture):
     def assemble(self, input_shape: Sequence[int], outputs: int) -> nn.Module:
         """Return the network for samples of any shape."""
         sizes = [math.prod(input_shape), *self._hidden]
-        layers = [
-            named(
-                linear=nn.Linear(fan_in, fan_out),
-                norm=self.normalization_layer("vector", fan_out),
-                activation=self.activation_layer(),
-                dropout=self.dropout_layer(),
-            )
-            for fan_in, fan_out in pairwise(sizes)
-        ]
+        layers = [self.hidden_layer(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes)]
         return named(flatten=nn.Flatten(), layers=nn.Sequential(*layers), out=nn.Linear(sizes[-1], outputs))
 
     def layers(self, module: nn.Module) -> Sequence[str]:
