@@ -50,7 +50,7 @@ def summarise(
 
 def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
     """Return what a study will do, by whom and in what time, under headings."""
-    from lopbench.results.leaderboard import seed_ranges
+    from lopbench.results.group import seed_ranges, seeds_in_words
     from lopbench.runner.study import can_widen
 
     scenario, first = study.scenario, study.specs[0]
@@ -58,8 +58,7 @@ def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
     scored, all_steps = _span(scenario.scored, scenario), _span(scenario.steps, scenario)
     online = "" if scored == all_steps else f", online in their first {scored} steps"
     optimizers = ", ".join(_each(spec.optimizer_label for spec in study.specs))
-    seeds = seed_ranges(spec.seed for spec in study.specs)
-    seeds = f"seed {seeds}" if seeds.isdecimal() else f"seeds {seeds}"
+    seeds = seeds_in_words(seed_ranges(spec.seed for spec in study.specs))
     runs = f"{study.runs} to do, {seeds}, {study.all_steps:,} steps, fresh references included"
     if study.finished:
         runs += f"; {study.finished} finished already and skipped"

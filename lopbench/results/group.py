@@ -197,6 +197,11 @@ def seed_ranges(seeds: Iterable[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
 
 
+def seeds_in_words(ranges: str) -> str:
+    """Return what `seed_ranges` gives with the noun: "seed 3", "seeds 0-4,7"."""
+    return f"seed {ranges}" if ranges.isdecimal() else f"seeds {ranges}"
+
+
 def _steps_per_s(record: Record) -> float:
     seconds = record.status["train_time_s"]
     return record.status["steps"] / seconds if seconds > 0 else math.nan

@@ -11,6 +11,7 @@ from lopbench.core.tuning import Tuning
 from lopbench.results.cells import csv_text
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
+from lopbench.results.group import seeds_in_words
 from lopbench.results.layout import Table, in_html, in_latex, in_markdown, printed
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import COLLAPSED, FEWEST_RANKED, unseen_collapse
@@ -256,7 +257,7 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool, columns: Seque
     fewest, most = int(rows["seeds"].min()), int(rows["seeds"].max())
     covered = list(dict.fromkeys(map(str, rows["coverage"])))
     if len(covered) == 1:
-        seeds = _seeds(covered[0])
+        seeds = seeds_in_words(covered[0])
     else:
         seeds = f"{fewest} to {most} seeds" if fewest < most else f"{counted(most, 'seed')} each"
     headline = str(rows.iloc[0]["headline"])
@@ -284,7 +285,7 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool, columns: Seque
     said: dict[str, list[str]] = {}  # rows of which the same is to be said share a line
     for name, coverage, collapsed, count, near, rank_note, note in zip(names, *(rows[c] for c in columns), strict=True):
         facts = (
-            "" if str(coverage) == usual else _seeds(str(coverage)),
+            "" if str(coverage) == usual else seeds_in_words(str(coverage)),
             f"{collapsed} of {counted(int(count), 'seed')} collapsed" if collapsed else "",
             "at the ceiling" if near else "",
             rank_note if some_ranked and _is_text(rank_note) else "",
@@ -295,7 +296,7 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool, columns: Seque
             said.setdefault(text, []).append(name)
     yield from (f"{', '.join(of)}: {text}" for text, of in said.items())
     if len(covered) > 1:
-        yield f"All others: {_seeds(usual)}."
+        yield f"All others: {seeds_in_words(usual)}."
 
 
 def _tuning_notes(tuning: Tuning, rows: "pd.DataFrame") -> Iterator[str]:
@@ -362,10 +363,6 @@ def _baseline(rows: "pd.DataFrame") -> str:
     if best["retention"] > chosen["retention"]:
         text += f" (with {best['optimizer']} it has {best['retention']:.2f} over {best['seeds']})"
     return text
-
-
-def _seeds(coverage: str) -> str:
-    return f"seed {coverage}" if coverage.isdecimal() else f"seeds {coverage}"
 
 
 def _overall_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
