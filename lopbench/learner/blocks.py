@@ -45,7 +45,7 @@ class Blocks:
 
     def first(self, tensors: Mapping[str, Tensor]) -> Tensors:
         """Return the rows of the first block of tensors ``(R, ...)``."""
-        return {name: _part(value, self._slices[0]) for name, value in tensors.items()}
+        return {name: self.first_of(value) for name, value in tensors.items()}
 
     def first_of(self, tensor: Tensor) -> Tensor:
         """Return the rows of the first block of a tensor ``(R, ...)``."""
