@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, roughly, write_frame
+from lopbench.cli.output import console, echo, format_choice, roughly, write_frame
 from lopbench.cli.verify import run_options
 from lopbench.core.errors import LopbenchError, UsageError
 
@@ -40,14 +40,7 @@ _PAPER = "-paper"
 )
 @click.option("--within", type=click.FloatRange(min=0), metavar="MINUTES", help="Time that its runs may take here.")
 @run_options
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-    help="How its numbers are printed.",
-)
+@format_choice("table", "csv", "json", text="How its numbers are printed.")
 def command(
     name: Path,
     budget: str,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, reading, write_json
+from lopbench.cli.output import console, echo, format_choice, reading, write_json
 from lopbench.core.errors import UsageError
 from lopbench.core.text import counted
 
@@ -38,14 +38,7 @@ _MOST_TOLD = 20
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help=f"Print in what this CSV differs from what the records give, and exit with {FOUND} if in anything.",
 )
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "csv", "markdown", "latex", "html", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print it.",
-)
+@format_choice("table", "csv", "markdown", "latex", "html", "json")
 @click.option(
     "--rows",
     metavar="FACTOR",
@@ -88,7 +81,6 @@ def command(
     from lopbench.results.cells import csv_text
     from lopbench.results.leaderboard import board, latex, markdown, render, to_csv
     from lopbench.results.tables import html
-    from lopbench.runner.suites import suite_of
 
     is_crossed = rows is not None or columns is not None
     is_file = checked is not None or output is not None
@@ -96,7 +88,7 @@ def command(
         raise UsageError(
             "--rows and --columns, --sensitivity, --suite, and --output or --check are of other tables; ask for one"
         )
-    asked = None if suite is None else suite_of(suite)
+    asked = None if suite is None else _suite(suite)
     with reading():
         made = board(*results)
     for problem in made.problems[:_MOST_TOLD]:
@@ -128,6 +120,12 @@ def command(
         echo(f"Written to {output}.", err=True)
     if made.problems:
         raise ResultsError(f"{counted(len(made.problems), 'record')} could not be used; the table is of the others.")
+
+
+def _suite(name: str) -> Suite:
+    from lopbench.runner.suites import suite_of  # reads study files, which other tables need not
+
+    return suite_of(name)
 
 
 def _print_crossed(made: Board, rows: str, columns: str, output_format: str) -> None:

@@ -31,17 +31,22 @@ _WIDEST = 10_000
 _MOST_TEXT = 20_000
 
 
-def format_option(command: "Callable[..., Any]") -> "Callable[..., Any]":
-    """Add ``--format table|json`` to a command, as the argument ``output_format``."""
-    option = click.option(
-        "--format",
-        "output_format",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        help="How to print it.",
+def format_choice(
+    *formats: str, text: str = "How to print it."
+) -> "Callable[[Callable[..., Any]], Callable[..., Any]]":
+    """Return what adds ``--format`` to a command, as the argument ``output_format``.
+
+    Args:
+        formats: The formats, the usual one first.
+        text: The help.
+    """
+    return click.option(
+        "--format", "output_format", type=click.Choice(formats), default=formats[0], show_default=True, help=text
     )
-    return option(command)
+
+
+#: Adds ``--format table|json`` to a command.
+format_option = format_choice("table", "json")
 
 
 def console(*, stderr: bool = False, narrow: bool = False) -> "Console":

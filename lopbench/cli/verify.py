@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, write_json
+from lopbench.cli.output import console, echo, format_choice, write_json
 from lopbench.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,14 +48,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("results", required=False, type=click.Path(path_type=Path))
 @click.option("--no-run", is_flag=True, help="Judge by the runs that there are, and train nothing.")
 @run_options
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print it.",
-)
+@format_choice("table", "csv", "json")
 def command(
     study: Path,
     results: Path | None,
