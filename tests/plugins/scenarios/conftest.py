@@ -1,7 +1,12 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from lopbench.data import ImageSet
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 SHAPES = {
     "cifar10": (3, 32, 32),

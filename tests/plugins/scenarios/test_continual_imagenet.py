@@ -1,5 +1,6 @@
 import pytest
 import torch
+from small_images_lab import passes, places
 
 from lopbench.core.errors import DataError
 from lopbench.core.spec import parse_scenario
@@ -20,20 +21,6 @@ def stream(numbered):
         return ContinualImageNet(**{**SMALL, **fields}).stream(seed, data=images, device=CPU)
 
     return made
-
-
-def places(inputs):
-    first = (inputs[:, 0, 0, :2] * 255).round().long()
-    return (250 * first[:, 0] + first[:, 1]).tolist()
-
-
-def passes(task, steps, count=1):
-    """Return places and labels of the images of the first passes, of so many steps, over a task."""
-    batches, found = task.batches(), []
-    for _ in range(count):
-        inputs, labels = (torch.cat(part) for part in zip(*(next(batches) for _ in range(steps)), strict=True))
-        found.append(list(zip(places(inputs), labels.tolist(), strict=True)))
-    return found
 
 
 # -- the samples

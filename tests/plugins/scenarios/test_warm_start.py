@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from small_images_lab import passes
 
 from lopbench.core.errors import DataError, InvalidInputError
 from lopbench.core.spec import parse_scenario
@@ -21,16 +22,6 @@ def stream(numbered):
         return WarmStart(**{**SMALL, **fields}).stream(seed, data=images, device=CPU)
 
     return made
-
-
-def passes(task, steps, count=1):
-    """Return places and labels of the images of the first passes, of so many steps, over a task."""
-    batches, found = task.batches(), []
-    for _ in range(count):
-        inputs, labels = (torch.cat(part) for part in zip(*(next(batches) for _ in range(steps)), strict=True))
-        first = (inputs[:, 0, 0, :2] * 255).round().long()
-        found.append(list(zip((250 * first[:, 0] + first[:, 1]).tolist(), labels.tolist(), strict=True)))
-    return found
 
 
 # -- the samples
