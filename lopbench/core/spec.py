@@ -390,23 +390,13 @@ class RunSpec:
         value = {
             "schema_version": SCHEMA_VERSION,
             "kind": self.kind,
-            "scenario": self.scenario.to_json(),
-            "architecture": self.architecture.to_json(),
-            "cloner": None if self.cloner is None else self.cloner.to_json(),
-            "methods": [method.to_json() for method in self.methods],
-            "start": self.start,
-            "optimizer": self.optimizer.to_json(),
-            "reference_optimizer": self.reference_optimizer.to_json(),
+            **self._question(),
+            **self.entry(),
             "seed": self.seed,
             "metrics": [metric.to_json() for metric in self.metrics],
-            "numerics": dataclasses.asdict(self.numerics),
-            "data": None if self.data is None else dict(self.data),
-            "numbers": self.numbers,
         }
         if self.stop != 1.0:
             value["stop"] = self.stop
-        if self.tuning is not None:
-            value["tuning"] = self.tuning.to_json()
         return value
 
     def recorded(self) -> dict[str, Any]:
@@ -476,15 +466,25 @@ class RunSpec:
         Scenario, architecture and cloner with their versions, data by content, the reference, numerics, and the
         versions of the core's numbers and of the score; of tuned entries also how they were to be tuned.
         """
-        asked = ("scenario", "architecture", "cloner", "data", "reference_optimizer", "numerics", "numbers")
-        value = self.to_json()
         tuned = {} if self.tuning is None else {"tuning": self.tuning.asked}
-        return {**{key: value[key] for key in asked}, "score": SCORE, **tuned}
+        return {**self._question(), "score": SCORE, **tuned}
 
     def entry(self) -> dict[str, Any]:
         """Return the answer: methods, the fraction of the stream after which they are on, optimizer, log of tuning."""
-        value = self.to_json()
-        return {key: value[key] for key in ("methods", "start", "optimizer", "tuning") if key in value}
+        tuned = {} if self.tuning is None else {"tuning": self.tuning.to_json()}
+        methods = [method.to_json() for method in self.methods]
+        return {"methods": methods, "start": self.start, "optimizer": self.optimizer.to_json(), **tuned}
+
+    def _question(self) -> dict[str, Any]:
+        return {
+            "scenario": self.scenario.to_json(),
+            "architecture": self.architecture.to_json(),
+            "cloner": None if self.cloner is None else self.cloner.to_json(),
+            "reference_optimizer": self.reference_optimizer.to_json(),
+            "numerics": dict(vars(self.numerics)),
+            "data": None if self.data is None else dict(self.data),
+            "numbers": self.numbers,
+        }
 
     @cached_property
     def protocol_id(self) -> str:

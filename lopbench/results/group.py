@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lopbench.core.manager import UNPUBLISHED
-from lopbench.core.spec import RunSpec, canonical_json
+from lopbench.core.spec import RunSpec
 from lopbench.core.windows import late_window
 from lopbench.results.idle import idle_notes
 from lopbench.results.pairs import Entrant
@@ -213,7 +213,7 @@ def _state_bytes(record: Record) -> float:
 
 def _relative(runs: Iterable[Record], baseline: Iterable[Record], quantity: Callable[[Record], float]) -> float:
     """Return the mean ratio of a quantity to its mean in the completed ``baseline`` runs on the same hardware."""
-    known: dict[str, list[float]] = defaultdict(list)
+    known: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for record in baseline:
         if record.outcome == "completed":
             known[_hardware(record)].append(quantity(record))
@@ -223,5 +223,5 @@ def _relative(runs: Iterable[Record], baseline: Iterable[Record], quantity: Call
     )
 
 
-def _hardware(record: Record) -> str:
-    return canonical_json([record.environment.get(key, absent) for key, absent in HARDWARE.items()])
+def _hardware(record: Record) -> tuple[str, ...]:
+    return tuple(repr(record.environment.get(key, absent)) for key, absent in HARDWARE.items())

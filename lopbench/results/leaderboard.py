@@ -144,6 +144,9 @@ def _nothing_collected() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():  # somebody else's frozen objects stay so
+                gc.freeze()
+                gc.unfreeze()  # all that was read counts as old now: the next collection would go through it otherwise
             gc.enable()
 
 
@@ -197,7 +200,7 @@ class _Usable:
         #: Seeds of runs that another stands for, which measured other metrics.
         self.doubled: dict[_Key, set[int]] = defaultdict(set)
         for record in set(whole).difference(self.records):
-            self.doubled[_key(record)].add(record.spec.seed)
+            self.doubled[_key(record)].add(record.seed)
         self.references = References(self.records)
 
     def group(self, runs: Sequence[Record], baseline: Sequence[Record]) -> Group:
@@ -222,7 +225,7 @@ class _Usable:
     def _leave_out(self, record: Record, error: ResultsError) -> None:
         self.problems.append(error)
         if record.spec.kind == "continual":
-            self.left_out[_key(record)].add(record.spec.seed)
+            self.left_out[_key(record)].add(record.seed)
 
     def _unique(self, records: Iterable[Record]) -> list[Record]:
         """Drop copies of a run; leave out both of two runs of one spec that came out differently."""

@@ -170,7 +170,7 @@ def _points(records: Sequence[Record], runs: Sequence[Record], metric: str) -> "
         else:
             continue
         found = _ratios(record, known, floors) if metric == RETENTION else _by_task(record, metric, floors)
-        rows += [(label, record.spec.seed, task, value) for task, value in found]
+        rows += [(label, record.seed, task, value) for task, value in found]
     return pd.DataFrame(rows, columns=["method", "seed", "task", "value"])
 
 
@@ -280,7 +280,7 @@ def recovery_bars(
             values: dict[tuple[str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
             for name, width, record, tasks in phases:
                 known = task_means(record, metric)
-                values[name, width][record.spec.seed].append(_mean([known.get(task, math.nan) for task in tasks]))
+                values[name, width][record.seed].append(_mean([known.get(task, math.nan) for task in tasks]))
             for (name, width), by_seed in values.items():
                 mean, low, high = _summary([_mean(found) for found in by_seed.values()])
                 at = widths.index(width) + (names.index(name) - (len(names) - 1) / 2) * size
@@ -572,7 +572,7 @@ def _describe(figure: "Figure", runs: Sequence[Record], colours: Mapping[str, An
             setting[index] = " and ".join(sorted({label.partition(":")[0] for label in labels}))
     lines: dict[tuple[str, str], set[int]] = defaultdict(set)
     for record in runs:
-        lines[record.spec.protocol_id, record.spec.entry_id].add(record.spec.seed)
+        lines[record.spec.protocol_id, record.spec.entry_id].add(record.seed)
     counts = [len(seeds) for seeds in lines.values()]
     stopped = sum(record.outcome != "completed" for record in runs)
     notes = [_spread(min(counts), max(counts))]

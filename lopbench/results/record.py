@@ -95,6 +95,11 @@ class Record:
         return self.stored.path
 
     @cached_property
+    def _series(self) -> dict[str, Series | None]:
+        """What `series` has found, by metric: a table asks for the same over and over."""
+        return {}
+
+    @cached_property
     def run_id(self) -> str:
         """Which run it is: `RunSpec.run_id`; of a record of an older schema, not the hash in its directory's name."""
         return self.recipe.run_id(self.seed)
@@ -162,10 +167,12 @@ class Record:
         Raises:
             ResultsError: If the measurements are damaged or a task has two rows.
         """
-        series = self.stored.whole(metric)
-        if series is not None and not series.dense and len(set(series.tasks.tolist())) != len(series.tasks):
-            raise self.stored.damaged(f"{metric} stands more than once for the same task")
-        return series
+        if metric not in self._series:
+            series = self.stored.whole(metric)
+            if series is not None and not series.dense and len(set(series.tasks.tolist())) != len(series.tasks):
+                raise self.stored.damaged(f"{metric} stands more than once for the same task")
+            self._series[metric] = series
+        return self._series[metric]
 
 
 def record_path(root: str | os.PathLike[str], spec: RunSpec) -> Path:
@@ -358,7 +365,9 @@ class _Reader:
         key = canonical_json(value)
         if key not in self._recipes:
             whole = {**value, "seed": 0}
-            found = problem("spec-1" if version == 1 else "spec", whole) or _unprintable(whole)
+            found = problem("spec-1" if version == 1 else "spec", whole)
+            if found is None and "\\" in key:  # or else all of it is printable ASCII
+                found = _unprintable(whole)
             if found is not None:
                 raise stored.damaged(f"{SPEC}: {found}")
             try:

@@ -69,13 +69,41 @@ def retention(learner: ArrayLike, fresh: ArrayLike, chance: ArrayLike, score: Sc
     """
     s, f = _pair(learner, fresh)
     try:
-        c = np.broadcast_to(np.asarray(chance, dtype=np.float64), s.shape)
+        c = _spread(chance, s.shape)
     except ValueError:
         raise InvalidInputError(
             f"chance has shape {np.shape(chance)} for {s.size} tasks; give one or one each"
         ) from None
-    learner_sum, fresh_sum = (math.fsum(_terms(x, c, score)) for x in (s, f))
-    return learner_sum / fresh_sum if fresh_sum > 0 else math.nan
+    return share(total_above_chance(s, c, score), total_above_chance(f, c, score))
+
+
+def share(learner: float, fresh: float) -> float:
+    """Return the `retention` of a learner with this `total_above_chance`, against fresh networks with that."""
+    return learner / fresh if fresh > 0 else math.nan
+
+
+def total_above_chance(scores: NDArray[np.float64], chance: NDArray[np.float64], score: Score = "accuracy") -> float:
+    """Return the sum of `above_chance` over all tasks, correctly rounded: no difference is rounded first.
+
+    Args:
+        scores: As in `retention`, ``(T,)``.
+        chance: Scores at chance, ``(T,)``.
+        score: What the scores are.
+
+    Raises:
+        InvalidInputError: If a score is out of range.
+    """
+    if score == "accuracy":
+        try:
+            total = math.fsum(scores.tolist() + (-chance).tolist())
+        except (OverflowError, ValueError):  # infinities of both signs, or a sum beyond all numbers
+            total = math.nan
+        if not math.isfinite(total):  # so is none of finite accuracies
+            _check(scores, chance, score)
+        return total
+    _check(scores, chance, score)
+    better = scores < chance
+    return math.fsum(chance[better].tolist() + (-scores[better]).tolist())
 
 
 def ceiling(fresh: ArrayLike, chance: ArrayLike, score: Score = "accuracy") -> float:
@@ -125,8 +153,8 @@ def late_early(scores: ArrayLike) -> float:
     """
     s = _vector(scores)
     count = len(late_window(s.size))
-    early = math.fsum(s[:count])
-    return math.fsum(s[-count:]) / early if early > 0 else math.nan
+    early = math.fsum(s[:count].tolist())
+    return math.fsum(s[-count:].tolist()) / early if early > 0 else math.nan
 
 
 def error_late_early(errors: ArrayLike) -> float:
@@ -147,14 +175,14 @@ def error_late_early(errors: ArrayLike) -> float:
     if not (e >= 0).all():
         raise InvalidInputError("errors must be at least 0")
     count = len(late_window(e.size))
-    early, late = (max(math.fsum(part) / count, ERROR_FLOOR) for part in (e[:count], e[-count:]))
+    early, late = (max(math.fsum(part.tolist()) / count, ERROR_FLOOR) for part in (e[:count], e[-count:]))
     return 0.0 if math.isinf(late) else early / late
 
 
 def lifetime(scores: ArrayLike) -> float:
     """Return the mean over all tasks of ``scores``, ``(T,)`` with T at least 1."""
     s = _vector(scores)
-    return math.fsum(s) / s.size
+    return math.fsum(s.tolist()) / s.size
 
 
 def above_chance(scores: ArrayLike, chance: ArrayLike, score: Score = "accuracy") -> NDArray[np.float64]:
@@ -169,18 +197,9 @@ def above_chance(scores: ArrayLike, chance: ArrayLike, score: Score = "accuracy"
         InvalidInputError: If a score is out of range.
     """
     s = _vector(scores)
-    c = np.broadcast_to(np.asarray(chance, dtype=np.float64), s.shape)
+    c = _spread(chance, s.shape)
     _check(s, c, score)
     return s - c if score == "accuracy" else np.maximum(c - s, 0.0)
-
-
-def _terms(s: NDArray[np.float64], c: NDArray[np.float64], score: Score) -> list[float]:
-    """Return the terms whose sum is that of `above_chance`: no difference is rounded first."""
-    _check(s, c, score)
-    if score == "accuracy":
-        return [*s, *-c]
-    better = s < c
-    return [*c[better], *-s[better]]
 
 
 def _check(s: NDArray[np.float64], c: NDArray[np.float64], score: Score) -> None:
@@ -190,6 +209,11 @@ def _check(s: NDArray[np.float64], c: NDArray[np.float64], score: Score) -> None
         raise InvalidInputError("accuracies must be finite; a task that was not finished counts at chance")
     if score == "error" and not (s >= 0).all():
         raise InvalidInputError("errors must be at least 0; a task that was not finished has an infinite one")
+
+
+def _spread(chance: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    c = np.asarray(chance, dtype=np.float64)
+    return c if c.shape == shape else np.broadcast_to(c, shape)
 
 
 def _vector(values: ArrayLike) -> NDArray[np.float64]:

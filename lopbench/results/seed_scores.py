@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,6 +20,8 @@ from lopbench.results.score import (
     late_early,
     lifetime,
     retention,
+    share,
+    total_above_chance,
 )
 from lopbench.results.tasks import Floors, late_count, task_count, task_scores
 from lopbench.results.trend import trend
@@ -71,8 +74,23 @@ def near_ceiling(scores: Iterable[SeedScores], axis: Axis) -> bool:
     return at_ceiling([s.retentions[axis] for s in known], [s.ceilings[axis] for s in known])
 
 
-#: Scores of what a learner is measured against, and scores at chance, ``(T,)`` each.
-_Against = tuple[NDArray[np.float64], NDArray[np.float64]]
+@dataclass(frozen=True)
+class _Against:
+    """Scores of what a learner is measured against on some tasks, and scores at chance, ``(T,)`` each."""
+
+    scores: NDArray[np.float64]
+    chance: NDArray[np.float64]
+    score: Score
+
+    @cached_property
+    def total(self) -> float:
+        """The sum above chance."""
+        return total_above_chance(self.scores, self.chance, self.score)
+
+    @cached_property
+    def ceiling(self) -> float:
+        """The largest retention against it."""
+        return ceiling(self.scores, self.chance, self.score)
 
 
 class Reference:
@@ -96,8 +114,8 @@ class Reference:
             self._tasks[metric] = [] if series is None else sorted(series.tasks.tolist())
         return self._tasks[metric]
 
-    def scores(self, metric: str, tasks: Sequence[int]) -> _Against | None:
-        """Return a metric on ``tasks``, and chance there; None if one of them was not measured.
+    def scores(self, metric: str, tasks: Sequence[int], score: Score) -> _Against | None:
+        """Return a metric, which is such a score, on ``tasks``; None if one of them was not measured.
 
         All learners of a seed are measured against the same, so it is worked out once.
         """
@@ -106,7 +124,7 @@ class Reference:
             found = None
             if set(tasks) <= set(self.tasks(metric)):
                 scores = task_scores(self.record, self.prefix + metric, tasks, {})
-                found = scores, task_scores(self.record, "chance", tasks, {})
+                found = _Against(scores, task_scores(self.record, "chance", tasks, {}), score)
             self._scores[key] = found
         return self._scores[key]
 
@@ -207,16 +225,12 @@ def retentions_over(
     metric = f"online_{score}"
     tasks = reference.tasks(metric)
     learner = task_scores(record, metric, tasks, floors.of(record, tasks))
-    against = reference.scores(metric, tasks)
+    against = reference.scores(metric, tasks, score)
     assert against is not None  # they are its own
-    fresh, chance = against
+    fresh, chance = against.scores, against.chance
     place = {task: index for index, task in enumerate(tasks)}
     chosen = ([place[task] for task in part if task in place] for part in parts)
     return [retention(learner[at], fresh[at], chance[at], score) if at else math.nan for at in chosen]
-
-
-#: Scores of a learner, of what it is measured against, and at chance, ``(T,)`` each.
-_Facing = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -235,24 +249,28 @@ class _Side:
         """Return the retention on ``tasks``, NaN if there are none or the reference did not measure the score there."""
         if reference is not None and reference.record is self.record and self.record.outcome != "completed":
             return 0.0  # its base stopped with it: it counts at chance, whatever the base would have come to
-        found = self.facing(reference, tasks)
-        return math.nan if found is None else retention(*found, self.score)
+        against = self.facing(reference, tasks)
+        if against is None:
+            return math.nan
+        return share(total_above_chance(self.scores(tasks), against.chance, self.score), against.total)
 
     def ceiling(self, reference: Reference | None, tasks: Sequence[int]) -> float:
-        found = self.facing(reference, tasks)
-        return math.nan if found is None else ceiling(*found[1:], self.score)
+        against = self.facing(reference, tasks)
+        return math.nan if against is None else against.ceiling
 
     def trend(self, reference: Reference | None, stream: Sequence[int]) -> float:
         """Return the trend over all tasks of the stream that the reference measured; tasks count as equally long."""
         tasks = [] if reference is None else reference.tasks(self.metric)
-        found = self.facing(reference, tasks)
-        return math.nan if found is None else trend(*found, (np.array(tasks) + 0.5) / len(stream), self.score)
+        against = self.facing(reference, tasks)
+        if against is None:
+            return math.nan
+        position = (np.array(tasks) + 0.5) / len(stream)
+        return trend(self.scores(tasks), against.scores, against.chance, position, self.score)
 
-    def facing(self, reference: Reference | None, tasks: Sequence[int]) -> _Facing | None:
-        """Return both sides' scores of ``tasks`` and chance; None without tasks, or where one did not measure them."""
+    def facing(self, reference: Reference | None, tasks: Sequence[int]) -> _Against | None:
+        """Return what the scores of ``tasks`` are held against; None without tasks, or where one side has no score."""
         if reference is None or not len(tasks):
             return None
         if self.record.outcome == "completed" and self.record.series(self.metric) is None:
             return None
-        against = reference.scores(self.metric, tasks)
-        return None if against is None else (self.scores(tasks), *against)
+        return reference.scores(self.metric, tasks, self.score)

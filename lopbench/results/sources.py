@@ -231,7 +231,7 @@ def _from_board(path: Path, made: Board) -> Iterator[Row]:
     labels: dict[tuple[str, ...], Row] = {}
     for entry in made.entries:
         facts = {key: str(entry.row[key]) for key in _FACTS}
-        runs = {record.spec.seed: record for record in entry.runs}
+        runs = {record.seed: record for record in entry.runs}
         scores = {record.seed: found for record, found in zip(entry.group.runs, entry.group.scores, strict=True)}
         row = Row(str(path), facts, str(entry.row["method"]), runs, scores)
         if labels.setdefault((row.protocol_id, row.method, row.optimizer), row) is not row:

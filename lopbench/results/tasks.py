@@ -25,7 +25,7 @@ class Floors:
         for record in records:
             world = record.world
             known = record.per_task("chance")
-            self._chances[world] |= {(record.spec.seed, task): chance for task, chance in known.items()}
+            self._chances[world] |= {(record.seed, task): chance for task, chance in known.items()}
             if world not in self._errors and record.series("online_error") is not None:
                 self._errors.add(world)
 
@@ -38,7 +38,7 @@ class Floors:
         world = record.world
         if world in self._errors:
             return dict.fromkeys(tasks, math.inf)
-        known, seed = self._chances[world], record.spec.seed
+        known, seed = self._chances[world], record.seed
         found = {task: known[seed, task] for task in tasks if (seed, task) in known}
         missing = [task for task in tasks if task not in found]
         if missing:

@@ -133,12 +133,12 @@ def _references(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
     """Return positions, weights and heights above chance of what comes after the warm-up, and their indices."""
     x = np.asarray(position, dtype=np.float64)
-    if x.ndim != 1 or not ((x >= 0) & (x <= 1)).all() or np.unique(x).size != x.size:
+    order = np.argsort(x, axis=0)
+    if x.ndim != 1 or not ((x >= 0) & (x <= 1)).all() or not (np.diff(x[order]) > 0).all():
         raise InvalidInputError("positions must be distinct fractions of the stream, in [0, 1]")
     f = above_chance(fresh, chance, score)
     if f.shape != x.shape:
         raise InvalidInputError(f"{f.size} scores of the reference for {x.size} positions")
-    order = np.argsort(x)
     order = order[x[order] >= WARM_UP]
     x, f = x[order], f[order]
     w = np.diff([WARM_UP, *(x[1:] + x[:-1]) / 2, 1.0]) if x.size else x

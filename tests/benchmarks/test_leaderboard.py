@@ -52,7 +52,7 @@ def many(tmp_path_factory, count):
             if target.exists():
                 continue
             shutil.copytree(path, target)
-            (target / "spec.json").write_text(json.dumps(spec.to_json(), indent=2, sort_keys=True) + "\n")
+            (target / "spec.json").write_text(json.dumps(spec.recorded(), indent=2, sort_keys=True) + "\n")
             made += 1
             if made == count:
                 return root
