@@ -37,10 +37,11 @@ class Eager:
         """Put the gradients of ``objective`` into ``view.gradients``; returns what it made, outside autograd."""
         with torch.enable_grad():
             values, made = objective(_Stacked(self._leaves, self._stacked))
-            values.backward(torch.ones_like(values))  # as of their sum, without one
-        gradients = {name: leaf.grad for name, leaf in self._leaves.items() if leaf.grad is not None}
+            # As of their sum, without one; a single number needs no weight, and torch checks a given one at length.
+            values.backward(torch.ones_like(values) if self._stacked else None)
+        gradients = {name: found for name, leaf in self._leaves.items() if (found := leaf.grad) is not None}
         view.descended(lambda: Named({name: self._stack(gradient) for name, gradient in gradients.items()}))
-        return Made(made.losses.detach(), made.forward.detached(), made.targets)
+        return Made(made.losses.detach(), made.scores, made.forward.detached(), made.targets)
 
     def descend(self, view: View, hooks: Hooks) -> None:
         """Take the optimizer's step, as the hooks ``update`` change it."""
@@ -95,16 +96,16 @@ class Traced:
             values, made = objective(parameters)
             forward = made.forward
             parts = (forward.outputs, dict(forward.read), dict(forward.activations))
-            return values.sum(), (made.losses, made.targets, self._moved, *parts)
+            return values.sum(), (made.losses, made.scores, made.targets, self._moved, *parts)
 
         trained = {name: view.parameters[name] for name in self._trained}
         gradients, (_, parts) = grad_and_value(function, has_aux=True)(trained)
-        losses, targets, moved, outputs, read, activations = parts
+        losses, scores, targets, moved, outputs, read, activations = parts
         # Copies, since parameters that are added up get one gradient, which hooks change for each in place.
         view.descended(lambda: Named({name: gradient.clone() for name, gradient in gradients.items()}))
         for name, buffer in view.buffers.items():
             buffer.copy_(moved[name])
-        return Made(losses, ForwardPass(outputs, read, activations, head), targets)
+        return Made(losses, scores, ForwardPass(outputs, read, activations, head), targets)
 
     def descend(self, view: View, hooks: Hooks) -> None:
         """Take the optimizer's step, as the hooks ``update`` change it."""

@@ -65,12 +65,15 @@ class ForwardPass:
         read: What modules read, ``(R, N, ...)`` by name: the head, and all layers that may read units.
         activations: Outputs of the probed layers, ``(R, N, ...)``.
         head: Name of the head.
+        alone: The outputs of one network as it made them, ``(N, ...)``: a loss of them spares autograd the way there
+            and back over the replica axis. None where there are several networks, or nobody needs it.
     """
 
     outputs: Tensor
     read: Mapping[str, Tensor]
     activations: Mapping[str, Tensor]
     head: str
+    alone: Tensor | None = None
 
     @property
     def features(self) -> Tensor:
@@ -173,11 +176,11 @@ class Network:
 
     def plain(self, inputs: Tensor) -> ForwardPass:
         """Call the module as it is on ``inputs`` ``(1, N, ...)``; its buffers move, and dropout draws."""
+        if not (self._watched or self.stochastic):  # the usual case, without what costs microseconds for nothing
+            return self._lone(self.module(inputs[0]), {}, {})
         with self._keeping() as (read, made), self._layer_randomness():
             outputs = self.module(inputs[0])
-        return self._pass(
-            outputs.unsqueeze(0), *({k: v.unsqueeze(0) for k, v in each.items()} for each in (read, made))
-        )
+        return self._lone(outputs, read, made)
 
     def mapped(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> ForwardPass:
         """Call the module on each replica's tensors ``(R, ...)`` and inputs ``(R, N, ...)``; ``buffers`` move."""
@@ -199,9 +202,11 @@ class Network:
         with rng.isolated(self.generator.clone_state()), self._keeping() as (read, made):
             tensors = ({k: v[0] for k, v in each.items()} for each in (parameters, copies))
             outputs = functional_call(self.module, tuple(tensors), (inputs[0],))
-        return self._pass(
-            outputs.unsqueeze(0), *({k: v.unsqueeze(0) for k, v in each.items()} for each in (read, made))
-        )
+        return self._lone(outputs, read, made)
+
+    def _lone(self, outputs: Tensor, read: Tensors, made: Tensors) -> ForwardPass:
+        reads, makes = ({name: tensor.unsqueeze(0) for name, tensor in each.items()} for each in (read, made))
+        return ForwardPass(outputs.unsqueeze(0), reads, makes, self.head, outputs)
 
     def _pass(self, outputs: Tensor, read: Tensors, made: Tensors) -> ForwardPass:
         return ForwardPass(outputs, read, made, self.head)

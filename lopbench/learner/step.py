@@ -29,6 +29,7 @@ class Made(NamedTuple):
     """What the objective makes on the way: all that is read after the gradients."""
 
     losses: Tensor  #: The task's own loss, ``(R,)``.
+    scores: Tensor  #: Mean score of the same outputs, ``(R,)``, outside autograd.
     forward: ForwardPass
     targets: Tensor
 
@@ -90,21 +91,21 @@ def take_step(
         view.made(forward := engine.forward(view, view.inputs))
         if observe is not None:
             view.made(forward, observe(forward.outputs.detach()))
-        losses = view.loss(forward.outputs, view.targets)
-        return hooks.loss(view, losses), Made(losses, forward, view.targets)
+        losses, scores = view.loss_and_score(forward, view.targets)
+        return hooks.loss(view, losses), Made(losses, scores, forward, view.targets)
 
     made = engine.differentiate(view, objective)
     view.inside(None)
     with torch.no_grad():
         view.made(made.forward, made.targets)
         targets = made.targets if own is None else batch[1]
-        own = own or Taken(made.losses, view.score(made.forward.outputs, targets))
+        own = own or Taken(made.losses, made.scores)
         hooks.run("after_backward", view)
         engine.descend(view, hooks)
         hooks.run("after_step", view)
         view.end_step()
         if metrics:
-            after = view.loss(view.outputs_to_score(batch[0]), targets)
+            after = view.loss(view.pass_to_score(batch[0]).outputs, targets)
             return Taken(own.losses, own.scores, tuple(measured_in_step(each, own.losses, after) for each in metrics))
     return own
 
@@ -115,7 +116,7 @@ def _look_first(
     """Return the stream's own batch, and its loss and score, which neither noise nor methods move."""
     with torch.no_grad():
         inputs, targets = batch
-        outputs = view.outputs_to_score(inputs)
-        seen = None if observe is None else observe(outputs)
+        forward = view.pass_to_score(inputs)
+        seen = None if observe is None else observe(forward.outputs)
         targets = targets if seen is None else seen
-        return (inputs, targets), Taken(view.loss(outputs, targets), view.score(outputs, targets))
+        return (inputs, targets), Taken(*view.loss_and_score(forward, targets))

@@ -227,23 +227,37 @@ class View:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the task's own loss ``(R,)`` of outputs ``(R, N, ...)``, of which only those of `classes` count."""
-        return self._each(self._of_step(self._task).loss, outputs, targets)
+        return self._each(lambda counting, y: (self._of_step(self._task).loss(counting, y),), outputs, targets)[0]
 
-    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean score ``(R,)``, likewise, in float64."""
+    def loss_and_score(self, forward: ForwardPass, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same of a forward pass, and the mean score ``(R,)``, in float64 and outside autograd."""
         task = self._of_step(self._task)
-        return self._each(lambda o, y: task.score(o, y).mean(dtype=torch.float64), outputs, targets)
 
-    def _each(self, function: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return ``function`` of each replica's outputs that count and its targets, ``(R,)``."""
+        def both(counting: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+            score = task.score(counting.detach(), targets).mean(dtype=torch.float64)
+            return task.loss(counting, targets), score
 
-        def counting(outputs: Tensor, targets: Tensor, classes: Tensor | None = None) -> Tensor:
+        loss, score = self._each(both, forward.outputs, targets, forward.alone)
+        return loss, score
+
+    def _each(
+        self,
+        function: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+        outputs: Tensor,
+        targets: Tensor,
+        alone: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Return what ``function`` makes of each replica's outputs that count and its targets, ``(R,)`` each."""
+
+        def counting(outputs: Tensor, targets: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
             return function(outputs if classes is None else outputs[..., classes], targets)
 
-        parts = (outputs, targets) if self.classes is None else (outputs, targets, self.classes)
+        rest = (targets,) if self.classes is None else (targets, self.classes)
         if self.replicas == 1:
-            return counting(*(part.squeeze(0) for part in parts)).unsqueeze(0)
-        return torch.vmap(counting)(*parts)
+            first = outputs.squeeze(0) if alone is None else alone
+            return tuple(made.unsqueeze(0) for made in counting(first, *(part.squeeze(0) for part in rest)))
+        made: tuple[Tensor, ...] = torch.vmap(counting)(outputs, *rest)
+        return made
 
     def forward(
         self,
@@ -256,10 +270,10 @@ class View:
         used = ({**current, **(parameters or {})}, {**self.buffers, **(buffers or {})})
         return self.network.aside(*used, inputs)
 
-    def outputs_to_score(self, inputs: Tensor) -> Tensor:
+    def pass_to_score(self, inputs: Tensor) -> ForwardPass:
         """Return what the networks make of ``inputs`` ``(R, N, ...)`` with all that is random off, likewise."""
         with self.network.steady():
-            return self.forward(inputs).outputs
+            return self.forward(inputs)
 
     def coming(self, steps: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches ``(R, N, ...)`` and targets of the task that begins, from a copy of its stream."""

@@ -167,8 +167,10 @@ def test_only_outputs_that_count_are_given_to_loss_and_score(seeds: tuple[int, .
     targets = (inputs.flatten(2).sum(2) > 0).long()
     assert learner.view.classes is not None
     assert learner.view.classes.tolist() == [task.classes.tolist() for task in tasks]
-    outputs = learner.view.forward(inputs.double()).outputs
-    losses, scores = learner.view.loss(outputs, targets), learner.view.score(outputs, targets)
+    forward = learner.view.forward(inputs.double())
+    outputs = forward.outputs
+    losses, scores = learner.view.loss_and_score(forward, targets)
+    assert torch.equal(losses, learner.view.loss(outputs, targets))
     for replica, task in enumerate(tasks):
         counted = outputs[replica][:, task.classes]
         torch.testing.assert_close(losses[replica], F.cross_entropy(counted, targets[replica]), **CLOSE)

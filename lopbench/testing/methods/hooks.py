@@ -58,8 +58,7 @@ def online_score_is_of_the_stream(component: Component) -> None:
         view = bench.learner.view
         inputs, targets = bench.batch()
         with torch.no_grad():
-            outputs = view.outputs_to_score(bench.learner.cast(inputs))
-            expected = view.loss(outputs, targets), view.score(outputs, targets)
+            expected = view.loss_and_score(view.pass_to_score(bench.learner.cast(inputs)), targets)
         taken = bench.learner.step([problem.batch(bench.step) for problem in bench.problems])
         bench.step += 1
         for what, found, wanted in zip(("loss", "score"), (taken.losses, taken.scores), expected, strict=True):
