@@ -143,6 +143,10 @@ class Learner(Protocol):
         """The network, for its structure; with several replicas a template, whose own values mean nothing."""
 
     @property
+    def is_random(self) -> bool:
+        """Whether what the networks make of a batch in training is random, as under dropout."""
+
+    @property
     def head(self) -> Sequence[str]:
         """Names of the parameters of the head (the output layer)."""
 

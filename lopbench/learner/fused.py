@@ -1,9 +1,9 @@
 """The optimizer of a stack of leaves: torch's fused update as long as it does the same, and the rule itself else.
 
 torch's fused optimizers do the work as long as nothing of a parameter's state was cleared and nobody looks at an
-update. A parameter of which entries were cleared leaves them for the rule itself, whose step counts are of each entry
-(Dohare et al. 2021, arXiv:2108.06325v3). As long as nothing is cleared nothing is counted, so a method of strength
-zero changes no bit.
+update that depends on where the parameters are. A parameter of which entries were cleared leaves them for the rule
+itself, whose step counts are of each entry (Dohare et al. 2021, arXiv:2108.06325v3). As long as nothing is cleared
+nothing is counted, so a method of strength zero changes no bit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lopbench.core.optimizer import Optimizer
 from lopbench.learner.optimizers import OptimizerStack
+from lopbench.learner.unapplied import fused_updates, reads_parameters
 
 
 class StackOptimizer(OptimizerStack):
@@ -46,6 +47,8 @@ class StackOptimizer(OptimizerStack):
         #: torch's optimizer of the leaves that have no ``entries``.
         self._inner: torch.optim.Optimizer | None = None
         self._numbers: dict[str, dict[str, float] | None] = {}
+        #: Whether the rule's steps depend on where the parameters are; None until it is asked.
+        self._reads: bool | None = None
         self._begin(self.leaves)
 
     # -- stepping
@@ -61,9 +64,18 @@ class StackOptimizer(OptimizerStack):
                 self.parameters[name].add_(self._update(name, self._stack(gradient)))
 
     def updates(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what is to be added; from now on no parameter is trained by the fused optimizer."""
-        self._leave(self.leaves)
-        return super().updates(gradients)
+        """Return what is to be added; a rule that reads parameters ends the fused update with it."""
+        if self._inner is not None and self._reads is None:
+            self._reads = reads_parameters(self.rule)
+        if self._reads:
+            self._leave(self.leaves)
+        leaves = {name: leaf for name, leaf in self.leaves.items() if name not in self.entries}
+        made = {} if self._inner is None else fused_updates(self._inner, leaves, gradients, stacked=self.stacked)
+        return {
+            name: made[name] if name in made else self._update(name, gradient)
+            for name, gradient in gradients.items()
+            if name not in self.held
+        }
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
@@ -103,7 +115,7 @@ class StackOptimizer(OptimizerStack):
 
     def restart(self, rule: Optimizer) -> None:
         """Become a new optimizer of the same parameters, with the rule's learning rate; what is held stays so."""
-        self.rule, self.rates, self._numbers, self.scaler = rule, rule.lr, {}, None
+        self.rule, self.rates, self._numbers, self._reads, self.scaler = rule, rule.lr, {}, None, None
         if self.factor is not None:  # one, and not none: who scales the rate step by step goes on
             self.factor, self._number = torch.ones_like(self.factor), 1.0
         self.clear()

@@ -56,6 +56,27 @@ def attention_for_vmap(inputs: Tensor) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if inputs.is_cpu else nullcontext()
 
 
+class Derived(Mapping[str, Tensor]):
+    """Tensors by name, each made of another one when somebody asks for it: most methods read few of them, or none.
+
+    Args:
+        tensors: The others.
+        make: Makes one of the other.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], make: Callable[[Tensor], Tensor]) -> None:
+        self._tensors, self._make = tensors, make
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._make(self._tensors[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
 @dataclass(frozen=True, eq=False)
 class ForwardPass:
     """What one forward pass of all replicas made; implements the protocol ``Pass``.
@@ -82,7 +103,7 @@ class ForwardPass:
 
     def detached(self) -> ForwardPass:
         """Return the same outside autograd."""
-        read, activations = ({k: v.detach() for k, v in each.items()} for each in (self.read, self.activations))
+        read, activations = (Derived(each, Tensor.detach) for each in (self.read, self.activations))
         return ForwardPass(self.outputs.detach(), read, activations, self.head)
 
 
@@ -177,10 +198,10 @@ class Network:
     def plain(self, inputs: Tensor) -> ForwardPass:
         """Call the module as it is on ``inputs`` ``(1, N, ...)``; its buffers move, and dropout draws."""
         if not (self._watched or self.stochastic):  # the usual case, without what costs microseconds for nothing
-            return self._lone(self.module(inputs[0]), {}, {})
-        with self._keeping() as (read, made), self._layer_randomness():
+            return self._unstacked_pass(self.module(inputs[0]), {}, {})
+        with self._keeping() as kept, self._layer_randomness():
             outputs = self.module(inputs[0])
-        return self._lone(outputs, read, made)
+        return self._unstacked_pass(outputs, *kept)
 
     def mapped(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> ForwardPass:
         """Call the module on each replica's tensors ``(R, ...)`` and inputs ``(R, N, ...)``; ``buffers`` move."""
@@ -197,21 +218,26 @@ class Network:
         """Call the module likewise without side effects: buffers and the stream of dropout stay where they are."""
         self.watch()
         copies = {name: buffer.clone() for name, buffer in buffers.items()}
-        if self.stacked or not self.stochastic:
+        if self.stacked:
             return self.mapped(parameters, copies, inputs)
-        with rng.isolated(self.generator.clone_state()), self._keeping() as (read, made):
-            tensors = ({k: v[0] for k, v in each.items()} for each in (parameters, copies))
-            outputs = functional_call(self.module, tuple(tensors), (inputs[0],))
-        return self._lone(outputs, read, made)
+        with rng.isolated(self.generator.clone_state()) if self.stochastic else nullcontext(), self._keeping() as kept:
+            tensors = ({k: v.squeeze(0) for k, v in each.items()} for each in (parameters, copies))
+            outputs = functional_call(self.module, tuple(tensors), (inputs.squeeze(0),))
+        return self._unstacked_pass(outputs, *kept)
 
-    def _lone(self, outputs: Tensor, read: Tensors, made: Tensors) -> ForwardPass:
-        reads, makes = ({name: tensor.unsqueeze(0) for name, tensor in each.items()} for each in (read, made))
-        return ForwardPass(outputs.unsqueeze(0), reads, makes, self.head, outputs)
-
-    def _pass(self, outputs: Tensor, read: Tensors, made: Tensors) -> ForwardPass:
+    def _pass(self, outputs: Tensor, read: Mapping[str, Tensor], made: Mapping[str, Tensor]) -> ForwardPass:
         return ForwardPass(outputs, read, made, self.head)
+
+    def _unstacked_pass(self, outputs: Tensor, read: Tensors, made: Tensors) -> ForwardPass:
+        """Return the pass of one network with the replica axis."""
+        stacked = outputs.unsqueeze(0)
+        return ForwardPass(stacked, Derived(read, _stack), Derived(made, _stack), self.head, outputs)
 
     @contextmanager
     def _layer_randomness(self) -> Iterator[None]:
         with rng.isolated(self.generator) if self.stochastic else nullcontext():
             yield
+
+
+def _stack(tensor: Tensor) -> Tensor:
+    return tensor.unsqueeze(0)

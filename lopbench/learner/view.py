@@ -122,6 +122,11 @@ class View:
         return self.network.module
 
     @property
+    def is_random(self) -> bool:
+        """Whether what the networks make of a batch in training is random, as under dropout."""
+        return self.network.stochastic
+
+    @property
     def head(self) -> Sequence[str]:
         """Names of the parameters of the head."""
         return tuple(name for name in self.parameters if name.rpartition(".")[0] == self.network.head)

@@ -14,6 +14,7 @@ from lopbench.core.errors import InvalidInputError, PluginError
 from lopbench.core.interfaces import Optimizer
 from lopbench.learner.fused import StackOptimizer
 from lopbench.learner.optimizers import OptimizerStack, hidden_matrices
+from lopbench.learner.unapplied import reads_parameters
 from lopbench_plugins.optimizers.adam import Adam
 from lopbench_plugins.optimizers.adamw import AdamW
 from lopbench_plugins.optimizers.muon import Muon
@@ -408,6 +409,46 @@ def test_updates_that_are_seen_are_the_steps_taken_fused(name: str) -> None:
     for key, leaf in leaves.items():
         torch.testing.assert_close(others[key], leaf, rtol=1e-12, atol=1e-13)
         torch.testing.assert_close(plain.parameters[key][0], leaf.detach(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("name", RULES)
+def test_updates_that_are_seen_are_those_of_the_rule(name: str, dtype: torch.dtype, rtol: float) -> None:
+    """Torch's fused optimizer goes on making them, but where the rule reads the parameters."""
+    leaves = parameters(dtype)
+    optimizer = StackOptimizer(RULES[name], leaves, stacked=False)
+    start = {key: leaf.detach().unsqueeze(0) for key, leaf in parameters(dtype).items()}
+    entries = {key: RULES[name].init(value, hidden=False) for key, value in start.items()}
+    plain = OptimizerStack(RULES[name], start, entries, RULES[name].lr)
+    for step in range(6):
+        given = {key: value for key, value in gradients(step, dtype=dtype).items() if step != 3 or key != "bias"}
+        before = values(leaves)
+        ours, theirs = optimizer.updates(given), plain.updates(given)
+        assert equal(values(leaves), before)
+        assert all(leaf.grad is None for leaf in leaves.values())
+        assert list(ours) == list(given)
+        for key, update in ours.items():
+            torch.testing.assert_close(update, theirs[key], rtol=rtol, atol=rtol)
+        optimizer.apply(ours)
+        plain.apply(theirs)
+    reads = bool(dataclasses.asdict(RULES[name])["weight_decay"])
+    assert reads_parameters(RULES[name]) == reads
+    assert set(optimizer.entries) == (set(SHAPES) if reads else set())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_updates_that_are_seen_go_on_where_a_part_was_cleared(name: str) -> None:
+    leaves, others = parameters(), parameters()
+    seen, unseen = (StackOptimizer(RULES[name], each, stacked=False) for each in (leaves, others))
+    for step in range(8):
+        if step == 4:
+            for optimizer in (seen, unseen):
+                optimizer.clear("weight", torch.tensor([True, False, True, False]).view(1, 4, 1))
+        give_gradients(others, step)
+        unseen.step()
+        seen.apply(seen.updates({key: leaf.grad.unsqueeze(0) for key, leaf in others.items() if leaf.grad is not None}))
+    for key, leaf in leaves.items():
+        torch.testing.assert_close(leaf, others[key], rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -31,7 +31,7 @@ class CChain(Perturbation):
             is ``strength`` throughout. Theirs is 1e4 in classic control, where the churn is tiny, and 0.01 in MinAtar.
         window: Steps over which both means are taken, at least 1; 50 and 50,000 there.
         warm_up: First steps, in which the coefficient is ``strength``; 10 and 10,000 there. From then on each step
-            has two forward passes more.
+            has a forward pass more, or two.
     """
 
     name: ClassVar[str] = "c_chain"
@@ -69,7 +69,7 @@ class CChain(Perturbation):
             for name in ("losses", "churns"):
                 state[name] = torch.zeros(learner.replicas, self.window, dtype=torch.float64, device=learner.device)
             state["steps"] = torch.zeros(learner.replicas, dtype=torch.int64, device=learner.device)
-        self._remember(learner, state)
+        self._remember(learner, state, learner.forward(learner.inputs).outputs)
 
     def penalty(self, learner: Learner, state: State) -> Tensor:
         """Return the churn of the last update times its coefficient, ``(R,)``."""
@@ -77,18 +77,21 @@ class CChain(Perturbation):
         return churn * per_replica(self._coefficient(state), churn)
 
     def after_backward(self, learner: Learner, state: State) -> None:
-        """Remember the parameters before this update, and the batch; and loss and churn, if the coefficient follows."""
+        """Remember the network before this update, and the batch; and loss and churn, if the coefficient follows."""
         if self.ratio:
             self._note(state, "losses", learner.loss(learner.outputs, learner.targets).abs())
             self._note(state, "churns", self._churn(learner, state))
             state["steps"] += 1
-        self._remember(learner, state)
+        self._remember(learner, state, learner.outputs)
 
     def _churn(self, learner: Learner, state: State) -> Tensor:
         """Return how much the last update has changed the outputs, ``(R,)``."""
-        before = {name: state[f"before/{name}"] for name in learner.parameters}
-        with torch.no_grad():
-            old = learner.forward(state["reference"], before).outputs
+        if _repeats(learner):
+            old = state["outputs"]
+        else:
+            before = {name: state[f"before/{name}"] for name in learner.parameters}
+            with torch.no_grad():
+                old = learner.forward(state["reference"], before).outputs
         new = learner.forward(state["reference"]).outputs
         if self.distance == "squared":
             return (new - old).square().flatten(1).mean(dim=1)
@@ -108,10 +111,19 @@ class CChain(Perturbation):
         here = torch.arange(self.window, device=value.device) == (state["steps"] % self.window).unsqueeze(1)
         state[name] = torch.where(here, value.to(state[name]).unsqueeze(1), state[name])
 
-    def _remember(self, learner: Learner, state: State) -> None:
+    def _remember(self, learner: Learner, state: State, outputs: Tensor) -> None:
+        """Remember the batch, and what the parameters as they are make of it, or these themselves."""
+        state["reference"] = learner.inputs.clone()
+        if _repeats(learner):
+            state["outputs"] = outputs.clone()
+            return
         for name, parameter in learner.parameters.items():
             state[f"before/{name}"] = parameter.clone()
-        state["reference"] = learner.inputs.clone()
+
+
+def _repeats(learner: Learner) -> bool:
+    """Return whether the same parameters always make the same of a batch, so that what they made need not be remade."""
+    return not learner.is_random and not learner.buffers
 
 
 def _counting(outputs: Tensor, classes: Tensor | None) -> Tensor:

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lopbench import Family, Learner, Perturbation, State, add_scaled, number
+from lopbench_plugins.perturbations._eager import can_look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,5 +63,23 @@ def transport(weights: Tensor, target: Tensor) -> Tensor:
         weights: Parameters of one tensor, ``(R, ...)``.
         target: Sorted numbers, as many for each replica, ``(R, N)``.
     """
-    ordered, order = weights.flatten(1).sort(dim=1, stable=True)
-    return torch.empty_like(ordered).scatter(1, order, ordered - target).view_as(weights)
+    flat = weights.flatten(1)
+    places = torch.empty_like(flat).scatter_(1, _order(flat), target)
+    return torch.sub(flat, places, out=places).view_as(weights)
+
+
+def _order(rows: Tensor) -> Tensor:
+    """Return the places of the numbers of each row ``(R, N)`` from the least on; of equal ones the first come first."""
+    if rows.dtype != torch.float32 or not can_look(rows):
+        return rows.argsort(dim=1, stable=True)
+    # Number and place in one integer: numpy sorts these in a small part of the time of torch's stable sort.
+    bits = (rows.numpy() + 0.0).view(np.int32)  # zero has one sign
+    below = bits >> 31
+    below &= np.int32(0x7FFFFFFF)
+    bits ^= below  # of negative numbers the larger bits are further down
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(rows.shape[1], dtype=np.int32)
+    keys.sort(axis=1)
+    keys &= 0xFFFFFFFF
+    return torch.from_numpy(keys)

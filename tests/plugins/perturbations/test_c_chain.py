@@ -11,6 +11,7 @@ from lopbench.core.errors import UnsupportedError
 from lopbench.learner.learner import StackLearner
 from lopbench_plugins.optimizers.sgd import SGD
 from lopbench_plugins.perturbations.c_chain import CChain, _counting
+from lopbench_plugins.perturbations.input_norm import InputNorm
 
 
 def network(generator):
@@ -67,6 +68,24 @@ def test_the_coefficient_follows_loss_and_churn_over_a_window(runner, monkeypatc
         expected = 0.5 * np.mean(losses[last], axis=0) / np.mean(churns[last], axis=0) if step >= 4 else [2.0, 2.0]
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10)
     assert not np.allclose(coefficients[4].numpy(), coefficients[8].numpy())
+
+
+def dropping(generator):
+    with rng.isolated(generator):
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3))
+
+
+def standardising(generator):
+    return InputNorm().configure(network(generator), example=torch.zeros(2, 1, 4, 4), generator=generator)
+
+
+@pytest.mark.parametrize("build", [network, dropping, standardising])
+def test_where_parameters_stay_there_is_no_churn(build, runner, monkeypatch):
+    """Whatever is dropped at random, and wherever the statistics of the inputs move."""
+    penalties, penalty = [], CChain.penalty
+    monkeypatch.setattr(CChain, "penalty", lambda *a: penalties.append(penalty(*a)) or penalties[-1])
+    runner([CChain(strength=1.0)], dtype=torch.float64, build=build, optimizer=SGD(lr=1e-300)).run(4)
+    assert [value.item() for value in penalties] == [0.0] * 4
 
 
 @pytest.mark.parametrize("distance", ["squared", "cross_entropy"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from method_lab import pull
 
-from lopbench_plugins.perturbations.wasserstein import Wasserstein, transport
+from lopbench_plugins.perturbations.wasserstein import Wasserstein, _order, transport
 
 
 def numbers(*shape, seed=0):
@@ -24,6 +24,16 @@ def test_the_distance_is_at_most_that_of_l2_init(seed):
     initial, weights = numbers(3, 40), numbers(3, 40, seed=seed + 1)
     distance = transport(weights, initial.sort(dim=1).values).square().sum(dim=1)
     assert (distance <= (weights - initial).square().sum(dim=1) + 1e-12).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_weights_keep_their_order(dtype):
+    """As in torch's stable sort: zeros of both signs are equal, infinite ones lie at the ends, and NaN behind them."""
+    rows = numbers(3, 200).to(dtype)
+    rows[:, ::3] = rows[:, :1]
+    rows[:, 1::7], rows[:, 2::14] = 0.0, -0.0
+    rows[0, 5], rows[1, 6], rows[2, 7] = torch.inf, -torch.inf, torch.nan
+    assert torch.equal(_order(rows), rows.argsort(dim=1, stable=True))
 
 
 def test_the_pull_is_the_gradient_of_half_the_squared_distance(runner):
