@@ -9,9 +9,10 @@ import rich_click as click
 from lopbench.cli.output import console, echo, format_option, write_json
 from lopbench.cli.plugins import plugin_option
 from lopbench.core.errors import LopbenchError
+from lopbench.core.grid import LEAST_NAME, Column, Grid
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    from collections.abc import Sequence
 
     from lopbench.cloning.certify import Certificate, Check, FrozenCertificate
 
@@ -90,45 +91,44 @@ def command(
 
 
 def _print(certificate: Certificate | FrozenCertificate) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from lopbench.cloning.certify import Certificate
 
     out = console()
-    table = Table(box=None, pad_edge=False)
     if isinstance(certificate, Certificate):
-        for header in ("module", "kind", "function", "MC1", "MC2", "MC3", "interface", "persistence"):
-            table.add_column(header, justify="left" if header in ("module", "kind") else "right")
-        for report in certificate.modules:
-            checks = (
-                report.function,
-                report.forward,
-                report.backward,
-                report.gradient,
-                report.interface,
-                report.persistence,
-            )
-            table.add_row(Text(report.module or "(network)"), Text(report.kind, style="dim"), *map(_cell, checks))
+        reports = certificate.modules
+        columns = [
+            Column("module", [each.module or "(network)" for each in reports], least=LEAST_NAME),
+            Column("kind", [each.kind for each in reports], style="dim"),
+            _checked("function", [each.function for each in reports]),
+            _checked("MC1", [each.forward for each in reports]),
+            _checked("MC2", [each.backward for each in reports]),
+            _checked("MC3", [each.gradient for each in reports]),
+            _checked("interface", [each.interface for each in reports]),
+            _checked("persistence", [each.persistence for each in reports]),
+        ]
     else:
-        for header in ("module", "units", "frozen", "gradient", "drift"):
-            table.add_column(header, justify="left" if header == "module" else "right")
-        for layer in certificate.layers:
-            cells = [_number(value, value == 0) for value in (layer.gradient, layer.drift)]
-            table.add_row(Text(layer.module), str(layer.units), str(layer.frozen), *cells)
-    out.print(table)
+        layers = certificate.layers
+        columns = [
+            Column("module", [each.module for each in layers], least=LEAST_NAME),
+            Column("units", [str(each.units) for each in layers], right=True),
+            Column("frozen", [str(each.frozen) for each in layers], right=True),
+            _numbers("gradient", [(each.gradient, each.gradient == 0) for each in layers]),
+            _numbers("drift", [(each.drift, each.drift == 0) for each in layers]),
+        ]
+    out.print(Grid(columns, out.width).rows())
     out.print()
     if certificate.passed:
         out.print(Text(certificate.verdict), soft_wrap=True)
 
 
-def _cell(check: Check) -> Text:
-    from rich.text import Text
+def _checked(heading: str, checks: Sequence[Check]) -> Column:
+    """Return a column of what checks found."""
+    return _numbers(heading, [(each.deviation, each.passed) for each in checks])
 
-    return Text("") if check.deviation is None else _number(check.deviation, check.passed)
 
-
-def _number(value: float, passed: bool) -> Text:
-    from rich.text import Text
-
-    return Text("0" if value == 0 else f"{value:.1e}", style="" if passed else "bold red")
+def _numbers(heading: str, found: Sequence[tuple[float | None, bool]]) -> Column:
+    """Return a column of numbers, those that did not pass in red; None is empty."""
+    cells = ["" if value is None else "0" if value == 0 else f"{value:.1e}" for value, _ in found]
+    return Column(heading, cells, right=True, styles=["" if passed else "bold red" for _, passed in found])

@@ -10,6 +10,7 @@ import rich_click as click
 from lopbench.cli.output import console, echo, format_option, write_json
 from lopbench.cli.plugins import plugin_option
 from lopbench.core.errors import PluginError
+from lopbench.core.grid import indented
 
 if TYPE_CHECKING:
     from lopbench.core.registry import Registration
@@ -38,7 +39,6 @@ def list_(data_dir: Path | None, output_format: str) -> None:
     if output_format == "json":
         write_json(rows)
         return
-    from rich.padding import Padding
     from rich.text import Text
 
     out = console()
@@ -51,8 +51,7 @@ def list_(data_dir: Path | None, output_format: str) -> None:
             lines += [f"Found: {row['path'] or missing}", f"Terms: {row['terms']}"]
         else:
             lines += [f"Cannot be used: {row['problem']}"]
-        for line in lines:
-            out.print(Padding(Text(str(line)), (0, 0, 0, 2), expand=False))
+        out.print(indented(list(map(str, lines)), out.width))
 
 
 def _row(entry: Registration, data_dir: Path | None) -> dict[str, Any]:

@@ -10,9 +10,10 @@ import rich_click as click
 from lopbench.cli.output import console, echo, format_choice, roughly, write_frame
 from lopbench.cli.verify import run_options
 from lopbench.core.errors import LopbenchError, UsageError
+from lopbench.core.grid import Column, Grid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
@@ -134,18 +135,20 @@ def _print(rows: pd.DataFrame, output_format: str) -> None:
 
 
 def _print_table(rows: pd.DataFrame) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    import pandas as pd
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in ("panel", "at", "series", "ours", "published", "seeds"):
-        table.add_column(heading, justify="right" if heading in ("published", "seeds") else "left", overflow="fold")
-    for row in rows.to_dict("records"):
-        interval = "" if row["low"] == row["high"] else f" [{row['low']:.3g}, {row['high']:.3g}]"
-        table.add_row(
-            *(Text(str(row[key])) for key in ("panel", "at", "series")),
-            f"{row['value']:.3g}{interval}",
-            "" if row["published"] != row["published"] else f"{row['published']:g}",  # NaN
-            str(row["seeds"]),
-        )
-    console().print(table)
+    marks = rows.to_dict("records")
+    columns = [
+        *(Column(key, [str(mark[key]) for mark in marks], least=12) for key in ("panel", "at", "series")),
+        Column("ours", [_with_interval(mark) for mark in marks]),
+        # What is not published is NaN.
+        Column("published", ["" if pd.isna(x) else f"{x:g}" for x in rows["published"]], right=True),
+        Column("seeds", [str(mark["seeds"]) for mark in marks], right=True),
+    ]
+    out = console()
+    out.print(Grid(columns, out.width, name="series").rows())
+
+
+def _with_interval(mark: Mapping[Any, Any]) -> str:
+    interval = "" if mark["low"] == mark["high"] else f" [{mark['low']:.3g}, {mark['high']:.3g}]"
+    return f"{mark['value']:.3g}{interval}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lopbench.cli.output import roughly
+from lopbench.core.grid import Column, Grid
 from lopbench.core.text import counted
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ def summarise(
     Returns:
         The forecast of them all.
     """
-    from rich.table import Table
     from rich.text import Text
 
     from lopbench.runner.forecast import Forecast
@@ -36,11 +36,11 @@ def summarise(
     for number, (study, found) in enumerate(zip(studies, forecasts, strict=True), start=1):
         if several:
             err.print(Text(f"runs {number} of {len(studies)}", style="bold underline"))
-        table = Table.grid(padding=(0, 2))
-        for key, value in _rows(study, _time(found, None if several else staff), staff).items():
-            unreal = key == "Data" and study.images is not None and not study.images.real
-            table.add_row(Text(key, style="bold"), Text(value, style="bold yellow" if unreal else ""))
-        err.print(table)
+        rows = _rows(study, _time(found, None if several else staff), staff)
+        is_unreal = study.images is not None and not study.images.real
+        styles = ["bold yellow" if key == "Data" and is_unreal else "" for key in rows]
+        columns = [Column("", list(rows), style="bold"), Column("", list(rows.values()), least=20, styles=styles)]
+        err.print(Grid(columns, err.width).rows())
     whole = Forecast.of_all(forecasts)
     if several:
         runs, steps = sum(study.runs for study in studies), sum(study.all_steps for study in studies)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from lopbench.cli.output import console, format_option, write_json
+from lopbench.core.grid import Column, Grid
 from lopbench.core.interfaces import KINDS
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: Least width of a column of summaries.
 _SUMMARY = 24
+
+#: What stands behind the summary, in the order in which it goes where there is no room.
+_FACTS = ("distribution", "cost", "track")
 
 #: What study files are there for, which plugins bring.
 _STUDIES = ("claims", "figures", "suites")
@@ -107,45 +110,47 @@ def _by_family(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
     return {heading: each for heading, each in found.items() if each}
 
 
-def _facts(entry: dict[str, Any]) -> list[str]:
-    """Return what stands behind the summary of a row; nothing of a study file."""
-    if "track" not in entry:
-        return [entry["distribution"]] if "distribution" in entry else []
-    cost = entry.get("cost")
-    takes = f"{cost['time']:g}x, {cost['memory']:g}x mem." if cost else ""
-    return [entry["track"], takes, entry.get("distribution", "")]
-
-
-def _fitting(facts: Sequence[Sequence[str]], room: int) -> int:
-    """Return how many of the columns behind the summary there is room for beside one that can be read."""
-    widths = [max(map(len, column)) + 2 for column in zip_longest(*facts, fillvalue="")]
-    return sum(_SUMMARY + sum(widths[: count + 1]) <= room for count in range(len(widths)))
+def _rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return the rows of a table, those of settings and compositions under their component."""
+    rows = []
+    for entry in entries:
+        cost = entry.get("cost")
+        facts = {
+            "track": entry.get("track", ""),
+            "cost": f"{cost['time']:g}x, {cost['memory']:g}x mem." if cost else "",
+            "distribution": entry.get("distribution", ""),
+        }
+        rows.append({"name": entry["name"], "summary": entry["summary"], **facts})
+        rows += [{"name": name, "summary": text} for name, text in entry.get("presets", {}).items()]
+    return rows
 
 
 def _print(listed: dict[str, list[dict[str, Any]]], skipped: list[dict[str, str]]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     out = console()
-    # One width for all tables, so that the columns of the kinds stand under each other.
-    rows = [entry for entries in listed.values() for entry in entries]
-    facts = [_facts(entry) for entry in rows]
-    width = max((len(name) for entry in rows for name in (entry["name"], *entry.get("presets", ()))), default=0)
-    count = _fitting(facts, out.width - width - 4)
-    for kind, entries in listed.items():
+    tables = {kind: _rows(entries) for kind, entries in listed.items()}
+    rows = [row for each in tables.values() for row in each]
+    names, summaries = ([row[key] for row in rows] for key in ("name", "summary"))
+    facts = {name: [row.get(name, "") for row in rows] for name in reversed(_FACTS)}
+    # One table for all kinds, so that their columns stand under each other.
+    table = Grid(
+        [
+            Column("name", names),
+            Column("summary", summaries, least=_SUMMARY, is_prose=True),
+            *(Column(name, cells, style="dim") for name, cells in facts.items()),
+        ],
+        out.width,
+        leaving=_FACTS,
+        indent=2,
+    )
+    first = 0
+    for kind, each in tables.items():
         out.print(Text(kind, style="bold"))
-        table = Table.grid(padding=(0, 2))
-        table.add_column(min_width=width + 2, no_wrap=True)
-        table.add_column()
-        for _ in _facts(entries[0])[:count] if entries else ():
-            table.add_column(style="dim", no_wrap=True)
-        for entry in entries:
-            table.add_row(Text(f"  {entry['name']}"), Text(entry["summary"]), *map(Text, _facts(entry)[:count]))
-            for name, summary in entry.get("presets", {}).items():
-                table.add_row(Text(f"  {name}"), Text(summary))
-        out.print(table if entries else Text("  none", style="dim"))
+        out.print(table.rows(first, first + len(each), headed=False) if each else Text("  none", style="dim"))
         out.print()
-    if any(len(each) > count for each in facts):
+        first += len(each)
+    if table.gone:
         out.print(Text("A wider terminal shows more, and --format json all.", style="dim"))
     if skipped:
         out.print(Text("plugins that were skipped", style="bold yellow"))

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import rich_click as click
@@ -16,16 +16,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from rich.console import Console
-    from rich.table import Table
 
-#: Width, in characters, of tables that go to a file or a pipe.
-_PIPE_WIDTH = 140
+#: Width, in characters, of what goes to a file or a pipe: no line of it is broken.
+_PIPE_WIDTH = 100_000
 
-#: Least width of tables: a narrower terminal breaks their lines, where a narrower table would drop columns.
-_LEAST_WIDTH = 80
-
-#: Width that no table has.
-_WIDEST = 10_000
+#: Width of a terminal that does not tell it, and the least that any is taken to have.
+_USUAL_WIDTH, _LEAST_WIDTH = 80, 20
 
 #: Most characters of a message.
 _MOST_TEXT = 20_000
@@ -49,43 +45,39 @@ def format_choice(
 format_option = format_choice("table", "json")
 
 
-def console(*, stderr: bool = False, narrow: bool = False) -> "Console":
-    """Return a rich console on stdout or stderr; tables in pipes are wide, so that nothing is cut.
+def console(*, stderr: bool = False) -> "Console":
+    """Return a rich console on stdout or stderr: as wide as the terminal, and where there is none, as wide as any line.
 
-    What is printed on it is `plain`, whoever wrote it. With ``narrow`` it is as narrow as the terminal, for tables that
-    leave out columns where there is no room.
+    COLUMNS, where it is a number above 0, is the width of both. What is printed is `plain`, whoever wrote it.
     """
     from rich.console import Console
 
     from lopbench.cli.hygiene import Plain
 
     file: TextIO = sys.stderr if stderr else sys.stdout
-    asked = os.environ.get("COLUMNS", "")
-    width = int(asked) if asked.isdecimal() and len(asked) < 6 else None if file.isatty() else _PIPE_WIDTH
-    made = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
-    if made.width < _LEAST_WIDTH and not ((stderr or narrow) and made.width):
-        made.width = _LEAST_WIDTH
+    made = Console(file=file, width=_width(file), highlight=False, markup=False, emoji=False)
     made.push_render_hook(Plain())
     return made
+
+
+def _width(file: TextIO) -> int | None:
+    """Return how wide a console is; None for a terminal that is asked whenever something is printed."""
+    asked = os.environ.get("COLUMNS")
+    if asked is not None and asked.isdecimal() and len(asked) < 6 and int(asked):
+        return max(int(asked), _LEAST_WIDTH)
+    if not file.isatty():
+        return _PIPE_WIDTH
+    if asked is None:
+        return None
+    with suppress(OSError):  # rich would believe what stands there
+        return max(os.get_terminal_size(file.fileno()).columns, _LEAST_WIDTH)
+    return _USUAL_WIDTH
 
 
 def reading() -> "AbstractContextManager[object]":
     """Say on a terminal that records are read, as long as that takes."""
     err = console(stderr=True)
     return err.status("reading records") if err.is_terminal else nullcontext()
-
-
-def print_whole(out: "Console", table: "Table") -> None:
-    """Print a table of which no word is cut: on a narrow terminal its lines are longer than that is wide."""
-    from rich.measure import Measurement
-
-    width, options = out.width, out.options.update(max_width=_WIDEST)
-    for column in table.columns:
-        cells = (column.header, *column.cells)
-        column.min_width = max(Measurement.get(out, options, cell).minimum for cell in cells)
-    out.width = max(width, Measurement.get(out, options, table).minimum)
-    out.print(table, crop=False)
-    out.width = width
 
 
 def echo(message: object, *, err: bool = False, nl: bool = True) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_option, print_whole, write_json
+from lopbench.cli.output import console, echo, format_option, write_json
 from lopbench.core.errors import LopbenchError, UsageError
+from lopbench.core.grid import Column, Grid
 from lopbench.core.interfaces import KINDS
 from lopbench.core.text import counted
 
@@ -112,17 +113,18 @@ def list_(verbose: bool, output_format: str) -> None:
     if output_format == "json":
         write_json({"plugins": list(found.values()), "skipped": skipped})
         return
-    from rich.table import Table
     from rich.text import Text
 
     out = console()
     for row in found.values():
         mutable = ", editable or not installed" if row["mutable"] else ""
         out.print(Text.assemble((row["distribution"], "bold"), (f" {row['version']}{mutable}", "dim")))
-        table = Table.grid(padding=(0, 2))
-        for kind, names in row["registers"].items():
-            table.add_row(Text(f"  {kind}"), Text(", ".join(names)))
-        out.print(table)
+        registers = row["registers"]
+        columns = [
+            Column("kind", list(registers)),
+            Column("names", list(map(", ".join, registers.values())), least=20, is_prose=True),
+        ]
+        out.print(Grid(columns, out.width, indent=2).rows(headed=False))
         out.print()
     if skipped:
         out.print(Text("skipped", style="bold yellow"))
@@ -192,22 +194,19 @@ def _json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _print(components: list[Component], outcomes: list[Outcome]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     out = console()
     for component in components:
         out.print(Text(repr(component), style="bold"))
-    table = Table.grid(padding=(0, 2))
-    for outcome in outcomes:
-        text = outcome.detail or (outcome.found if outcome.status == "failed" else outcome.check.claim)
-        table.add_row(
-            Text(outcome.check.name),
-            Text(outcome.status, style=_STYLES[outcome.status]),
-            Text(f"{outcome.seconds:.1f} s", style="dim", justify="right"),
-            Text(text),
-        )
-    print_whole(out, table)
+    told = [each.detail or (each.found if each.status == "failed" else each.check.claim) for each in outcomes]
+    columns = [
+        Column("check", [each.check.name for each in outcomes]),
+        Column("status", [each.status for each in outcomes], styles=[_STYLES[each.status] for each in outcomes]),
+        Column("time", [f"{each.seconds:.1f} s" for each in outcomes], right=True, style="dim"),
+        Column("claim", told, least=24, is_prose=True),
+    ]
+    out.print(Grid(columns, out.width).rows(headed=False))
     for outcome in outcomes:
         if outcome.status == "failed":
             out.print()

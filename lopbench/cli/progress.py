@@ -9,20 +9,10 @@ from typing import Protocol, Self
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from lopbench.cli.bars import Row, Rows
 from lopbench.cli.output import roughly
-from lopbench.core.text import plain
 from lopbench.runner.pace import TimeLeft
 from lopbench.runner.report import Reporter
 
@@ -194,37 +184,26 @@ class Work:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._tasks: dict[str, TaskID] = {}
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        self._rows: dict[str, Row] = {}
+        self._left: dict[str, TimeLeft] = {}
+        self.shown = Rows()
+        self._live = Live(self.shown, console=console, transient=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._progress.start()
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._console.is_terminal:
-            self._progress.stop()
+            self._live.stop()
 
     def __call__(self, description: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` units of the work ``description`` are finished."""
-        if description not in self._tasks:
-            self._tasks[description] = self._progress.add_task(_escaped(description), total=total)
-            if not self._console.is_terminal:
-                self._console.print(Text(f"{description} ..."), soft_wrap=True)
-        self._progress.update(self._tasks[description], completed=done, total=total)
-
-
-def _escaped(text: str) -> str:
-    """Return ``text``, `plain`, for a column that reads markup: brackets of a label are not tags."""
-    return plain(text).replace("[", r"\[")
+        if description not in self._rows and not self._console.is_terminal:
+            self._console.print(Text(f"{description} ..."), soft_wrap=True)
+        left = self._left.setdefault(description, TimeLeft()).add(done, total - done)
+        self._rows[description] = Row(description, done, total, f"{done:,}/{total:,}", left_s=left)
+        self.shown.rows = [*self._rows.values()]

@@ -10,6 +10,7 @@ import rich_click as click
 
 from lopbench.cli.output import console, format_option, write_json
 from lopbench.cli.plugins import plugin_option
+from lopbench.core.grid import Column, Grid
 
 if TYPE_CHECKING:
     from lopbench.runner.reproduce import Reproduction
@@ -73,7 +74,6 @@ def _as_json(found: Reproduction) -> dict[str, object]:
 
 
 def _print(found: Reproduction) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     out = console()
@@ -85,10 +85,14 @@ def _print(found: Reproduction) -> None:
             out.print(Text(f"Differs in {what}: {key} was {then}, is {now}"))
     if found.verdict == "identical":
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("metric", "rows", "identical", "largest difference", "mean then", "mean now"):
-        table.add_column(heading, justify="left" if heading == "metric" else "right")
-    for row in found.metrics.to_dict("records"):
-        numbers = (f"{row[key]:.6g}" for key in ("largest", "recorded", "reproduced"))
-        table.add_row(Text(row["metric"]), str(row["rows"]), str(row["identical"]), *numbers)
-    out.print(table)
+    rows = found.metrics.to_dict("records")
+    numbers = {"largest difference": "largest", "mean then": "recorded", "mean now": "reproduced"}
+    columns = [
+        Column("metric", [row["metric"] for row in rows], least=20),
+        *(Column(key, [str(row[key]) for row in rows], right=True) for key in ("rows", "identical")),
+        *(
+            Column(heading, [f"{row[key]:.6g}" for row in rows], right=True, broken=heading.replace(" ", "\n"))
+            for heading, key in numbers.items()
+        ),
+    ]
+    out.print(Grid(columns, out.width).rows())

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_option, print_whole, write_json
+from lopbench.cli.output import console, format_option, write_json
 from lopbench.cli.plugins import plugin_option
+from lopbench.core.grid import Column, Grid, indented
 from lopbench.core.interfaces import Component, DataSet, Optimizer, Perturbation, Scenario
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from lopbench.core.registry import Registration
 
+
+#: Least widths of the columns of types and of descriptions.
+_TYPE, _DESCRIPTION = 12, 24
 
 #: What a docstring says of deviations: up to a paragraph that is no item of the list.
 _DEVIATIONS = re.compile(r"Deviations?\b[^:\n]*:\s*(.*?)(?=\n\n(?!- )|\Z)", re.DOTALL)
@@ -193,8 +197,6 @@ def _needs(cls: type[Perturbation]) -> list[str]:
 
 
 def _print(component: dict[str, Any]) -> None:
-    from rich.padding import Padding
-    from rich.table import Table
     from rich.text import Text
 
     out = console()
@@ -207,7 +209,7 @@ def _print(component: dict[str, Any]) -> None:
         told = _DEVIATIONS.sub("", text).strip()  # deviations come below
         if told:
             out.print()
-            out.print(Padding(Text(_reflowed(told)), (0, 0, 0, 2), expand=False))
+            out.print(indented([_reflowed(told)], out.width))
     ledger = {
         "equation": [component["equation"]] if component["equation"] else [],
         "deviations": component["deviations"],
@@ -223,28 +225,32 @@ def _print(component: dict[str, Any]) -> None:
         if items:
             out.print()
             out.print(Text(heading, style="bold"))
-            for item in items:
-                out.print(Padding(Text(f"- {item}"), (0, 0, 0, 2), expand=False))
+            out.print(indented([f"- {item}" for item in items], out.width))
     if component["fields"]:
         out.print()
         out.print(Text("fields", style="bold"))
-        table = Table.grid(padding=(0, 2))
-        for field in component["fields"]:
-            default = "(required)" if field["default"] is None else f"= {field['default']}"
-            kind = f"{field['type']} {field['bounds']}".strip() + (", swept" if field["swept"] else "")
-            table.add_row(
-                Text(f"  {field['name']}"), Text(default), Text(kind, style="dim"), Text(field["description"])
-            )
-        print_whole(out, table)
+        fields = component["fields"]
+        columns = [
+            Column("name", [each["name"] for each in fields]),
+            Column("default", ["(required)" if each["default"] is None else f"= {each['default']}" for each in fields]),
+            Column("type", [_kind_of(each) for each in fields], least=_TYPE, is_prose=True, style="dim"),
+            Column("description", [each["description"] for each in fields], least=_DESCRIPTION, is_prose=True),
+        ]
+        out.print(Grid(columns, out.width, indent=2).rows(headed=False))
     if "profiles" in component:
         out.print()
         out.print(Text("profiles", style="bold"))
-        table = Table.grid(padding=(0, 2))
-        for profile, values in component["profiles"].items():
-            mark = " (default)" if profile == component["default_profile"] else ""
-            table.add_row(Text(f"  {profile}{mark}"), Text(", ".join(f"{k}={v}" for k, v in values.items())))
-        print_whole(out, table)
+        profiles = component["profiles"]
+        marks = [f"{each} (default)" if each == component["default_profile"] else each for each in profiles]
+        values = [", ".join(f"{key}={value}" for key, value in each.items()) for each in profiles.values()]
+        columns = [Column("profile", marks), Column("values", values, least=_DESCRIPTION, is_prose=True)]
+        out.print(Grid(columns, out.width, indent=2).rows(headed=False))
     out.print()
+
+
+def _kind_of(field: Mapping[str, Any]) -> str:
+    """Return what may stand in a field."""
+    return f"{field['type']} {field['bounds']}".strip() + (", swept" if field["swept"] else "")
 
 
 def _cost(cost: Mapping[str, float]) -> list[str]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.columns import Column, fitting
 from lopbench.cli.output import console, format_option, roughly, write_json
+from lopbench.core.grid import Column, Grid
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -91,7 +91,7 @@ def command(results: Path, watch: float | None, output_format: str) -> None:
     if output_format == "json":
         write_json(_look(results).to_json())
         return
-    out = console(narrow=True)
+    out = console()
     if watch is None or not out.is_terminal:
         out.print(_shown(_look(results), out.width))
         return
@@ -121,17 +121,19 @@ def _shown(found: _Found, width: int) -> Group:
     counts = ", ".join(f"{count:,} {state}" for state, count in found.counts.items())
     parts: list[Any] = []
     if found.workers:
-        parts += [_of_workers(found.workers, width), Text()]
+        parts.append(_of_workers(found.workers[:_MOST_TOLD], width).rows())
+        untold = len(found.workers) - _MOST_TOLD
+        parts += [Text(f"{untold:,} more"), Text()] if untold > 0 else [Text()]
     parts.append(Text(counts or "no runs"))
     told = {state: [each for each in found.runs if each.state == state] for state in _TOLD}
     if any(told.values()):
-        table, gone = _of_runs([each for runs in told.values() for each in runs[:_MOST_TOLD]], found.results, width)
-        parts += [Text(), table]
+        table = _of_runs([each for runs in told.values() for each in runs[:_MOST_TOLD]], found.results, width)
+        parts += [Text(), table.rows()]
         more = [f"{len(runs) - _MOST_TOLD:,} more {state}" for state, runs in told.items() if len(runs) > _MOST_TOLD]
         if more:
             parts.append(Text(f"and {', '.join(more)}", style="dim"))
-        if gone:
-            parts.append(Text(f"No room for {', '.join(gone)}: --format json has it.", style="dim"))
+        if table.gone:
+            parts.append(Text(f"No room for {', '.join(table.gone)}: --format json has it.", style="dim"))
     silent = sum(each.is_silent for each in found.workers)
     if silent:
         who = "1 worker is" if silent == 1 else f"{silent} workers are"
@@ -141,8 +143,7 @@ def _shown(found: _Found, width: int) -> Group:
     return Group(*parts)
 
 
-def _of_workers(workers: list[WorkerStatus], width: int) -> Any:
-    told = workers[:_MOST_TOLD]
+def _of_workers(told: list[WorkerStatus], width: int) -> Grid:
     reports = [each.report for each in told]
     columns = [
         Column("worker", [each.place for each in told], least=12),
@@ -157,10 +158,7 @@ def _of_workers(workers: list[WorkerStatus], width: int) -> Any:
             styles=["bold yellow" if each.is_silent else "" for each in told],
         ),
     ]
-    table, _ = fitting(columns, _WORKERS_LEAVE, width)
-    if len(workers) > len(told):
-        table.add_row(f"{len(workers) - len(told):,} more")
-    return table
+    return Grid(columns, width, leaving=_WORKERS_LEAVE, name="at")
 
 
 def _seen(worker: WorkerStatus) -> str:
@@ -168,7 +166,7 @@ def _seen(worker: WorkerStatus) -> str:
     return f"silent for {age}" if worker.is_silent else f"{age} ago"
 
 
-def _of_runs(runs: list[RunStatus], results: Path, width: int) -> tuple[Any, list[str]]:
+def _of_runs(runs: list[RunStatus], results: Path, width: int) -> Grid:
     columns = [
         Column("state", [each.state for each in runs], styles=[_STYLES[each.state] for each in runs]),
         Column("scenario", [each.scenario for each in runs], least=12),
@@ -180,7 +178,7 @@ def _of_runs(runs: list[RunStatus], results: Path, width: int) -> tuple[Any, lis
         Column("age", ["" if each.age_s is None else roughly(each.age_s, "") for each in runs], right=True),
         Column("folder", [_folder(each, results) for each in runs], least=24),
     ]
-    return fitting(columns, _RUNS_LEAVE, width)
+    return Grid(columns, width, leaving=_RUNS_LEAVE, name="method")
 
 
 def _progress(run: RunStatus) -> str:

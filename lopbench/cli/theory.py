@@ -9,7 +9,8 @@ from typing import Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_option, print_whole, write_json
+from lopbench.cli.output import console, echo, format_option, write_json
+from lopbench.core.grid import LEAST_NAME, Column, Grid
 
 #: The activation functions that the field uses.
 _FIELD = ("relu", "leaky_relu", "gelu", "silu", "elu", "selu", "tanh", "sigmoid")
@@ -100,21 +101,19 @@ def describe(kernel: Any) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    table = Table(
-        "activation",
-        *("bias", "gain", "kappa", "at r", "alpha", "alpha as printed"),
-        *(f"rank gain c={c:g}" for c in _CORRELATIONS),
-        "frozen",
-        box=None,
-        header_style="bold",
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, bias, gain, *numbers in (row.values() for row in rows):
-        # Rounding must not print a minus sign before nothing.
-        table.add_row(name, f"{bias:g}", f"{gain:g}", *(f"{round(number, 4) + 0.0:.4f}" for number in numbers))
+    headings = ("bias", "gain", "kappa", "at r", "alpha", "alpha as printed")
+    gains = (f"rank gain c={c:g}" for c in _CORRELATIONS)
+    names, biases, widths, *numbers = zip(*(row.values() for row in rows), strict=True)
+    settings = ([f"{each:g}" for each in values] for values in (biases, widths))
+    # Rounding must not print a minus sign before nothing.
+    shown = ([f"{round(each, 4) + 0.0:.4f}" for each in values] for values in numbers)
+    columns = [
+        Column("activation", names, least=LEAST_NAME),
+        *(
+            Column(heading, cells, right=True, broken=heading.replace(" ", "\n"))
+            for heading, cells in zip((*headings, *gains, "frozen"), (*settings, *shown), strict=True)
+        ),
+    ]
     out = console()
-    print_whole(out, table)
+    out.print(Grid(columns, out.width, gap=1).rows())
     out.print("\nWhat the columns mean: lopbench theory --help", style="dim")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.grid import LEAST_NAME, Column, Grid
 from lopbench.core.spec import canonical_json
 from lopbench.core.windows import late_window
 from lopbench.results.cells import csv_text
@@ -242,7 +243,6 @@ def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
 
 def render(comparison: Comparison, console: "Console") -> None:
     """Print a comparison: first what differs, then one table for each protocol, then what was left out and notes."""
-    from rich.table import Table
     from rich.text import Text
 
     for difference in comparison.differences:
@@ -259,32 +259,9 @@ def render(comparison: Comparison, console: "Console") -> None:
             sides = against + " of " + rows["baseline_source"], names + " of " + rows["source"]
         one_baseline = sides[0].nunique() == 1  # then the title has it, and the table more room
         baseline = f", against {sides[0].iloc[0]}" if one_baseline else ""
-        table = Table(
-            title=Text(f"{first['scenario']} {first['profile']}, {first['score']}{baseline}"),
-            title_justify="left",
-            box=None,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
-        )
-        table.add_column("method", overflow="fold")
-        if not one_baseline:
-            table.add_column("against", overflow="fold")
-        for heading in ("value", "base-\nline", "difference", "P of\nbetter", "p", "seeds"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("verdict", min_width=len("evidence"), overflow="fold")  # its longest word, never cut
-        for row, baseline, method in zip(lines(rows), *sides, strict=True):
-            table.add_row(
-                Text(method),
-                *([] if one_baseline else [Text(baseline)]),
-                _number(row["value"]),
-                _number(row["baseline_value"]),
-                _with_interval(row["difference"], row["difference_low"], row["difference_high"]),
-                _number(row["improvement"]),
-                _p_text(row["p_holm"]),
-                str(row["seeds"]),
-                Text(_verdict(row), style={"better": "green", "worse": "red"}.get(row["verdict"], "")),
-            )
-        console.print(table)
+        console.print(Text(f"{first['scenario']} {first['profile']}, {first['score']}{baseline}", style="italic"))
+        columns = _columns(list(lines(rows)), list(sides[1]), [] if one_baseline else list(sides[0]))
+        console.print(Grid(columns, console.width, gap=1).rows())
         console.print(Text(f"Protocol {protocol_id}."), style="dim")
         for name, notes in zip(names, rows["notes"], strict=True):
             if notes:
@@ -295,6 +272,24 @@ def render(comparison: Comparison, console: "Console") -> None:
         console.print(Text(f"Left out: {problem}", style="yellow"))
     for note in comparison.notes:
         console.print(Text(note), style="dim")
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], methods: Sequence[str], against: Sequence[str]) -> list[Column]:
+    """Return the columns of the table of a protocol; what rows are compared with has none where it is empty."""
+    differences = [_with_interval(row["difference"], row["difference_low"], row["difference_high"]) for row in rows]
+    verdicts = [_verdict(row) for row in rows]
+    styles = [{"better": "green", "worse": "red"}.get(row["verdict"], "") for row in rows]
+    return [
+        Column("method", methods, least=LEAST_NAME),
+        Column("against", against, least=LEAST_NAME),
+        Column("value", [_number(row["value"]) for row in rows], right=True),
+        Column("baseline", [_number(row["baseline_value"]) for row in rows], right=True, broken="base-\nline"),
+        Column("difference", differences, right=True),
+        Column("P of better", [_number(row["improvement"]) for row in rows], right=True, broken="P of\nbetter"),
+        Column("p", [_p_text(row["p_holm"]) for row in rows], right=True),
+        Column("seeds", [str(row["seeds"]) for row in rows], right=True),
+        Column("verdict", verdicts, least=len("evidence"), styles=styles),  # its longest word
+    ]
 
 
 def _match(sources: Sequence[Source]) -> tuple[list[tuple[Row, Row]], list[LeftOut]]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lopbench.core.grid import Column, Grid
 from lopbench.results.claims import Claim, EntryName, Link
 from lopbench.results.group import Group, seed_ranges
 from lopbench.results.judging import COLLAPSE_NOTE, Finding, Word, find, rank_correlation, unstable, verdict
@@ -38,6 +39,9 @@ COLUMNS = (
     "notes",
     "deviation",
 )
+
+#: Least width of the column of numbers, whose names are words of several.
+_LEAST_NUMBER = 24
 
 _STYLES = {"agrees": "green", "disagrees": "red", "cannot tell": "yellow"}
 
@@ -155,27 +159,24 @@ def to_json(judged: Sequence[Judged]) -> list[dict[str, Any]]:
 
 def render(judged: Sequence[Judged], console: Console) -> None:
     """Print claims with their numbers and verdicts, and what to know of them."""
-    from rich.table import Table
     from rich.text import Text
 
     numbers = [number for each in judged for number in each.numbers]
-    ranges, values = (max((len(of(n)) for n in numbers), default=0) for of in (_claimed, _with_interval))
+    columns = [
+        Column("number", [each.link.what for each in numbers], least=_LEAST_NUMBER),
+        Column("claimed", [each.link.range for each in numbers]),
+        Column("value", [_with_interval(each) for each in numbers]),
+        Column("seeds", [str(each.finding.seeds) for each in numbers], right=True),
+        Column("needed", [_needed(each.finding) for each in numbers], right=True),
+    ]
+    # One table for all claims, so that their columns stand under each other.
+    table, first = Grid(columns, console.width, indent=3), 0
     for index, each in enumerate(judged, start=1):
         told = f": {each.claim.text} ({each.claim.source})"
         console.print(Text.assemble(f"{index}  ", (each.word, _STYLES[each.word]), told))
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=index == 1)
-        table.add_column("", width=1)
-        table.add_column("number", ratio=1, overflow="fold")
-        table.add_column("claimed", min_width=ranges, no_wrap=True)
-        table.add_column("value", min_width=values, no_wrap=True)
-        table.add_column("seeds", justify="right", min_width=5, no_wrap=True)
-        table.add_column("needed", justify="right", min_width=6, no_wrap=True)
-        for number in each.numbers:
-            found = number.finding
-            needed = "" if _is_told(found) or found.needed_seeds is None else str(found.needed_seeds)
-            cells = (number.link.what, _claimed(number), _with_interval(number), str(found.seeds), needed)
-            table.add_row("", *map(Text, cells))
-        console.print(table)
+        last = first + len(each.numbers)
+        console.print(table.rows(first, last, headed=table.has_blocks or index == 1))
+        first = last
     for index, each in enumerate(judged, start=1):
         for note in _notes(each):
             console.print(Text(f"{index}: {note}"), style="dim")
@@ -187,10 +188,6 @@ def render(judged: Sequence[Judged], console: Console) -> None:
         ),
         style="dim",
     )
-
-
-def _claimed(number: Number) -> str:
-    return number.link.range
 
 
 def _number(link: Link, asked: Sequence[Asked]) -> Number:
@@ -260,6 +257,10 @@ def _missing(names: Sequence[EntryName], asked: Sequence[Asked]) -> Iterator[str
         missing = set(each.seeds).difference(() if each.group is None else _runs(each.group, each.seeds))
         if missing:
             yield f"{name}: no record of seeds {seed_ranges(missing)}"
+
+
+def _needed(found: Finding) -> str:
+    return "" if _is_told(found) or found.needed_seeds is None else str(found.needed_seeds)
 
 
 def _is_told(found: Finding) -> bool:

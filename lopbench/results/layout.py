@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from lopbench.core.grid import LEAST_NAME, Column, Grid
 from lopbench.results.seed_scores import AXES
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
         console: Where to print.
         told: Whether the reader was told already what their warnings say.
     """
-    from rich.table import Table as Grid
     from rich.text import Text
 
     if not tables:
@@ -68,18 +68,10 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
         return
     common = [note for note in tables[0].notes if len(tables) > 1 and all(note in each.notes for each in tables)]
     for each in tables:
-        console.print(Text(each.title, style="italic"))  # not the table's title, which its width would break
-        table = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-        for heading in each.headings:
-            narrow = _BROKEN.get(heading) or re.sub(r"([-/])| ", r"\1\n", heading)
-            if heading in _NAMES:
-                table.add_column(heading, overflow="fold")
-            else:
-                left = heading in _LEFT
-                table.add_column(narrow, justify="left" if left else "right", no_wrap=True)
-        for place, row in enumerate(each.rows):
-            table.add_row(*map(Text, row), style="bright_black" if place in each.controls else None)
-        console.print(table)
+        console.print(Text(each.title, style="italic"))
+        columns = [_column(heading, [row[place] for row in each.rows]) for place, heading in enumerate(each.headings)]
+        styles = dict.fromkeys(each.controls, "bright_black")
+        console.print(Grid(columns, console.width, name="method", gap=1, styles=styles).rows())
         for note in each.notes:
             if note not in common:
                 console.print(Text(note), style="dim")
@@ -87,6 +79,13 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
             console.print(Text(each.warning), style="bold yellow")
     for note in common:
         console.print(Text(note), style="dim")
+
+
+def _column(heading: str, cells: Sequence[str]) -> Column:
+    if heading in _NAMES:
+        return Column(heading, cells, least=LEAST_NAME)
+    broken = _BROKEN.get(heading) or re.sub(r"([-/])| ", r"\1\n", heading)
+    return Column(heading, cells, right=heading not in _LEFT, broken=broken)
 
 
 def in_markdown(tables: Iterable[Table]) -> str:

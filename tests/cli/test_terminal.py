@@ -1,19 +1,25 @@
 """Terminals: what others wrote does not rule them, narrow ones lose nothing, and output that is lost is told of."""
 
+import fcntl
 import io
 import json
+import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from lopbench.cli.bars import Row, Rows
-from lopbench.cli.output import console, echo, print_whole, write_json
+from lopbench.cli.output import console, echo, write_json
 from lopbench.cli.progress import Bars, Work
+from lopbench.core.grid import Column, Grid
+from lopbench.core.interfaces import KINDS
 from lopbench.core.text import line, plain
 from lopbench.results.compare import compare
 from lopbench.results.leaderboard import board
@@ -33,10 +39,7 @@ def test_what_others_wrote_rules_no_terminal(evil, capsys):
     out = console()
     out.print(text)
     out.print(Text(text))
-    table = Table("head", text)
-    table.add_row(Text(text), text)
-    out.print(table)
-    print_whole(out, table)
+    out.print(Grid([Column("head", [text]), Column(text, [text])], out.width).rows())
     write_json({text: [text]})
     shown = capsys.readouterr()
     for output in (shown.out, shown.err):
@@ -68,16 +71,37 @@ def test_a_message_has_an_end(capsys):
     assert len(capsys.readouterr().err) < 25_000
 
 
-@pytest.mark.parametrize("columns", ["0", "1", "40", "80", "9" * 30, "wide", "-5"])
-def test_no_column_is_lost_on_a_narrow_terminal(monkeypatch, capsys, columns):
-    table = Table("#", "method", *(f"column{number}" for number in range(6)))
-    table.add_row("1", "shrink_and_perturb", *["0.1234"] * 6)
+@pytest.mark.parametrize(
+    ("columns", "width"),
+    [("1", 20), ("40", 40), ("140", 140), *((odd, None) for odd in ("0", "9" * 30, "wide", "-5", ""))],
+)
+def test_a_pipe_is_as_wide_as_any_line_where_columns_is_no_width(monkeypatch, columns, width):
     with monkeypatch.context() as patch:  # what reports on tests reads the width as well, and must not see this one
         patch.setenv("COLUMNS", columns)
-        console().print(table)
-    shown = capsys.readouterr().out
-    assert "#" in shown
-    assert "method" in shown
+        found = console().width
+        patch.delenv("COLUMNS")
+        assert found == (width or console().width)
+    assert found == width or found > 10_000
+
+
+@pytest.mark.parametrize(("columns", "width"), [(None, 47), ("0", 47), ("wide", 47), ("33", 33)])
+def test_a_terminal_is_as_wide_as_it_says(columns, width):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 47, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    code = "from lopbench.cli.output import console; print(console().width, console(stderr=True).width > 10_000)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        env={**environment, **({} if columns is None else {"COLUMNS": columns})},
+    ):
+        os.close(theirs)
+        shown = b""
+        while b"\n" not in shown:
+            shown += os.read(ours, 100)
+    assert shown.split() == [str(width).encode(), str(columns != "33").encode()]
+    os.close(ours)
 
 
 @pytest.mark.parametrize("command", [["theory", "--activation=relu"], ["show", "cbp"], ["show", "tinyimagenet40"]])
@@ -100,21 +124,31 @@ def column(lines, heading, filled):
     for each in lines[1:]:
         if each[mark : mark + len(filled)].strip():
             cells.append("")
-        cells[-1] += each[at:end].replace(" ", "")
+        if cells:  # else it is the rest of the headings
+            cells[-1] += each[at:end].replace(" ", "")
     return cells
+
+
+def squeezed(text):
+    return "".join(text.split())
 
 
 @pytest.mark.parametrize("columns", ["0", "40", "60", "80", "140"])
 def test_leaderboard_of_long_labels_has_every_method_at_any_width(lopbench, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
-    shown = lopbench("leaderboard", PUBLISHED)
-    lines = shown.stdout.splitlines()
-    first = next(number for number, each in enumerate(lines) if " method " in each)
+    shown = lopbench("leaderboard", PUBLISHED).stdout
+    assert "…" not in shown
+    lines = shown.splitlines()
     last = next(number for number, each in enumerate(lines) if each.startswith("Protocol "))
-    assert "…" not in shown.stdout
-    assert all(len(each) <= max(80, int(columns)) for each in lines)
-    methods = column(lines[first:last], "method", "#")
-    assert sorted(methods) == sorted(board(PUBLISHED).rows["method"])
+    wanted = sorted(board(PUBLISHED).rows["method"])
+    if columns in ("40", "60"):
+        table = squeezed("".join(lines[:last]))
+        assert all(squeezed(method) in table for method in wanted)
+        assert table.count("trainability:") == len(wanted)
+    else:
+        first = next(number for number, each in enumerate(lines) if " method " in each)
+        assert sorted(column(lines[first:last], "method", "#")) == wanted
+    assert columns == "0" or all(len(each) <= int(columns) for each in lines)
 
 
 @pytest.mark.parametrize("columns", ["0", "40", "60", "80", "140"])
@@ -123,24 +157,48 @@ def test_compare_of_long_labels_has_every_method_at_any_width(lopbench, monkeypa
     shown = lopbench("compare", PUBLISHED).stdout
     assert "…" not in shown
     lines = shown.splitlines()
-    first = next(number for number, each in enumerate(lines) if each.startswith("method "))
     rows = compare(PUBLISHED).rows
     wanted = [f"{row.method}with{row.optimizer}" for row in rows.itertuples()]
-    methods = column(lines[first:], "method", "value")[: len(wanted) - 1]  # behind the last one come notes
-    assert methods == wanted[:-1]
+    if columns in ("40", "60", "80"):
+        assert all(each in squeezed(shown) for each in wanted)
+        assert squeezed(shown).count("difference:") == len(wanted)
+    else:
+        first = next(number for number, each in enumerate(lines) if each.startswith("method "))
+        methods = column(lines[first:], "method", "value")[: len(wanted) - 1]  # behind the last one come notes
+        assert methods == wanted[:-1]
+    assert columns == "0" or all(len(each) <= int(columns) for each in lines)
 
 
 @pytest.mark.parametrize("columns", ["40", "60", "80", "140"])
-@pytest.mark.parametrize("command", [["list"], ["show", "cbp"], ["show", "tinyimagenet40"], ["status", PUBLISHED]])
+@pytest.mark.parametrize("kind", [*KINDS, "claims", "figures", "suites"])
+def test_lists_have_every_name_and_every_word_at_any_width(lopbench, monkeypatch, kind, columns):
+    (rows,) = [
+        value for key, value in json.loads(lopbench("list", kind, "--format=json").stdout).items() if key == kind
+    ]
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = lopbench("list", kind).stdout
+    assert all(len(each) <= int(columns) for each in shown.splitlines())
+    for row in rows:
+        for name, summary in {row["name"]: row["summary"], **row.get("presets", {})}.items():
+            assert name in shown.split()
+            assert set(summary.split()) <= set(shown.split())
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "80", "140"])
+@pytest.mark.parametrize(
+    "command",
+    [["show", "cbp"], ["show", "tinyimagenet40"], ["status", PUBLISHED], ["plugins", "list"], ["data", "list"]],
+)
 def test_no_text_is_cut_at_any_width(lopbench, monkeypatch, command, columns):
     monkeypatch.setenv("COLUMNS", "400")
     wide = lopbench(*command).stdout
     monkeypatch.setenv("COLUMNS", columns)
     narrow = lopbench(*command).stdout
     assert "…" not in narrow
-    assert set(wide.split()) <= set(narrow.split())
-    if command[0] != "show":  # whose tables are as wide as their longest word
-        assert all(len(each) <= max(80, int(columns)) for each in narrow.splitlines())
+    assert all(len(each) <= int(columns) for each in narrow.splitlines())
+    long = int(columns) - 4
+    assert {word for word in wide.split() if len(word) <= long} <= set(narrow.split())
+    assert all(word in squeezed(narrow) for word in wide.split())
 
 
 def test_a_leaderboard_without_rows_is_a_sentence(capsys):

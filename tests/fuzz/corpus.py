@@ -18,8 +18,8 @@ from lopbench_plugins.data.cifar import Cifar10
 
 TESTS = Path(__file__).parents[1]
 
-#: A study whose runs take a tenth of a second, as its network is too large for a program.
-FEW, LARGE = "bitflip:samples=24,m=6,f=3,T=6,steps_per_task=6", "mlp:width=4000,depth=1"
+#: A study whose runs take a tenth of a second.
+FEW, SMALL = "bitflip:samples=24,m=6,f=3,T=6,steps_per_task=6", "mlp:width=16,depth=1"
 
 
 def command(*arguments: object) -> Result:
@@ -57,7 +57,7 @@ def build(root: Path) -> None:
     digits = shared.Mnist()
     digits.folder(root / "mnist-gz")
     digits.folder(root / "mnist-idx", packed=False)
-    planned = study.plan(scenario=FEW, architecture=LARGE, results=root / "stopped", device="cpu")
+    planned = study.plan(scenario=FEW, architecture=SMALL, results=root / "stopped", device="cpu")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores interrupts
     look, session.LOOK_S = session.LOOK_S, 0.0
     with suppress(KeyboardInterrupt):

@@ -22,6 +22,7 @@ import torch
 from corpus import build, command
 from inputs import broken
 
+from lopbench.runner import worth
 from lopbench.runner.environment import peak_bytes
 from lopbench_plugins.data import procedural
 
@@ -45,6 +46,7 @@ def main() -> None:
     torch.set_num_threads(1)
     drawn = procedural.plan
     procedural.plan = lambda *_: drawn(3, 4, 2)  # whole, it takes a minute to draw
+    worth.MOST_OPERATIONS = 0  # a run that goes on takes its steps one by one: to trace a program takes seconds
     folder.mkdir(exist_ok=True)
     os.environ.update(COLUMNS="100", LOPBENCH_DATA=str(folder), LOPBENCH_CACHE=str(folder / "cache"))
     signal.signal(signal.SIGPROF, _hang)

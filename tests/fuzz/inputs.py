@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from corpus import FEW, LARGE, copy, official
+from corpus import FEW, SMALL, copy, official
 from mutations import NUMBERS, TEXTS, in_bytes, in_csv, in_json, on_disk
 
 from lopbench.core.errors import LopbenchError
@@ -420,7 +420,7 @@ def stopped(rng: random.Random, whole: Path, place: Path) -> Arguments:
         path.write_bytes(in_bytes(rng, path.read_bytes()))
     if rng.random() < 0.3:
         return ["status", "results"]
-    return ["run", f"--scenario={FEW}", f"--architecture={LARGE}", "--device=cpu", "--results=results"]
+    return ["run", f"--scenario={FEW}", f"--architecture={SMALL}", "--device=cpu", "--results=results"]
 
 
 # What users type -----------------------------------------------------------------------------------------------------
