@@ -178,6 +178,7 @@ def plot(
     methods: Sequence[str] = (),
     optimizers: Sequence[str] = (),
     protocols: Sequence[str] = (),
+    width: float | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> "Figure":
     """Return a figure as ``lopbench plot`` draws it.
@@ -189,6 +190,7 @@ def plot(
         methods: Only these methods, as tables name them.
         optimizers: Only these optimizers.
         protocols: Only these protocols, or ids that begin so.
+        width: Width in inches, 6.8 unless told; text has 8 points whatever it is.
         output: Where to save it too, as .svg, .pdf or .png.
 
     Raises:
@@ -197,8 +199,10 @@ def plot(
     """
     from lopbench.cli.plot import figure
     from lopbench.results.plots import save
+    from lopbench.results.sheet import fit
 
     made = figure(kind, [Path(each) for each in results], metrics=metrics, wanted=(protocols, methods, (), optimizers))
+    fit(made, width=width)
     if output is not None:
         save(made, output)
     return made

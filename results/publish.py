@@ -15,18 +15,10 @@ from lopbench.core.shipped import shipped
 from lopbench.results.columns import BY_NAME, SECONDARY
 from lopbench.results.judged import Judged
 from lopbench.results.leaderboard import board_of, leaderboard, markdown, to_csv
-from lopbench.results.plots import (
-    RETENTION,
-    cloning_curves,
-    curves,
-    error_curves,
-    recovery_bars,
-    recovery_curves,
-    retention_vs_learning_rate,
-    save,
-)
+from lopbench.results.plots import RETENTION, curves, retention_vs_learning_rate, save
 from lopbench.results.record import Record, find_records
 from lopbench.results.seed_scores import AXES
+from lopbench.results.stream_plots import cloning_curves, error_curves, recovery_bars, recovery_curves
 from lopbench.runner.claimed import judged, missing, of_study, recorded_tables, resolved
 from lopbench.runner.study_file import read_study
 from lopbench_plugins.scenarios.bitflip import AUTHORS_METRICS
@@ -199,7 +191,7 @@ def regression_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
     """Return the error over the stream, a panel for each step size, and retention over step sizes."""
     network = frame[frame["architecture"] != "linear"]
     return {
-        "error-by-step-size": error_curves([r for r in records if r.spec.kind == "continual"]),
+        "error-by-step-size": error_curves(records),
         "retention-vs-step-size": retention_vs_learning_rate(network),
     }
 
@@ -209,13 +201,13 @@ def recovery_figures(frame: pd.DataFrame, records: list[Record]) -> Figures:
 
     And the bars of what the authors' code measures.
     """
-    runs = [r for r in records if r.spec.kind == "continual"]
+    runs, fresh = ([r for r in records if r.spec.kind == kind] for kind in ("continual", "fresh"))
     full, authors = ([r for r in runs if r.spec.profile == name] for name in ("full", "authors"))
     widths = sorted({int(r.spec.architecture.fields["width"]) for r in full})
     by_width = {width: [r for r in full if r.spec.architecture.fields["width"] == width] for width in widths}
     rank, duplicates = AUTHORS_METRICS
     return {
-        **{f"recovery-width-{width}": recovery_curves(chosen) for width, chosen in by_width.items()},
+        **{f"recovery-width-{width}": recovery_curves([*chosen, *fresh]) for width, chosen in by_width.items()},
         "widths": recovery_bars([r for r in full if r.spec.start]),
         "widths-authors": recovery_bars([r for r in authors if r.spec.start], (duplicates, rank, "online_error")),
     }

@@ -39,6 +39,9 @@ _PAPER = "-paper"
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="The figure: .svg, .pdf or .png.  [NAME.svg]"
 )
+@click.option(
+    "--width", type=float, help="Width in inches, as of a column (3.3) or a page, with text of 8 points.  [6.8]"
+)
 @click.option("--within", type=click.FloatRange(min=0), metavar="MINUTES", help="Time that its runs may take here.")
 @run_options
 @format_choice("table", "csv", "json", text="How its numbers are printed.")
@@ -47,14 +50,15 @@ def command(
     budget: str,
     results: Path | None,
     output: Path | None,
+    width: float | None,
     within: float | None,
     output_format: str,
     **how: Any,
 ) -> None:
-    """Draw a published figure from runs of ours, beside what can be read off it, and print both as numbers.
+    """Draw a published figure from our own runs, beside what can be read off it, and print both as numbers.
 
-    NAME is that of an installed figure ('lopbench list figures'), or a study file with a table [figure]. Runs that are
-    missing are done first, if they take no longer here than the figure says, or --within.
+    NAME is an installed figure ('lopbench list figures'), or a study file with a table [figure]. Missing runs are done
+    first, if they take no longer than the figure allows, or than --within.
 
     \b
       lopbench figure B.2
@@ -65,6 +69,7 @@ def command(
     from lopbench.results.figure_plot import draw
     from lopbench.results.figures import drawn, frame
     from lopbench.results.plots import save
+    from lopbench.results.sheet import fit
     from lopbench.runner.claimed import check_measured, meant
     from lopbench.runner.study_file import read_study
 
@@ -81,7 +86,9 @@ def command(
     groups = _groups(entries, runs.board(), data)
     panels = [drawn(panel, groups, {key: list(each.seeds) for key, each in entries.items()}) for panel in data.panels]
     target = output or Path(f"{name.stem if name.is_file() else chosen.name}.svg")
-    save(draw(data, panels), target)
+    made = draw(data, panels)
+    fit(made, width=width)
+    save(made, target)
     _print(frame(data, panels), output_format)
     if data.note:
         echo(f"Otherwise than there: {data.note}", err=True)

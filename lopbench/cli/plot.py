@@ -56,7 +56,7 @@ _SEVERAL = ("recovery-bars", "cloning")
     help="What tells the lines of cloning apart.  [method]",
 )
 @click.option(
-    "--width", type=float, help="Width in inches, as of a column (3.3) or a page (6.8), with text of 8 points."
+    "--width", type=float, help="Width in inches, as of a column (3.3) or a page, with text of 8 points.  [6.8]"
 )
 @click.option("--no-title", is_flag=True, help="Leave out the title, for a figure with a caption.")
 @click.option(
@@ -94,8 +94,8 @@ def command(
 
     Runs that do not belong in one figure are refused, naming what they differ in; select with the options.
     """  # noqa: D301  (click reads the backspace)
-    from lopbench.results.looks import fit
     from lopbench.results.plots import save
+    from lopbench.results.sheet import fit
 
     wanted = (protocols, methods, architectures, optimizers)
     called = _labels(labels)
@@ -209,15 +209,15 @@ def _draw(
     panels: Literal["step size", "width"],
     colours: Literal["method", "optimizer"],
 ) -> Callable[[list[Record]], Figure]:
-    from lopbench.results import plots
+    from lopbench.results import plots, stream_plots
     from lopbench.results.leaderboard import board_of
 
     draw: dict[Kind, Callable[[list[Record]], Figure]] = {
         "curves": lambda records: plots.curves(records, metrics[0]),
         "learning-rate": lambda records: plots.retention_vs_learning_rate(board_of(records).rows),
-        "error-curves": lambda records: plots.error_curves(records, panels),
-        "recovery": lambda records: plots.recovery_curves(records, metrics[0]),
-        "recovery-bars": lambda records: plots.recovery_bars(records, metrics),
-        "cloning": lambda records: plots.cloning_curves(records, colours, metrics),
+        "error-curves": lambda records: stream_plots.error_curves(records, panels),
+        "recovery": lambda records: stream_plots.recovery_curves(records, metrics[0]),
+        "recovery-bars": lambda records: stream_plots.recovery_bars(records, metrics),
+        "cloning": lambda records: stream_plots.cloning_curves(records, colours, metrics),
     }
     return draw[kind]

@@ -1,7 +1,13 @@
 """Texts that others wrote, on their way to a terminal or a page."""
 
+import re
+from collections.abc import Callable, Sequence
+
 #: Longest text of an error, in characters.
 MOST_TEXT = 2_000
+
+#: After what a text is broken into lines: between words, else between the parts of a list, else inside a name.
+_BREAKS = tuple(map(re.compile, (r"(?<= )", r"(?<=[,+/;])", r"(?<=[:=_])")))
 
 
 def plain(text: str) -> str:
@@ -41,3 +47,26 @@ def line(text: str) -> str:
     """Return the first line of a text, `plain`."""
     first = text.strip().splitlines()[0] if text.strip() else ""
     return plain(first)
+
+
+def broken(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """Return a text in lines that fit, as far as it can be broken: between words, else in lists, else inside names.
+
+    Args:
+        text: One line.
+        fits: Returns whether a line fits.
+    """
+    return [each.rstrip() for each in _broken(text, fits, _BREAKS)] or [""]
+
+
+def _broken(text: str, fits: Callable[[str], bool], breaks: Sequence[re.Pattern[str]]) -> list[str]:
+    """Return the lines of `broken` with the blanks at their ends; of ``breaks`` the first are better."""
+    lines = [""]
+    for part in breaks[0].split(text):
+        if fits((lines[-1] + part).rstrip()):
+            lines[-1] += part
+        elif len(breaks) == 1 or fits(part.rstrip()):
+            lines.append(part)
+        else:
+            lines += _broken(part, fits, breaks[1:])
+    return [each for each in lines if each]

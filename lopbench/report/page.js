@@ -1,8 +1,10 @@
 "use strict";
 // Sorts, filters and unfolds the tables; draws the figures from the data embedded in the page, as SVG and as PDF.
-// Whatever comes from the runs is put on the page as text, never as markup.
+// Whatever comes from the runs is put on the page as text, never as markup. What is grouped, pinned, compared and linked
+// is in explore.js, which follows in the same script.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
+for (const each of DATA.tables) for (const row of each.rows) row.fields = { ...each.shared, ...row.fields };
 const SERIES = 7; // colours beside that of plain learning; further methods get dashes
 const DASHES = [[], [5, 2], [1.5, 2], [7, 2, 1.5, 2]];
 const FEW = 8; // methods that are drawn at first
@@ -22,6 +24,11 @@ function element(name, attributes = {}, ...children) {
 
 function button(text, label, act) {
   return element("button", { type: "button", "aria-label": label, click: act }, text);
+}
+
+// A name that may be broken where it is joined, and not inside a word.
+function breakable(text) {
+  return text.split(/(?<=[_:,+])(?=\S)/).flatMap((part, index) => (index ? [document.createElement("wbr"), part] : [part]));
 }
 
 function floats(text) {
@@ -76,21 +83,57 @@ function sortTable(table, column, heading) {
   const descending = falling === null ? isNumber : falling === "ascending";
   for (const each of table.tHead.rows[0].cells) each.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
-  const keyed = Array.from(table.tBodies, (body) => [body, body.rows[0].cells[column].dataset.v]);
+  const keyed = Array.from(table.tBodies).filter((body) => !body.classList.contains("group"))
+    .map((body) => [body, body.rows[0].cells[column].dataset.v]);
   keyed.sort(([, a], [, b]) => {
     if (a === "" || b === "") return (a === "") - (b === ""); // what is not known is last either way
     const order = isNumber ? Number(a) - Number(b) : a.localeCompare(b);
     return descending ? -order : order;
   });
   table.append(...keyed.map(([body]) => body));
+  keyed.forEach(([body], place) => ORDER.set(body, place));
+  arrange(table);
 }
 
 for (const table of document.querySelectorAll(".board")) {
   Array.from(table.tHead.rows[0].cells).forEach((heading, column) => {
     const text = heading.textContent;
-    if (text === "") return;
+    if (text === "" || heading.querySelector("svg")) return;
     heading.replaceChildren(element("button", { type: "button", click: () => sortTable(table, column, heading) }, text));
   });
+}
+
+// The data of each row that the tables show.
+const ROW = new Map();
+const ORDER = new Map(); // where a row stands in its table, if it is not pinned
+document.querySelectorAll(".protocol").forEach((section, place) => {
+  section.querySelectorAll("tbody[data-key]").forEach((body, index) => {
+    ROW.set(body, DATA.tables[place].rows[index]);
+    ORDER.set(body, index);
+  });
+});
+const pinned = new Set(); // keys of rows
+
+// What a row has under a name: a column, or a field of one of its components, with or without the component's name.
+function valuesOf(row, name) {
+  const own = { lr: row.lr, seeds: row.seeds, retention: row.retention[0] };
+  if (name in own) return [own[name]];
+  return Object.entries(row.fields).filter(([key]) => `.${key.toLowerCase()}`.endsWith(`.${name.toLowerCase()}`)).map(([, value]) => value);
+}
+
+function holds(value, relation, text) {
+  if (value === null) return false;
+  const [one, other] = [Number(value), Number(text)];
+  const numbers = text !== "" && Number.isFinite(one) && Number.isFinite(other);
+  if (relation === "=") return numbers ? one === other : String(value).toLowerCase().includes(text);
+  if (!numbers) return false;
+  return { "<": one < other, ">": one > other, "<=": one <= other, ">=": one >= other }[relation];
+}
+
+function matches(term, body, section) {
+  if ((body.dataset.text + " " + section.dataset.text).includes(term)) return true;
+  const found = term.match(/^([\w.]+)(<=|>=|=|<|>)(.+)$/);
+  return found !== null && valuesOf(ROW.get(body), found[1]).some((value) => holds(value, found[2], found[3]));
 }
 
 function filterRows() {
@@ -101,28 +144,47 @@ function filterRows() {
   for (const section of document.querySelectorAll(".protocol")) {
     let left = 0;
     for (const body of section.querySelectorAll("tbody[data-text]")) {
-      const text = body.dataset.text + " " + section.dataset.text;
-      body.hidden = !(terms.every((term) => text.includes(term)) && (track === "" || body.dataset.track === track));
+      const found = terms.every((term) => matches(term, body, section)) && (track === "" || body.dataset.track === track);
+      body.hidden = !found && !pinned.has(body.dataset.key);
       left += !body.hidden;
       all += 1;
     }
     section.hidden = left === 0;
     shown += left;
+    hideEmptyGroups(section);
   }
   byId("none").hidden = shown > 0;
   byId("count").textContent = shown === all ? `${all} rows` : `${shown} of ${all} rows`;
 }
 
-byId("filter").addEventListener("input", filterRows);
-byId("track").addEventListener("change", filterRows);
+for (const [name, event] of [["filter", "input"], ["track", "change"]]) {
+  byId(name).addEventListener(event, () => {
+    filterRows();
+    keepState();
+  });
+}
 byId("csv").addEventListener("click", () => download("leaderboard.csv", "text/csv", DATA.csv));
 filterRows();
+
+// The runs of a row, which are many, are put on the page when somebody looks.
+function showRuns(detail) {
+  const place = detail.querySelector(".of-runs");
+  if (place.firstChild) return;
+  const columns = ["seed", "outcome", "retention", "time", "device", "record"];
+  const numbers = ["seed", "retention", "time"];
+  const cell = (tag, text, name, more = {}) => element(tag, { ...more, ...(numbers.includes(name) ? { class: "n" } : {}) }, text);
+  const head = columns.map((name) => cell("th", name, name, { scope: "col" }));
+  const body = ROW.get(detail.parentElement).runs.map((run) => element("tr", {}, ...columns.map((name, index) =>
+    cell("td", name === "record" ? element("code", {}, run[index]) : String(run[index]), name))));
+  place.append(element("table", { class: "runs" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body)));
+}
 
 byId("leaderboard").addEventListener("click", (event) => {
   const unfold = event.target.closest(".expand");
   if (unfold) {
     const detail = byId(unfold.getAttribute("aria-controls"));
     detail.hidden = !detail.hidden;
+    showRuns(detail);
     unfold.setAttribute("aria-expanded", String(!detail.hidden));
   }
   const copy = event.target.closest(".copy");
@@ -298,8 +360,15 @@ function axis(values, from, to, { log = false, pad = 0.04, at = null, count = 5 
 
 const FRAME = { width: 380, height: 236, left: 46, right: 10, top: 8, bottom: 36 };
 
-function frame(x, y, xName, yName) {
-  const { width, height, left, right, top, bottom } = FRAME;
+// What an enlarged figure has: as wide as the page, and at most 75% of the window high with its heading.
+function roomy(element) {
+  const scale = 1.2; // of its text
+  const [wide, high] = [element.clientWidth / scale, (0.75 * window.innerHeight - 48) / scale];
+  return { ...FRAME, width: wide, height: Math.max(160, Math.min(high, 0.62 * wide)) };
+}
+
+function frame(x, y, xName, yName, area) {
+  const { width, height, left, right, top, bottom } = area;
   const marks = [];
   for (const value of y.ticks) {
     const at = y.place(value);
@@ -375,37 +444,50 @@ function curve(text) {
     : { mean: all.subarray(0, count), low: all.subarray(count, 2 * count), high: all.subarray(2 * count), single: false };
 }
 
-function pieces(values) {
+// The online score of each seed, by seed.
+function seedLines(row) {
+  const all = floats(row.lines);
+  const count = Math.ceil(table.tasks / table.span);
+  return new Map(row.runs.map(([seed], index) => [seed, all.subarray(index * count, (index + 1) * count)]));
+}
+
+// The parts of a line: it is broken where it is not known, but where nothing was measured of any line.
+function pieces(values, measured = values.map((_, index) => index)) {
   const found = [];
   let open = null;
-  values.forEach((value, index) => {
-    if (!Number.isFinite(value)) open = null;
+  for (const index of measured) {
+    if (!Number.isFinite(values[index])) open = null;
     else if (open) open.push(index);
     else found.push((open = [index]));
-  });
+  }
   return found;
 }
 
-function curvesFigure(metric) {
+function curvesFigure(metric, area) {
   const lines = drawn().map((row) => ({ ...look(row.label), seeds: row.seeds, ...curve(row.curves[metric]) }));
   const fresh = curve(table.fresh[metric]);
   if (fresh) lines.push({ ...REFERENCE, seeds: table.references, ...fresh });
   const known = lines.filter((line) => line.mean);
-  const { width, height, left, right, top, bottom } = FRAME;
+  const { width, height, left, right, top, bottom } = area;
   const count = Math.ceil(table.tasks / table.span);
   const middle = (index) => (tasksOf(index)[0] + tasksOf(index)[1]) / 2;
   const measured = Array.from({ length: count }, (_, i) => i).filter((i) => known.some((line) => Number.isFinite(line.mean[i])));
+  const sparse = fresh ? measured.filter((i) => Number.isFinite(fresh.mean[i])) : measured; // fresh networks cover some tasks
+  const of = (line) => (line.name === REFERENCE.name ? sparse : measured);
   const ends = measured.length ? [tasksOf(measured[0])[0], tasksOf(measured.at(-1))[1]] : [0, table.tasks - 1];
   const x = axis(ends, left, width - right, { pad: 0.02 });
   x.ticks = x.ticks.filter(Number.isInteger);
   const values = known.flatMap((line) => [...line.low, ...line.high]).filter(Number.isFinite);
+  if (byId("each-seed").checked && metric === table.score) {
+    values.push(...drawn().filter((row) => row.lines).flatMap((row) => [...floats(row.lines)]).filter(Number.isFinite));
+  }
   if (metric === "retention") values.push(1);
   const means = known.flatMap((line) => [...line.mean]).filter(Number.isFinite);
   const least = means.reduce((a, b) => Math.min(a, b), Infinity);
   const most = means.reduce((a, b) => Math.max(a, b), -Infinity);
   const log = metric !== "retention" && !metric.includes("fraction") && least > 0 && most / least > 50;
   const y = axis(values, height - bottom, top, { log });
-  const marks = frame(x, y, "task", log ? "log scale" : "");
+  const marks = frame(x, y, "task", log ? "log scale" : "", area);
   const clamp = (at) => Math.min(at, height - bottom);
   const up = (value) => (log && value <= 0 ? height - bottom : clamp(y.place(value)));
   if (metric === "retention") marks.push({ line: [[left, y.place(1)], [width - right, y.place(1)]], ...REFERENCE });
@@ -416,21 +498,31 @@ function curvesFigure(metric) {
     marks.push({ text: "method on", x: at + 3, y: top + 8, size: 9, paint: "muted" });
   }
   for (const line of known) {
-    for (const piece of line.single ? [] : pieces(line.low)) {
+    for (const piece of line.single ? [] : pieces(line.low, of(line))) {
       const edge = (end, indices) => indices.map((i) => [x.place(middle(i)), up(line[end][i])]);
       if (piece.length > 1) marks.push({ area: [...edge("low", piece), ...edge("high", [...piece].reverse())], paint: line.paint, alpha: 0.16 });
       else marks.push({ line: [...edge("low", piece), ...edge("high", piece)], paint: line.paint, width: 1 });
     }
   }
+  if (byId("each-seed").checked && metric === table.score) {
+    for (const row of drawn().filter((each) => each.lines)) {
+      for (const values of seedLines(row).values()) {
+        for (const piece of pieces(values)) {
+          const points = piece.map((i) => [x.place(middle(i)), up(values[i])]);
+          if (points.length > 1) marks.push({ line: points, paint: look(row.label).paint, width: 0.5 });
+        }
+      }
+    }
+  }
   for (const line of known) {
-    for (const piece of pieces(line.mean)) {
+    for (const piece of pieces(line.mean, of(line))) {
       const points = piece.map((i) => [x.place(middle(i)), up(line.mean[i])]);
       if (points.length > 1) marks.push({ line: points, paint: line.paint, width: line.width, dash: line.dash });
       if (points.length < 12) for (const [a, b] of points) marks.push({ dot: [a, b, 2], paint: line.paint, alpha: 1 });
     }
   }
   return {
-    name: metric, title: words(metric), width, height, marks, lines: known, count,
+    name: metric, title: words(metric), metric, width, height, marks, lines: known, count, top, bottom,
     place: (index) => x.place(middle(index)),
     tell: (index) => ({
       head: taskText(index),
@@ -445,8 +537,8 @@ function curvesFigure(metric) {
   };
 }
 
-function scatterFigure(across, upward, sized = null) {
-  const { width, height, left, right, top, bottom } = FRAME;
+function scatterFigure([across, upward, sized = null], area) {
+  const { width, height, left, right, top, bottom } = area;
   const points = [];
   for (const row of drawn()) {
     const [a, b, c] = [across, upward, sized].map((metric) => curve(metric ? row.curves[metric] : undefined));
@@ -460,7 +552,7 @@ function scatterFigure(across, upward, sized = null) {
   const x = axis(points.map((p) => p.x), left, width - right);
   const y = axis(points.map((p) => p.y), height - bottom, top);
   const sizes = axis(points.map((p) => p.size), 1.5, 6.5, { pad: 0 });
-  const marks = frame(x, y, words(across), words(upward));
+  const marks = frame(x, y, words(across), words(upward), area);
   const late = Math.max(1, Math.ceil(table.tasks / table.span) - 1);
   for (const point of points) {
     point.at = [x.place(point.x), y.place(point.y)];
@@ -469,7 +561,7 @@ function scatterFigure(across, upward, sized = null) {
   }
   return {
     name: fileName(across, upward), title: `${words(upward)} over ${words(across)}`,
-    heading: sized ? `${words(across)} and ${words(upward)}` : words(across), subtitle: sized ? `larger: more ${words(sized)}` : "", note: sized ? `larger: more ${words(sized)}` : "", width, height, marks,
+    metric: across, heading: sized ? `${words(across)} and ${words(upward)}` : words(across), subtitle: sized ? `larger: more ${words(sized)}` : "", note: sized ? `larger: more ${words(sized)}` : "", width, height, marks,
     lines: Array.from(new Map(points.map((p) => [p.line.name, p.line])).values()),
     near: (px, py) => {
       const found = points.reduce((best, p) => {
@@ -496,17 +588,17 @@ function mapFigures(metric) {
   const low = all.reduce((a, b) => Math.min(a, b), 0);
   const high = all.reduce((a, b) => Math.max(a, b), low + 1e-12);
   const shade = (value) => Math.round((32 * (value - low)) / (high - low)) / 32; // few shades: equal neighbours merge
-  return maps.map(([row, values]) => {
-    const { width, top, right } = FRAME;
-    const labels = names.map((name) => (name.length > 24 ? "…" + name.slice(-23) : name));
-    const left = 12 + Math.max(...labels.map((label) => textWidth(label, 9)));
-    const tall = Math.max(7, Math.min(22, 150 / names.length));
+  return maps.map(([row, values]) => (area) => {
+    const { top, right } = area;
+    const left = 12 + Math.max(...names.map((name) => textWidth(name, 9)));
+    const width = Math.max(area.width, left + 140 + right); // names stand whole, and leave room
+    const tall = Math.max(10, Math.min(area === FRAME ? 22 : 40, (area.height - 86) / names.length));
     const bottom = top + tall * names.length;
     const wide = (width - right - left) / count;
     const marks = [];
     names.forEach((name, layer) => {
       const y = top + layer * tall;
-      if (tall >= 9 || layer % 2 === 0) marks.push({ text: labels[layer], x: left - 5, y: y + tall / 2 + 3, anchor: "end", size: 9, paint: "muted" });
+      marks.push({ text: name, x: left - 5, y: y + tall / 2 + 3, anchor: "end", size: 9, paint: "muted" });
       const of = (index) => {
         const value = values[layer * count + index];
         return Number.isFinite(value) ? shade(value) : -1;
@@ -532,7 +624,7 @@ function mapFigures(metric) {
     marks.push({ text: ends[0], x: from - 5, y: key + 7, anchor: "end", size: 10, paint: "muted" });
     marks.push({ text: ends[1], x: width - right, y: key + 7, anchor: "end", size: 10, paint: "muted" });
     return {
-      name: fileName(metric, row.label), title: row.label, subtitle: words(metric), width, height: key + 14, marks, lines: [],
+      name: fileName(metric, row.label), title: row.label, subtitle: words(metric), metric, width, height: key + 14, marks, lines: [],
       near: (px, py) => {
         const [index, layer] = [Math.floor((px - left) / wide), Math.floor((py - top) / tall)];
         if (index < 0 || index >= count || layer < 0 || layer >= names.length) return null;
@@ -546,8 +638,8 @@ function mapFigures(metric) {
   });
 }
 
-function ratesFigure(rows) {
-  const { width, height, left, right, top, bottom } = FRAME;
+function ratesFigure(rows, area) {
+  const { width, height, left, right, top, bottom } = area;
   const rates = [...new Set(rows.map((row) => row.lr))].sort((a, b) => a - b);
   // A method has the line of its first row that is drawn, and a point for each of its rows.
   const lines = new Map();
@@ -557,7 +649,7 @@ function ratesFigure(rows) {
   if (points.length === 0) return null;
   const x = axis(rates, left, width - right, { log: true, pad: 0.08, at: rates });
   const y = axis([1, ...points.flatMap((p) => [p.mean, p.low ?? p.mean, p.high ?? p.mean])], height - bottom, top);
-  const marks = frame(x, y, "learning rate", "");
+  const marks = frame(x, y, "learning rate", "", area);
   marks.push({ line: [[left, y.place(1)], [width - right, y.place(1)]], ...REFERENCE });
   const labels = [...new Set(points.map((p) => p.line.name))];
   labels.forEach((label, index) => {
@@ -571,7 +663,7 @@ function ratesFigure(rows) {
     }
   });
   return {
-    name: "retention-learning-rate", title: "retention over the learning rate", heading: "retention", width, height, marks,
+    name: "retention-learning-rate", metric: "retention", title: "retention over the learning rate", heading: "retention", width, height, marks,
     lines: points.filter((p, i) => points.findIndex((q) => q.line.name === p.line.name) === i).map((p) => p.line),
     csv: () => csv([
       ["method", "learning_rate", "retention", "low", "high", "seeds"],
@@ -615,23 +707,28 @@ function spread() {
   return `Mean of ${count}${many > 1 ? `, ${DATA.interval}` : ""}${points}.`;
 }
 
-function card(figure) {
-  const name = fileName("lopbench", table.id, figure.name);
-  const drawing = toSvg(figure, onPage);
-  drawing.setAttribute("role", "img");
-  drawing.setAttribute("aria-label", figure.subtitle ? `${figure.subtitle}, ${figure.title}` : figure.title);
+// A figure on the page. It is made for the room it has, and anew when that changes.
+function card(make) {
+  let figure = make(FRAME);
+  let drawing = null;
+  const named = () => fileName("lopbench", table.id, figure.name);
   const tip = element("div", { class: "tip", hidden: "" });
   const larger = button("larger", `${figure.title}: larger`, () => {
     const is = made.classList.toggle("wide");
     larger.textContent = is ? "smaller" : "larger";
+    figure = make(is ? roomy(made) : FRAME);
+    draw();
   });
+  const meaning = DATA.meanings[figure.metric];
+  const heading = element("h4", {}, element("span", meaning ? { title: meaning } : {}, ...breakable(figure.heading || figure.title)));
+  if (figure.note) heading.append(element("small", {}, figure.note));
   const made = element("figure", {},
-    element("figcaption", {}, element("h4", {}, figure.heading || figure.title, ...(figure.note ? [element("small", {}, figure.note)] : [])), element("div", { class: "tools" },
+    element("figcaption", {}, heading, element("div", { class: "tools" },
       larger,
-      button("SVG", `${figure.title}: download as SVG`, () => download(`${name}.svg`, "image/svg+xml", svgFile(dressed(figure)))),
-      button("PDF", `${figure.title}: download as PDF`, () => download(`${name}.pdf`, "application/pdf", pdfFile(dressed(figure)))),
-      button("CSV", `${figure.title}: download as CSV`, () => download(`${name}.csv`, "text/csv", figure.csv())))),
-    drawing, tip);
+      button("SVG", `${figure.title}: download as SVG`, () => download(`${named()}.svg`, "image/svg+xml", svgFile(dressed(figure)))),
+      button("PDF", `${figure.title}: download as PDF`, () => download(`${named()}.pdf`, "application/pdf", pdfFile(dressed(figure)))),
+      button("CSV", `${figure.title}: download as CSV`, () => download(`${named()}.csv`, "text/csv", figure.csv())))),
+    tip);
 
   const tell = (told, at) => {
     tip.hidden = !told;
@@ -653,7 +750,7 @@ function card(figure) {
   const tellPoint = (index) => {
     told = index;
     const x = figure.place(index);
-    cursor.setAttribute("d", `M${x} ${FRAME.top}V${figure.height - FRAME.bottom}`);
+    cursor.setAttribute("d", `M${x} ${figure.top}V${figure.height - figure.bottom}`);
     drawing.append(cursor);
     tell(figure.tell(index), [x, figure.height - 10]); // below, where it hides nothing of the figure
   };
@@ -661,19 +758,28 @@ function card(figure) {
     cursor.remove();
     tell(null);
   };
-  drawing.addEventListener("pointermove", (event) => {
-    const [x, y] = pointed(event);
-    if (figure.near) {
-      const found = figure.near(x, y);
-      tell(found, found && found.at);
-    } else if (figure.tell) {
-      let best = 0;
-      for (let i = 1; i < figure.count; i += 1) if (Math.abs(figure.place(i) - x) < Math.abs(figure.place(best) - x)) best = i;
-      tellPoint(best);
-    }
-  });
-  drawing.addEventListener("pointerleave", leave);
-  if (figure.tell) {
+  const draw = () => {
+    const fresh = toSvg(figure, onPage);
+    fresh.setAttribute("role", "img");
+    fresh.setAttribute("aria-label", figure.subtitle ? `${figure.subtitle}, ${figure.title}` : figure.title);
+    if (drawing) drawing.replaceWith(fresh);
+    else made.insertBefore(fresh, tip);
+    drawing = fresh;
+    told = -1;
+    tip.hidden = true;
+    drawing.addEventListener("pointermove", (event) => {
+      const [x, y] = pointed(event);
+      if (figure.near) {
+        const found = figure.near(x, y);
+        tell(found, found && found.at);
+      } else if (figure.tell) {
+        let best = 0;
+        for (let i = 1; i < figure.count; i += 1) if (Math.abs(figure.place(i) - x) < Math.abs(figure.place(best) - x)) best = i;
+        tellPoint(best);
+      }
+    });
+    drawing.addEventListener("pointerleave", leave);
+    if (!figure.tell) return;
     drawing.setAttribute("tabindex", "0");
     tip.setAttribute("role", "status");
     drawing.addEventListener("keydown", (event) => {
@@ -684,7 +790,8 @@ function card(figure) {
       tellPoint(Math.max(0, Math.min(figure.count - 1, told + by)));
     });
     drawing.addEventListener("blur", leave);
-  }
+  };
+  draw();
   return made;
 }
 
@@ -706,15 +813,15 @@ function draw() {
   const left = table.rows.length - drawn().length;
   byId("figure-note").textContent = some ? `${table.title}. ${spread()}` + (left ? ` ${left} of ${table.rows.length} methods are not drawn.` : "") +
     (Object.keys(table.fresh).length ? " Dashed: fresh networks." : "") : "No method is chosen.";
-  byId("curves").replaceChildren(...(some ? table.metrics.map((metric) => card(curvesFigure(metric))) : []));
+  byId("curves").replaceChildren(...(some ? table.metrics.filter((metric) => drawn().some((row) => row.curves[metric])).map((metric) => card((area) => curvesFigure(metric, area))) : []));
   const online = table.score;
   const pairs = [["effective_rank", online], ["dead_fraction", online], ["duplicate_fraction", online], ["dead_fraction", "duplicate_fraction", online]];
-  byId("scatter").replaceChildren(...pairs.map((pair) => scatterFigure(...pair)).filter(Boolean).map(card));
+  byId("scatter").replaceChildren(...pairs.filter((pair) => scatterFigure(pair, FRAME)).map((pair) => card((area) => scatterFigure(pair, area))));
   const points = new Set(table.rows.map((row) => `${row.lr} ${row.method}`));
   const rates = new Set(table.rows.map((row) => row.lr)).size > 1 && points.size === table.rows.length;
-  const figure = rates ? ratesFigure(table.rows) : null;
-  byId("rates").hidden = byId("h-rates").hidden = !figure;
-  byId("rates").replaceChildren(...(figure ? [card(figure)] : []));
+  const hasRates = rates && ratesFigure(table.rows, FRAME) !== null;
+  byId("rates").hidden = byId("h-rates").hidden = !hasRates;
+  byId("rates").replaceChildren(...(hasRates ? [card((area) => ratesFigure(table.rows, area))] : []));
   drawLayers();
 }
 
@@ -730,24 +837,24 @@ function show(index) {
       draw();
     } });
     box.checked = chosen.has(label);
-    return element("label", {}, box, document.createElementNS(SVG, "svg"), label);
+    return element("label", {}, box, document.createElementNS(SVG, "svg"), element("span", {}, ...breakable(label)));
   });
   byId("methods").replaceChildren(byId("methods").firstElementChild, ...boxes);
   const metrics = Object.keys(table.layers);
   const before = byId("layer-metric").value;
-  byId("layer-metric").replaceChildren(...metrics.map((metric) => element("option", { value: metric }, words(metric))));
+  byId("layer-metric").replaceChildren(...metrics.map((metric) => element("option", { value: metric, title: DATA.meanings[metric] || "" }, words(metric))));
   const wanted = [before, "dead_fraction"].find((metric) => metrics.includes(metric));
   if (wanted) byId("layer-metric").value = wanted;
   byId("h-layers").hidden = byId("layer-controls").hidden = metrics.length === 0;
   draw();
+  offerPair();
 }
 
+byId("each-seed").addEventListener("change", draw);
 byId("layer-metric").addEventListener("change", drawLayers);
 byId("protocol").replaceChildren(...DATA.tables.map((each, index) => element("option", { value: index }, each.title)));
-byId("protocol").addEventListener("change", (event) => show(Number(event.target.value)));
-{
-  // First what most was measured under.
-  const sizes = DATA.tables.map((each) => each.rows.length);
-  byId("protocol").value = sizes.indexOf(Math.max(...sizes));
-  show(Number(byId("protocol").value));
-}
+byId("protocol").addEventListener("change", (event) => {
+  show(Number(event.target.value));
+  keepState();
+});
+

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lopbench.core.manager import plugins
 from lopbench.report.command import beyond, command
-from lopbench.report.summary import Array, Failure, Row, Summary, Table, reason, summarise
+from lopbench.report.summary import RETENTION, Array, Failure, Row, Summary, Table, reason, summarise
 from lopbench.results.cells import csv_text
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
@@ -30,9 +32,12 @@ from lopbench.results.leaderboard import seed_ranges
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import FEWEST_RANKED
 from lopbench.results.ranks import RANK_METHOD
-from lopbench.results.seed_scores import AXES
+from lopbench.results.seed_scores import AXES, BASE
 from lopbench.results.statistics import COVERAGE, INTERVAL_METHOD
 from lopbench.results.tables import rank_text
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 #: Name of each colour, and what it is on light and on dark paper. The series "s0" (for plain learning) to "s7" and the
 #: grey of the reference differ by 20 units of CIELAB or more in any colour vision; more methods are told by dashes.
@@ -56,6 +61,22 @@ PALETTE: Mapping[str, tuple[str, str]] = {
 
 #: Columns that are no numbers.
 _TEXTS = ("track", "interval", "verdict")
+
+#: Where a name may be broken into lines.
+_BREAKS = re.compile(r"(?<=[_:,+])(?=\S)")
+
+#: Between what the intervals of all tables are drawn; what is further out stands at the edge.
+_SHOWN = (-0.25, 2.5)
+
+#: What is measured of every learner and no plugin brings, in words.
+_SCORES = {
+    RETENTION: "The learner's score above chance over that of a fresh network, task by task: 1 is a fresh network.",
+    "online_accuracy": "Share of right answers on each batch before it is trained on.",
+    "heldout_accuracy": "Share of right answers on samples not seen, at the end of a task.",
+    "online_error": "Error on each sample before it is trained on.",
+    "heldout_error": "Error on samples not seen, at the end of a task.",
+    "online_loss": "Loss on each batch before it is trained on.",
+}
 
 
 @dataclass(frozen=True)
@@ -94,8 +115,9 @@ def render(summary: Summary, title: str) -> str:
     """
     from jinja2 import Environment, StrictUndefined
 
-    tables = sorted(summary.tables, key=_place)
-    style, script = f"{_colours()}\n{_asset('page.css')}", _asset("page.js")
+    tables = sorted(summary.tables, key=lambda table: (-len(table.rows), _place(table)))
+    style, script = f"{_colours()}\n{_asset('page.css')}", _asset("page.js") + _asset("explore.js")
+    scale = _scale([row.line for table in tables for row in table.rows])
     policy = {
         "default-src": "'none'",
         "style-src": _source(style),
@@ -104,8 +126,9 @@ def render(summary: Summary, title: str) -> str:
         "base-uri": "'none'",
         "form-action": "'none'",
     }
-    shown = [_table(table, index) for index, table in enumerate(tables)]
+    shown = [_table(table, index, scale) for index, table in enumerate(tables)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    environment.filters["breaks"] = _breakable
     return environment.from_string(_asset("page.html")).render(
         policy="; ".join(f"{key} {value}" for key, value in policy.items()),
         title=title,
@@ -115,6 +138,7 @@ def render(summary: Summary, title: str) -> str:
         data=_script_json({**_data(tables, shown), "csv": csv_text(summary.frame)}),
         overall=list(_overall(summary)),
         tables=shown,
+        axis=_axis(scale),
         tracks=sorted({str(row.line["track"]) for table in tables for row in table.rows}),
         meanings=list(_meanings(tables)),
         failures=[_failure(failure) for failure in summary.failures],
@@ -127,6 +151,13 @@ def render(summary: Summary, title: str) -> str:
 @cache
 def _asset(name: str) -> str:
     return files("lopbench.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _breakable(text: str) -> "Markup":
+    """Return a text, escaped, that a browser may break after ``_ : ,`` and ``+``, and not inside a word."""
+    from markupsafe import Markup
+
+    return Markup("<wbr>").join(_BREAKS.split(str(text)))
 
 
 def _source(text: str) -> str:
@@ -162,6 +193,7 @@ def _lead(summary: Summary) -> str:
     return (
         f"{count(summary.runs, 'run')} of {count(methods, 'method')} and {count(summary.references, 'run')} of fresh "
         f"networks, under {count(len(summary.tables), 'protocol')}. Rows of different protocols do not compare."
+        + ("" if summary.layered else " So many runs leave no room for numbers of layers: a page of fewer has them.")
     )
 
 
@@ -194,7 +226,7 @@ def _meanings(tables: Sequence[Table]) -> Iterator[tuple[str, str]]:
     yield from found
 
 
-def _table(table: Table, index: int) -> dict[str, Any]:
+def _table(table: Table, index: int, scale: tuple[float, float]) -> dict[str, Any]:
     """Return what the template shows of a protocol."""
     line = table.rows[0].line
     columns = _columns(table)
@@ -205,7 +237,6 @@ def _table(table: Table, index: int) -> dict[str, Any]:
     if line["tuning"]:
         title += f", tuned by {line['tuning']}"
     data = line["data"]
-    scale = _scale([row.line for row in table.rows])
     return {
         "protocol_id": line["protocol_id"],
         "title": title,
@@ -228,6 +259,7 @@ def _row(
     notes = [note for note in line["notes"].split("; ") if note]
     return {
         "id": identity,
+        "key": _key(row),
         "method": name,
         "track": line["track"],
         "text": f"{name} {line['track']} {line['notes']}".lower(),
@@ -236,19 +268,22 @@ def _row(
         "command": command(spec, seed_ranges(record.spec.seed for record in row.runs)),
         "code": f"Code: {', '.join(filter(None, (f'numbers {spec.numbers} of the core', row.entry.code)))}.",
         "digest": line["inputs_digest"],
-        "runs": [
-            {
-                "seed": record.spec.seed,
-                "outcome": record.outcome,
-                "reason": "" if record.outcome == "completed" else reason(record),
-                "retention": _number(row.entry.retentions.get(record.spec.seed, math.nan)),
-                "time": _duration(record.status["wall_time_s"]),
-                "device": str(record.environment.get("device", "")),
-                "record": record.path.name,
-            }
-            for record in row.runs
-        ],
     }
+
+
+def _runs(row: Row) -> list[list[str | int]]:
+    """Return what the script shows of the runs of a row when it is unfolded, in the order of its columns."""
+    return [
+        [
+            record.spec.seed,
+            record.outcome + ("" if record.outcome == "completed" else f": {reason(record)}"),
+            _number(row.entry.retentions.get(record.spec.seed, math.nan)),
+            _duration(record.status["wall_time_s"]),
+            str(record.environment.get("device", "")),
+            record.path.name,
+        ]
+        for record in row.runs
+    ]
 
 
 def _cell(row: Row, table: Table, key: str, scale: tuple[float, float]) -> dict[str, Any]:
@@ -272,30 +307,38 @@ def _cell(row: Row, table: Table, key: str, scale: tuple[float, float]) -> dict[
         stopped = [f"{line[outcome]} {outcome}" for outcome in ("diverged", "failed", "collapsed") if line[outcome]]
         return {**cell, "text": str(value), "extra": ", ".join(stopped)}
     if key in ("retention", "trend", *AXES) and not math.isnan(line[f"{key}_low"]):
-        cell["extra"] = f"[{line[f'{key}_low']:.2f}, {line[f'{key}_high']:.2f}]"
+        cell["extra"] = f"[{_two(line[f'{key}_low'])}, {_two(line[f'{key}_high'])}]"
     if key == "trend" and line["trend_word"]:
         return {**cell, "text": f"{_number(value)} {line['trend_word']}"}
     return {**cell, "text": _number(value, is_error=key == "lifetime_online" and table.score == "error")}
 
 
 def _scale(lines: Sequence[Mapping[Any, Any]]) -> tuple[float, float]:
-    """Return the ends of the axis that the intervals of a table share; it holds the fresh network's 1."""
-    ends = [1.0, *(line[key] for line in lines for key in ("retention", "retention_low", "retention_high"))]
-    known = [end for end in ends if math.isfinite(end)]
-    return min(known), max(*known, min(known) + 0.01)
+    """Return the ends of the axis that the intervals of all tables share; it holds chance and the fresh network's 1."""
+    ends = [line[key] for line in lines for key in ("retention", "retention_low", "retention_high")]
+    low, high = _SHOWN
+    known = [min(max(end, low), high) for end in ends if math.isfinite(end)]
+    return min(0.0, *known), max(1.05, *known)
+
+
+def _axis(scale: tuple[float, float]) -> dict[str, str]:
+    """Return where 0 and 1 stand above the intervals."""
+    return {"chance": _x(0.0, scale), "fresh": _x(1.0, scale)}
+
+
+def _x(value: float, scale: tuple[float, float]) -> str:
+    """Return where a retention is on the 120 units of an interval."""
+    low, high = scale
+    return f"{4 + 112 * (min(max(value, low), high) - low) / (high - low):.1f}"
 
 
 def _plot(line: Mapping[Any, Any], scale: tuple[float, float]) -> dict[str, str]:
     """Return the interval of a row as it is drawn, 120 by 12, beside the fresh network's line."""
-
-    def x(value: float) -> str:
-        return f"{4 + 112 * (value - scale[0]) / (scale[1] - scale[0]):.1f}"
-
     low, high = line["retention_low"], line["retention_high"]
     return {
-        "fresh": f"M{x(1.0)} 0V12",
-        "bar": "" if math.isnan(low) else f"M{x(low)} 6H{x(high)}",
-        "x": x(line["retention"]),
+        "fresh": f"M{_x(1.0, scale)} 0V12",
+        "bar": "" if math.isnan(low) else f"M{_x(low, scale)} 6H{_x(high, scale)}",
+        "x": _x(line["retention"], scale),
     }
 
 
@@ -310,11 +353,13 @@ def _notes(table: Table) -> Iterator[str]:
         yield f"No ranks: they take {FEWEST_RANKED} seeds and a ranked profile."
     if not all(row.line["ranked"] for row in table.rows):
         yield "Unranked: this profile is for tests and first contact."
-    for row in table.rows:
+    said: dict[str, list[str]] = {}  # rows of which the same is to be said share a line
+    for row, name in zip(table.rows, _names(table), strict=True):
         near = "at the ceiling" if row.line["at_ceiling"] else ""
         facts = (near, "" if unranked else row.line["rank_note"], row.line["notes"])
         if any(facts):
-            yield f"{row.line['method']}: {'; '.join(filter(None, facts))}"
+            said.setdefault("; ".join(filter(None, facts)), []).append(name)
+    yield from (f"{'; '.join(names)}: {text}" for text, names in said.items())
 
 
 def _overall(summary: Summary) -> Iterator[dict[str, Any]]:
@@ -365,14 +410,49 @@ def _data(tables: Sequence[Table], shown: Sequence[Mapping[str, Any]]) -> dict[s
     return {
         "palette": {name: values[0] for name, values in PALETTE.items()},
         "interval": INTERVAL_METHOD,
+        "meanings": {metric: _of_metric(metric) for table in tables for metric in (*table.metrics, *table.layers)},
         "tables": [_curves(table, texts) for table, texts in zip(tables, shown, strict=True)],
     }
+
+
+def _of_metric(metric: str) -> str:
+    """Return what a metric is, in words; empty where nobody says so."""
+    name = metric.removeprefix(BASE).partition(":")[0]
+    registry = plugins().registry
+    told = _SCORES.get(name, "")
+    if not told and name in registry.names("metrics"):
+        told = registry.get("metrics", name).summary.capitalize() + "."
+    return f"Of the base beside the clone. {told}" if metric.startswith(BASE) else told
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    """Return what a row can be grouped and found by: its columns that are texts, and the fields of its components.
+
+    They are named as the factors of tables are, as in "optimizer.lr" and "cbp.replacement_rate".
+    """
+    columns = ("scenario", "profile", "architecture", "data", "method", "optimizer", "track", "verdict")
+    spec = row.spec
+    parts = [("scenario", spec.scenario), ("architecture", spec.architecture), ("optimizer", spec.optimizer)]
+    parts += [(method.name, method) for method in spec.methods]
+    return {
+        **{name: str(row.line[name] or "") for name in columns},
+        **{f"{name}.{key}": _plain(value) for name, part in parts for key, value in part.fields.items()},
+    }
+
+
+def _plain(value: object) -> str | float | None:
+    """Return the value of a field as a page holds it: of a list a text."""
+    if isinstance(value, list | tuple):
+        return "/".join(map(str, value))
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _curves(table: Table, texts: Mapping[str, Any]) -> dict[str, Any]:
     line = table.rows[0].line
     names = _names(table)
     labels = Counter(names)
+    fields = [_fields(row) for row in table.rows]
+    shared = dict(item for item in fields[0].items() if all(item in each.items() for each in fields))
     return {
         "id": line["protocol_id"],
         "title": texts["title"],
@@ -383,20 +463,31 @@ def _curves(table: Table, texts: Mapping[str, Any]) -> dict[str, Any]:
         "layers": table.layers,
         "fresh": {metric: _encode(curve) for metric, curve in table.fresh.items()},
         "references": table.references,
+        "shared": shared,
         "rows": [
             {
                 "label": name if labels[name] == 1 else f"{name} ({row.entry.code})",
                 "method": row.line["method"],
                 "lr": row.line["lr"],
                 "start": row.spec.start,
+                "key": _key(row),
+                "fields": {name: value for name, value in each.items() if name not in shared},
+                "paired": {str(seed): _json(value) for seed, value in row.entry.retentions.items()},
+                "runs": _runs(row),
+                "lines": "" if row.lines is None else _encode(row.lines),
                 "seeds": row.line["seeds"],
                 "retention": [_json(row.line[f"retention{end}"]) for end in ("", "_low", "_high")],
                 "curves": {metric: _encode(curve) for metric, curve in row.curves.items()},
                 "maps": {metric: _encode(_map(row, table, metric)) for metric in row.layers},
             }
-            for row, name in zip(table.rows, names, strict=True)
+            for row, name, each in zip(table.rows, names, fields, strict=True)
         ],
     }
+
+
+def _key(row: Row) -> str:
+    """Return what a row is called in links to a state of the page, whatever else the page shows."""
+    return f"{row.line['protocol_id'].rpartition('+')[2][:6]}{row.line['entry_id'][:6]}"
 
 
 def _map(row: Row, table: Table, metric: str) -> Array:
@@ -431,7 +522,12 @@ def _number(value: float, *, is_error: bool = False) -> str:
         return "∞"
     if is_error:  # of any size
         return f"{value:.3f}" if 0.01 <= value < 1000 else f"{value:.1e}"
-    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.1e}"
+    return _two(value) if abs(value) < 1000 else f"{value:.1e}"
+
+
+def _two(value: float) -> str:
+    """Return a number with two digits; what rounds to zero has no sign."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def _duration(seconds: float) -> str:

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: Most numbers that the curves and maps of a page may hold, at 5.3 bytes each; all the rest is smaller.
-BUDGET = 1_000_000
+#: Most numbers that the curves and maps of a page may hold, at 5.3 bytes each; what else 10,000 runs have is 6 MB.
+BUDGET = 700_000
 
-#: How many points a curve may have: the first that keeps to the budget, or else the last.
-POINTS = (160, 80, 40, 20, 10)
+#: How many points a curve may have: the first that keeps to the budget, or else the last, and then no layers are shown.
+POINTS = (160, 80, 40, 20, 10, 5)
 
 #: The label of what is not measured but follows from the runs and their references.
 RETENTION = "retention"
@@ -88,11 +88,13 @@ class Row:
         entry: Its row of the leaderboard, with its runs.
         curves: By metric, the mean over seeds and the ends of its 95% interval, ``(3, B)``; with one seed ``(1, B)``.
         layers: By metric and layer, the mean over seeds, ``(B,)``.
+        lines: The online score of each seed, ``(S, B)``, in the order of the runs; None where it was not measured.
     """
 
     entry: Entry
     curves: Mapping[str, Array]
     layers: Mapping[str, Mapping[str, Array]]
+    lines: Array | None = None
 
     @property
     def line(self) -> Mapping[str, Any]:
@@ -164,6 +166,7 @@ class Summary:
         problems: Why records were left out.
         runs: Number of runs of learners.
         references: Number of runs of fresh networks.
+        layered: Whether there are numbers of layers, of which many runs have too many for one page.
     """
 
     frame: "pd.DataFrame"
@@ -173,6 +176,7 @@ class Summary:
     problems: tuple[ResultsError, ...]
     runs: int
     references: int
+    layered: bool = True
 
 
 def summarise(*paths: str | os.PathLike[str]) -> Summary:
@@ -187,7 +191,7 @@ def summarise(*paths: str | os.PathLike[str]) -> Summary:
     made = board(*paths)
     floors = Floors(made.records)
     references = References(made.records)
-    points = _points(made.entries)
+    points, layered = _thinning(made.entries)
     protocols: dict[str, list[Entry]] = defaultdict(list)
     for entry in made.entries:
         protocols[entry.row["protocol_id"]].append(entry)
@@ -195,11 +199,12 @@ def summarise(*paths: str | os.PathLike[str]) -> Summary:
     return Summary(
         frame=made.rows,
         overall=made.overall,
-        tables=tuple(_table(entries, references, floors, points) for entries in protocols.values()),
+        tables=tuple(_table(entries, references, floors, points, layered=layered) for entries in protocols.values()),
         failures=tuple(_failures(made.records)),
         problems=made.problems,
         runs=runs,
         references=len(made.records) - runs,
+        layered=layered,
     )
 
 
@@ -288,24 +293,25 @@ def _codes(column: Any) -> tuple[NDArray[np.int64], list[str]]:
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
 
 
-def _points(entries: Iterable[Entry]) -> int:
-    """Return how many points the curves may have."""
-    sizes = []  # of each row the number of tasks, and of lines of curves and maps
+def _thinning(entries: Iterable[Entry]) -> tuple[int, bool]:
+    """Return how many points the curves may have, and whether there is room for layers."""
+    sizes = []  # of each row the number of tasks, and of lines of curves, and of layers
     for entry in entries:
         run = replace(entry.runs[0])
         measured = run.table.group_by(["metric", "layer"]).aggregate([])
-        curves = len(measured["metric"].unique()) * (3 if len(entry.runs) > 1 else 1)
-        sizes.append((task_count(run), curves + sum(layer != "" for layer in measured["layer"].to_pylist())))
-    for points in POINTS:
-        if sum(min(tasks, points) * lines for tasks, lines in sizes) <= BUDGET:
-            return points
-    return POINTS[-1]
+        curves = len(measured["metric"].unique()) * (3 if len(entry.runs) > 1 else 1) + len(entry.runs)
+        sizes.append((task_count(run), curves, sum(layer != "" for layer in measured["layer"].to_pylist())))
+    for layered in (True, False):
+        for points in POINTS:
+            if sum(min(tasks, points) * (curves + layered * layers) for tasks, curves, layers in sizes) <= BUDGET:
+                return points, layered
+    return POINTS[-1], False
 
 
-def _table(entries: Sequence[Entry], known: References, floors: Floors, points: int) -> Table:
+def _table(entries: Sequence[Entry], known: References, floors: Floors, points: int, *, layered: bool) -> Table:
     first = entries[0].runs[0]
     bins, score = Bins(task_count(first), points), floors.score(first)
-    rows = tuple(_row(entry, known, floors, bins, score) for entry in entries)
+    rows = tuple(_row(entry, known, floors, bins, score, layered=layered) for entry in entries)
     layers: dict[str, dict[str, None]] = defaultdict(dict)
     for row in rows:
         for metric, names in row.layers.items():
@@ -333,7 +339,7 @@ def _rank(metric: str, score: Score) -> tuple[int, str]:
     return (first.index(metric) if metric in first else len(first), metric)
 
 
-def _row(entry: Entry, known: References, floors: Floors, bins: Bins, score: Score) -> Row:
+def _row(entry: Entry, known: References, floors: Floors, bins: Bins, score: Score, *, layered: bool) -> Row:
     means = _Means(entry.runs, bins)
     binned: dict[str, Array] = {}
     for metric, values in means.of_network():
@@ -347,7 +353,7 @@ def _row(entry: Entry, known: References, floors: Floors, bins: Bins, score: Sco
     lines = [retentions_over(bins.parts, record, each, floors) for record, each in references if each is not None]
     if lines:
         binned[RETENTION] = np.array(lines)
-    return Row(entry, _bands(binned.items()), means.of_layers())
+    return Row(entry, _bands(binned.items()), means.of_layers() if layered else {}, binned.get(f"online_{score}"))
 
 
 def _bands(values: Iterable[tuple[str, Array]]) -> dict[str, Array]:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lopbench.results.drawing import Curve, draw_curve, errors_in_log, shared
 from lopbench.results.figures import Drawn, FigureData, Panel
-from lopbench.results.plots import house_style
+from lopbench.results.looks import COLOURS, PLAIN, shades
+from lopbench.results.sheet import dress, house_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-#: Plain learning, beside which methods are seen.
-GREY = "0.55"
 
 #: How what was published looks: black on white, on whatever stands beside it.
 _PUBLISHED: Mapping[str, Any] = {
@@ -43,38 +42,41 @@ def draw(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> Figure:
     from matplotlib.patches import Patch
 
     colours = _colours(data)
-    rows = -(-len(data.panels) // 3)
-    columns = min(len(data.panels), 3)
+    rows, columns = -(-len(data.panels) // 3), min(len(data.panels), 3)
     with house_style():
-        legend = -(-(len(colours) + 1) // (2 * columns))
-        size = 0.8 + 2.7 * columns, 2.3 * rows + 0.3 + 0.22 * legend
-        figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        figure = Figure(layout="constrained")
         grid = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes in grid[len(data.panels) :]:
-            axes.set_axis_off()
+            axes.remove()
         for axes, panel, marks in zip(grid, data.panels, panels, strict=False):
             sns.despine(ax=axes)
+            axes.set_axisbelow(True)
             (_bars if panel.kind == "bars" else _curves)(axes, panel, marks, colours)
             axes.set_ylabel(panel.label)
-        handles: list[Any] = [Patch(color=colour, label=name) for name, colour in colours.items()]
+        keys: list[Any] = [Patch(color=colour, label=name) for name, colour in colours.items()]
         if any(each.mark.published for marks in panels for each in marks):
-            handles.append(Line2D([], [], label=_LABEL, **_PUBLISHED))
-        figure.legend(handles=handles, loc="outside lower center", ncols=2 * columns, frameon=False)
+            keys.append(Line2D([], [], label=_LABEL, **_PUBLISHED))
+        dress(figure, "", keys)
     return figure
 
 
-def _colours(data: FigureData) -> dict[str, Any]:
-    """Return the colour of each series; plain learning is grey, where it is one series alone or called none."""
-    import seaborn as sns
+def _colours(data: FigureData) -> dict[str, str]:
+    """Return the colour of each series: series that are numbered, as layers are, are a ramp.
 
+    Plain learning is grey, where it is one series alone or called none.
+    """
     methods: dict[str, set[str | None]] = {}
     for panel in data.panels:
         for mark in panel.marks:
             methods.setdefault(mark.series, set()).add(mark.entry.method)
     plain = [series for series, used in methods.items() if used <= {"none", None}]
     grey = plain if len(plain) == 1 else [series for series in plain if series == "none"]
-    palette = iter(sns.color_palette("colorblind", len(methods)))
-    return {series: GREY if series in grey else next(palette) for series in methods}
+    others = [series for series in methods if series not in grey]
+    numbered = {series.rpartition(" ")[0] for series in others if series.rpartition(" ")[2].replace(".", "").isdigit()}
+    one = len(numbered) == 1 and len(others) > 1 and all(each.rpartition(" ")[0] in numbered for each in others)
+    found = shades(COLOURS[0], len(others)) if one else [COLOURS[i % len(COLOURS)] for i in range(len(others))]
+    by_series = dict(zip(others, found, strict=True))
+    return {series: by_series.get(series, PLAIN) for series in methods}
 
 
 def _bars(axes: Axes, panel: Panel, marks: Sequence[Drawn], colours: Mapping[str, Any]) -> None:
@@ -97,14 +99,17 @@ def _bars(axes: Axes, panel: Panel, marks: Sequence[Drawn], colours: Mapping[str
 
 
 def _curves(axes: Axes, panel: Panel, marks: Sequence[Drawn], colours: Mapping[str, Any]) -> None:
-    for each in marks:
+    shown: list[Curve] = []
+    for each in sorted(marks, key=lambda each: colours[each.mark.series] != PLAIN):
         colour = colours[each.mark.series]
-        place, mean, low, high = np.array(each.points).reshape(-1, 4).T
-        axes.plot(place, mean, color=colour, linewidth=1.2)
-        axes.fill_between(place, low, high, color=colour, alpha=0.25, linewidth=0)
+        points = np.array(each.points).reshape(-1, 4)
+        draw_curve(axes, points[max(0, shared(points, shown) - 1) :], colour)
+        shown.append(points)
         if each.mark.published:
             at, published = zip(*each.mark.published, strict=True)
             axes.plot(at, published, **{**_PUBLISHED, "markeredgecolor": colour})
             axes.plot(at, published, color=colour, linestyle=":", linewidth=0.9, zorder=4)
     axes.set_xlabel(panel.across or "share of the stream")
     axes.set_xlim(0, 1)
+    if panel.quantity.name.partition(":")[0].endswith("_error"):
+        errors_in_log(axes)

@@ -1,26 +1,31 @@
-"""How figures look in a paper: what is drawn of each method everywhere, and the size of a column."""
+"""How methods look in a figure: a method has one colour and marker everywhere, and its strengths are shades of it."""
 
-import math
+from __future__ import annotations
+
 import re
 import zlib
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from lopbench.core.errors import UsageError
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from lopbench.core.spec import RunSpec
 
-#: The colour-blind safe palette of seaborn, without its grey, which is that of plain learning.
-COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#ece133", "#56b4e9")
+#: The colour-blind safe palette of seaborn, its yellow darkened for paper, without its grey, which is plain learning's.
+COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#cfc000", "#56b4e9")
 PLAIN = "#6b6b6b"
+#: Of plain learning where a figure has it more than once, as of several networks.
+_GREYS = (PLAIN, "#a6a6a6", "#3a3a3a")
 MARKERS = "sD^vP*X<>"
 
-#: Size of all text in a figure of a given width, in points.
-_POINTS = 8
+#: How far the ends of a ramp are from its colour, towards white and towards black.
+_LIGHT, _DARK = 0.5, 0.6
 
-#: Inches below which the legend stands under the axes, where it squeezes nothing.
-_NARROW = 5.0
+#: Relative luminance above which a colour is the light end of its ramp itself.
+_PALE = 0.4
+
+#: What is told of a label: numbers and texts by name.
+Fields = Mapping[str, object]
 
 
 class Look(NamedTuple):
@@ -35,83 +40,121 @@ class Look(NamedTuple):
     marker: str
 
 
-def looks(labels: Iterable[str]) -> dict[str, Look]:
+def looks(labels: Iterable[str], fields: Mapping[str, Fields] | None = None) -> dict[str, Look]:
     """Return a look for each label: a method has the same in all figures, unless two of one figure would share it.
 
     Plain learning is grey, with circles. Any other has colour and marker by a hash of its first component's name, so
-    that a method that is added elsewhere moves none.
+    that a method that is added elsewhere moves none. Labels that differ in one number alone, such as strengths or
+    learning rates, are a ramp: the larger the number, the darker the shade.
 
     Args:
         labels: What stands in the legend, as "cbp:maturity=7, adam:lr=0.001".
+        fields: What labels stand for, as `fields_of` returns it; where it is missing, what they say themselves.
+
+    Returns:
+        The looks, in the order in which a legend shows them: plain learning first, each ramp from light to dark.
     """
+    told = {label: (fields or {}).get(label) or _said(label) for label in labels}
     found: dict[str, Look] = {}
-    colours: set[str] = set()
-    for label in sorted(labels, key=lambda each: (each.partition(":")[0], each)):
-        name = re.split(r"[:+, ]", label)[0]
-        if name == "none" and not any(look.colour == PLAIN for look in found.values()):
-            found[label] = Look(PLAIN, "o")
-            continue
+    taken: set[str] = set()
+    marked: set[str] = set()
+    for ramp in _ramps(told):
+        name = re.split(r"[:+, ]", ramp[0])[0]
+        plain = name == "none" and PLAIN not in taken
         first = zlib.crc32(name.encode())
         tried = [COLOURS[(first + step) % len(COLOURS)] for step in range(len(COLOURS))]
-        colour = next((each for each in tried if each not in colours), tried[len(found) % len(tried)])
-        colours.add(colour)
-        taken = {look.marker for look in found.values()}
-        marks = [MARKERS[(first // 16 + step) % len(MARKERS)] for step in range(len(MARKERS))]
-        found[label] = Look(colour, next((each for each in marks if each not in taken), marks[0]))
+        tried = [*_GREYS, *tried] if name == "none" else tried
+        colour = next((each for each in tried if each not in taken), tried[len(found) % len(tried)])
+        taken.add(colour)
+        for label, shade in zip(ramp, shades(colour, len(ramp)), strict=True):
+            marks = ["o"] * (plain and label == ramp[0])
+            marks += [MARKERS[(first // 16 + step) % len(MARKERS)] for step in range(len(MARKERS))]
+            marker = next((each for each in marks if each not in marked), marks[0])
+            marked.add(marker)
+            found[label] = Look(shade, marker)
     return found
 
 
-def fit(
-    figure: "Figure", *, width: float | None = None, title: bool = True, labels: Mapping[str, str] | None = None
-) -> None:
-    """Bring a figure to the width of a column, in place; its text is 8 points whatever the width.
+def shades(colour: str, count: int) -> list[str]:
+    """Return a ramp of ``count`` shades of a colour, from light to dark; the colour itself if it is one."""
+    if count == 1:
+        return [colour]
+    channels = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    luminance = sum(
+        weight * (channel / 255) ** 2.2 for weight, channel in zip((0.2126, 0.7152, 0.0722), channels, strict=True)
+    )
+    light = 0.0 if luminance > _PALE else -_LIGHT
+    found = []
+    for index in range(count):
+        share = light + (_DARK - light) * index / (count - 1)
+        end = 255 if share < 0 else 0
+        found.append("#" + "".join(f"{round(each + (end - each) * abs(share)):02x}" for each in channels))
+    return found
+
+
+def fields_of(spec: RunSpec, *, optimizer: bool = False, architecture: bool = False) -> Fields:
+    """Return what the label of a run stands for, with the fields that are at their defaults.
 
     Args:
-        figure: What `lopbench.results.plots` drew.
-        width: Width in inches, at least 1; None leaves sizes as they are.
-        title: False leaves out the title, whose place is the caption.
-        labels: What stands in the legend in place of the names.
-
-    Raises:
-        UsageError: If the width is none, or a name is not in the legend.
+        spec: The run.
+        optimizer: Whether the label names the optimizer.
+        architecture: Whether it names the architecture.
     """
-    from matplotlib.text import Text
-
-    legend = figure.legends[0] if figure.legends else None
-    texts = {text.get_text(): text for text in (legend.get_texts() if legend else ())}
-    for name, label in (labels or {}).items():
-        if name not in texts:
-            raise UsageError(f"--label {name}={label}: the figure has no {name!r}; it has {', '.join(texts)}")
-        texts[name].set_text(label)
-    if not title:
-        figure.suptitle("")
-        for axes in figure.axes:
-            if len(figure.axes) == 1:
-                axes.set_title("")
-    if width is None:
-        return
-    if not (math.isfinite(width) and 1 <= width <= 40):
-        raise UsageError(f"--width is a width in inches from 1 to 40, got {width:g}")
-    (old_width, old_height), height = figure.get_size_inches(), 0.0
-    if legend is not None and width < _NARROW:
-        columns = max(1, int(width // 1.3))
-        _below(figure, legend, list(texts), columns)
-        height = 0.16 * math.ceil(len(texts) / columns)
-    figure.set_size_inches(width, max(width * old_height / old_width, 1.6) + height)
-    for axes in figure.axes:
-        axes.tick_params(which="both", labelsize=_POINTS)  # those that are made when it is drawn too
-    for text in figure.findobj(Text):
-        text.set_fontsize(_POINTS)
-
-
-def _below(figure: "Figure", legend: Any, drawn: list[str], columns: int) -> None:
-    """Put the legend under the axes; ``drawn`` are the names of what it is of, as it was drawn."""
-    of_axes = {
-        name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    parts = [*spec.methods, *([spec.optimizer] * optimizer), *([spec.architecture] * architecture)]
+    fields = {
+        f"{part.name}.{key}": "/".join(map(str, value)) if isinstance(value, list | tuple) else value
+        for part in parts
+        for key, value in part.fields.items()
     }
-    handles = [of_axes.get(name, own) for name, own in zip(drawn, legend.legend_handles, strict=True)]
-    names = [text.get_text() for text in legend.get_texts()]
-    legend.remove()
-    figure.legend(
-        handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=_POINTS, handlelength=1.5
-    )
+    return {"": "+".join(part.name for part in parts), "start": spec.start, **fields}
+
+
+def _said(label: str) -> Fields:
+    """Return what a label says of itself: the numbers and texts of its fields, and all the rest as one text."""
+    found: dict[str, object] = {}
+    rest = []
+    for index, part in enumerate(re.split(r"[,+ ]+", label)):
+        key, equals, value = part.rpartition("=")
+        name, colon, key = key.rpartition(":")
+        rest.append(f"{name}{colon}{key}" if equals else part)
+        if equals:
+            found[f"{index}.{key}"] = _number(value)
+    return {"": " ".join(rest), **found}
+
+
+def _number(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _ramps(told: Mapping[str, Fields]) -> list[list[str]]:
+    """Return the labels that differ in one number alone, each such ramp in its order; most stand alone."""
+    families: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    for label, fields in told.items():
+        texts = sorted((key, str(value)) for key, value in fields.items() if not _is_number(value))
+        numbers = sorted(key for key, value in fields.items() if _is_number(value))
+        families[(*texts, *numbers)].append(label)
+    ramps: list[list[str]] = []
+    for labels in families.values():
+        distinct = {key: {told[label][key] for label in labels} for key in sorted(told[labels[0]])}
+        varied = [key for key in distinct if len(distinct[key]) > 1]
+        ramp = max(varied, key=lambda key: len(distinct[key]), default="")
+        members: dict[tuple[object, ...], list[str]] = defaultdict(list)
+        for label in labels:
+            members[tuple(told[label][key] for key in varied if key != ramp)].append(label)
+        ramps += [sorted(each, key=lambda label: (_size(told[label].get(ramp)), label)) for each in members.values()]
+    return sorted(ramps, key=_place)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _size(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _place(ramp: Sequence[str]) -> tuple[bool, str]:
+    return re.split(r"[:+, ]", ramp[0])[0] != "none", ramp[0]

@@ -10,7 +10,7 @@ import pytest
 
 from lopbench.core.spec import RunSpec
 from lopbench.report.page import render, write_report
-from lopbench.report.summary import Row, summarise
+from lopbench.report.summary import POINTS, Row, summarise
 from lopbench.results.record import Measurements, write_record
 
 # Tests are no package, so what makes small records is loaded by its path.
@@ -101,37 +101,47 @@ def page(filled) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def thousand(filled) -> Path:
-    """Return the page of a thousand runs of 200 methods, which repeat one run."""
+def many(filled, count: int, points: int, *, layered: bool = True) -> Path:
+    """Return the page of ``count`` methods of five seeds each, which repeat one run; curves have so many points."""
     made = summarise(filled.root)
     table = next(each for each in made.tables if len(each.rows) > 1)
     row = next(each for each in table.rows if each.line["method"] == "m")
     rng = np.random.default_rng(0)
-    points = np.arange(40)
     metrics = [f"metric_{index}" for index in range(16)]
-    rows = []
-    for index in range(200):
-        entry = replace(
-            row.entry,
-            row={**row.line, "method": f"method_with_a_name:rate={index:03}", "retention": 0.5 + index / 400},
-            group=replace(row.entry.group, runs=row.runs[:1] * 5, scores=row.entry.group.scores[:1] * 5),
-        )
-        curves = {metric: rng.random((3, 40)) for metric in ("online_accuracy", "retention", *metrics)}
-        layers = {metric: {f"layers.{layer}": rng.random(40) for layer in range(6)} for metric in metrics[:8]}
-        rows.append(Row(entry, curves, layers))
     names = tuple(f"layers.{layer}" for layer in range(6))
+    rows = []
+    for index in range(count):
+        line = {**row.line, "method": f"method_with_a_name:rate={index:04}", "retention": 0.5 + index / count / 2}
+        group = replace(row.entry.group, runs=row.runs[:1] * 5, scores=row.entry.group.scores[:1] * 5)
+        curves = {metric: rng.random((3, points)) for metric in ("online_accuracy", "retention", *metrics)}
+        layers = {metric: {layer: rng.random(points) for layer in names} for metric in metrics[:8] if layered}
+        lines = rng.random((5, points))
+        rows.append(
+            Row(replace(row.entry, row={**line, "entry_id": f"{index:012x}"}, group=group), curves, layers, lines)
+        )
     table = replace(
         table,
         rows=tuple(rows),
-        bins=replace(table.bins, tasks=len(points), points=40),
+        bins=replace(table.bins, tasks=40, points=points),
         metrics=tuple(rows[0].curves),
-        layers=dict.fromkeys(metrics[:8], names),
+        layers=dict.fromkeys(metrics[:8] if layered else (), names),
         fresh={},
     )
-    path = filled.root.parent / "thousand.html"
-    path.write_text(render(replace(made, tables=(table,), runs=1000), "many"), encoding="utf-8")
+    path = filled.root.parent / f"{count}.html"
+    path.write_text(render(replace(made, tables=(table,), runs=5 * count), "many"), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def thousand(filled) -> Path:
+    """Return the page of a thousand runs of 200 methods."""
+    return many(filled, 200, 40)
+
+
+@pytest.fixture(scope="session")
+def ten_thousand(filled) -> Path:
+    """Return the page of ten thousand runs of 2,000 methods, thinned as much as there may be."""
+    return many(filled, 2000, POINTS[-1], layered=False)
 
 
 @pytest.fixture(scope="session")

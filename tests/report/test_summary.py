@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lopbench.core.errors import ResultsError
 from lopbench.report import summary as module
+from lopbench.report.page import render
 from lopbench.report.summary import Bins, band, summarise
 from lopbench.results.statistics import interval
 
@@ -120,9 +121,10 @@ def test_methods_of_one_label_but_other_code_are_rows_of_their_own(many_seeds, r
 def test_curves_get_coarser_where_there_are_many(many_seeds, results, monkeypatch):
     many_seeds([0.5])
     assert summarise(results.root).tables[0].bins.span == 1
-    monkeypatch.setattr(module, "BUDGET", 10)
+    monkeypatch.setattr(module, "BUDGET", 15)
     monkeypatch.setattr(module, "POINTS", (10, 5, 2))
-    assert summarise(results.root).tables[0].bins.span == 2  # one curve, and the chance that is counted with it
+    # One curve, its seed, and the chance that is counted with them.
+    assert summarise(results.root).tables[0].bins.span == 2
 
 
 def test_damaged_records_are_left_out_and_named(many_seeds, results):
@@ -138,3 +140,16 @@ def test_damaged_records_are_left_out_and_named(many_seeds, results):
 def test_no_runs_is_an_error(tmp_path):
     with pytest.raises(ResultsError, match="There are no runs"):
         summarise(tmp_path)
+
+
+def test_where_there_are_too_many_runs_layers_go_and_the_page_says_so(filled, monkeypatch):
+    whole = summarise(filled.root)
+    assert whole.layered
+    assert all(table.layers for table in whole.tables)
+    monkeypatch.setattr(module, "BUDGET", 1)
+    thin = summarise(filled.root)
+    assert not thin.layered
+    assert [table.layers for table in thin.tables] == [{}, {}]
+    assert thin.tables[0].bins.points == module.POINTS[-1]
+    assert "leave no room for numbers of layers" in render(thin, "thin")
+    assert "leave no room" not in render(whole, "whole")

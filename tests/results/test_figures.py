@@ -6,9 +6,10 @@ import pytest
 
 from lopbench.core.errors import ResultsError, UsageError
 from lopbench.results.claims import EntryName
-from lopbench.results.figure_plot import GREY, draw
+from lopbench.results.figure_plot import draw
 from lopbench.results.figures import drawn, frame, read_figure
 from lopbench.results.leaderboard import board
+from lopbench.results.looks import PLAIN
 from lopbench.results.statistics import interval
 
 BARS = {
@@ -102,9 +103,9 @@ def test_it_is_drawn_on_white_without_titles_with_plain_learning_in_grey(made):
     assert labels == ["SGD", "L2", "read off the published figure"]
     from matplotlib.colors import to_rgba
 
-    assert first.patches[0].get_facecolor() == to_rgba(GREY)
-    assert first.patches[1].get_facecolor() != to_rgba(GREY)
-    assert second.lines[0].get_color() == GREY
+    assert first.patches[0].get_facecolor() == to_rgba(PLAIN)
+    assert first.patches[1].get_facecolor() != to_rgba(PLAIN)
+    assert second.lines[0].get_color() == PLAIN
 
 
 def test_series_of_plain_learning_alone_have_colours(made):
@@ -114,7 +115,7 @@ def test_series_of_plain_learning_alone_have_colours(made):
     assert len(set(colours)) == 2
     from matplotlib.colors import to_rgba
 
-    assert to_rgba(GREY) not in colours
+    assert to_rgba(PLAIN) not in colours
 
 
 @pytest.mark.parametrize(
@@ -152,3 +153,24 @@ def test_what_is_wrong_with_a_figure_is_one_sentence(value, told):
 
 def test_a_figure_names_its_entries_once():
     assert list(read_figure(FIGURE, "figure.toml").names) == [EntryName("none"), EntryName("l2")]
+
+
+def test_numbered_series_are_a_ramp_and_what_lines_share_is_drawn_once(made):
+    layers = [{"series": f"layer {number}", "entry": "l2", "layer": 1} for number in (1, 2, 3)]
+    figure = draw(*made({**CURVES, "metric": "dead_fraction", "marks": layers}))
+    darkness = [
+        sum(int(line.get_color()[place : place + 2], 16) for place in (1, 3, 5)) for line in figure.axes[0].lines
+    ]
+    assert darkness == sorted(darkness, reverse=True)
+    assert len(set(darkness)) == 3
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [10, 1, 1]  # all are the same line here
+
+
+def test_errors_are_on_a_logarithmic_axis(results):
+    spec = results.spec()
+    results.add(spec, {task: 10.0**-task for task in range(10)}, score="error")
+    data = read_figure({**FIGURE, "panels": [{**CURVES, "metric": "online_error"}]}, "figure.toml")
+    [entry] = board(results.root).entries
+    [name] = data.names
+    figure = draw(data, [drawn(data.panels[0], {name: entry.group}, {name: [0]})])
+    assert figure.axes[0].get_yscale() == "log"

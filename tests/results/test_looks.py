@@ -1,12 +1,11 @@
-"""What is drawn of each method, and figures of the width of a column."""
+"""What is drawn of each method."""
+
+import zlib
 
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
-from lopbench.core.errors import UsageError
 from lopbench.core.manager import plugins
-from lopbench.results.looks import PLAIN, fit, looks
+from lopbench.results.looks import COLOURS, PLAIN, looks, shades
 
 
 def test_plain_learning_is_grey_and_a_method_looks_the_same_in_all_figures():
@@ -28,39 +27,43 @@ def test_no_two_methods_of_a_figure_share_a_look_while_there_are_some_left():
     assert looks(reversed(many)) == looks(many)
 
 
-@pytest.fixture
-def figure():
-    made = Figure(figsize=(7.2, 3.8), layout="constrained")
-    axes = made.subplots()
-    for name in ("none", "cbp:maturity=7"):
-        axes.plot([0, 1], [0, 1], label=name)
-    axes.set_title("a title")
-    axes.set_xlabel("task")
-    made.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
-    return made
+def test_numbers_are_a_ramp_from_light_to_dark_in_the_colour_of_the_method():
+    labels = [f"noisy_sgd:decay={decay}" for decay in ("0.9", "0.999", "0.99")]
+    found = looks([*labels, "none"])
+    assert list(found) == ["none", *sorted(labels)]
+    darkness = [luminance(found[label].colour) for label in sorted(labels)]
+    assert darkness == sorted(darkness, reverse=True)
+    assert len({look.marker for look in found.values()}) == 4
+    assert looks(labels[:1])[labels[0]].colour == COLOURS[zlib.crc32(b"noisy_sgd") % len(COLOURS)]
 
 
-@pytest.mark.parametrize("width", [3.3, 6.8])
-def test_a_figure_has_the_width_and_text_of_eight_points(figure, width):
-    fit(figure, width=width, labels={"cbp:maturity=7": "CBP"})
-    figure.draw_without_rendering()
-    assert figure.get_size_inches()[0] == width
-    assert {text.get_fontsize() for text in figure.findobj(Text)} == {8}
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["none", "CBP"]
-    box, axes = legend.get_window_extent(), figure.axes[0].get_window_extent()
-    assert (box.y1 <= axes.y0) == (width < 5), "a narrow figure has it below"
+def luminance(colour):
+    return sum(int(colour[place : place + 2], 16) for place in (1, 3, 5))
 
 
-def test_a_title_can_be_left_out(figure):
-    fit(figure, title=False)
-    assert figure.axes[0].get_title() == ""
-    assert figure.get_size_inches().tolist() == [7.2, 3.8]
+def test_each_method_has_a_ramp_of_its_own():
+    labels = [f"{method}, adam:lr={rate}" for method in ("none", "l2") for rate in ("0.001", "0.003", "1e-05")]
+    found = looks(labels)
+    order = ["1e-05", "0.001", "0.003"]
+    assert list(found) == [f"{method}, adam:lr={rate}" for method in ("none", "l2") for rate in order]
+    greys = [found[f"none, adam:lr={rate}"].colour for rate in order]
+    assert all(len({colour[place : place + 2] for place in (1, 3, 5)}) == 1 for colour in greys)
 
 
-def test_bad_requests_are_a_sentence(figure):
-    with pytest.raises(UsageError, match=r"the figure has no 'cpb'; it has none, cbp:maturity=7"):
-        fit(figure, labels={"cpb": "CBP"})
-    for width in (0, -1, 100, float("nan")):
-        with pytest.raises(UsageError, match="--width is a width"):
-            fit(figure, width=width)
+def test_of_two_numbers_one_is_the_ramp_and_the_other_tells_ramps_apart():
+    labels = [f"x:a={a},b={b}" for b in (1, 2) for a in (1, 2, 3)]
+    assert list(looks(labels)) == labels
+    assert len({look.colour for look in looks(labels).values()}) == 6
+
+
+def test_defaults_that_labels_do_not_show_have_their_place_in_the_ramp():
+    fields = {"noisy_sgd": {"decay": 1.0}, "noisy_sgd:decay=0": {"decay": 0.0}, "noisy_sgd:decay=0.9": {"decay": 0.9}}
+    assert list(looks(fields, fields)) == ["noisy_sgd:decay=0", "noisy_sgd:decay=0.9", "noisy_sgd"]
+
+
+@pytest.mark.parametrize("colour", [*COLOURS, PLAIN])
+def test_no_shade_is_too_light_for_paper(colour):
+    ramp = shades(colour, 5)
+    assert len(set(ramp)) == 5
+    assert max(map(luminance, ramp)) <= max(luminance(colour), 3 * 215)
+    assert shades(colour, 1) == [colour]

@@ -7,22 +7,24 @@ import pytest
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import NUMBERS
 from lopbench.results.leaderboard import leaderboard, to_csv
-from lopbench.results.plots import (
-    RETENTION,
-    cloning_curves,
-    curves,
-    error_curves,
-    recovery_bars,
-    recovery_curves,
-    retention_vs_learning_rate,
-    save,
-)
+from lopbench.results.looks import PLAIN
+from lopbench.results.plots import RETENTION, curves, retention_vs_learning_rate, save
 from lopbench.results.record import find_records, write_record
 from lopbench.results.statistics import interval
+from lopbench.results.stream_plots import cloning_curves, error_curves, recovery_bars, recovery_curves
+
+#: What stands behind the lines of accuracies, and of errors.
+AGAINST = ["fresh network", "chance", "scored tasks"]
+ERRORS = ["fresh network", "best constant", "scored tasks"]
+
+
+def means(axes):
+    """Return the lines of learners."""
+    return [line for line in axes.lines if line.get_linestyle() == "-"]
 
 
 def labels(figure):
-    return [text.get_text() for text in figure.legends[0].get_texts()]
+    return [str(handle.get_label()) for handle in figure.legends[0].legend_handles]
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_learning_rate_figure_shows_every_row_with_its_interval(sweep):
     figure = retention_vs_learning_rate(sweep)
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
-    assert labels(figure) == ["fresh network", "none", "m"]
+    assert labels(figure) == ["none", "m", "fresh network", "chance"]
     drawn = {container.get_label(): container for container in axes.containers}
     for method, rows in sweep.groupby("method"):
         line, _, (bars,) = drawn[method].lines
@@ -47,7 +49,7 @@ def test_learning_rate_figure_shows_every_row_with_its_interval(sweep):
         assert line.get_xdata() == pytest.approx(rows["lr"].to_numpy(), rel=0.02)
         ends = [segment[:, 1] for segment in bars.get_segments()]
         assert ends == [pytest.approx(pair) for pair in rows[["retention_low", "retention_high"]].to_numpy()]
-    assert "2 seeds" in axes.get_title()
+    assert "2 seeds" in figure.get_suptitle()
 
 
 def test_single_seed_is_drawn_without_a_bar(many_seeds, results):
@@ -83,7 +85,7 @@ def test_curves_of_the_retention_are_learner_over_fresh_network_by_task(results)
         results.add(spec, {task: 0.8 - 0.03 * task for task in range(10)})
         results.add(spec.reference(), dict.fromkeys((0, 3, 6, *range(7, 10)), 0.5))
     figure = curves(find_records(results.root), RETENTION)
-    ours, fresh = (line for line in figure.axes[0].lines if len(line.get_xdata()))
+    ours, fresh = (line for line in figure.axes[0].lines if line.get_linestyle() != ":")
     assert ours.get_xdata().tolist() == [0, 3, 6, 7, 8, 9]  # where there is a reference
     assert ours.get_ydata() == pytest.approx([(0.6 - 0.03 * task) / 0.3 for task in (0, 3, 6, 7, 8, 9)])
     assert fresh.get_ydata() == pytest.approx([1.0] * 6)
@@ -108,11 +110,14 @@ def test_curves_show_methods_and_the_reference(many_seeds, results):
     many_seeds([0.5, 0.6])
     many_seeds([0.7, 0.8], results.component("methods", "m", track="boundary-free"))
     figure = curves(find_records(results.root))
-    assert labels(figure) == ["none", "m", "fresh network"]
-    lines = [line for line in figure.axes[0].lines if len(line.get_xdata())]
+    assert labels(figure) == ["none", "m", "fresh network", "chance", "scored tasks"]
+    lines = figure.axes[0].lines
     assert lines[0].get_ydata() == pytest.approx([0.55] * 10)
     assert lines[1].get_ydata() == pytest.approx([0.75] * 10)
     assert lines[2].get_xdata().tolist() == [5, 6, 7, 8, 9]
+    assert (lines[3].get_linestyle(), set(lines[3].get_ydata())) == (":", {0.2})
+    (scored,) = figure.axes[0].patches
+    assert (scored.get_x(), scored.get_width()) == (4.5, 5.0)
     assert figure.axes[0].get_ylabel() == "online accuracy"
 
 
@@ -134,11 +139,11 @@ def test_curves_refuse_several_protocols_and_unmeasured_metrics(many_seeds, resu
 
 def test_curves_name_the_optimizer_where_it_tells_lines_apart(many_seeds, results):
     many_seeds([0.5])
-    assert "adam:lr=0.003" in curves(find_records(results.root)).axes[0].get_title()
+    assert "adam:lr=0.003" in curves(find_records(results.root)).get_suptitle()
     many_seeds([0.6], lr=1e-3)
     figure = curves(find_records(results.root))
-    assert labels(figure) == ["none, adam:lr=0.001", "none, adam:lr=0.003", "fresh network"]
-    assert "adam" not in figure.axes[0].get_title()
+    assert labels(figure) == ["none, adam:lr=0.001", "none, adam:lr=0.003", *AGAINST]
+    assert "adam" not in figure.get_suptitle()
 
 
 def test_a_run_that_was_measured_twice_is_drawn_once(many_seeds, results):
@@ -152,7 +157,7 @@ def test_curves_tell_when_methods_turn_on(many_seeds, results):
     m = results.component("methods", "m", track="boundary-free")
     many_seeds([0.5], m)
     many_seeds([0.5], m, start=0.5)
-    assert labels(curves(find_records(results.root))) == ["m", "m from 0.5", "fresh network"]
+    assert labels(curves(find_records(results.root))) == ["m", "m from 0.5", *AGAINST]
 
 
 # -- errors over the stream
@@ -183,18 +188,18 @@ def test_error_curves_show_means_and_bands_by_step_size(stream, results):
     stream([1.0, 1.5], [0.5, 0.75], lr=0.01, start=0.0)
     stream([0.5, 0.5], [0.25, 0.25], lr=0.001, start=0.0)
     figure = error_curves(find_records(results.root))
-    assert labels(figure) == ["none", "m"]
+    assert labels(figure) == ["none", "m", *ERRORS]
     assert [axes.get_title() for axes in figure.axes] == ["step size 0.001", "step size 0.01"]
     assert figure.axes[0].get_ylabel() == "online error"
     slow, fast = figure.axes
-    (line,) = slow.lines
+    assert {axes.get_yscale() for axes in figure.axes} == {"log"}
+    (line,) = means(slow)
     assert line.get_xdata().tolist() == list(range(100, 1100, 100))
     assert line.get_ydata() == pytest.approx([0.5] * 5 + [0.25] * 5)
-    means = {tuple(line.get_ydata()) for line in fast.lines}
-    assert means == {(1.25,) * 5 + (2.5,) * 5, (1.25,) * 5 + (0.625,) * 5}
+    assert {tuple(line.get_ydata()) for line in means(fast)} == {(1.25,) * 5 + (2.5,) * 5, (1.25,) * 5 + (0.625,) * 5}
     ends = [set(band.get_paths()[0].vertices[:, 1]) for band in fast.collections]
     assert any(set(interval([2.0, 3.0])) <= found for found in ends)
-    colours = {line.get_color() for line in slow.lines + fast.lines}
+    colours = {line.get_color() for line in (*means(slow), *means(fast))}
     assert len(colours) == 2
     assert "2 seeds" in figure.get_suptitle()
     assert "stopped" not in figure.get_suptitle()
@@ -205,22 +210,23 @@ def test_error_curves_have_a_panel_for_each_width(stream, results):
         stream([1.0], [0.5], width=width)
     figure = error_curves(find_records(results.root), "width")
     assert [axes.get_title() for axes in figure.axes] == ["width 5", "width 100"]
-    assert labels(figure) == ["m from 0.5"]
+    assert labels(figure) == ["m from 0.5", "none until 0.5", *ERRORS]
 
 
 def test_error_curves_name_architectures_that_stand_together(stream, results):
     stream([1.0], [2.0], start=0.0, methods=())
     stream([0.9], [0.9], start=0.0, methods=(), architecture=results.component("architectures", "linear"))
     figure = error_curves(find_records(results.root))
-    assert labels(figure) == ["none, linear", "none, net:width=8"]
-    assert len(figure.axes[0].lines) == 2
+    fresh = ["fresh network, linear", "fresh network, net:width=8"]
+    assert labels(figure) == ["none, linear", "none, net:width=8", *fresh, *ERRORS[1:]]
+    assert len(means(figure.axes[0])) == 2
 
 
 def test_a_line_ends_where_its_first_run_stopped(stream, results):
     stream([1.0, 1.0], [1.0, 1.0], start=0.0, methods=())
     results.add(results.spec(seed=2), dict.fromkeys(range(4), 9.0), score="error", status="diverged")
     figure = error_curves(find_records(results.root))
-    (line,) = figure.axes[0].lines
+    (line,) = means(figure.axes[0])
     assert line.get_ydata() == pytest.approx([(1 + 1 + 9) / 3] * 4)
     assert "1 of 3 runs stopped early" in figure.get_suptitle()
 
@@ -230,8 +236,8 @@ def test_a_recipe_of_which_a_run_failed_at_once_has_no_line(stream, results):
     stream([1.0], [1.0], start=0.0, methods=())
     results.add(results.spec(seed=1), {}, score="error", status="failed")
     figure = error_curves(find_records(results.root))
-    assert sorted(len(line.get_xdata()) for line in figure.axes[0].lines) == [0, 10]
-    assert labels(figure) == ["none", "m"]
+    assert sorted(len(line.get_xdata()) for line in means(figure.axes[0])) == [0, 10]
+    assert labels(figure) == ["none", "m", *ERRORS]
 
 
 @pytest.mark.parametrize(
@@ -282,18 +288,28 @@ def test_recovery_stacks_error_and_rank_with_the_switch(stream, results):
     stream([1.0, 2.0], [0.5, 0.5])
     stream([1.0, 2.0], [2.0, 4.0], start=0.0, methods=())
     figure = recovery_curves(find_records(results.root))
-    assert labels(figure) == ["none", "m from 0.5", "method on"]
+    assert labels(figure) == ["none", "m from 0.5", "method on", *ERRORS]
     assert [axes.get_ylabel() for axes in figure.axes] == ["online error", "effective rank"]
     for axes in figure.axes:
-        (switch,) = [line for line in axes.lines if line.get_label() == "method on"]
+        (switch,) = [line for line in axes.lines if line.get_linestyle() == "-."]
         assert list(switch.get_xdata()) == [500, 500]
-    rank = {tuple(line.get_ydata()) for line in figure.axes[1].lines if len(line.get_xdata()) == 10}
-    assert rank == {(3.0,) * 5 + (8.0,) * 5, (3.0,) * 5 + (1.5,) * 5}
+    rank = {tuple(line.get_ydata()) for line in means(figure.axes[1])}
+    assert rank == {(3.0,) + (8.0,) * 5, (3.0,) * 5 + (1.5,) * 5}  # what was before is drawn once
 
 
 def test_recovery_without_a_switch_has_no_line_for_it(stream, results):
     stream([1.0], [1.0], start=0.0, methods=())
-    assert labels(recovery_curves(find_records(results.root))) == ["none"]
+    assert labels(recovery_curves(find_records(results.root))) == ["none", *ERRORS]
+
+
+def test_what_was_before_several_methods_is_drawn_once_and_in_grey(stream, results):
+    stream([1.0, 2.0], [0.5, 0.5])
+    stream([1.0, 2.0], [0.25, 0.25], methods=(results.component("methods", "other", track="boundary-free"),))
+    figure = recovery_curves(find_records(results.root))
+    assert labels(figure)[:3] == ["m from 0.5", "other from 0.5", "none until 0.5"]
+    error = means(figure.axes[0])
+    assert sorted(len(line.get_xdata()) for line in error) == [5, 6, 6]
+    assert [line.get_color() for line in error if len(line.get_xdata()) == 5] == [PLAIN]
 
 
 def test_recovery_refuses_several_protocols_and_unmeasured_metrics(stream, results):
@@ -442,7 +458,7 @@ def test_cloning_figure_shows_the_clone_and_the_base_before_and_beside_it(clones
     figure = cloning_curves(find_records(results.root))
     r2, loss, rank = figure.axes
     assert [axes.get_title() for axes in figure.axes] == ["cloning R2", "online loss", "effective rank"]
-    assert labels(figure) == ["m", "cloning", "clone", "base"]
+    assert labels(figure) == ["m", "clone", "base", "cloning"]
     after, whole = [5.0, 6.0, 7.0, 8.0, 9.0, 10.0], [float(epoch) for epoch in range(1, 11)]
     ((places, found, style, colour),) = drawn(r2)
     assert (places, style) == (after, "-")
@@ -452,7 +468,7 @@ def test_cloning_figure_shows_the_clone_and_the_base_before_and_beside_it(clones
     assert base == (whole, pytest.approx([0.9] * 10), "--", colour)
     assert drawn(rank)[1][1] == [5.0] * 4 + [6.0] * 6
     for axes in figure.axes:
-        assert [line.get_xdata()[0] for line in axes.lines if line.get_label() == "cloning"] == [CLONED_AT]
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "-."] == [CLONED_AT]
 
 
 def test_cloning_figure_draws_a_base_that_clones_share_once_and_in_grey(clones, results):
@@ -462,7 +478,7 @@ def test_cloning_figure_draws_a_base_that_clones_share_once_and_in_grey(clones, 
     _, loss, _ = cloning_curves(find_records(results.root)).axes
     bases = [(values[0], colour) for _, values, style, colour in drawn(loss) if style == "--"]
     clones_ = {values[0]: colour for _, values, style, colour in drawn(loss) if style == "-"}
-    assert sorted(bases, key=str) == [(0.9, "0.35"), (1.1, clones_[0.7])]
+    assert sorted(bases, key=str) == [(0.9, "0.2"), (1.1, clones_[0.7])]
 
 
 def test_cloning_figure_of_optimizers_names_them_and_refuses_several_methods(clones, results):
@@ -509,5 +525,5 @@ def test_curves_of_clones_name_what_they_are_measured_against(results):
     ):
         figure = curves(records, metric)
         assert figure.axes[0].get_ylabel() == label
-        assert labels(figure) == ["none", name]
-    assert labels(retention_vs_learning_rate(leaderboard(results.root))) == ["base", "none"]
+        assert labels(figure) == ["none", name, "chance", "scored tasks"]
+    assert labels(retention_vs_learning_rate(leaderboard(results.root))) == ["none", "base", "chance"]
