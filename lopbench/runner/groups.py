@@ -56,10 +56,12 @@ def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> l
     alike: dict[str, list[RunSpec]] = {}
     for text, spec in zip(texts, specs, strict=True):
         alike.setdefault(text, []).append(spec)
-    together = {text: _can_be_together(group, data=data, device=device) for text, group in alike.items()}
+    # A run that is like no other is a group of its own, whether or not it could be one with others.
+    several = {text: group for text, group in alike.items() if len(group) > 1}
+    together = {text for text, group in several.items() if _can_be_together(group, data=data, device=device)}
     found: dict[str, list[RunSpec]] = {}
     for text, spec in zip(texts, specs, strict=True):
-        found.setdefault(text if together[text] else spec.run_id, []).append(spec)
+        found.setdefault(text if text in together else spec.run_id, []).append(spec)
     return [part for group in found.values() for part in _parts(group)]
 
 
