@@ -65,10 +65,11 @@ class Registration:
         if isinstance(self.target, str):
             module_name, _, class_name = self.target.partition(":")
             try:
-                if module_name not in sys.modules:  # or else none of its code runs
-                    with left_alone(code=self.distribution.name != OWN):
-                        importlib.import_module(module_name)
-                loaded = getattr(sys.modules[module_name], class_name)
+                if self.distribution.name == OWN and module_name in sys.modules:
+                    loaded = getattr(sys.modules[module_name], class_name)
+                else:
+                    with left_alone(code=module_name not in sys.modules and self.distribution.name != OWN):
+                        loaded = getattr(importlib.import_module(module_name), class_name)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:

@@ -137,7 +137,7 @@ def constant(runs: Sequence[Record], *, by_step: bool) -> tuple[list[float], lis
     for record in runs:
         chance = record.per_task("chance")
         known = placed(record, chance) if by_step else {float(task): value for task, value in chance.items()}
-        by_seed[record.seed] = max(by_seed.get(record.spec.seed, {}), known, key=len)
+        by_seed[record.seed] = max(by_seed.get(record.seed, {}), known, key=len)
     longest = max(map(len, by_seed.values()))  # all runs of a seed may have stopped
     found = curve([each for each in by_seed.values() if len(each) == longest])
     return found[:, 0].tolist(), found[:, 1].tolist()

@@ -96,6 +96,7 @@ def numerics(spec: Numerics, device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -28,7 +28,7 @@ from lopbench.runner.run import Run
 from lopbench.runner.schedule import fresh_lives
 from lopbench.runner.session import TakenOverError
 from lopbench.runner.shape import shape
-from lopbench.runner.survival import survives
+from lopbench.runner.survival import is_own, survives
 from lopbench.runner.timing import throwaway
 from lopbench.runner.tuning import Candidates
 from lopbench.runner.unfinished import resumable
@@ -51,15 +51,17 @@ def groups(specs: Sequence[RunSpec], *, data: object, device: torch.device) -> l
     their batches in chunks. Fresh ones also come to the same tasks, which may depend on the learning rate, and on
     whether they are the reference. What no program can train, or not as fast, is a group of its own.
     """
-    with kept(code=True):
+    with kept(code=not all(map(is_own, specs))):
         texts = [_text_of(spec) for spec in specs]
     alike: dict[str, list[RunSpec]] = {}
     for text, spec in zip(texts, specs, strict=True):
         alike.setdefault(text, []).append(spec)
-    together = {text: _can_be_together(group, data=data, device=device) for text, group in alike.items()}
+    # A run that is like no other is a group of its own, whether or not it could be one with others.
+    several = {text: group for text, group in alike.items() if len(group) > 1}
+    together = {text for text, group in several.items() if _can_be_together(group, data=data, device=device)}
     found: dict[str, list[RunSpec]] = {}
     for text, spec in zip(texts, specs, strict=True):
-        found.setdefault(text if together[text] else spec.run_id, []).append(spec)
+        found.setdefault(text if text in together else spec.run_id, []).append(spec)
     return [part for group in found.values() for part in _parts(group)]
 
 
@@ -268,7 +270,7 @@ def _can_be_together(group: Sequence[RunSpec], *, data: object, device: torch.de
     if not survives(group[:1], data=data, device=device):
         return False
     try:
-        with kept(code=True), numerics(group[0].numerics, device):
+        with kept(code=not is_own(group[0])), numerics(group[0].numerics, device):
             training = throwaway(group[:1], data=data, device=device)
             if not training.learner.learner.hooks.acting:
                 training.learner.learner.turn_on()  # methods that wait will act, too

@@ -22,6 +22,7 @@ from lopbench.runner.report import Quiet, Reporter, group_label
 from lopbench.runner.session import PublishedError, Session, TakenOverError
 from lopbench.runner.setting import Setting
 from lopbench.runner.sinks import Sinks
+from lopbench.runner.survival import is_own
 
 
 class Run:
@@ -54,7 +55,9 @@ class Run:
         is_held: Callable[[], bool] = lambda: True,
     ) -> None:
         self.specs = tuple(specs)
-        with environment.numerics(specs[0].numerics, device), left_alone(_who(specs[0]), code=True):
+        #: Whether code of others takes part, which may replace code.
+        self._has_others = not is_own(specs[0], *sinks)
+        with environment.numerics(specs[0].numerics, device), left_alone(_who(specs[0]), code=self._has_others):
             self.setting = Setting.of(specs, data=data, device=device)
         #: What runs, as it is now: files may be edited until the end.
         self._where = environment.describe(device) | environment.origins(self.setting.spec)
@@ -140,7 +143,7 @@ class Run:
                 torch.cuda.reset_peak_memory_stats(self.setting.device)
             with (
                 environment.numerics(self.setting.spec.numerics, self.setting.device),
-                left_alone(_who(self.setting.spec), code=True),
+                left_alone(_who(self.setting.spec), code=self._has_others),
             ):
                 if not self._train():
                     return self._course.members.verdict(-1, "failed", None)  # each has a verdict of its own

@@ -12,10 +12,22 @@ from collections.abc import Sequence
 
 import torch
 
+from lopbench.core.interfaces import Component
 from lopbench.core.registry import OWN
 from lopbench.core.spec import RunSpec
 from lopbench.runner.copies import start_copy
 from lopbench.runner.timing import seconds_per_step
+
+
+def is_own(spec: RunSpec, *others: Component) -> bool:
+    """Return whether a run is made of our own components alone, ``others`` that take part in it included.
+
+    Of these it is known that they end no process, and replace no code.
+    """
+    packages = {type(each).__module__.partition(".")[0] for each in others}
+    return packages <= {"lopbench_plugins"} and all(
+        part.origin == OWN for part in (*spec.components, spec.reference_optimizer)
+    )
 
 
 def survives(specs: Sequence[RunSpec], *, data: object, device: torch.device, limit_s: float = 0.01) -> bool:
@@ -24,7 +36,7 @@ def survives(specs: Sequence[RunSpec], *, data: object, device: torch.device, li
     Of our own components that is known. It is taken for granted on a GPU, which a child could not use, and where
     children cannot go on with what this process began, which is everywhere but on Linux.
     """
-    if sys.platform != "linux" or device.type != "cpu" or all(part.origin == OWN for part in specs[0].components):
+    if sys.platform != "linux" or device.type != "cpu" or is_own(specs[0]):
         return True
     reading, writing = os.pipe()
 

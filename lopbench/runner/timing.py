@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -69,10 +70,10 @@ class Timing:
             timing._take()  # the first ones are slower
             yield timing
 
-    def seconds_per_step(self, limit_s: float) -> float:
-        """Take steps for about ``limit_s`` seconds, batches included, and return what one took."""
-        began, steps = perf_counter(), 0
-        while perf_counter() - began < limit_s:
+    def seconds_per_step(self, limit_s: float, most: float = math.inf) -> float:
+        """Take steps for about ``limit_s`` seconds or ``most`` steps, batches included, and return what one took."""
+        began, steps = perf_counter(), self._take()
+        while perf_counter() - began < limit_s and steps < most:
             steps += self._take()
         return (perf_counter() - began) / steps
 
@@ -92,16 +93,17 @@ def seconds_per_step(
 ) -> tuple[float, bool]:
     """Return the seconds that a step of ``specs``, all together, takes here, and whether it will be compiled.
 
-    A throw-away learner takes steps of the first task for about ``limit_s`` seconds, the first ones not counted, batch
-    preparation included. They are never compiled: where those of the runs will be, the time is what such programs took
-    elsewhere, if that is less. Nothing is written, and no run is changed by it.
+    A throw-away learner takes steps of the first task for about ``limit_s`` seconds, but no more than a run has, the
+    first ones not counted, batch preparation included. They are never compiled: where those of the runs will be, the
+    time is what such programs took elsewhere, if that is less. Nothing is written, and no run is changed by it.
 
     Raises:
         UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
         DataError: If the data set cannot feed the scenario.
     """
     with Timing.of(specs, data=data, device=device) as timing:
-        training, per_step = timing.training, timing.seconds_per_step(limit_s)
+        training = timing.training
+        per_step = timing.seconds_per_step(limit_s, most=training.setting.schedule.steps)
         if not training.programs.is_made:
             return per_step, False
         work = training.programs.work(training.learner, training.feed)

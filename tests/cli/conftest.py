@@ -1,4 +1,6 @@
+import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,29 @@ def tiny(monkeypatch, images, lopbench):
     threads = torch.get_num_threads()
     yield run
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def recorded_once(tmp_path_factory, images):
+    """Return a function that runs a command, once for all tests, and gives its results folder: to be read alone."""
+
+    @cache
+    def results(*arguments):
+        threads, folder = torch.get_num_threads(), tmp_path_factory.mktemp("recorded")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lopbench.runner.study.load_data", lambda name, **_: images)
+            shown = CliRunner().invoke(cli, [*arguments, f"--results={folder}"], prog_name="lopbench")
+        torch.set_num_threads(threads)
+        assert shown.exit_code == 0, shown.output
+        return folder
+
+    return results
+
+
+@pytest.fixture
+def recorded(recorded_once, lopbench):
+    """Return a function that puts the results of a tiny run, or of another command, into the empty directory."""
+    return lambda *arguments, run=TINY: Path(shutil.copytree(recorded_once(*run, *arguments), "results"))
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 import io
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 
 @pytest.fixture
-def results(tiny):
-    assert tiny("--method=none", "--method=reset").exit_code == 0
-    return Path("results")
+def results(recorded):
+    return recorded("--method=none", "--method=reset")
 
 
 def test_it_prints_the_table_of_a_folder(lopbench, results):

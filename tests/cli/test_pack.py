@@ -4,9 +4,8 @@ import pytest
 
 
 @pytest.fixture
-def results(tiny):
-    assert tiny("--method=none", "--method=l2", "--seeds=0-2").exit_code == 0
-    return Path("results")
+def results(recorded):
+    return recorded("--method=none", "--method=l2", "--seeds=0-2")
 
 
 def contents(folder):

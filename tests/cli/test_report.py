@@ -9,9 +9,8 @@ CLONES = Path(__file__).parents[2] / "results" / "cloning-lite-mlp"
 
 
 @pytest.fixture
-def results(tiny):
-    assert tiny("--method=none", "--method=layernorm+l2:strength=1e-3", "--seeds=0,1").exit_code == 0
-    return Path("results")
+def results(recorded):
+    return recorded("--method=none", "--method=layernorm+l2:strength=1e-3", "--seeds=0,1")
 
 
 def commands(page):
@@ -29,7 +28,7 @@ def test_the_page_is_one_file_beside_nothing(lopbench, results):
     assert Path("report.html").read_text().startswith("<!doctype html>")
 
 
-def test_the_command_of_a_row_names_its_very_runs(lopbench, results):
+def test_the_command_of_a_row_names_its_very_runs(lopbench, tiny, results):
     lopbench("report", results, "--output=page.html")
     found = commands(Path("page.html").read_text())
     assert len(found) == 2

@@ -10,7 +10,7 @@ from lopbench.runner.reproduce import reproduce
 
 
 @pytest.fixture
-def run(tiny, images, monkeypatch):
+def run(recorded, images, monkeypatch, one_thread):
     """Return the directory of a recorded run of ten steps."""
     asked = []
 
@@ -19,8 +19,7 @@ def run(tiny, images, monkeypatch):
         return images
 
     monkeypatch.setattr("lopbench.runner.reproduce.load_data", load)
-    assert tiny("--method=cbp").exit_code == 0
-    (path,) = Path("results/runs").glob("*-mlp-cbp-*")
+    (path,) = recorded("--method=cbp").glob("runs/*-mlp-cbp-*")
     return path
 
 

@@ -15,8 +15,8 @@ from lopbench.runner.worker import Telling
 LONGEST = "shrink_and_perturb:decay=0.9999,scale=0.01, resnet18:width=128, seed 12"
 
 
-def test_it_counts_what_is_done_and_tells_of_the_rest(lopbench, tiny):
-    tiny("--method=none")
+def test_it_counts_what_is_done_and_tells_of_the_rest(lopbench, recorded, tiny):
+    recorded("--method=none")
     shown = lopbench("status")
     assert (shown.exit_code, shown.stdout) == (0, "2 completed\n")
     tiny("--method=none", "--optimizer=sgd:lr=1e30")
@@ -40,8 +40,8 @@ def test_it_counts_what_is_done_and_tells_of_the_rest(lopbench, tiny):
     assert text.count("the loss was not") == 2  # it is folded
 
 
-def test_json_has_every_run(lopbench, tiny):
-    tiny("--method=none")
+def test_json_has_every_run(lopbench, recorded):
+    recorded("--method=none")
     found = json.loads(lopbench("status", "--format=json").stdout)
     assert [each["state"] for each in found["runs"]] == ["completed"] * 2
     assert (found["counts"], found["workers"], found["command"]) == ({"completed": 2}, [], None)
@@ -113,16 +113,16 @@ def test_it_looks_without_torch(lopbench, at_work):
     assert len(json.loads(done.stdout)["workers"]) == 2
 
 
-def test_watching_in_a_pipe_shows_it_once(lopbench, tiny):
-    tiny("--method=none")
+def test_watching_in_a_pipe_shows_it_once(lopbench, recorded):
+    recorded("--method=none")
     for option in ("--watch", "--watch=0.5"):
         shown = lopbench("status", "results", option)
         assert (shown.exit_code, shown.stdout) == (0, "2 completed\n")
     assert lopbench("status", "results", "--watch", "0").exit_code == 2
 
 
-def test_watching_ends_with_q(lopbench, tiny):
-    tiny("--method=none")
+def test_watching_ends_with_q(recorded):
+    recorded("--method=none")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "lopbench", "status", "results", "--watch", "0.1"]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:

@@ -17,8 +17,8 @@ from lopbench.runner.suites import suite_of
         (["--suite=cpu", "--sensitivity"], 2, "are of other tables; ask for one"),
     ],
 )
-def test_tables_of_suites_that_there_are_not_are_one_sentence(lopbench, tiny, options, code, told):
-    assert tiny("--method=none").exit_code == 0
+def test_tables_of_suites_that_there_are_not_are_one_sentence(lopbench, recorded, options, code, told):
+    recorded("--method=none")
     shown = lopbench("leaderboard", "results", *options)
     assert shown.exit_code == code
     assert told in " ".join(shown.stderr.split())

@@ -1,4 +1,4 @@
-"""What the tests of executors share; in `studies.py` are the studies that are done."""
+"""What the tests of executors share; in `tests/studies.py` are the studies that are done."""
 
 import sys
 from pathlib import Path
@@ -9,8 +9,9 @@ from click.testing import CliRunner
 from lopbench.cli import cli
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where studies.py is
 
-from studies import Commands
+from studies import Commands, done_serially
 
 
 @pytest.fixture
@@ -20,12 +21,9 @@ def commands(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def serial(tmp_path_factory):
+def serial():
     """Return what the runs of these studies measure in one process."""
-    alone = Commands(tmp_path_factory.mktemp("serial"))
-    code, _, err = alone.run("--jobs=1")
-    assert code == 0, err
-    return alone.records()
+    return done_serially()
 
 
 @pytest.fixture

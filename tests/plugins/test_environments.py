@@ -5,6 +5,7 @@ import re
 import subprocess
 import sysconfig
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -52,19 +53,20 @@ class Environment:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
-    def distribution(self, name: str, source: str) -> None:
-        """Install a distribution of one module."""
-        folder = self.work / name
-        folder.mkdir()
-        module = name.replace("-", "_")
-        (folder / f"{module}.py").write_text(source)
-        (folder / "pyproject.toml").write_text(
-            f'[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
-            f'[project]\nname = "{name}"\nversion = "1.0"\n'
-            f'[project.entry-points.lopbench]\nplugin = "{module}"\n'
-            f'[tool.setuptools]\npy-modules = ["{module}"]\n'
-        )
-        self.succeed(f"pip install --quiet ./{name}")
+    def install(self, sources: Mapping[str, str]) -> None:
+        """Install distributions of one module each."""
+        for name, source in sources.items():
+            folder = self.work / name
+            folder.mkdir()
+            module = name.replace("-", "_")
+            (folder / f"{module}.py").write_text(source)
+            (folder / "pyproject.toml").write_text(
+                f'[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+                f'[project]\nname = "{name}"\nversion = "1.0"\n'
+                f'[project.entry-points.lopbench]\nplugin = "{module}"\n'
+                f'[tool.setuptools]\npy-modules = ["{module}"]\n'
+            )
+        self.succeed(f"pip install --quiet {' '.join(f'./{name}' for name in sources)}")
 
 
 @pytest.fixture
@@ -121,8 +123,7 @@ BROKEN = {
 
 @pytest.mark.slow
 def test_no_broken_distribution_stops_help_list_or_another_plugin(environment):
-    for name, (source, _) in BROKEN.items():
-        environment.distribution(name, source)
+    environment.install({name: source for name, (source, _) in BROKEN.items()})
     assert "Measure" in environment.succeed("lopbench --help")
     listed = environment.succeed("lopbench list metrics")
     for name in ("fine", "same", "p", "weight_norm"):

@@ -15,6 +15,8 @@ import torch
 from lopbench.results.record import read_record, record_path
 from lopbench.runner import study, worth
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where studies.py is
+
 DRIVER = Path(__file__).with_name("driver.py")
 _spec = importlib.util.spec_from_file_location("runner_driver", DRIVER)
 driver = importlib.util.module_from_spec(_spec)

@@ -165,3 +165,19 @@ def test_steps_are_timed_and_nothing_is_written(make_study, request_):
     found = forecast(planned)
     assert 0 < found.seconds < 600
     assert not planned.results.exists()
+
+
+@pytest.mark.parametrize("request_", [{**BITS, "seeds": [0, 1]}, {}])
+def test_no_more_steps_are_timed_than_a_run_has(make_study, monkeypatch, request_):
+    planned, taken, take = make_study(**request_), [], timing.Timing._take
+
+    def taking(self):
+        assert sum(taken) < 1000
+        taken.append(take(self))
+        return taken[-1]
+
+    monkeypatch.setattr(timing.Timing, "_take", taking)
+    group = planned.groups[0]
+    timing.seconds_per_step(group, data=planned.images, device=torch.device("cpu"), limit_s=1e9)
+    steps = planned.steps_by_id[group[0].run_id]
+    assert steps <= sum(taken[1:]) < steps + timing._TIMED  # the first ones are not counted

@@ -201,6 +201,12 @@ def test_what_others_are_at_is_waited_for_and_told_once(make_study, monkeypatch)
     assert all(is_recorded(planned.results, spec) for spec in planned.pending)
 
 
+def test_runs_that_are_like_no_others_are_not_tried_out(make_bits, monkeypatch):
+    monkeypatch.setattr(groups, "throwaway", None)
+    planned = make_bits(methods=["none", CBP], references=True)
+    assert groups.groups(planned.pending, data=None, device=CPU) == [[spec] for spec in planned.pending]
+
+
 def test_large_groups_are_cut_evenly(make_bits, monkeypatch):
     monkeypatch.setattr(groups, "MAX_REPLICAS", 3)
     planned = make_bits(seeds=range(7))

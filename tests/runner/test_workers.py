@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from studies import PLUGIN, SCENARIO, Commands, done_serially, is_alive, is_training, until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lopbench.cli.work import parse_slot
@@ -25,101 +26,33 @@ from lopbench.runner.unfinished import checkpoints, folder_of
 from lopbench.runner.worker import OUT_OF_TIME, Report, Telling
 from lopbench.runner.worklist import Part, Worklist, here, remove, tidy
 
-PLUGIN = Path(__file__).with_name("sleepy.py")
-SCENARIO = "bitflip:samples=400,m=8,f=5,T=100,steps_per_task=100"
-
-
-class Commands:
-    """Starts studies of a results folder as commands of their own."""
-
-    def __init__(self, results, environment):
-        self.results = results
-        self.environment = environment
-
-    def start(self, *methods, jobs=2, seeds="0-2", more=()):
-        command = [sys.executable, "-m", "lopbench", "run", f"--plugin={PLUGIN}", f"--scenario={SCENARIO}"]
-        command += [f"--method={method}" for method in methods]
-        command += ["--architecture=online_mlp:width=4", f"--seeds={seeds}", "--device=cpu", "--metrics=dead_fraction"]
-        command += [f"--results={self.results}", f"--jobs={jobs}", *more]
-        return subprocess.Popen(
-            ["/bin/sh", "-c", 'export SPARED=$$; exec "$@"', "sh", *command],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-
-    def run(self, *methods, **options):
-        process = self.start(*methods, **options)
-        out, err = process.communicate(timeout=300)
-        return process.returncode, out, err
-
-    def reports(self):
-        found = []
-        for path in sorted((self.results / ".partial" / "workers").glob("*.json")):
-            try:
-                found.append(Report.read(path))
-            except (OSError, ValueError):  # just removed
-                continue
-        return found
-
-    def until(self, wanted, process):
-        """Wait until a worker's report is as wanted, and return it."""
-        while process.poll() is None:
-            for report in self.reports():
-                if wanted(report):
-                    return report
-            time.sleep(0.02)
-        pytest.fail(f"the study ended: {process.communicate()}")
-
-    def records(self):
-        return {record.run_id: record.measurements_digest for record in find_records(self.results)}
-
 
 @pytest.fixture
-def commands(tmp_path):
-    environment = {**os.environ, "LOPBENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"}
-    return lambda name: Commands(tmp_path / name, environment)
+def study(tmp_path):
+    """Return the commands of a study, of which a run lasts long enough to be disturbed."""
+    return Commands(tmp_path / "results", LOPBENCH_CACHE=str(tmp_path / "cache"), SLEEPS_S="0.002")
 
 
 @pytest.fixture(scope="module")
-def serial(tmp_path_factory):
-    """Return what the runs of this file measure in one process."""
-    alone = Commands(tmp_path_factory.mktemp("serial"), {**os.environ, "COLUMNS": "200"})
-    code, _, err = alone.run("sleeps", "none", jobs=1)
-    assert code == 0, err
-    return alone.records()
+def serial():
+    """Return what the runs of these studies measure in one process."""
+    return done_serially()
 
 
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def is_training(report):
-    return report.state == "running" and report.label.startswith("sleeps") and report.done > 0
-
-
-def test_a_worker_that_is_killed_is_started_again_and_its_run_goes_on(commands, serial):
-    study = commands("results")
-    process = study.start("sleeps", "none")
+def test_a_worker_that_is_killed_is_started_again_and_its_run_goes_on(study, serial):
+    process = study.start("--jobs=2")
     report = study.until(is_training, process)
     os.kill(report.pid, signal.SIGKILL)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert study.records() == serial
     assert "sleeps" in out
-    assert err.count(": completed, ") == 6 + 2  # those of "none" train together
+    assert err.count(": completed, ") == 4 + 2  # those of "none" train together
     assert not (study.results / ".partial").exists()
 
 
-def test_sinks_are_told_by_the_workers(commands, serial):
-    study = commands("results")
-    code, _, err = study.run("sleeps", "none", more=["--sink=tensorboard"])
+def test_sinks_are_told_by_the_workers(study, serial):
+    code, _, err = study.run("--jobs=2", "--sink=tensorboard")
     assert code == 0, err
     assert "the sink" not in err
     assert study.records() == serial
@@ -131,9 +64,8 @@ def test_sinks_are_told_by_the_workers(commands, serial):
     assert shown == {record.path.name: len(record.table) for record in find_records(study.results)}
 
 
-def test_an_interrupted_study_leaves_nothing_running_and_goes_on(commands, serial):
-    study = commands("results")
-    process = study.start("sleeps", "none")
+def test_an_interrupted_study_leaves_nothing_running_and_goes_on(study, serial):
+    process = study.start("--jobs=2")
     study.until(is_training, process)
     pids = {report.pid for report in study.reports()}
     process.send_signal(signal.SIGINT)
@@ -143,31 +75,26 @@ def test_an_interrupted_study_leaves_nothing_running_and_goes_on(commands, seria
     assert "the same command resumes it" in err
     assert not any(map(is_alive, pids))
     assert not (study.results / ".partial" / "workers").exists()
-    code, _, err = study.run("sleeps", "none")
+    code, _, err = study.run("--jobs=1")  # one process goes on with what two were at
     assert code == 0, err
     assert study.records() == serial
 
 
-def test_workers_leave_when_their_parent_was_killed(commands, serial):
-    study = commands("results")
-    process = study.start("sleeps", "none")
+def test_workers_leave_when_their_parent_was_killed(study, serial):
+    process = study.start("--jobs=2")
     study.until(is_training, process)
     pids = {report.pid for report in study.reports()}
     process.kill()
     process.communicate(timeout=300)
-    end = time.monotonic() + 120
-    while any(map(is_alive, pids)):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    code, _, err = study.run("sleeps", "none")
+    until(lambda: not any(map(is_alive, pids)))
+    code, _, err = study.run("--jobs=2")
     assert code == 0, err
     assert study.records() == serial
     assert not (study.results / ".partial").exists()  # what the workers of the killed one told, too
 
 
-def test_what_kills_its_workers_is_set_aside_and_the_rest_is_done(commands, serial):
-    study = commands("results")
-    code, _, err = study.run("kills", "none", seeds="0")
+def test_what_kills_its_workers_is_set_aside_and_the_rest_is_done(study, serial):
+    code, _, err = study.run("--jobs=2", methods=["kills", "none"], seeds="0")
     assert code == 1
     assert f"killed {attempts.MOST_DEATHS} workers without getting further than step 0" in err
     done = study.records()
@@ -176,9 +103,9 @@ def test_what_kills_its_workers_is_set_aside_and_the_rest_is_done(commands, seri
     assert "Traceback" not in err
 
 
-def test_a_worker_that_is_started_by_hand_joins_and_saves_when_its_time_is_over(commands):
-    study = commands("results")
-    process = study.start("sleeps:seconds=0.1", seeds="0-5")  # longer than any process takes to start
+def test_a_worker_that_is_started_by_hand_joins_and_saves_when_its_time_is_over(study):
+    study.environment["SLEEPS_S"] = "0.1"  # so that a run takes longer than any process does to start
+    process = study.start("--jobs=2", methods=["sleeps"], seeds="0-5")
     study.until(is_training, process)
     (work,) = (study.results / ".partial" / "studies").glob("*.json")
     command = [sys.executable, "-m", "lopbench", "work", str(work), "--slot=3/4", f"--plugin={PLUGIN}"]

@@ -1,11 +1,13 @@
-"""Tiny studies as commands of their own, which executors do; they last as long as their method sleeps."""
+"""Tiny studies as commands of their own, which workers do; they last as long as their method sleeps."""
 
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,14 +33,12 @@ class Commands:
         self.results = results
         self.environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "SLEEPS_S": "0", **changes}
 
-    def arguments(self, *options, methods=METHODS, seeds=SEEDS):
+    def start(self, *options, methods=METHODS, seeds=SEEDS):
         asked = [f"--plugin={PLUGIN}", f"--scenario={SCENARIO}", *(f"--method={method}" for method in methods)]
         asked += ["--architecture=online_mlp:width=4", f"--seeds={seeds}", "--metrics=dead_fraction"]
-        return ["run", *asked, f"--results={self.results}", "--device=cpu", *map(str, options)]
-
-    def start(self, *options, **asked):
+        asked += [f"--results={self.results}", "--device=cpu", *map(str, options)]
         return subprocess.Popen(
-            [sys.executable, "-m", "lopbench", *self.arguments(*options, **asked)],
+            ["/bin/sh", "-c", 'export SPARED=$$; exec "$@"', "sh", sys.executable, "-m", "lopbench", "run", *asked],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -59,12 +59,28 @@ class Commands:
                 found.append(Report.read(path))
         return found
 
-    def until(self, wanted, *, seconds=120):
-        """Wait until a worker's report is as wanted, and return it."""
-        return until(lambda: next(filter(wanted, self.reports()), None), seconds=seconds)
+    def until(self, wanted, process=None):
+        """Wait until a worker's report is as wanted, and return it; fail if the command ends before."""
+
+        def found():
+            if process is not None and process.poll() is not None:
+                pytest.fail(f"the study ended: {process.communicate()}")
+            return next(filter(wanted, self.reports()), None)
+
+        return until(found)
 
     def records(self):
         return {record.run_id: record.measurements_digest for record in find_records(self.results)}
+
+
+@cache
+def done_serially():
+    """Return what the runs of these studies measure in one process."""
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Commands(Path(folder))
+        code, _, err = alone.run("--jobs=1")
+        assert code == 0, err
+        return alone.records()
 
 
 def until(wanted, *, seconds=120):
@@ -73,7 +89,7 @@ def until(wanted, *, seconds=120):
     while time.monotonic() < end:
         if found := wanted():
             return found
-        time.sleep(0.1)
+        time.sleep(0.05)
     return pytest.fail(f"nothing for {seconds} s")
 
 
