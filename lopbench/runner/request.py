@@ -14,6 +14,7 @@ from lopbench.core.manager import plugins
 from lopbench.core.seeds import MOST_SEED, MOST_SEEDS
 from lopbench.core.spec import ComponentSpec, RunSpec, build_optimizer, check_start
 from lopbench.core.tuning import Tuning
+from lopbench.core.windows import MOST_TASKS
 from lopbench.runner import tuning
 from lopbench.runner.aside import Aside
 from lopbench.runner.sweep import Methods, crossed
@@ -146,6 +147,10 @@ class Asked:
             raise UsageError(
                 f"{self.scenario.name} has {self.scenario.tasks} task: nothing comes before it in which plasticity "
                 "could be lost; ask for at least 2"
+            )
+        if self.scenario.tasks > MOST_TASKS:
+            raise UsageError(
+                f"{self.scenario.name} has {self.scenario.tasks:,} tasks; a stream has at most {MOST_TASKS:,}"
             )
         check_start(self.start)  # runs without methods do not have it
         for specs in self.methods:
