@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 from lopbench.core.errors import UsageError
 from lopbench.core.given import GivenMethod
 from lopbench.core.manager import try_file
-from lopbench.core.spec import ComponentSpec, RunSpec
+from lopbench.core.spec import ComponentSpec
 from lopbench.results.compare import compare
 from lopbench.results.frames import measurements
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import find_records
 from lopbench.runner.aside import check_complete
 from lopbench.runner.pool import Staff, executor_of
-from lopbench.runner.report import Quiet, label
+from lopbench.runner.report import Quiet
 from lopbench.runner.reproduce import reproduce
 from lopbench.runner.request import Request
 from lopbench.runner.sinks import usable
 from lopbench.runner.status import RunStatus
 from lopbench.runner.status import status as run_statuses
-from lopbench.runner.study import Study, execute, plan
+from lopbench.runner.study import Study, plan
+from lopbench.runner.worklist import work_here
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,16 +127,12 @@ def _do(
         pool = staff.pool([study], data_dir=data_dir, sinks=[ComponentSpec.of("sinks", each).label() for each in sinks])
         return follow(pool, shown, runs=study.runs, steps=study.all_steps)
     if quiet:
-        return _labelled(execute(study, Quiet(), sinks=sinks))
+        return work_here([study], Quiet(), data_dir=data_dir, sinks=sinks)
     from lopbench.cli.output import console
     from lopbench.cli.progress import study_reporter
 
     with study_reporter(console(stderr=True), runs=study.runs, steps=study.all_steps) as reporter:
-        return _labelled(execute(study, reporter, sinks=sinks))
-
-
-def _labelled(refused: "Iterable[tuple[RunSpec, str]]") -> list[tuple[str, str]]:
-    return [(label(spec), reason) for spec, reason in refused]
+        return work_here([study], reporter, data_dir=data_dir, sinks=sinks)
 
 
 def study_leaderboard(*studies: Study) -> "pd.DataFrame":

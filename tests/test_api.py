@@ -13,6 +13,7 @@ from lopbench.core.errors import LopbenchError, UsageError
 from lopbench.core.given import scenario_of, spec_of
 from lopbench.core.manager import plugins
 from lopbench.core.spec import canonical_json, parse_scenario
+from lopbench.runner.status import goes_on, status
 from lopbench.runner.study import plan
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.cloners.tile import Tile
@@ -114,6 +115,13 @@ def test_what_the_commands_draw_and_tell_is_there_for_python(tiny, tmp_path):
 # -- components as objects
 
 
+class Unknown(lopbench.Sink):
+    name = "unknown"
+
+    def open(self, run):
+        raise AssertionError("nothing is run")
+
+
 METHOD = '''
 from dataclasses import dataclass
 from typing import ClassVar
@@ -200,6 +208,39 @@ def test_scenario_object_has_its_profile_and_is_custom_where_its_fields_are_not_
         scenario_of(replace(plain, profile="smok"))
     with pytest.raises(UsageError, match="has its profile as a field"):
         scenario_of(plain, "lite")
+
+
+def killed(monkeypatch, **asked):
+    """Run a study in a process that ends before the first run does."""
+
+    def die(*arguments, **options):
+        raise SystemExit(137)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lopbench.runner.study.execute_all", die)
+        with pytest.raises(SystemExit):
+            lopbench.run(**asked)
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_what_a_killed_process_left_undone_is_told_and_gone_on_with(tiny, monkeypatch, quiet):
+    killed(monkeypatch, **tiny, seeds=[0, 1], quiet=quiet)
+    left = status(tiny["results"])
+    assert [each.state for each in left] == ["to do"] * 4
+    assert "lopbench work" in goes_on(tiny["results"], left)
+    lopbench.run(**tiny, seeds=[0, 1])
+    done = status(tiny["results"])
+    assert [each.state for each in done] == ["completed"] * 4
+    assert goes_on(tiny["results"], done) is None
+    assert [path.name for path in tiny["results"].iterdir()] == ["runs"]
+
+
+def test_of_what_no_worker_knows_the_same_call_is_named(tiny, written, monkeypatch):
+    _, cls = written("halve_left")
+    killed(monkeypatch, **tiny, methods=[cls()], sinks=[Unknown()])
+    left = status(tiny["results"])
+    assert {each.state for each in left} == {"to do"}
+    assert goes_on(tiny["results"], left) == "the same call of lopbench.run as before"
 
 
 def test_object_of_a_class_that_no_plugin_registers_runs_under_the_hash_of_its_file(tiny, written):

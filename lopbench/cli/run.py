@@ -303,19 +303,17 @@ def do(
     """
     from lopbench.cli.progress import study_reporter
     from lopbench.cli.workers import follow
-    from lopbench.runner.report import label
     from lopbench.runner.sinks import sinks_of
-    from lopbench.runner.study import clear, execute_all
-    from lopbench.runner.worklist import listed
+    from lopbench.runner.study import clear
+    from lopbench.runner.worklist import work_here
 
     if not any(study.pending for study in studies):
         clear(studies[0].results)
         return []
     if staff.is_one_process:
         runs, steps = sum(study.runs for study in studies), sum(study.all_steps for study in studies)
-        with listed(studies, data_dir=data_dir, sinks=sinks), study_reporter(err, runs=runs, steps=steps) as reporter:
-            refused = execute_all(studies, reporter, sinks=sinks_of(sinks))
-        return [(label(spec), reason) for spec, reason in refused]
+        with study_reporter(err, runs=runs, steps=steps) as reporter:
+            return work_here(studies, reporter, data_dir=data_dir, sinks=sinks_of(sinks))
     pool = staff.pool(studies, data_dir=data_dir, sinks=sinks)
     if staff.executor.starts and not detach:
         later = sum(len(study.following) for study in studies)

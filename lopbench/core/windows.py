@@ -6,6 +6,9 @@ import math
 
 from lopbench.core.errors import InvalidInputError
 
+#: Most tasks of a stream: a spec can say that there are more than any memory holds a score of.
+MOST_TASKS = 10**6
+
 
 def late_window(tasks: int, late: int = 0) -> range:
     """Return the task indices that the score is made of: the last 20% of ``tasks``, at least 5, or all if fewer.

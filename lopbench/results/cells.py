@@ -1,11 +1,15 @@
-"""Cells of CSV files that people open in a spreadsheet, which takes some texts for formulas and runs them."""
+"""CSV files of leaderboards, which people open in a spreadsheet that takes some texts for formulas and runs them."""
 
-from collections.abc import Container, Iterable
+import csv
+import io
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.reading import MOST_CSV_BYTES, read_regular
+from lopbench.results.stored import reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,13 +24,39 @@ def csv_text(frame: "pd.DataFrame") -> str:
     return text
 
 
-def csv_file(path: Path) -> str:
-    """Return the text of a CSV file.
+def csv_lines(path: Path, needed: Iterable[str]) -> tuple[list[str], Iterator[tuple[int, dict[str, str | None]]]]:
+    """Return the header of a leaderboard's CSV, and its lines by column, each behind its number.
+
+    Of a line that ends early, the last cells are None. Files that were joined with their headers are read as one.
 
     Raises:
-        OSError, UnicodeDecodeError: If it cannot be read, is no file, far too large, or no text.
+        ResultsError: If the file cannot be read, or has not the columns that are needed; while lines are read as well.
     """
-    return read_regular(path, most=MOST_CSV_BYTES).decode("utf-8-sig")
+    with _reading(path):
+        text = read_regular(path, most=MOST_CSV_BYTES).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        header = list(reader.fieldnames or ())
+    check_header(path, header, needed)
+    return header, _lines(path, reader, header)
+
+
+def _lines(path: Path, reader: "csv.DictReader[str]", header: list[str]) -> Iterator[tuple[int, dict[str, str | None]]]:
+    while True:
+        with _reading(path):
+            cells: dict[str, str | None] | None = next(reader, None)
+        if cells is None:
+            return
+        if [cells[column] for column in header] != header:
+            yield reader.line_num, cells
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say in a sentence that a file cannot be read."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ResultsError(f"{path} cannot be read as a CSV file: {reason(error)}.") from error
 
 
 def harmless(value: Any) -> Any:

@@ -4,13 +4,11 @@ import csv
 import io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lopbench.core.errors import ResultsError
-from lopbench.results.cells import check_header, csv_file, csv_text, original
+from lopbench.results.cells import csv_lines, csv_text, original
 from lopbench.results.leaderboard import COLUMNS, Board
-from lopbench.results.stored import reason
 
 #: Numbers this close, relatively, are the same: the bootstrap's draws may change with its library.
 TOLERANCE = 1e-6
@@ -31,15 +29,12 @@ def check(path: str | os.PathLike[str], board: Board) -> list[str]:
         ResultsError: If the file cannot be read or is no leaderboard.
     """
     path = Path(path)
-    try:
-        text = csv_file(path)
-        header = next(csv.reader(io.StringIO(text)), [])
-    except (OSError, ValueError, csv.Error) as error:
-        raise ResultsError(f"{path} cannot be read as a CSV file: {reason(error)}.") from error
-    check_header(path, header, _IDENTITY)
+    header, lines = csv_lines(path, _IDENTITY)
     found = [f"{column}: the file has no such column" for column in COLUMNS if column not in header]
     found += [f"{column}: no column of a leaderboard" for column in header if column not in COLUMNS]
-    in_file, derived = _lines(text, str(path), found), _lines(csv_text(board.rows), "the records", found)
+    in_file = _lines((cells for _, cells in lines), header, str(path), found)
+    records = csv.DictReader(io.StringIO(csv_text(board.rows), newline=""))
+    derived = _lines(records, COLUMNS, "the records", found)
     for key, row in derived.items():
         if key not in in_file:
             found.append(f"{_name(row)}: the file has no such row")
@@ -54,15 +49,11 @@ def check(path: str | os.PathLike[str], board: Board) -> list[str]:
     return found
 
 
-def _lines(text: str, where: str, found: list[str]) -> _Lines:
+def _lines(cells_of: Iterable[Mapping[str, str | None]], header: Sequence[str], where: str, found: list[str]) -> _Lines:
     """Return the lines of a CSV by what names them; what stands there twice is told in ``found``."""
     lines: _Lines = {}
-    reader = csv.DictReader(io.StringIO(text), restval="", restkey="")
-    header = list(reader.fieldnames or ())
-    for cells in reader:
-        row = {column: original(cells[column]) for column in header}
-        if list(row.values()) == header:  # files were joined with their headers
-            continue
+    for cells in cells_of:
+        row = {column: original(cells[column] or "") for column in header}
         key = tuple(row[column] for column in _IDENTITY)
         if key in lines and lines[key] != row:
             found.append(f"{_name(row)}: stands twice in {where}, with different numbers")

@@ -30,7 +30,7 @@ from lopbench.results.packed import (
     records_schema,
 )
 from lopbench.results.record import Record, find_records
-from lopbench.results.stored import ENVIRONMENT, LOG, MEASUREMENTS, SPEC, STATUS, Loose, Stored, reason
+from lopbench.results.stored import ENVIRONMENT, LOG, MEASUREMENTS, MOST_LOG_BYTES, SPEC, STATUS, Loose, Stored, reason
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,9 +44,6 @@ _FILES = frozenset({SPEC, ENVIRONMENT, STATUS, MEASUREMENTS, LOG})
 
 #: Rows of the runs of a block, unless one run has more: they are sorted in memory, as is all that a reader keeps.
 _BLOCK_ROWS = 2_000_000
-
-#: Most bytes of a log: all logs of a row group are in memory at once.
-_MOST_LOG_BYTES = 64 * 2**20
 
 #: Small files, and the same whatever the number of processors. Values hardly repeat, and rows and steps rise evenly.
 _MEASUREMENTS_OPTIONS: dict[str, Any] = {
@@ -261,8 +258,8 @@ def _read(stored: Stored, name: str) -> bytes | None:
     if name == LOG and not stored.has_log():
         return None
     data = stored.read(name)
-    if len(data) > _MOST_LOG_BYTES:
-        raise ResultsError(f"{stored.path / name} has {len(data):,} bytes; at most {_MOST_LOG_BYTES:,} can be packed.")
+    if len(data) > MOST_LOG_BYTES:
+        raise ResultsError(f"{stored.path / name} has {len(data):,} bytes; at most {MOST_LOG_BYTES:,} can be packed.")
     return data
 
 

@@ -17,13 +17,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
+from lopbench.core.reading import open_regular
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json
 from lopbench.results.files import flush, flush_directory
 from lopbench.results.measurements import Measurements, Series
 from lopbench.results.packed import SUFFIX, Packed
 from lopbench.results.recipes import Recipe, stands_for_all, without_seed
 from lopbench.results.schema import problem
-from lopbench.results.stored import ENVIRONMENT, LOG, MEASUREMENTS, SPEC, STATUS, Loose, Stored, reason
+from lopbench.results.stored import (
+    ENVIRONMENT,
+    LOG,
+    MEASUREMENTS,
+    MOST_LOG_BYTES,
+    SPEC,
+    STATUS,
+    Loose,
+    Stored,
+    reason,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -295,8 +306,10 @@ def _write_files(
     with (directory / LOG).open("wb") as file:
         if log_path is not None:
             # Another process that is at the same run may have removed it.
-            with suppress(FileNotFoundError), Path(log_path).open("rb") as log:
-                shutil.copyfileobj(log, file)
+            with suppress(FileNotFoundError), open_regular(log_path) as log:
+                # A longer one is none of ours, and what came last tells most.
+                log.seek(max(0, os.fstat(log.fileno()).st_size - MOST_LOG_BYTES))
+                file.write(log.read(MOST_LOG_BYTES))
         flush(file)
     flush_directory(directory)
 

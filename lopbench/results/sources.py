@@ -1,7 +1,5 @@
 """What comparisons are made of: rows of run records or of a leaderboard's CSV, as the user names them."""
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
 from lopbench.core.registry import suggest
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, parse_methods
-from lopbench.results.cells import check_header, csv_file, original
+from lopbench.results.cells import csv_lines, original
 from lopbench.results.leaderboard import Board, board
 from lopbench.results.packed import SUFFIX
 from lopbench.results.record import Record
 from lopbench.results.seed_scores import Axis, SeedScores, near_ceiling
 from lopbench.results.statistics import Sample
-from lopbench.results.stored import reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -258,22 +255,14 @@ def _of(found: SeedScores, score: Score, headline: Axis) -> float:
 
 def _from_csv(path: Path) -> Iterator[Row]:
     found: dict[tuple[str, ...], Row] = {}
-    try:
-        reader = csv.DictReader(io.StringIO(csv_file(path), newline=""))
-        header = list(reader.fieldnames or ())
-        check_header(path, header, _NEEDED)
-        for cells in reader:
-            if [cells[column] for column in header] == header:  # files were joined with their headers
-                continue
-            row = _line(path, reader.line_num, cells)
-            other = found.setdefault((row.protocol_id, row.method, row.optimizer), row)
-            if other.same != row.same:
-                raise ResultsError(
-                    f"{path} has {row.method} under protocol {row.protocol_id} twice, from different runs; "
-                    "make the table again with 'lopbench leaderboard' over all their folders."
-                )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ResultsError(f"{path} cannot be read as a CSV file: {reason(error)}.") from error
+    for number, cells in csv_lines(path, _NEEDED)[1]:
+        row = _line(path, number, cells)
+        other = found.setdefault((row.protocol_id, row.method, row.optimizer), row)
+        if other.same != row.same:
+            raise ResultsError(
+                f"{path} has {row.method} under protocol {row.protocol_id} twice, from different runs; "
+                "make the table again with 'lopbench leaderboard' over all their folders."
+            )
     if not found:
         raise ResultsError(f"{path} has no rows.")
     yield from _named(found.values())

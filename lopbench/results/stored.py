@@ -28,6 +28,9 @@ SPEC, ENVIRONMENT, STATUS, MEASUREMENTS, LOG = (
 #: Most bytes of measurements or a log, packed and unpacked, and most rows: a small file can claim to hold billions.
 _MOST_BYTES, _MOST_UNPACKED_BYTES, _MOST_ROWS = 2**30, 2**33, 2**27
 
+#: Most bytes of a log that are written to a record, or packed: all logs of a row group are in memory at once.
+MOST_LOG_BYTES = 64 * 2**20
+
 
 class Stored(ABC):
     """The files of one record.

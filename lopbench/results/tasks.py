@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lopbench.core.errors import ResultsError
+from lopbench.core.windows import MOST_TASKS
 from lopbench.results.record import Record
 from lopbench.results.score import Score, at_floor
 
@@ -50,15 +51,15 @@ def task_count(record: Record) -> int:
     """Return the number of tasks of the run's scenario.
 
     Raises:
-        ResultsError: If its spec does not say.
+        ResultsError: If its spec does not say, or says that they are more than any stream has.
     """
-    return _whole(record, "tasks")
+    return _whole(record, "tasks", most=MOST_TASKS)
 
 
 def late_count(record: Record) -> int:
     """Return how many of the last tasks the run's scenario scores; 0 for the usual ones, where it says nothing."""
     found = record.spec.scenario.fields.get("late")
-    return found if isinstance(found, int) else 0
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 def task_edges(record: Record) -> list[int]:
@@ -124,8 +125,8 @@ def task_means(record: Record, metric: str, layer: int | None = None) -> dict[in
     return dict(zip(mean.index.tolist(), mean.tolist(), strict=True))
 
 
-def _whole(record: Record, field: str) -> int:
+def _whole(record: Record, field: str, *, most: int | None = None) -> int:
     value = record.spec.scenario.fields.get(field)
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, int) or value < 1 or (most is not None and value > most):
         raise ResultsError(f"The run record {record.path} cannot be scored: its scenario has {field}={value!r}.")
     return value

@@ -47,6 +47,19 @@ class Aside:
             raise first
         return found
 
+    def needed(self, given: Given, make: Callable[[Given], Made]) -> Made:
+        """Return what is made of something without which nothing can be run.
+
+        Args:
+            given: What the user gave.
+            make: Makes something of it.
+
+        Raises:
+            LopbenchError: As `each`.
+        """
+        (found,) = self.each([given], make)
+        return found
+
 
 def check_complete(
     refused: Sequence[tuple[str, str]], pending: int, aside: Sequence[tuple[str, str]], *, most: int | None = None

@@ -22,7 +22,7 @@ from lopbench.core.reading import read_regular
 from lopbench.results.stored import reason
 from lopbench.runner import heart
 from lopbench.runner.heart import CLAIM, TAKEN, WORKERS, Heart, has_ended, machine
-from lopbench.runner.unfinished import PARTIAL
+from lopbench.runner.unfinished import PARTIAL, TRIES
 
 #: What a system says where there are no links.
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
@@ -60,7 +60,7 @@ class Claim:
             value = json.loads(read_regular(path, most=_MOST_BYTES))
             return cls(str(value["worker"]), str(value["machine"]), int(value["pid"]))
         except FileNotFoundError:
-            return None
+            return cls() if path.is_symlink() else None  # a link that leads nowhere stands there all the same
         except (ValueError, TypeError, LookupError, RecursionError):
             return cls()
 
@@ -144,7 +144,7 @@ class Claims:
         return self._put(path)
 
     def _put(self, path: Path) -> bool:
-        while True:
+        for _ in range(TRIES):
             try:
                 os.link(self._own, path)
             except FileNotFoundError:  # not made yet, or another process has tidied up
@@ -160,6 +160,7 @@ class Claims:
                     raise no_links(self._results, error) from error
                 raise
             return True
+        raise OSError(errno.EEXIST, f"{self._own} is no file")
 
     def _remove(self, path: Path, claim: Claim) -> bool:
         """Remove a claim if it is still ``claim``; returns whether this process did so, of several that try."""

@@ -27,7 +27,7 @@ from lopbench.results.record import is_recorded
 from lopbench.results.stored import reason
 from lopbench.runner.claims import NO_LINKS, BusyError, Claims, no_links
 from lopbench.runner.heart import WORKERS, Heart, machine, process_name
-from lopbench.runner.unfinished import LOCK, LOCKS, PARTIAL, leave, unfinished_ids, unwritable
+from lopbench.runner.unfinished import LOCK, LOCKS, PARTIAL, TRIES, leave, unfinished_ids, unwritable
 
 #: How runs are held: "flock" is over the moment a process ends, and cannot be trusted between machines; "claims" can.
 Locks = Literal["flock", "claims"]
@@ -48,12 +48,13 @@ def agreed(results: Path, wanted: Locks) -> Locks:
     """
     path = results / PARTIAL / LOCKS
     try:
-        while True:
+        for _ in range(TRIES):
             with suppress(FileNotFoundError):
                 return _known(read_regular(path, most=_MOST_BYTES), path)
             # Others may put it there at the same time, or remove the folder, which they find empty.
             with suppress(FileNotFoundError, FileExistsError):
                 _put(path, wanted)
+        raise OSError(errno.EEXIST, f"{path} is no file")
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise unwritable(results, error) from error
@@ -204,13 +205,14 @@ class Holder:
 
 
 def _acquire(lock: filelock.BaseFileLock) -> None:
-    while True:
+    for _ in range(TRIES):
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(blocking=False)
         except FileNotFoundError:  # another process has just removed the empty folder
             continue
         return
+    raise OSError(errno.EEXIST, f"{lock.lock_file} is no file")
 
 
 @contextmanager

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 from lopbench.core.errors import UsageError
 from lopbench.core.given import GivenMethod, methods_of, scenario_of, spec_of
-from lopbench.core.interfaces import Architecture, Cloner, Metric, Optimizer, Perturbation, Recipe, Scenario
+from lopbench.core.interfaces import Architecture, Cloner, Component, Metric, Optimizer, Perturbation, Recipe, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.seeds import MOST_SEED, MOST_SEEDS
 from lopbench.core.spec import ComponentSpec, RunSpec, build_optimizer, check_start
 from lopbench.core.tuning import Tuning
+from lopbench.core.windows import MOST_TASKS
 from lopbench.runner import tuning
 from lopbench.runner.aside import Aside
 from lopbench.runner.sweep import Methods, crossed
@@ -55,19 +56,21 @@ class Request:
     def asked(self) -> Asked:
         """Return the components by value, checked against each other.
 
-        A method, an optimizer or one of the default diagnostics that a plugin cannot make is left out.
+        A method, an optimizer or a diagnostic that a plugin cannot make is left out.
 
         Raises:
             UsageError: If a name, field or value is wrong.
             InvalidInputError: If a value is out of range.
-            PluginError: If a plugin cannot make a component without which nothing is left to be run.
+            PluginError: If a plugin cannot make a component without which nothing is left to be run, or nothing of what
+                is asked for.
         """
         aside = Aside()
-        scenario_spec = scenario_of(self.scenario, self.profile)
-        scenario = scenario_spec.build()
+        scenario_spec, scenario = aside.needed(self.scenario, lambda given: _made(scenario_of(given, self.profile)))
         assert isinstance(scenario, Scenario)  # the registry checked
-        architecture = spec_of("architectures", self.architecture or scenario.default_architecture)
-        recipe = _recipe(scenario, architecture)
+        network = self.architecture or scenario.default_architecture
+        architecture, built = aside.needed(network, lambda given: _made(spec_of("architectures", given)))
+        assert isinstance(built, Architecture)
+        recipe = _recipe(scenario, built)
         given = [*self.methods]
         methods, optimizers = crossed(
             aside.each(given, methods_of, _label),
@@ -83,7 +86,7 @@ class Request:
             reference=spec_of("optimizers", recipe.reference),
             methods=_unique(methods),
             optimizers=_unique(optimizers),
-            cloner=_cloner(self.cloner, scenario),
+            cloner=_cloner(self.cloner, scenario, aside),
             metrics=_metrics(self.metrics, scenario, aside),
             seeds=list(dict.fromkeys(islice(self.seeds, MOST_SEEDS + 1))),
             start=self.start,
@@ -145,6 +148,10 @@ class Asked:
                 f"{self.scenario.name} has {self.scenario.tasks} task: nothing comes before it in which plasticity "
                 "could be lost; ask for at least 2"
             )
+        if self.scenario.tasks > MOST_TASKS:
+            raise UsageError(
+                f"{self.scenario.name} has {self.scenario.tasks:,} tasks; a stream has at most {MOST_TASKS:,}"
+            )
         check_start(self.start)  # runs without methods do not have it
         for specs in self.methods:
             _check_methods(specs, self.scenario, self.start)
@@ -203,14 +210,18 @@ def _unique(items: Iterable[T]) -> list[T]:
     return found
 
 
-def _recipe(scenario: Scenario, spec: ComponentSpec) -> Recipe:
+def _made(spec: ComponentSpec) -> tuple[ComponentSpec, Component]:
+    """Return a component by value, and itself."""
+    return spec, spec.build()
+
+
+def _recipe(scenario: Scenario, architecture: Architecture) -> Recipe:
     """Return how the protocol trains an architecture."""
-    recipe, architecture = scenario.recipe(spec.name), spec.build()
-    assert isinstance(architecture, Architecture)  # the registry checked
+    recipe = scenario.recipe(architecture.name)
     return recipe.transformers if recipe.transformers is not None and architecture.transformer else recipe
 
 
-def _cloner(given: str | Cloner | None, scenario: Scenario) -> ComponentSpec | None:
+def _cloner(given: str | Cloner | None, scenario: Scenario, aside: Aside) -> ComponentSpec | None:
     if scenario.growth is None:
         if given is not None:
             raise UsageError(
@@ -218,21 +229,22 @@ def _cloner(given: str | Cloner | None, scenario: Scenario) -> ComponentSpec | N
                 "as cloning"
             )
         return None
-    return spec_of("cloners", given or scenario.growth.cloner)
+    return aside.needed(given or scenario.growth.cloner, lambda each: spec_of("cloners", each))
 
 
 def _metrics(given: Iterable[str | Metric] | None, scenario: Scenario, aside: Aside) -> tuple[ComponentSpec, ...]:
+    def named(each: str | Metric) -> ComponentSpec:
+        spec, metric = _made(spec_of("metrics", each))
+        assert isinstance(metric, Metric)  # the registry checked
+        if metric.needs_clones and scenario.growth is None:
+            raise UsageError(
+                f"metric {spec.name!r} compares clones, and {scenario.name} clones nothing; leave it out, or "
+                "choose a scenario that does, such as cloning"
+            )
+        return spec
+
     if given is not None:
-        named = tuple(spec_of("metrics", each) for each in given)
-        for spec in named:
-            metric = spec.build()
-            assert isinstance(metric, Metric)  # the registry checked
-            if metric.needs_clones and scenario.growth is None:
-                raise UsageError(
-                    f"metric {spec.name!r} compares clones, and {scenario.name} clones nothing; leave it out, or "
-                    "choose a scenario that does, such as cloning"
-                )
-        return named
+        return tuple(aside.each(given, named, _label))
 
     def default(name: str) -> ComponentSpec | None:
         loaded = plugins().registry.get("metrics", name).load()
@@ -243,8 +255,8 @@ def _metrics(given: Iterable[str | Metric] | None, scenario: Scenario, aside: As
     return (*chosen, *(ComponentSpec.parse("metrics", text) for text in scenario.extra_metrics))
 
 
-def _label(given: GivenMethod | Optimizer | None) -> str:
-    """Return what the user called a method or an optimizer."""
+def _label(given: GivenMethod | Optimizer | Metric | None) -> str:
+    """Return what the user called a method, an optimizer or a diagnostic."""
     if isinstance(given, str):
         return given
     return "+".join(map(_label, given)) if isinstance(given, Sequence) else type(given).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from lopbench.runner.checkpoint import (
 from lopbench.runner.report import Reporter, group_label
 from lopbench.runner.unfinished import (
     LOG,
+    TRIES,
     checkpoint_name,
     checkpoints,
     folder_of,
@@ -257,12 +259,13 @@ class Session:
 
     def _in_folder(self, write: Callable[[], object]) -> None:
         """Write into the folder, which another session that is done may remove at any moment: it is made again then."""
-        while True:
+        for _ in range(TRIES):
             try:
                 write()
                 return
             except FileNotFoundError:
                 make_folder(self._results, self._specs)
+        raise unwritable(self._results, OSError(errno.EEXIST, f"a file of {self._folder} leads nowhere"))
 
 
 def _now() -> str:

@@ -34,6 +34,7 @@ _TASK = re.compile(r"task (\d+) of (\d+)(:|, step)")
 
 _ABOUT_TO = "about to begin, or waiting for another run"
 _SAME = "the same 'lopbench run' as before"
+_SAME_CALL = "the same call of lopbench.run as before"
 _KILLED = "it killed its workers without getting further, and 'lopbench run' tries it again"
 
 
@@ -131,7 +132,10 @@ def goes_on(results: Path, runs: Iterable[RunStatus], *, is_silent: bool = False
     if "stale" in states or is_silent or ("to do" in states and "running" not in states):
         for path in _studies(results):
             with suppress(LopbenchError):  # just removed, or another version's
-                options = [f"--plugin={file}" for file in Worklist.read(path).plugins]
+                found = Worklist.read(path)
+                if found.is_given:
+                    return _SAME_CALL
+                options = [f"--plugin={file}" for file in found.plugins]
                 return shlex.join(["lopbench", "work", str(path), *options])
         return _SAME
     return _SAME if "set aside" in states else None

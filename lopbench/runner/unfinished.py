@@ -29,6 +29,10 @@ PARTIAL, LOCKS = ".partial", "locks"
 #: Ending of the locks by which runs are held, where they are not held by claims.
 LOCK = ".lock"
 
+#: How often something is tried that another process may undo at the same moment. What fails more often is no chance: a
+#: link that leads nowhere, say, is there for who makes a file and not for who reads it.
+TRIES = 100
+
 
 def folder_of(results: Path, specs: Sequence[RunSpec]) -> Path:
     """Return where ``specs``, as replicas in this order, keep what they need to resume: a single one by its run id."""
@@ -44,7 +48,7 @@ def make_folder(results: Path, specs: Sequence[RunSpec]) -> Path:
     """
     folder = folder_of(results, specs)
     try:
-        while True:
+        for _ in range(TRIES):
             folder.mkdir(parents=True, exist_ok=True)
             for name in (LOG, MEMBERS):
                 if not is_free(folder / name):
@@ -55,6 +59,7 @@ def make_folder(results: Path, specs: Sequence[RunSpec]) -> Path:
                 partial = folder / _NEW_MEMBERS
                 partial.write_text(json.dumps([spec.to_json() for spec in specs]))
                 partial.replace(folder / MEMBERS)
+        raise OSError(errno.EEXIST, f"{folder / _NEW_MEMBERS} is no file")
     except OSError as error:
         raise unwritable(results, error) from error
 

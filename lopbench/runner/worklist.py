@@ -14,13 +14,13 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lopbench.core.errors import DataError, LopbenchError, PluginError, ResultsError, UsageError
-from lopbench.core.interfaces import Samples, Scenario
+from lopbench.core.interfaces import Samples, Scenario, Sink
 from lopbench.core.manager import plugin_files, plugins
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import ComponentSpec, RunSpec, digest
@@ -29,6 +29,7 @@ from lopbench.results.record import is_recorded
 from lopbench.runner.heart import BESIDE, has_ended
 from lopbench.runner.heart import WORKERS as WORKERS
 from lopbench.runner.holder import Locks, agreed
+from lopbench.runner.report import Reporter, label
 from lopbench.runner.study import Study
 from lopbench.runner.tuning import Candidates
 from lopbench.runner.unfinished import PARTIAL, leave, unwritable
@@ -88,6 +89,7 @@ class Worklist:
         sinks: What is told what is measured, as on the command line.
         locks: How workers hold runs against each other, where no other process chose before.
         plugins: Files with plugins that workers need, as ``--plugin`` takes them.
+        is_given: Whether Python code gave the class of a component, which no worker knows then.
     """
 
     results: Path
@@ -97,6 +99,7 @@ class Worklist:
     sinks: Sequence[str] = ()
     locks: Locks = "flock"
     plugins: Sequence[str] = ()
+    is_given: bool = False
 
     @classmethod
     def of(
@@ -111,9 +114,9 @@ class Worklist:
         """Return what is pending in studies of one results folder."""
         todo = [study for study in studies if study.pending or study.later]
         parts = [Part(study.specs[0].data, study.groups, study.later) for study in todo]
-        return cls(
-            studies[0].results, data_dir and data_dir.absolute(), checkpoint_s, parts, sinks, locks, plugin_files()
-        )
+        given = _given(spec for study in todo for spec in study.pending)
+        where = data_dir and data_dir.absolute()
+        return cls(studies[0].results, where, checkpoint_s, parts, sinks, locks, plugin_files(), given is not None)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the file holds."""
@@ -124,6 +127,7 @@ class Worklist:
             "sinks": list(self.sinks),
             "locks": self.locks,
             "plugins": list(self.plugins),
+            "given": self.is_given,
             "parts": [
                 {
                     "data": part.data,
@@ -183,7 +187,8 @@ class Worklist:
             folder = path.absolute().parents[2]
             data_dir = None if where is None else Path(where)
             sinks, files = tuple(map(str, value["sinks"])), tuple(map(str, value.get("plugins", ())))
-            return cls(folder, data_dir, float(value["checkpoint_s"]), parts, sinks, value["locks"], files)
+            often, given = float(value["checkpoint_s"]), bool(value.get("given"))
+            return cls(folder, data_dir, often, parts, sinks, value["locks"], files, given)
         except OSError as error:
             raise ResultsError(f"The work {path} cannot be read: {error.strerror or error}.") from error
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -214,18 +219,36 @@ class Worklist:
         return found
 
 
-@contextmanager
-def listed(studies: Sequence[Study], *, data_dir: Path | None, sinks: Sequence[str] = ()) -> Iterator[None]:
-    """Keep a list of what this process is to do, so that others see what is left when it is killed, and can go on.
+def work_here(
+    studies: Sequence[Study], reporter: Reporter | None = None, *, data_dir: Path | None, sinks: Sequence[Sink] = ()
+) -> list[tuple[str, str]]:
+    """Do what is pending in studies of one results folder in this process, and keep a list of it meanwhile.
 
-    It stays until the next study in the results folder begins where this process does not come to its end.
+    By the list others see what is left when this process is killed, and can go on. It stays until the next study in the
+    results folder begins where this process does not come to its end.
+
+    Returns:
+        What could not be run, each with the reason.
 
     Raises:
-        ResultsError: If it cannot be written.
+        ResultsError: If the results folder cannot be written to or is nearly full.
     """
-    path = Worklist.of(studies, data_dir=data_dir, sinks=sinks).write()
-    yield
-    remove(path)
+    from lopbench.runner.study import execute_all
+
+    path = None
+    if any(study.pending for study in studies):
+        known = [ComponentSpec.of("sinks", each).label() for each in sinks if _is_known(each)]
+        path = Worklist.of(studies, data_dir=data_dir, sinks=known).write()
+    refused = execute_all(studies, reporter, sinks=sinks)
+    if path is not None:
+        remove(path)
+    return [(label(spec), reason) for spec, reason in refused]
+
+
+def _is_known(sink: Sink) -> bool:
+    """Return whether another process knows a sink, which may be an object of a class that no plugin registers."""
+    registry = plugins().registry
+    return sink.name in registry.names("sinks") and registry.get("sinks", sink.name).load() is type(sink)
 
 
 def check_known(specs: Iterable[RunSpec]) -> None:
@@ -234,12 +257,19 @@ def check_known(specs: Iterable[RunSpec]) -> None:
     Raises:
         UsageError: If there is one.
     """
-    for part in _components(specs):
-        if plugins().registry.get(part.kind, part.name).is_given:
-            raise UsageError(
-                f"{part.name!r} was given as an object of a class that no plugin registers, so that workers do not "
-                "know it: register it in a plugin file that plugins= names, or leave out jobs and executor"
-            )
+    given = _given(specs)
+    if given is not None:
+        raise UsageError(
+            f"{given!r} was given as an object of a class that no plugin registers, so that workers do not "
+            "know it: register it in a plugin file that plugins= names, or leave out jobs and executor"
+        )
+
+
+def _given(specs: Iterable[RunSpec]) -> str | None:
+    """Return the name of a component of which Python code gave the class; None if there is none."""
+    registry = plugins().registry
+    names = (part.name for part in _components(specs) if registry.get(part.kind, part.name).is_given)
+    return next(names, None)
 
 
 def _components(specs: Iterable[RunSpec]) -> Iterable[ComponentSpec]:

@@ -414,6 +414,105 @@ def test_a_diagnostic_of_a_plugin_that_cannot_be_made_is_left_out(lopbench, writ
     assert len(runs()) == 4
 
 
+ONE = [*BITS[:-1], "--method=none"]
+
+#: Files of a record that hold no time.
+FILES = ("spec.json", "environment.json", "measurements.parquet")
+
+
+def record_bytes(results="results"):
+    """Return what the records of a folder hold, by run and file."""
+    folder = Path(results) / "runs"
+    runs = sorted(folder.iterdir()) if folder.exists() else []
+    return {f"{run.name}/{name}": (run / name).read_bytes() for run in runs for name in FILES}
+
+
+@pytest.fixture
+def as_without(lopbench, one_thread, fresh_plugins, monkeypatch):
+    """Return a function that does a command, and insists that the records are those of another without plugins."""
+    monkeypatch.setattr("lopbench.runner.worth.MOST_OPERATIONS", 0)  # steps one by one: programs take long to trace
+
+    def check(asked, other):
+        done = lopbench("run", *asked)
+        fresh_plugins()
+        clean = lopbench("run", *other, "--results=clean")
+        assert clean.exit_code == 0, clean.output
+        assert record_bytes() == record_bytes("clean") != {}
+        return done
+
+    return check
+
+
+TAKEN = {
+    "metrics": ("LayerMetric", "dead_fraction"),
+    "scenarios": ("Scenario", "bitflip"),
+    "architectures": ("Architecture", "online_mlp"),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_a_plugin_that_takes_a_name_is_refused_and_the_name_means_what_it_did(as_without, written, kind):
+    interface, name = TAKEN[kind]
+    asked = [*ONE, "--metrics=dead_fraction", "--architecture=online_mlp"]
+    shown = as_without([*asked, written(f"component({interface}, {name!r}, data=None, build=returns(None))")], asked)
+    assert shown.exit_code == 1
+    told = f"the name {name!r} in {kind} is registered by lopbench"
+    assert told in shown.stderr.splitlines()[-1]
+
+
+#: Scenarios need profiles.
+REFUSING = (
+    "component({}, 'broken', {}, profiles={{'lite': {{'tasks': 2, 'steps_per_task': 5}}}}, default_profile='lite', "
+    "__post_init__=lambda self: 1 / 0)"
+)
+FAILS = "raise RuntimeError('not today')"
+
+
+@pytest.mark.parametrize("text", [REFUSING.format("LayerMetric", "compute=returns(1.0)"), FAILS])
+def test_a_diagnostic_that_is_named_and_cannot_be_made_is_left_out(as_without, lopbench, written, text):
+    option = written(text)
+    shown = as_without([*ONE, option, "--metrics=dead_fraction,broken"], [*ONE, "--metrics=dead_fraction"])
+    assert shown.exit_code == 1
+    assert "broken is left out: " in shown.stderr
+    assert "Error: " in shown.stderr.splitlines()[-1]
+    names = record_bytes()
+    alone = lopbench("run", *ONE, option, "--metrics=broken")
+    assert alone.exit_code == 1
+    assert record_bytes() == names
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("scenario", REFUSING.format("Scenario", "data=None, stream=returns(None), recipe=returns(None)")),
+        ("architecture", REFUSING.format("Architecture", "build=returns(None), layers=returns([])")),
+        ("architecture", FAILS),
+    ],
+)
+def test_what_is_named_and_needed_is_refused_alone_and_left_out_of_a_study(
+    as_without, lopbench, written, tmp_path, word, text
+):
+    option = written(text)
+    alone = lopbench("run", *ONE, option, f"--{word}=broken")
+    assert alone.exit_code == 1, alone.output
+    assert "Traceback" not in alone.output
+    assert ("not today" if text == FAILS else "broken cannot be made") in alone.stderr.splitlines()[-1]
+    assert not record_bytes()
+    bits = f'scenario = "{BITS[0].partition("=")[2]}"\nmethods = ["none"]\n'
+    (tmp_path / "whole.toml").write_text(bits)
+    tables = f'[[runs]]\n{bits if word == "architecture" else ""}{word} = "broken"\n[[runs]]\n{bits}'
+    (tmp_path / "study.toml").write_text(tables)
+    shown = as_without(["study.toml", option, "--device=cpu"], ["whole.toml", "--device=cpu"])
+    assert shown.exit_code == 1
+    assert "is left out: " in shown.stderr
+
+
+def test_a_scenario_of_a_file_that_fails_is_told_from_python_too(written, tmp_path):
+    written("raise RuntimeError('not today')")
+    with pytest.raises(library.LopbenchError, match=r"nothing of this name is known, and .*not today"):
+        library.run(scenario="broken", plugins=[tmp_path / "wrong.py"], results=tmp_path / "results")
+
+
 def test_a_plugin_whose_import_takes_long_is_named(lopbench, written, monkeypatch):
     monkeypatch.setattr("lopbench.core.manager._PATIENCE_S", 0.05)
     shown = lopbench("show", "cbp", written("import time\ntime.sleep(0.5)\ncomponent(Perturbation, 'slow')"))

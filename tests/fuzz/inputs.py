@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import random
 import re
 import struct
@@ -546,8 +547,9 @@ def typed(rng: random.Random, whole: Path, place: Path) -> Arguments:
         else:
             cut = rng.randrange(len(made[at]) + 1)
             made[at] = made[at][:cut] + rng.choice(TEXTS) + made[at][cut:]
-    # The system takes no argument with a zero in it, and none longer than this.
-    made = [each.replace("\x00", "")[:100_000] for each in made]
+    # The system takes no argument with a zero in it, and none longer than this, and Python reads bytes that are no text
+    # in its own way.
+    made = [os.fsdecode(each.replace("\x00", "").encode("utf-8", "surrogatepass")[:100_000]) for each in made]
     if made[0] == "run" and "--dry-run" not in made:
         made.insert(1, "--dry-run")
     return made

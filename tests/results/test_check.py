@@ -99,3 +99,15 @@ def test_rows_of_several_optimizers_are_told_apart(many_seeds, results, path):
     frame.to_csv(path, index=False)
     (said,) = check(path, two)
     assert said.startswith("none, adam:lr=0.001 under toy@1+")
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_lines_may_end_as_they_do_elsewhere(made, path, end):
+    path.write_bytes(path.read_bytes().replace(b"\n", end.encode()))
+    assert check(path, made) == []
+
+
+def test_a_line_that_is_none_is_a_sentence(made, path):
+    path.write_bytes(path.read_bytes() + b"x" * 200_000)
+    with pytest.raises(ResultsError, match="cannot be read as a CSV file: field larger than field limit"):
+        check(path, made)

@@ -308,9 +308,13 @@ def test_unused_references_make_no_rows_and_no_runs_is_an_error(results):
         leaderboard(results.root)
 
 
-def test_scenario_without_tasks_cannot_be_scored(results):
-    results.add(results.spec(scenario=results.component("scenarios", "odd", profile="lite")), 0.5)
-    with pytest.raises(ResultsError, match="cannot be scored: its scenario has tasks=None"):
+@pytest.mark.parametrize("tasks", [None, 0, -1, 2.5, 10**6 + 1, 2**63, 10**30])
+@pytest.mark.parametrize("outcome", ["completed", "diverged"])
+def test_scenario_without_tasks_that_can_be_cannot_be_scored(results, tasks, outcome):
+    fields = {} if tasks is None else {"tasks": tasks}
+    spec = results.spec(scenario=results.component("scenarios", "odd", profile="lite", **fields))
+    results.add(spec, {0: 0.5}, status=outcome, error="nan" if outcome == "diverged" else None)
+    with pytest.raises(ResultsError, match=re.escape(f"cannot be scored: its scenario has tasks={tasks}")):
         leaderboard(results.root)
 
 

@@ -235,6 +235,29 @@ def test_killed_writer_leaves_no_record(results, call):
     assert list((results.root / "runs").iterdir()) == [published]  # what the kill left is gone
 
 
+def test_of_a_log_that_is_none_of_ours_the_end_is_kept(results, tmp_path, monkeypatch):
+    monkeypatch.setattr("lopbench.results.record.MOST_LOG_BYTES", 10)
+    log, spec = tmp_path / "log.txt", results.spec()
+    with log.open("wb") as file:
+        file.truncate(2**40)  # has holes, and takes no room
+        file.seek(0, os.SEEK_END)
+        file.write(b"the end")
+    path = write_record(
+        results.root, spec.recorded(), spec.run_id, {"device": "cpu"}, results.status(), results.fill({}), log
+    )
+    assert (path / "log.txt").read_bytes() == b"\0\0\0the end"
+
+
+def test_a_log_that_is_a_device_is_a_sentence(results):
+    spec = results.spec()
+    with pytest.raises(ResultsError, match=r"cannot be written to .*: it is no file, but a folder, pipe or device"):
+        write_record(
+            *(results.root, spec.recorded(), spec.run_id, {"device": "cpu"}, results.status(), results.fill({})),
+            "/dev/zero",
+        )
+    assert not is_recorded(results.root, spec)
+
+
 def test_what_was_cut_short_is_removed_once_the_record_is_written(results):
     published, other = results.add(results.spec(), 0.5), record_path(results.root, results.spec(seed=1))
     for path in (published, other):

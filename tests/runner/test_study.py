@@ -138,6 +138,7 @@ def test_planning_writes_nothing(make_study):
         ({"seeds": []}, "give at least one method, one seed and one optimizer"),
         ({"scenario": "tinyimagenet40:tasks=1"}, "tinyimagenet40 has 1 task: nothing comes before it .*at least 2"),
         ({"scenario": "bitflip:samples=100,T=100,steps_per_task=100"}, "bitflip has 1 task: "),
+        ({"scenario": "tinyimagenet40:tasks=1000001"}, "tinyimagenet40 has 1,000,001 tasks; a stream has at most"),
         ({"optimizers": []}, "give at least one method, one seed and one optimizer"),
         ({"seeds": range(10**12)}, "a study has at most 10,000 seeds"),
         ({"seeds": [10**5] * 2 + [2**63]}, "each at most 9,223,372,036,854,775,807"),

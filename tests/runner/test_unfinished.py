@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -252,3 +254,44 @@ def test_folder_that_cannot_be_written_is_one_sentence(tmp_path, specs):
     with pytest.raises(ResultsError, match="cannot be written to"), Holder(tmp_path / "file").claimed(specs):
         pass
     shutil.rmtree(tmp_path)
+
+
+def hold(results, specs, locks="flock"):
+    with Holder(results, locks=locks) as holder, holder.claimed(specs) as left:
+        return left
+
+
+@pytest.mark.parametrize(
+    ("name", "take"),
+    [
+        (".", hold),
+        ("locks", hold),
+        ("{id}.lock", hold),
+        ("{id}", make_folder),
+        ("{id}/members.json.new", make_folder),
+        ("{id}/log.txt", make_folder),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_told_of_and_not_tried_for_ever(tmp_path, specs, name, take):
+    """Who makes a file finds that it is there, and who reads it that it is not."""
+    path = tmp_path / "results" / ".partial" / name.format(id=specs[0].run_id)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path.with_name("nowhere") / "at all")
+    with pytest.raises(ResultsError, match=re.escape(f"The results folder {tmp_path / 'results'} cannot be written")):
+        take(tmp_path / "results", specs[:1])
+    assert not path.with_name("nowhere").exists()
+
+
+def test_a_claim_that_is_a_link_to_nowhere_is_that_of_nobody(tmp_path, specs, monkeypatch):
+    monkeypatch.setattr("lopbench.runner.heart.LEASE_S", 0.0)
+    path = tmp_path / ".partial" / f"{specs[0].run_id}.claim"
+    path.parent.mkdir()
+    path.symlink_to("nowhere")
+    with pytest.raises(BusyError):  # whose it is has to be seen twice
+        hold(tmp_path, specs[:1], "claims")
+    with Holder(tmp_path, locks="claims") as holder:
+        for _ in range(2):
+            with suppress(BusyError), holder.claimed(specs[:1]) as left:
+                assert left == specs[:1]
+                return
+    raise AssertionError("it was not taken over")
