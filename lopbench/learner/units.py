@@ -64,7 +64,7 @@ class StackUnits:
 
     def outgoing(self) -> Tensor:
         """Return the outgoing weights of all consumers as a new tensor ``(R, D, fan_out)``."""
-        columns = [self._columns(consumer).movedim(2, 1).flatten(2) for consumer in self.group.consumers]
+        columns = [self._outgoing_to(consumer) for consumer in self.group.consumers]
         # A clone keeps the order in memory, which `cat` would transpose at three times the cost.
         return columns[0].clone() if len(columns) == 1 else torch.cat(columns, dim=2)
 
@@ -170,6 +170,13 @@ class StackUnits:
     def _columns(self, consumer: Consumer) -> Tensor:
         """Return a view ``(R, O, D, expansion, *kernel)`` of the weights that read the units."""
         return torch.unflatten(self._view.parameters[consumer.weight], 2, (self.size, consumer.expansion))
+
+    def _outgoing_to(self, consumer: Consumer) -> Tensor:
+        """Return a view ``(R, D, ...)`` of the weights that read the units, what each contributes to in one row."""
+        weight = self._view.parameters[consumer.weight]
+        if weight.ndim == 3 and consumer.expansion == 1:
+            return weight.mT  # as below, in one call
+        return self._columns(consumer).movedim(2, 1).flatten(2)
 
     def _check_transfer(self, mean: Tensor, shape: torch.Size) -> None:
         if mean.shape != shape:

@@ -277,8 +277,9 @@ class View:
 
     def pass_to_score(self, inputs: Tensor) -> ForwardPass:
         """Return what the networks make of ``inputs`` ``(R, N, ...)`` with all that is random off, likewise."""
-        with self.network.steady():
-            return self.forward(inputs)
+        if self.network.stochastic:  # one network, and no program: its own tensors are those in training
+            return self.network.steadily(inputs)
+        return self.forward(inputs)
 
     def coming(self, steps: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches ``(R, N, ...)`` and targets of the task that begins, from a copy of its stream."""

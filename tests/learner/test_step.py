@@ -1,9 +1,10 @@
 """What a step computes, against plain loops over single networks, in every engine."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from learner_toys import (
     every_engine,
     make,
     method,
+    network,
     snapshot,
     tasks_of,
     train,
@@ -509,6 +511,31 @@ def test_only_networks_in_which_something_is_random_are_run_once_more() -> None:
         learner.network.module.register_forward_hook(lambda module, *_, seen=seen: seen.append(module.training))
         train(learner, range(1))
         assert seen == [False, True][-passes:]
+
+
+class Drops(nn.Module):
+    """Dropout that is told of evaluation as only `nn.Module.train` tells it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = 0.5
+
+    def train(self, mode: bool = True) -> Self:
+        self.rate = 0.5 if mode else 0.0
+        return super().train(mode)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self.rate, training=True)
+
+
+def test_a_module_that_does_something_of_its_own_in_evaluation_is_told() -> None:
+    layers = (nn.Linear(math.prod(SHAPE), 8), nn.Linear(8, CLASSES))
+    learner = network(lambda: nn.Sequential(nn.Flatten(), layers[0], Drops(), layers[1]))
+    inputs, targets = ToyTask(0).batch(0)
+    outputs = copy.deepcopy(learner.network.module).eval()(inputs)
+    taken = learner.step([(inputs, targets)])
+    torch.testing.assert_close(taken.losses[0], F.cross_entropy(outputs, targets).detach())
+    assert learner.network.module.get_submodule("2").rate == 0.5
 
 
 def test_a_network_with_batch_norm_is_scored_in_the_pass_that_trains_it() -> None:

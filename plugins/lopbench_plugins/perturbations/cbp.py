@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lopbench import Family, Learner, Perturbation, State, Units, number, per_replica, whole
-from lopbench_plugins.perturbations._units import fast_mean, lowest
+from lopbench_plugins.perturbations._units import count_each, fast_mean, lowest_of_each, side_by_side
 
 Utility = Literal[
     "weight",
@@ -114,16 +114,13 @@ class ContinualBackprop(Perturbation):
         state["age"] += 1
         self._measure(groups, state)
         correction = self._correction(state)
+        chosen = lowest_of_each(self._ranked_by(state, correction), self._count(state, sizes), sizes, self._most)
         means = (state["mean_activation"] / correction).split(sizes, dim=1)
-        ranked = self._ranked_by(state, correction).split(sizes, dim=1)
-        chosen = []
-        for group, values, mean, count in zip(groups, ranked, means, self._count(state, sizes).unbind(1), strict=True):
-            mask = lowest(values, count, self._most(group.size))
+        for group, mask, mean in zip(groups, chosen.split(sizes, dim=1), means, strict=True):
             group.reset(mask, bias="zero", transfer_mean=mean if self.bias_transfer else None)
-            chosen.append(mask)
-        state["replaced"] += torch.stack([mask.sum(dim=1) for mask in chosen], dim=1)
+        state["replaced"] += count_each(chosen, sizes)
         for name in ("age", "utility", "mean_activation"):
-            state[name].masked_fill_(torch.cat(chosen, dim=1), 0)
+            state[name].masked_fill_(chosen, 0)
 
     def report(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
         """Return how many units have been replaced so far, ``(R,)``."""
@@ -132,7 +129,8 @@ class ContinualBackprop(Perturbation):
     def _measure(self, groups: Sequence[Units], state: State) -> None:
         """Update running mean and utility of all units in place, from the last batch and the weights after it."""
         activations = [group.activation for group in groups]  # (R, N, D) each
-        state["mean_activation"].lerp_(torch.cat([fast_mean(h, 1) for h in activations], dim=1), 1 - self.decay)
+        means = side_by_side(lambda h: fast_mean(h, -2), activations)
+        state["mean_activation"].lerp_(means, 1 - self.decay)
         state["utility"].lerp_(self._utility(groups, activations, state), 1 - self.decay)
 
     def _utility(self, groups: Sequence[Units], activations: list[Tensor], state: State) -> Tensor:
@@ -141,15 +139,15 @@ class ContinualBackprop(Perturbation):
         if self.utility == "random":
             return state.uniform(value)
         if self.utility == "contribution":
-            value = torch.cat([fast_mean(h.abs(), 1) for h in activations], dim=1)
+            value = side_by_side(lambda h: fast_mean(h.abs(), -2), activations)
         elif self.utility in _USES_DEVIATION:
             means = (state["mean_activation"] / self._correction(state)).split([g.size for g in groups], dim=1)
-            deviations = [fast_mean((h - f.unsqueeze(1)).abs_(), 1) for h, f in zip(activations, means, strict=True)]
-            value = torch.cat(deviations, dim=1)
+            deviations = [h - f.unsqueeze(1) for h, f in zip(activations, means, strict=True)]
+            value = side_by_side(lambda d: fast_mean(d.abs_(), -2), deviations)
         if self.utility in _USES_OUTGOING:
-            value *= torch.cat([fast_mean(group.outgoing().abs_(), 2) for group in groups], dim=1)
+            value *= side_by_side(lambda w: fast_mean(w.abs_(), -2), [group.outgoing().mT for group in groups])
         if self.utility in _USES_INCOMING:
-            value /= torch.cat([fast_mean(group.incoming().abs_(), 2) for group in groups], dim=1)
+            value /= side_by_side(lambda w: fast_mean(w.abs_(), -1), [group.incoming() for group in groups])
         return value
 
     def _correction(self, state: State) -> Tensor:
@@ -166,8 +164,7 @@ class ContinualBackprop(Perturbation):
 
     def _count(self, state: State, sizes: Sequence[int]) -> Tensor:
         """Return how many units of each group to replace now, ``(R, groups)``."""
-        parts = state["age"].split(list(sizes), dim=1)
-        mature = torch.stack([(part > self.maturity).sum(dim=1) for part in parts], dim=1)
+        mature = count_each(state["age"] > self.maturity, sizes)
         # In double precision, so that sums of shares such as 0.01 reach a whole unit at the same step everywhere.
         expected = mature.double() * per_replica(self.replacement_rate, state["share"])
         if not self.accumulate:

@@ -79,7 +79,7 @@ class Doubled(nn.ReLU):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the positive and the negative part, side by side."""
-        return torch.cat([z.relu(), (-z).relu()], dim=feature_axis(z))
+        return torch.cat([z, -z], dim=feature_axis(z)).relu()
 
 
 def _widen(module: nn.Module, example: Tensor, generator: Generator) -> None:

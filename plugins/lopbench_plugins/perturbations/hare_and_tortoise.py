@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lopbench import Family, Learner, Perturbation, State, number, per_replica, whole
+from lopbench_plugins.perturbations._eager import surely_none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +53,13 @@ class HareAndTortoise(Perturbation):
         """Move the mean, and copy it into the network when it is time."""
         state["steps"] += 1
         due = state["steps"] % self.every == 0  # (R,)
+        stays = surely_none(due)
         for name, fast in _everything(learner).items():
             slow = state[f"slow/{name}"]
             if fast.is_floating_point():
                 slow.lerp_(fast, per_replica(1 - self.momentum, slow))
-                fast.lerp_(slow, per_replica(due, slow))  # all of the way or none of it
+                if not stays:
+                    fast.lerp_(slow, per_replica(due, slow))  # all of the way or none of it
             else:
                 slow.copy_(fast)
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lopbench import Family, Learner, Perturbation, State, add_scaled, number
+from lopbench import Family, Learner, Perturbation, State, number, per_replica
 from lopbench_plugins.perturbations._weights import by_shape, hidden_weights, stacked
 
 #: Width at which their strength is told.
@@ -58,18 +58,27 @@ class Parseval(Perturbation):
 
     def after_backward(self, learner: Learner, state: State) -> None:
         """Add the penalty's gradient in place, to every hidden weight that has a gradient."""
-        gradients = learner.gradients
-        for names in by_shape(hidden_weights(learner, self.name), learner.parameters).values():
-            slopes = slope(stacked(names, learner.parameters), self.scale)
-            for name, each in zip(names, slopes.unbind(1), strict=True):
+        parameters, gradients = learner.parameters, learner.gradients
+        for names in by_shape(hidden_weights(learner, self.name), parameters).values():
+            found = excess(stacked(names, parameters), self.scale)
+            for name, each in zip(names, (found * per_replica(self.strength, found)).unbind(1), strict=True):
                 if name in gradients:
-                    add_scaled(gradients[name], each.view_as(gradients[name]), self.strength)
+                    add_pull(gradients[name], parameters[name], each)
 
 
-def slope(matrices: Tensor, scale: float) -> Tensor:
-    """Return the gradient ``4 (64 / rows)**2 (W W^T - scale * I) W`` for matrices ``(..., out, in)``."""
+def excess(matrices: Tensor, scale: float) -> Tensor:
+    """Return ``4 (64 / rows)**2 (G - scale * I)`` for matrices ``(..., out, in)``, with G the smaller Gram matrix."""
     rows, columns = matrices.shape[-2:]
-    wide = rows <= columns
-    gram = matrices @ matrices.mT if wide else matrices.mT @ matrices
-    gram = gram - scale * torch.eye(min(rows, columns), dtype=gram.dtype, device=gram.device)
-    return 4 * (WIDTH / rows) ** 2 * (gram @ matrices if wide else matrices @ gram)
+    gram = matrices @ matrices.mT if rows <= columns else matrices.mT @ matrices
+    gram.diagonal(dim1=-2, dim2=-1).sub_(scale)
+    return gram.mul_(4 * (WIDTH / rows) ** 2)
+
+
+def add_pull(gradient: Tensor, weight: Tensor, excess: Tensor) -> None:
+    """Add to the gradient ``(R, out, ...)`` of a weight, in place, its matrix times what `excess` found of it."""
+    matrix = weight.flatten(2)
+    pair = (excess, matrix) if matrix.shape[1] <= matrix.shape[2] else (matrix, excess)
+    if gradient.is_contiguous():  # in one pass over the gradient
+        gradient.view(matrix.shape).baddbmm_(*pair)
+    else:
+        gradient.add_(torch.bmm(*pair).view_as(gradient))

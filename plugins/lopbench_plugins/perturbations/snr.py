@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from lopbench import Family, Learner, Perturbation, State, number, per_replica, whole
+from lopbench_plugins.perturbations._eager import surely_none
+from lopbench_plugins.perturbations._units import side_by_side
 
 #: Runs of up to so many batches are counted one by one, longer ones in eighths of an octave.
 _EXACT = 64
@@ -84,7 +86,7 @@ class SelfNormalizedResets(Perturbation):
     def after_step(self, learner: Learner, state: State) -> None:
         """Count silence, reset the units whose time has come, and set thresholds anew if it is time."""
         groups, samples = learner.units, learner.inputs.shape[1]
-        silent = torch.cat([group.activation.amax(dim=1) <= 0 for group in groups], dim=1)
+        silent = side_by_side(lambda h: h.amax(dim=-2), [group.activation for group in groups]) <= 0
         before = state["age"]
         age = torch.where(silent, before + samples, 0)
         chosen = age >= state["threshold"]
@@ -98,8 +100,9 @@ class SelfNormalizedResets(Perturbation):
         state["seen"] += samples
         due = state["seen"] >= self.window
         state["seen"] %= self.window
-        state["threshold"] = torch.where(due.unsqueeze(1), self._thresholds(state), state["threshold"])
-        state["runs"].masked_fill_(due.view(-1, 1, 1), 0)
+        if not surely_none(due):
+            state["threshold"] = torch.where(due.unsqueeze(1), self._thresholds(state), state["threshold"])
+            state["runs"].masked_fill_(due.view(-1, 1, 1), 0)
 
     def report(self, learner: Learner, state: State) -> Mapping[str, Tensor]:
         """Return how many units have been reset so far, and the mean threshold, ``(R,)`` each."""

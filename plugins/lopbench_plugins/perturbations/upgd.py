@@ -66,14 +66,15 @@ class UPGD(Perturbation):
         """Update the utilities, and hold back what is about to be added, in place."""
         parameters, gradients = learner.parameters, learner.gradients
         for name in learner.updates:
-            state[name].lerp_(-gradients[name] * parameters[name], 1 - per_replica(self.decay, state[name]))
-        scale = 1 / _largest([state[name] for name in learner.updates])
-        lr = learner.optimizer.lr
+            utility = torch.mul(gradients[name], parameters[name]).neg_()
+            state[name].lerp_(utility, 1 - per_replica(self.decay, utility))
+        falls = -1 / _largest([state[name] for name in learner.updates])
+        noise, decay = ((learner.optimizer.lr * each).to(falls) for each in (self.noise, self.weight_decay))
         for name, update in learner.updates.items():
             if isinstance(self.noise, Tensor) or self.noise > 0:
-                update.addcmul_(state.normal(update), per_replica(lr * self.noise, update), value=-1)
-            update.mul_(torch.sigmoid(-state[name] * per_replica(scale, update)))
-            update.addcmul_(parameters[name], per_replica(lr * self.weight_decay, update), value=-1)
+                update.addcmul_(state.normal(update), per_replica(noise, update), value=-1)
+            update.mul_(torch.mul(state[name], per_replica(falls, update)).sigmoid_())
+            update.addcmul_(parameters[name], per_replica(decay, update), value=-1)
 
 
 def _largest(utilities: list[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ from method_lab import convolutional, pull
 from torch import nn
 
 from lopbench.core.errors import UnsupportedError
-from lopbench_plugins.perturbations.parseval import Parseval, slope
+from lopbench_plugins.perturbations.parseval import Parseval, add_pull, excess
 
 HIDDEN = ("0.weight", "4.weight")
 
@@ -17,6 +17,19 @@ def test_pull_is_the_gradient_of_the_penalty_whichever_gram_matrix_is_smaller(sh
     gram = weight @ weight.mT - 2.5 * torch.eye(shape[0], dtype=torch.float64)
     (expected,) = torch.autograd.grad((64 / shape[0]) ** 2 * gram.square().sum(), weight)
     torch.testing.assert_close(slope(weight.detach(), 2.5), expected, rtol=1e-11, atol=1e-11)
+
+
+def slope(weight, scale):
+    gradient = torch.zeros_like(weight)
+    add_pull(gradient, weight, excess(weight, scale))
+    return gradient
+
+
+def test_the_pull_adds_to_gradients_of_any_order_in_memory():
+    weight = torch.randn(2, 6, 3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    turned = torch.ones(2, 6, 2, 2, 3, dtype=torch.float64).movedim(-1, 2)
+    add_pull(turned, weight, excess(weight.flatten(2), 2.0))
+    torch.testing.assert_close(turned, 1 + slope(weight.flatten(2), 2.0).view_as(weight))
 
 
 def test_orthogonal_weights_of_the_right_length_are_not_pulled(runner):
