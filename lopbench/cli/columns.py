@@ -52,7 +52,8 @@ def fitting(columns: Sequence[Column], leaving: Sequence[str], width: int) -> tu
         width: The room.
     """
     from rich.table import Table
-    from rich.text import Text
+
+    from lopbench.results.layout import Name
 
     kept, gone = [each for each in columns if not each.is_empty], []
     for heading in leaving:
@@ -67,5 +68,5 @@ def fitting(columns: Sequence[Column], leaving: Sequence[str], width: int) -> tu
         table.add_column(each.heading, min_width=least, overflow="fold", justify="right" if each.right else "left")
     styles = [each.styles or [""] * len(each.cells) for each in kept]
     for row, style in zip(zip(*(each.cells for each in kept), strict=True), zip(*styles, strict=True), strict=True):
-        table.add_row(*(Text(cell, style=given) for cell, given in zip(row, style, strict=True)))
+        table.add_row(*(Name(cell, style=given) for cell, given in zip(row, style, strict=True)))
     return table, gone

@@ -30,6 +30,7 @@ def summarise(
     from rich.table import Table
     from rich.text import Text
 
+    from lopbench.results.layout import Name
     from lopbench.runner.forecast import Forecast
 
     several = len(studies) > 1
@@ -39,7 +40,7 @@ def summarise(
         table = Table.grid(padding=(0, 2))
         for key, value in _rows(study, _time(found, None if several else staff), staff).items():
             unreal = key == "Data" and study.images is not None and not study.images.real
-            table.add_row(Text(key, style="bold"), Text(value, style="bold yellow" if unreal else ""))
+            table.add_row(Text(key, style="bold"), Name(value, style="bold yellow" if unreal else ""))
         err.print(table)
     whole = Forecast.of_all(forecasts)
     if several:

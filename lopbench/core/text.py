@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 MOST_TEXT = 2_000
 
 #: After what a text is broken into lines: between words, else between the parts of a list, else inside a name.
-_BREAKS = tuple(map(re.compile, (r"(?<= )", r"(?<=[,+/;])", r"(?<=[:=_])")))
+_BREAKS = tuple(map(re.compile, (r"(?<= )", r"(?<=[,+/;])", r"(?<=:)", r"(?<=[=_])")))
 
 
 def plain(text: str) -> str:

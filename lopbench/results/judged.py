@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lopbench.results.claims import Claim, EntryName, Link
 from lopbench.results.group import Group, seed_ranges
 from lopbench.results.judging import COLLAPSE_NOTE, Finding, Word, find, rank_correlation, unstable, verdict
+from lopbench.results.layout import Name
 from lopbench.results.pairs import unseen_collapse
 from lopbench.results.per_seed import Quantity
 from lopbench.results.seed_scores import AXES
@@ -88,7 +89,7 @@ class Judged:
 
     @property
     def needed_seeds(self) -> int | None:
-        """How many seeds would tell, where these do not; None if they do, or that is not known of every number."""
+        """How many seeds would decide the claim; None if it is decided, or if that is unknown for a number of it."""
         open_numbers = [each.finding for each in self.numbers if not _is_told(each.finding)]
         needed = [found.needed_seeds for found in open_numbers]
         if self.word != "cannot tell" or None in needed:
@@ -154,7 +155,7 @@ def to_json(judged: Sequence[Judged]) -> list[dict[str, Any]]:
 
 
 def render(judged: Sequence[Judged], console: Console) -> None:
-    """Print claims with their numbers and verdicts, and what to know of them."""
+    """Print claims with their numbers and verdicts, and notes under them."""
     from rich.table import Table
     from rich.text import Text
 
@@ -173,8 +174,8 @@ def render(judged: Sequence[Judged], console: Console) -> None:
         for number in each.numbers:
             found = number.finding
             needed = "" if _is_told(found) or found.needed_seeds is None else str(found.needed_seeds)
-            cells = (number.link.what, _claimed(number), _with_interval(number), str(found.seeds), needed)
-            table.add_row("", *map(Text, cells))
+            cells = (_claimed(number), _with_interval(number), str(found.seeds), needed)
+            table.add_row("", Name(number.link.what), *map(Text, cells))
         console.print(table)
     for index, each in enumerate(judged, start=1):
         for note in _notes(each):
@@ -236,7 +237,7 @@ def _rows(quantities: Sequence[Quantity], group: Group, seeds: Collection[int]) 
 def _sides(
     link: Link, rows: Sequence[Sequence[Mapping[int, float]]], seeds: Sequence[int]
 ) -> tuple[list[float], list[float] | None]:
-    """Return the number of each seed, and what is subtracted of it, None for nothing."""
+    """Return the number of each seed, and what is subtracted from it; None for nothing."""
     if link.is_correlation:
         pairs = ([[part[which][seed] for part in rows] for which in (0, 1)] for seed in seeds)
         found = [rank_correlation(*pair) for pair in pairs]

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from lopbench.core.text import broken
 from lopbench.results.seed_scores import AXES
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.measure import Measurement
 
 #: Headings that a terminal breaks.
 _BROKEN: Mapping[str, str] = {"generalisation": "generali-\nsation"}
@@ -40,7 +42,7 @@ class Table:
         headings: One for each column.
         rows: Cells.
         notes: What a reader should know.
-        warning: What nobody must miss, None for nothing.
+        warning: A line in bold under the table; None for none.
         controls: Places of the rows that are controls, which nothing competes with.
     """
 
@@ -52,13 +54,40 @@ class Table:
     controls: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True)
+class Name:
+    """A name or a list, which a terminal breaks where its parts are joined.
+
+    Args:
+        text: It.
+        style: A style of rich.
+    """
+
+    text: str
+    style: str = ""
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        """Yield the lines."""
+        from rich.text import Text
+
+        lines = broken(self.text, lambda part: len(part) <= options.max_width)
+        yield Text("\n".join(lines), style=self.style, overflow="fold")
+
+    def __rich_measure__(self, console: "Console", options: "ConsoleOptions") -> "Measurement":
+        """Return the width of the longest part that is not broken, and of the whole."""
+        from rich.measure import Measurement
+
+        least = max(map(len, broken(self.text, lambda part: False)))
+        return Measurement(least, len(self.text)).clamp(max_width=options.max_width)
+
+
 def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) -> None:
-    """Print tables with their notes under them; what is said of all of them stands at the end, once.
+    """Print tables with their notes under them; a note that all tables share stands at the end, once.
 
     Args:
         tables: The tables.
         console: Where to print.
-        told: Whether the reader was told already what their warnings say.
+        told: Whether the warnings were shown already, so that they are left out.
     """
     from rich.table import Table as Grid
     from rich.text import Text
@@ -67,18 +96,23 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
         console.print(Text(_NO_ROWS))
         return
     common = [note for note in tables[0].notes if len(tables) > 1 and all(note in each.notes for each in tables)]
-    for each in tables:
+    for number, each in enumerate(tables):
+        if number:
+            console.print()
         console.print(Text(each.title, style="italic"))  # not the table's title, which its width would break
         table = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for heading in each.headings:
             narrow = _BROKEN.get(heading) or re.sub(r"([-/])| ", r"\1\n", heading)
             if heading in _NAMES:
-                table.add_column(heading, overflow="fold")
+                table.add_column(heading)
             else:
                 left = heading in _LEFT
                 table.add_column(narrow, justify="left" if left else "right", no_wrap=True)
         for place, row in enumerate(each.rows):
-            table.add_row(*map(Text, row), style="bright_black" if place in each.controls else None)
+            cells = [
+                Name(cell) if head in _NAMES else Text(cell) for head, cell in zip(each.headings, row, strict=True)
+            ]
+            table.add_row(*cells, style="bright_black" if place in each.controls else None)
         console.print(table)
         for note in each.notes:
             if note not in common:
