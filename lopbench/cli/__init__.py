@@ -4,10 +4,12 @@ Data go to stdout, progress and notes to stderr. Users' mistakes become one sent
 nowhere else.
 """
 
+import atexit
 import errno
 import importlib
 import os
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ _COMMANDS = (
 _HELP = {
     "Measure": ["run", "status", "reproduce"],
     "Read results": ["leaderboard", "compare", "report", "plot"],
+    "Check publications": ["verify", "figure"],
     "Keep and publish": ["pack", "unpack", "submit", "verify-entry", "snapshot"],
     "Look around": ["list", "show", "data"],
     "Write plugins": ["plugins", "certify", "theory"],
@@ -104,10 +107,9 @@ class Commands(click.RichGroup):
             if error.filename is not None and error.errno in _NOWHERE:
                 echo(f"Error: {os.fsdecode(error.filename)[:_MOST_PATH]} cannot be used: {error.strerror}.", err=True)
                 ctx.exit(1)
-            if error.errno not in _LOST or error.filename is not None:
+            if not _is_lost(error):
                 raise
-            _drop_output()
-            echo(f"Error: what is printed cannot be written: {error.strerror}.", err=True)
+            _tell_lost(error)
             ctx.exit(1)
         except LopbenchError as error:
             if ctx.params["debug"]:
@@ -147,10 +149,43 @@ def main() -> None:
     # Python has none where it was closed, and libraries count on it.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  (until the end)
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
-    cli(prog_name="lopbench")
+    try:
+        cli(prog_name="lopbench")
+    except SystemExit as end:
+        if "torch" in sys.modules and isinstance(end.code, int | None):
+            _leave(end.code or 0)
+        raise
+    except OSError as error:  # of what is printed before a command is called, as the version
+        if not _is_lost(error):
+            raise
+        _tell_lost(error)
+        sys.exit(1)
 
 
-def _drop_output() -> None:
-    """Let what is left to be printed go nowhere: Python would try once more at its end, and complain."""
+def _leave(code: int) -> None:
+    """End the process without taking torch apart, which lasts longer than many a command.
+
+    What was registered to happen at the end happens, and what was printed is written. Where threads are still at work,
+    nothing is done, and Python waits for them.
+    """
+    if any(not each.daemon for each in threading.enumerate() if each is not threading.main_thread()):
+        return
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or 120  # as Python itself
+    os._exit(code)
+
+
+def _is_lost(error: OSError) -> bool:
+    """Return whether an error is that what is printed cannot be written."""
+    return error.errno in _LOST and error.filename is None
+
+
+def _tell_lost(error: OSError) -> None:
+    """Say so, and let what is left to be printed go nowhere: Python would try once more at its end, and complain."""
+    echo(f"Error: what is printed cannot be written: {error.strerror}.", err=True)
     with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

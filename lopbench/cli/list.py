@@ -35,10 +35,10 @@ def command(kind: str | None, output_format: str) -> None:
 
     'claims', 'figures' and 'suites' are study files, for 'lopbench verify', 'figure' and 'run'.
 
-    Of methods alone it also tells family and track, what they are and whether they act at the boundaries of tasks, and
-    what a step takes in time and memory, as multiples of plain learning. Rows of comparisons that are settings of a
-    component, or compositions, stand under it. Plugins that could not be loaded stand at the end, with the reason.
-    'lopbench show NAME' tells more of one.
+    'lopbench list methods' also shows the family of each method, its track (whether it acts at the boundaries of
+    tasks), and what a step costs in time and memory, as multiples of plain learning. Settings and compositions that
+    comparisons use stand under their component. Plugins that could not be loaded stand at the end, with the reason.
+    'lopbench show NAME' tells more of one component.
     """
     from lopbench.core.manager import plugins
 

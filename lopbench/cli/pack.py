@@ -14,7 +14,7 @@ from lopbench.core.text import counted
     "--output",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The packed set, NAME.lopbench; what is there is replaced when the new one is whole.",
+    help="The packed set, NAME.lopbench; a file of that name is replaced once the new one is complete.",
 )
 def command(results: tuple[Path, ...], output: Path) -> None:
     """Pack all runs of the folders RESULTS into one file, to publish or to keep.

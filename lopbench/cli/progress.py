@@ -123,7 +123,7 @@ class Lines:
         self._clock = clock
         self._started = 0
         self._label = ""
-        self._left = 0
+        self._left, self._steps = 0, 1
         self._taken_all, self._taken = 0, 0
         self._all_left_s, self._left_s = TimeLeft(clock), TimeLeft(clock)
         self._said = clock()
@@ -141,6 +141,7 @@ class Lines:
         self._started += runs
         self._score = score
         self._label, self._left, self._taken = f"[{self._started}/{self._runs}] {label}", steps - done, 0
+        self._steps = max(steps, 1)
         self._left_all -= done
         self._left_s, self._said = TimeLeft(self._clock), self._clock()
         self._all_left_s.rest()  # before the first advance, programs are compiled
@@ -164,7 +165,10 @@ class Lines:
         text = f"{roughly(left)} left"
         if self._runs > 1 and left_all is not None:
             text += f", {roughly(left_all, '')} for all runs"
-        self.note(f"{self._label}: task {task + 1}/{tasks}, {self._score} {score:.3f}, {speed:,.0f} steps/s, {text}")
+        share = f"{1 - self._left / self._steps:.0%}"
+        self.note(
+            f"{self._label}: {share}, task {task + 1}/{tasks}, {self._score} {score:.3f}, {speed:,.0f} steps/s, {text}"
+        )
 
     def finished(self, label: str, status: str, path: Path) -> None:
         """Print how it ended, and where its record is."""
@@ -186,6 +190,7 @@ class Work:
         self._console = console
         self._rows: dict[str, Row] = {}
         self._left: dict[str, TimeLeft] = {}
+        self._said: dict[str, float] = {}  #: When a line told of each, where there is no terminal.
         self.shown = Rows()
         self._live = Live(self.shown, console=console, transient=True)
 
@@ -202,8 +207,16 @@ class Work:
 
     def __call__(self, description: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` units of the work ``description`` are finished."""
-        if description not in self._rows and not self._console.is_terminal:
-            self._console.print(Text(f"{description} ..."), soft_wrap=True)
+        if description not in self._rows:
+            self._say(description, "...")
+        elif time.monotonic() - self._said[description] >= LINE_S:
+            self._say(description, f"{done / max(total, 1):.0%}")
         left = self._left.setdefault(description, TimeLeft()).add(done, total - done)
         self._rows[description] = Row(description, done, total, f"{done:,}/{total:,}", left_s=left)
         self.shown.rows = [*self._rows.values()]
+
+    def _say(self, description: str, what: str) -> None:
+        """Print a line where there is no terminal."""
+        self._said[description] = time.monotonic()
+        if not self._console.is_terminal:
+            self._console.print(Text(f"{description} {what}"), soft_wrap=True)

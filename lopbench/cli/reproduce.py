@@ -22,7 +22,7 @@ FOUND = 3
 @click.command("reproduce")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the data, looked in first.")
-@click.option("--device", help="Where to train; the kind of device of the record, if it is there, by default.")
+@click.option("--device", help="Where to train; by default the kind of device in the record, if there is one here.")
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
@@ -38,10 +38,11 @@ def command(
 ) -> None:
     """Run the recorded run in the directory RUN again, in a temporary folder, and say whether its numbers come out.
 
-    Of a packed set, RUN is the file and, behind it, the name of the record: SET.lopbench/NAME.
+    For a run in a packed set, write the file and the name of the record: SET.lopbench/NAME.
 
-    With the same code, versions and hardware they must be bit-identical; elsewhere, or where the run was trained beside
-    others, within a tolerance. What differs in code and environment is listed. The exit code is 3 if they do not.
+    With the same code, versions and hardware the numbers must be bit-identical. Elsewhere, or if the run was trained
+    beside others, they must agree within a tolerance. Differences in code and environment are listed. The exit code is
+    3 if the numbers do not come out.
     """
     from lopbench.cli.progress import study_reporter
     from lopbench.core.errors import UsageError

@@ -44,7 +44,7 @@ _MOST_S, _MOST_BYTES = 24 * 3600, 10e9
 _HELP = {
     "What to run": [
         *("--scenario", "--profile", "--method", "--seeds", "--architecture", "--cloner", "--optimizer", "--sweep"),
-        *("--from", "--data", "--metrics", "--plugin"),
+        *("--tune", "--from", "--data", "--metrics", "--plugin"),
     ],
     "Where and how": [
         *("--results", "--data-dir", "--device", "--threads", "--jobs", "--executor", "--detach", "--sink", "--yes"),
@@ -57,12 +57,17 @@ _SETTINGS = {
     }
 }
 
-_EXAMPLES = """\b
+#: Paragraphs, since the help joins the lines of one.
+_EXAMPLES = """\
 Examples:
-  lopbench run --profile smoke                      see that it works
-  lopbench run --method none --method cbp           a method beside plain learning
-  lopbench run --method cbp --seeds 0-4             five seeds, which can give a verdict
-  lopbench run --method cbp --sweep lr=1e-3,3e-3    two learning rates"""
+
+lopbench run --profile smoke                     see that it works
+
+lopbench run --method none --method cbp          beside plain learning
+
+lopbench run --method cbp --seeds 0-4            five seeds can give a verdict
+
+lopbench run --method cbp --sweep lr=1e-3,3e-3   two learning rates"""
 
 #: Options that hold for the whole study.
 _OPTIONS = ("results", "device", "data_dir")
@@ -80,7 +85,7 @@ _OPTIONS = ("results", "device", "data_dir")
     help="Method: NAME:FIELD=VALUE,...; methods compose with '+'. Repeat it for more rows.",
 )
 @click.option("--architecture", help="Architecture; the scenario's own by default.")
-@click.option("--cloner", help="What clones the learner, where the scenario does so; the scenario's own by default.")
+@click.option("--cloner", help="How the learner is cloned, if the scenario clones it; the scenario's own by default.")
 @click.option(
     "--seeds",
     callback=lambda context, parameter, text: parse_seeds(text),
@@ -105,9 +110,9 @@ _OPTIONS = ("results", "device", "data_dir")
 @click.option(
     "--tune",
     metavar="k=0.1,budget=16,seeds=3",
-    help="Tune each method first: so many configurations of its own grid and of learning rates, each on the first K of "
-    "the stream of so many development seeds; the best mean online score is then run on --seeds. The log is kept with "
-    "the runs, and tables are of one kind of tuning.",
+    help="Tune each method first: BUDGET configurations of its own grid and of learning rates, each trained on the "
+    "first fraction K of the stream with SEEDS development seeds. The one with the best mean online score then runs on "
+    "--seeds. The log is kept with the runs, and a table holds one kind of tuning.",
 )
 @click.option(
     "--from",
@@ -151,7 +156,7 @@ _OPTIONS = ("results", "device", "data_dir")
     "--sink",
     "sinks",
     multiple=True,
-    help="Tell what is measured, as it comes, to a sink: NAME or NAME:FIELD=VALUE,... Repeat it for more.",
+    help="Also send what is measured to a sink, as it comes: NAME or NAME:FIELD=VALUE,... Repeat it for more.",
 )
 @tried_plugin_option
 @click.option("--yes", is_flag=True, help="Begin even if it takes more than a day, or fills more than 10 GB.")
@@ -172,12 +177,14 @@ def command(
 ) -> None:
     """Measure plasticity retention: train task after task, compare with fresh networks, print the table.
 
-    STUDY is a TOML file with what is to be run, in the words of these options, for more than fits into one command:
-    what it holds is written there alone, but for where and how it is done, --results, --device, --data-dir, --threads,
-    --jobs, --executor and --sink, which go before it. Or it is the name of a suite, cpu or gpu: a study that is
-    installed, of all methods on its scenarios, or of each --method; 'lopbench leaderboard --suite' is its table.
+    STUDY is a TOML file that says what to run, in the words of these options. What to run then stands in the file
+    alone. Where and how to run it may be said here too, and wins over the file: --results, --device, --data-dir,
+    --threads, --jobs, --executor and --sink.
 
-    Runs that are finished are not done again; one that was interrupted resumes.
+    STUDY may also be the name of a suite, cpu or gpu: an installed study of all methods on the suite's scenarios, or
+    of each --method. 'lopbench leaderboard --suite' prints its table.
+
+    Finished runs are not done again, and an interrupted one resumes.
     """
     err = _ready()
     from lopbench.cli.ending import check_complete, conclude
@@ -358,7 +365,7 @@ def _read(study: Path, named: set[str], methods: tuple[str, ...]) -> StudyFile:
         return replace(suite, requests=tuple({**each, "methods": methods} for each in suite.requests))
     if named:
         raise UsageError(
-            f"what to run stands in {study}: write {', '.join(sorted(named))} there, and leave it out here"
+            f"{study} says what to run: write {', '.join(sorted(named))} in that file, and leave it out here"
         )
     file = read_study(path)
     try_files(file.plugins)

@@ -37,8 +37,8 @@ _DEVIATIONS = re.compile(r"Deviations?\b[^:\n]*:\s*(.*?)(?=\n\n(?!- )|\Z)", re.D
 def command(name: str, output_format: str) -> None:
     """Show component NAME: source, equation, deviations from it, validation, needs, cost, fields, profiles, track.
 
-    A name that more than one kind of component has is shown for each, and of a composition, as in layernorm+l2, each
-    part. NONE stands for plain learning.
+    If several kinds of component have that name, each is shown. Of a composition, as in layernorm+l2, each part is
+    shown. The name none is plain learning.
     """
     from lopbench.cli import baseline
     from lopbench.core.manager import plugins

@@ -77,7 +77,7 @@ class _Found:
     flag_value=str(_WATCH_S),
     metavar="[SECONDS]",
     type=click.FloatRange(min=0.1),
-    help="Show it again and again, every so many seconds, until q or an interrupt; in a pipe once.",
+    help="Refresh every so many seconds, until q or an interrupt; in a pipe it is shown once.",
 )
 @format_option
 def command(results: Path, watch: float | None, output_format: str) -> None:
@@ -85,8 +85,8 @@ def command(results: Path, watch: float | None, output_format: str) -> None:
 
     RESULTS is a results folder or a packed set.
 
-    A worker that has told nothing for a minute is silent. A run is running while a process holds its lock; a stale one
-    was stopped, and the command that started it goes on with it; one that is set aside killed its workers.
+    A worker is silent if it has reported nothing for a minute. A run is running while a process holds its lock. A stale
+    run was stopped, and the command that started it resumes it. A run is set aside if it killed its workers.
     """
     if output_format == "json":
         write_json(_look(results).to_json())
@@ -137,7 +137,7 @@ def _shown(found: _Found, width: int) -> Group:
     silent = sum(each.is_silent for each in found.workers)
     if silent:
         who = "1 worker is" if silent == 1 else f"{silent} workers are"
-        parts.append(Text(f"{who} silent: what it was at goes on in another, and with the command below."))
+        parts.append(Text(f"{who} silent: other workers, or the command below, take over what is unfinished."))
     if found.command is not None:
         parts.append(Text(f"To go on: {found.command}"))
     return Group(*parts)

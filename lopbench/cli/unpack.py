@@ -20,8 +20,8 @@ from lopbench.core.text import counted
 def command(packed: Path, output: Path) -> None:
     """Unpack the packed set FILE into run directories, byte for byte as they were packed.
 
-    Nothing that is there is overwritten: a run that is there with the same results is left alone, with others it is
-    refused. To look at results, there is no need to unpack: all commands read FILE as it is.
+    Nothing is overwritten. A run that is already there is left alone if its results are the same, and refused if they
+    are not. There is no need to unpack a set to look at it: all commands read FILE as it is.
     """
     from lopbench.cli.progress import Work
     from lopbench.results.pack import unpack
@@ -31,8 +31,8 @@ def command(packed: Path, output: Path) -> None:
     echo(f"{counted(made.records, 'run')}, {counted(made.rows, 'row')}, {made.loose_bytes / 1e6:.2f} MB.", err=True)
     if made.rewritten:
         echo(
-            f"{made.rewritten} measurements.parquet have the same rows in other bytes than their runs wrote, as this "
-            "version of pyarrow writes them so. Ids and scores stay, inputs_digest of a leaderboard does not.",
+            f"This version of pyarrow writes {made.rewritten} measurements.parquet in other bytes than their runs did. "
+            "Rows, ids and scores are the same; the inputs_digest of a leaderboard is another.",
             err=True,
         )
     echo(f"Written to {made.path}.", err=True)

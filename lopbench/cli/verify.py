@@ -46,7 +46,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("verify")
 @click.argument("study", type=click.Path(path_type=Path))
 @click.argument("results", required=False, type=click.Path(path_type=Path))
-@click.option("--no-run", is_flag=True, help="Judge by the runs that there are, and train nothing.")
+@click.option("--no-run", is_flag=True, help="Train nothing: judge by the runs that are there.")
 @run_options
 @format_choice("table", "csv", "json")
 def command(
@@ -58,9 +58,9 @@ def command(
 ) -> None:
     """Say whether what is claimed of methods agrees with runs, disagrees, or cannot be told yet.
 
-    STUDY is a study file with claims, or the name of one that is installed ('lopbench list claims'). What is missing
-    is run first, in the folder RESULTS. With --no-run, and of a packed set, the runs that there are have to do, on
-    whatever data they are, which need not be here.
+    STUDY is a study file with claims, or the name of one that is installed ('lopbench list claims'). Missing runs are
+    done first, in the folder RESULTS. With --no-run, or if RESULTS is a packed set, nothing is trained: claims are
+    judged by the runs that are there, and their data need not be here.
 
     \b
       lopbench verify D7

@@ -33,13 +33,14 @@ def parse_slot(text: str) -> tuple[int, int]:
 )
 @tried_plugin_option
 def command(worklist: Path, slot: str, device: str, follow: bool) -> None:
-    """Work off the file WORKLIST, which 'lopbench run' makes for several workers, beside other workers.
+    """Do the runs of the file WORKLIST, which 'lopbench run' writes for several workers.
 
-    A worker takes the next runs that have no record and that nobody is at, until nothing is left. It needs nothing
-    but the results folder, and can be started by hand on any machine that sees it, with the --plugin of the study.
+    A worker takes the next runs that have no record and that no other worker holds, until nothing is left. It needs
+    only the results folder, and can be started by hand on any machine that sees that folder, with the --plugin options
+    of the study.
 
-    It exits with 0 when nothing is left, 75 when SIGUSR2 told it that its time is over, 130 when it was stopped
-    otherwise; what it was at goes on elsewhere.
+    It exits with 0 when nothing is left, with 75 when SIGUSR2 says that its time is over, and with 130 when it is
+    stopped otherwise. Another worker then resumes what it was doing.
     """
     from lopbench.runner.worker import Stop, work
 

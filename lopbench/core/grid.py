@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import TYPE_CHECKING
 
-from lopbench.core.text import plain
+from lopbench.core.text import plain, whole_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -243,8 +243,15 @@ def _width(text: str) -> int:
 
 
 def _folded(console: Console, text: Text, width: int) -> list[Text]:
-    """Return the lines of a text that is no wider than ``width``; words that are longer are folded."""
-    lines = list(text.wrap(console, width, overflow="fold")) or [text]
-    for line in lines:
-        line.rstrip()
-    return lines
+    """Return the lines of a text that is no wider than ``width``; what has no place to break it is folded."""
+    from rich.cells import cell_len
+
+    found: list[Text] = []
+    for line in text.split("\n", allow_blank=True):
+        parts = whole_lines(line.plain, lambda part: cell_len(part) <= width)
+        for part in line.divide([*accumulate(map(len, parts))][:-1]):
+            part.rstrip()
+            found += part.wrap(console, width, overflow="fold") or [part]
+    for part in found:
+        part.rstrip()
+    return found

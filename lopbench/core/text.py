@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 MOST_TEXT = 2_000
 
 #: After what a text is broken into lines: between words, else between the parts of a list, else inside a name.
-_BREAKS = tuple(map(re.compile, (r"(?<= )", r"(?<=[,+/;])", r"(?<=[:=_])")))
+_BREAKS = tuple(map(re.compile, (r"(?<= )", r"(?<=[,+/;])", r"(?<=:)", r"(?<=[=_])")))
 
 
 def plain(text: str) -> str:
@@ -56,7 +56,12 @@ def broken(text: str, fits: Callable[[str], bool]) -> list[str]:
         text: One line.
         fits: Returns whether a line fits.
     """
-    return [each.rstrip() for each in _broken(text, fits, _BREAKS)] or [""]
+    return [each.rstrip() for each in whole_lines(text, fits)] or [""]
+
+
+def whole_lines(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """Return the same with the blanks at the ends of lines, so that they are the text when they are joined."""
+    return _broken(text, fits, _BREAKS)
 
 
 def _broken(text: str, fits: Callable[[str], bool], breaks: Sequence[re.Pattern[str]]) -> list[str]:

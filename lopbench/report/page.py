@@ -15,14 +15,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lopbench.core.manager import plugins
+from lopbench.core.manager import build_manager
+from lopbench.core.registry import OWN, Registry
 from lopbench.report.command import beyond, command
 from lopbench.report.summary import RETENTION, Array, Failure, Row, Summary, Table, reason, summarise
 from lopbench.results.cells import csv_text
@@ -418,11 +419,18 @@ def _data(tables: Sequence[Table], shown: Sequence[Mapping[str, Any]]) -> dict[s
 def _of_metric(metric: str) -> str:
     """Return what a metric is, in words; empty where nobody says so."""
     name = metric.removeprefix(BASE).partition(":")[0]
-    registry = plugins().registry
+    registry = _built_in()
     told = _SCORES.get(name, "")
     if not told and name in registry.names("metrics"):
         told = registry.get("metrics", name).summary.capitalize() + "."
     return f"Of the base beside the clone. {told}" if metric.startswith(BASE) else told
+
+
+@cache
+def _built_in() -> Registry:
+    """Return the components of lopbench itself: other plugins may take seconds to import, for a few words."""
+    found = entry_points(group="lopbench")
+    return build_manager(entry_points=[each for each in found if each.dist and each.dist.name == OWN]).registry
 
 
 def _fields(row: Row) -> dict[str, Any]:

@@ -20,7 +20,7 @@ _Lines = dict[tuple[str, ...], Mapping[str, str]]
 
 
 def check(path: str | os.PathLike[str], board: Board) -> list[str]:
-    """Return in what a leaderboard's CSV differs from the rows that records give, a sentence each; empty if in nothing.
+    """Return the differences between a leaderboard's CSV and the rows that records give, a sentence each.
 
     Rows are compared whatever their order, and numbers up to a relative 1e-6. Files that were joined with their headers
     are read as one.
@@ -50,7 +50,7 @@ def check(path: str | os.PathLike[str], board: Board) -> list[str]:
 
 
 def _lines(cells_of: Iterable[Mapping[str, str | None]], header: Sequence[str], where: str, found: list[str]) -> _Lines:
-    """Return the lines of a CSV by what names them; what stands there twice is told in ``found``."""
+    """Return the lines of a CSV by the columns that identify them; a line that stands there twice goes to ``found``."""
     lines: _Lines = {}
     for cells in cells_of:
         row = {column: original(cells[column] or "") for column in header}

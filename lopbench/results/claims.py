@@ -43,7 +43,7 @@ _ENTRY_KEYS = ("runs", "method", "optimizer", "called")
 
 @dataclass(frozen=True)
 class EntryName:
-    """What a claim calls an entry of its study; what is not given is left open, and one entry has to be meant.
+    """How a claim names an entry of its study. A part that is not given matches anything, and one entry has to match.
 
     Args:
         method: The methods, as on the command line.
@@ -83,7 +83,7 @@ class Link:
 
     @property
     def is_correlation(self) -> bool:
-        """Whether it is how two quantities go together over the entries."""
+        """Whether it is the rank correlation of two quantities over the entries."""
         return len(self.quantities) == 2
 
     @property
@@ -95,7 +95,7 @@ class Link:
 
     @property
     def range(self) -> str:
-        """Where it lies if the claim holds, in words."""
+        """The range in which it lies if the claim holds, in words."""
         if math.isinf(self.low):
             return f"at most {self.high:g}"
         return f"at least {self.low:g}" if math.isinf(self.high) else f"{self.low:g} to {self.high:g}"

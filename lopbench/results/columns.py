@@ -55,7 +55,7 @@ def _tuning(group: Group) -> str:
 
 
 def _unplaced(_: Group) -> None:
-    """What stands in a column that `standings.place` fills in, for a row that is not placed."""
+    """Return None: `standings.place` fills the column in later, and leaves None in rows that it does not place."""
 
 
 #: What each axis measures, as tables say it.

@@ -79,7 +79,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Difference:
-    """Something besides the method in which compared rows are unlike, such as a version.
+    """A difference between compared rows other than the method, such as a version.
 
     Args:
         field: Its name, as in "versions.torch".
@@ -95,12 +95,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A row that was compared with nothing.
+    """A row that could not be compared.
 
     Args:
         row: Which one.
         reason: Why; names the fields in which the protocols differ.
-        refused: Whether there is such a row to compare with, but of another protocol.
+        refused: Whether there is a row to compare it with, but under another protocol.
     """
 
     row: str
@@ -253,7 +253,9 @@ def render(comparison: Comparison, console: "Console") -> None:
         first = rows.iloc[0]
         against, names = rows["baseline"], rows["method"]
         if len({*rows["optimizer"], *rows["baseline_optimizer"]}) > 1:
-            against, names = against + " with " + rows["baseline_optimizer"], names + " with " + rows["optimizer"]
+            is_same = against.nunique() == 1 and (rows["optimizer"] == rows["baseline_optimizer"]).all()
+            against = against + (" with the same optimizer" if is_same else " with " + rows["baseline_optimizer"])
+            names = names + " with " + rows["optimizer"]
         sides = against, names
         if len({*rows["source"], *rows["baseline_source"]}) > 1:
             sides = against + " of " + rows["baseline_source"], names + " of " + rows["source"]
@@ -330,7 +332,7 @@ def _in_protocol(row: Row) -> str:
 
 
 def _refusal(row: Row, counterparts: Iterable[Row]) -> str:
-    """Say in which fields the nearest of the counterparts is of another protocol."""
+    """Return in which fields the protocol of the most similar counterpart is another."""
     found = [(other, _fields_apart(other, row)) for other in counterparts]
     other, fields = min(found, key=lambda entry: len(entry[1]))
     apart = "; ".join(f"{name} is {theirs} here and {ours} there" for name, (ours, theirs) in fields.items())
@@ -349,7 +351,7 @@ def _fields_apart(a: Row, b: Row) -> dict[str, tuple[str, str]]:
 
 
 def _belongs(key: str, components: Container[str]) -> bool:
-    """Return whether a dotted name is one of ``components``, or inside one and not its name."""
+    """Return whether a dotted name is one of ``components`` or a part of one other than its name."""
     parts = key.split(".")
     inside = any(".".join(parts[:count]) in components for count in range(1, len(parts)))
     return key in components or (inside and not key.endswith(".name"))
@@ -508,7 +510,7 @@ class _Pair:
 
 
 def _judge(row: dict[str, Any], different: float, as_good: float, tests: int) -> None:
-    """Add the verdict to a row, in place, and how many seeds would tell where these do not."""
+    """Add the verdict to a row, in place, and how many seeds would give one where there is none."""
     deviation, difference = row.pop("_deviation"), row["difference"]
     lower_is_better, at_ceiling = row.pop("_lower_is_better"), row.pop("_at_ceiling")
     row["p_holm"], row["p_not_worse"], row["needed_seeds"] = different, as_good, None
@@ -527,7 +529,7 @@ def _judge(row: dict[str, Any], different: float, as_good: float, tests: int) ->
 
 
 def _differences(rows: Sequence[Row]) -> Iterator[Difference]:
-    """Yield what the environments and the code of the methods have unlike."""
+    """Yield the differences in environment and in the code of the methods."""
     one_source = len({row.source for row in rows}) == 1
     unknown = dict.fromkeys(row.source for row in rows if row.line is not None)
     if unknown:

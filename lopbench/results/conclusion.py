@@ -52,7 +52,7 @@ def _protocol(rows: "pd.DataFrame") -> Iterator[str]:
 
 
 class _Row:
-    """A row of a leaderboard that has a retention, or none.
+    """A row of a leaderboard, with or without a retention.
 
     Args:
         row: Its columns.
@@ -71,12 +71,12 @@ class _Row:
         self.coverage = str(row["coverage"])
 
     def alone(self, reference: str) -> str:
-        """Return what it keeps."""
+        """Return the sentence for a row that is compared with nothing."""
         kept = f"{self.name} keeps {_number(self.retention)} of what a {reference} learns"
         return f"{kept} (1 is a {reference}, 0 is chance){self.caveat}."
 
     def against(self, baseline: "_Row") -> str:
-        """Return how it stands to plain learning."""
+        """Return the sentence that compares the row with plain learning."""
         ours, theirs = _number(self.retention), _number(baseline.retention)
         numbers = f"{theirs} to {ours}"
         if self.verdict == "not shown":
@@ -92,7 +92,7 @@ class _Row:
 
     @property
     def caveat(self) -> str:
-        """What to know where seeds are few, and what to do; empty where they are enough."""
+        """A warning that the seeds are few, with what to do; empty if they are enough."""
         if self.seeds >= FEWEST_RANKED:
             return ""
         first = int((re.match(r"\d+", self.coverage) or ["0"])[0])
@@ -101,7 +101,7 @@ class _Row:
 
 
 def _together(others: list[_Row], baseline: _Row) -> Iterator[str]:
-    """Yield one line for what is better, worse, not told apart, and not judged."""
+    """Yield a sentence each for the rows that are better, worse, not told apart, and not judged."""
     for verdict, said in (
         ("better", f"Shown to keep more than {baseline.name}"),
         ("worse", f"Shown to keep less than {baseline.name}"),
@@ -116,5 +116,5 @@ def _together(others: list[_Row], baseline: _Row) -> Iterator[str]:
 
 
 def _number(value: float) -> str:
-    """Return a retention as the sentences have it; what rounds to zero has no sign."""
+    """Return a retention with two digits, and no sign if it rounds to zero."""
     return f"{round(value, 2) + 0.0:.2f}"

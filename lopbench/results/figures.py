@@ -87,7 +87,7 @@ class FigureData:
 
     @property
     def names(self) -> dict[EntryName, None]:
-        """The entries that it is of, each once."""
+        """The entries that it shows, each once."""
         return dict.fromkeys(mark.entry for panel in self.panels for mark in panel.marks)
 
 
@@ -201,7 +201,7 @@ def _drawn(panel: Panel, mark: Mark, group: Group, seeds: Sequence[int]) -> Draw
 
 
 def _windows(known: Sequence[Mapping[int, float]], tasks: int) -> dict[float, list[float]]:
-    """Return by the place where it ends the mean of each window in each run, as far as all of them know one."""
+    """Return the mean of each window of the stream in each run, by the window's end, as far as all runs know it."""
     number = min(tasks, MOST_POINTS)
     found = {}
     for window in range(number):

@@ -50,7 +50,7 @@ class Group:
 
     @property
     def protocol_id(self) -> str:
-        """What is asked of all of them."""
+        """The id of their protocol."""
         return self.runs[0].protocol_id
 
     @property
@@ -147,7 +147,7 @@ class Group:
 
     @staticmethod
     def mean(values: Iterable[float]) -> float:
-        """Return the mean of the values that are known, NaN if none is."""
+        """Return the mean of the values that are not NaN; NaN if all are."""
         known = [value for value in values if not math.isnan(value)]
         return math.fsum(known) / len(known) if known else math.nan
 

@@ -1,4 +1,4 @@
-"""Methods that changed nothing in a run: a row of theirs is one of the plain learner."""
+"""Methods that changed nothing in a run: their row is plain learning under another name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
@@ -31,9 +31,9 @@ def idle_sentences(spec: RunSpec, idle: Sequence[Idle | None]) -> Iterator[str]:
 
 
 def idle_notes(runs: Sequence[Record]) -> Iterator[str]:
-    """Yield for each method of a row in how many of its runs it changed nothing, where there are such.
+    """Yield a sentence for each method of a row that changed nothing in some of its runs, with their number.
 
-    Runs that stopped are not counted: the method's turn may have been to come. Nor are records older than this.
+    Runs that stopped are not counted, since the method might have acted later. Nor are records older than this.
 
     Args:
         runs: The runs of one row, at least one.

@@ -92,7 +92,7 @@ class Judged:
 
     @property
     def needed_seeds(self) -> int | None:
-        """How many seeds would tell, where these do not; None if they do, or that is not known of every number."""
+        """How many seeds would decide the claim; None if it is decided, or if that is unknown for a number of it."""
         open_numbers = [each.finding for each in self.numbers if not _is_told(each.finding)]
         needed = [found.needed_seeds for found in open_numbers]
         if self.word != "cannot tell" or None in needed:
@@ -158,7 +158,7 @@ def to_json(judged: Sequence[Judged]) -> list[dict[str, Any]]:
 
 
 def render(judged: Sequence[Judged], console: Console) -> None:
-    """Print claims with their numbers and verdicts, and what to know of them."""
+    """Print claims with their numbers and verdicts, and notes under them."""
     from rich.text import Text
 
     numbers = [number for each in judged for number in each.numbers]
@@ -233,7 +233,7 @@ def _rows(quantities: Sequence[Quantity], group: Group, seeds: Collection[int]) 
 def _sides(
     link: Link, rows: Sequence[Sequence[Mapping[int, float]]], seeds: Sequence[int]
 ) -> tuple[list[float], list[float] | None]:
-    """Return the number of each seed, and what is subtracted of it, None for nothing."""
+    """Return the number of each seed, and what is subtracted from it; None for nothing."""
     if link.is_correlation:
         pairs = ([[part[which][seed] for part in rows] for which in (0, 1)] for seed in seeds)
         found = [rank_correlation(*pair) for pair in pairs]

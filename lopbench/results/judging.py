@@ -122,7 +122,7 @@ def verdict(findings: Sequence[Finding]) -> Word:
 
 
 def unstable(entrants: Collection[Mapping[int, float]]) -> bool:
-    """Return whether a seed collapsed in one of some rows of retentions."""
+    """Return whether a seed collapsed in any of several rows of retentions."""
     return any(Entrant(scores).unstable for scores in entrants)
 
 

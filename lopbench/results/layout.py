@@ -41,7 +41,7 @@ class Table:
         headings: One for each column.
         rows: Cells.
         notes: What a reader should know.
-        warning: What nobody must miss, None for nothing.
+        warning: A line in bold under the table; None for none.
         controls: Places of the rows that are controls, which nothing competes with.
     """
 
@@ -54,12 +54,12 @@ class Table:
 
 
 def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) -> None:
-    """Print tables with their notes under them; what is said of all of them stands at the end, once.
+    """Print tables with their notes under them; a note that all tables share stands at the end, once.
 
     Args:
         tables: The tables.
         console: Where to print.
-        told: Whether the reader was told already what their warnings say.
+        told: Whether the warnings were shown already, so that they are left out.
     """
     from rich.text import Text
 
@@ -67,7 +67,9 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
         console.print(Text(_NO_ROWS))
         return
     common = [note for note in tables[0].notes if len(tables) > 1 and all(note in each.notes for each in tables)]
-    for each in tables:
+    for number, each in enumerate(tables):
+        if number:
+            console.print()
         console.print(Text(each.title, style="italic"))
         columns = [_column(heading, [row[place] for row in each.rows]) for place, heading in enumerate(each.headings)]
         styles = dict.fromkeys(each.controls, "bright_black")

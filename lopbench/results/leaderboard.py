@@ -137,7 +137,7 @@ def board_of(records: Sequence[Record], problems: Iterable[ResultsError] = ()) -
 
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """Collect no garbage: all that is read stays, and looking through it over and over takes a seventh of the time."""
+    """Switch garbage collection off: what is read all stays, and looking for garbage takes a seventh of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -250,7 +250,7 @@ def _key(record: Record) -> _Key:
 
 
 def _plain(record: Record) -> _Key:
-    """Return the row of plain learning with the same optimizer; of tuned entries, with the one that tuning chose it."""
+    """Return the row of plain learning with the same optimizer, or, if tuned, with the one that its tuning chose."""
     return record.protocol_id, record.recipe.plain_entry_id if record.spec.tuning is None else "tuned"
 
 

@@ -127,7 +127,7 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
 
 
 def _table(entry: Entry) -> str:
-    """Return which table a row speaks in: of tuned entries each has the optimizer that its tuning chose."""
+    """Return what the rows of one table share: tuned entries each have the optimizer that their tuning chose."""
     chosen = entry.spec.tuning is not None
     return f"{entry.row['protocol_id']} with {'tuned optimizers' if chosen else entry.row['optimizer']}"
 

@@ -97,12 +97,12 @@ class Record:
 
     @property
     def spec_json(self) -> Mapping[str, Any]:
-        """The same as it stands in ``spec.json``, which is what its hash is of: without ``shown``."""
+        """The spec as ``spec.json`` holds it and as its hash is taken: without ``shown``."""
         return {**self.recipe.rest, "seed": self.seed}
 
     @property
     def path(self) -> Path:
-        """The run directory; of a record in a packed set, the set's path and behind it the directory's name."""
+        """The run directory; of a record in a packed set, the path of the set followed by the directory's name."""
         return self.stored.path
 
     @cached_property
@@ -112,12 +112,12 @@ class Record:
 
     @cached_property
     def run_id(self) -> str:
-        """Which run it is: `RunSpec.run_id`; of a record of an older schema, not the hash in its directory's name."""
+        """The id of the run, `RunSpec.run_id`. Records of an older schema have another hash in their name."""
         return self.recipe.run_id(self.seed)
 
     @property
     def protocol_id(self) -> str:
-        """Which records stand together: `RunSpec.protocol_id`."""
+        """The id of the protocol, `RunSpec.protocol_id`: only records of one protocol compare."""
         return self.recipe.protocol_id
 
     @property
@@ -136,7 +136,7 @@ class Record:
 
     @property
     def content_digest(self) -> str:
-        """SHA-256 of what the measurements say, hex (`Rows.digest`): it is the same whatever wrote their file.
+        """SHA-256 of the measurements themselves (`Rows.digest`), hex, which does not depend on what wrote the file.
 
         Raises:
             ResultsError: If the measurements are damaged or have other columns.
@@ -145,7 +145,7 @@ class Record:
 
     @property
     def world(self) -> str:
-        """What fixes the tasks of a seed, scenario and data set, as canonical JSON."""
+        """Scenario and data set as canonical JSON: with the seed, they determine the tasks."""
         return self.recipe.world
 
     @cached_property
@@ -159,7 +159,7 @@ class Record:
 
     @cached_property
     def measurements(self) -> "pd.DataFrame":
-        """The same as a frame; what was not finite is NaN."""
+        """The measurements as a frame; a value that was not finite is NaN."""
         frame: pd.DataFrame = self.table.to_pandas()
         return frame
 
@@ -173,7 +173,7 @@ class Record:
         return {} if series is None else dict(zip(series.tasks.tolist(), series.values.tolist(), strict=True))
 
     def series(self, metric: str) -> Series | None:
-        """Return the same as arrays, None if there are no finite values.
+        """Return what `per_task` does, as arrays; None if there are no finite values.
 
         Raises:
             ResultsError: If the measurements are damaged or a task has two rows.
@@ -192,7 +192,7 @@ def record_path(root: str | os.PathLike[str], spec: RunSpec) -> Path:
 
 
 def is_recorded(root: str | os.PathLike[str], spec: RunSpec) -> bool:
-    """Return whether ``spec`` has a record in the results folder ``root``, be it damaged; an empty folder is none."""
+    """Return whether ``spec`` has a record in the results folder ``root``, damaged or not; an empty folder is none."""
     path = record_path(root, spec)
     try:
         with os.scandir(path) as entries:
@@ -276,9 +276,9 @@ def write_record(
 
 
 def remove_cut_short(root: str | os.PathLike[str]) -> None:
-    """Remove what is left of the writing of records that was cut short, where the record has been written since.
+    """Remove what interrupted writes of records left behind, if the record has been written since.
 
-    Nothing else does: whoever writes a record does not look at all others, of which there may be very many.
+    Writing a record does not do this, since it would have to look at all others, which may be very many.
     """
     for path in (Path(root) / "runs").glob(f".*{_PARTIAL}"):
         name = path.name.removesuffix(_PARTIAL)[1:].rpartition(".")[0]
@@ -330,7 +330,7 @@ def read_record(path: str | os.PathLike[str]) -> Record:
 
 
 class _Reader:
-    """Reads records. What many have in common, most of their specs and environments, is checked and kept once."""
+    """Reads records. Specs and environments that many records share are checked once and kept."""
 
     def __init__(self) -> None:
         self._by_text: dict[bytes, Recipe] = {}  # by what `without_seed` leaves
@@ -419,9 +419,10 @@ def find_records(*paths: str | os.PathLike[str]) -> list[Record]:
 
 
 def one_of_each(records: Iterable[Record]) -> list[Record]:
-    """Return the records without those of which another has the same protocol, entry, seed and kind.
+    """Return one record for each protocol, entry, seed and kind.
 
-    Such runs learn the same and differ in what they measure. The one of most metrics stays, however it ended.
+    Runs that share these learn the same, and differ in what they measure. The one with most metrics stays, however it
+    ended.
     """
     found: dict[tuple[object, ...], Record] = {}
     for record in records:
@@ -433,7 +434,7 @@ def one_of_each(records: Iterable[Record]) -> list[Record]:
 
 
 def _measured(record: Record) -> tuple[int, str]:
-    """Return by which number of metrics, and then by what, a record is chosen."""
+    """Return what `one_of_each` chooses by: the number of metrics, then the run id."""
     return len(record.recipe.rest["metrics"]), record.run_id
 
 
@@ -461,16 +462,16 @@ def scan_records(*paths: str | os.PathLike[str]) -> tuple[list[Record], list[Res
 
 
 def folders_with_runs(path: str | os.PathLike[str]) -> list[Path]:
-    """Return the folders right in a folder that look like results folders, by name: they hold runs or packed sets."""
+    """Return the direct subfolders that look like results folders, by name: they hold runs or packed sets."""
     folders = sorted(child for child in Path(path).glob("*") if child.is_dir())
     return [folder for folder in folders if (folder / "runs").is_dir() or any(folder.glob(f"*{SUFFIX}"))]
 
 
 def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[str, Stored]]:
-    """Yield what a path holds, each record where it really is and as it was named.
+    """Yield the records of a path, each with its real path and its files.
 
     Raises:
-        ResultsError: If there is nothing that could be read; of what is in a folder, that goes to ``problems``.
+        ResultsError: If the path cannot be read. What cannot be read inside a folder goes to ``problems``.
     """
     if path.is_file():
         yield from _in_pack(path)
@@ -499,7 +500,7 @@ def _in_pack(path: Path) -> Iterator[tuple[str, Stored]]:
 
 
 def _children(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, Path]]:
-    """Yield the run directories and packed sets of a results folder, each where it really is and as it was named."""
+    """Yield the run directories and packed sets of a results folder, each with its real path and as it was named."""
     try:
         runs, root = path / "runs", path.resolve()
         for folder in (path, runs) if runs.is_dir() else (path,):
@@ -524,7 +525,7 @@ def _children(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, 
 
 
 def _is_run(entry: "os.DirEntry[str]", child: Path, *, foreign: bool) -> bool:
-    """Return whether an entry of a folder may be a record or a packed set; of a foreign one, what looks like a run."""
+    """Return whether an entry of a folder may be a record or packed set; in a foreign folder it must look like one."""
     if not entry.is_dir():
         return child.suffix == SUFFIX
     return not foreign or os.path.exists(child / SPEC)  # noqa: PTH110  (as above)
@@ -541,7 +542,7 @@ def _parsed(stored: Stored, name: str, data: bytes) -> dict[str, Any]:
 
 
 def _unprintable(value: object) -> str | None:
-    """Return which text a terminal would obey or a reader misread once a table prints it, None if there is none."""
+    """Return the first text that would control a terminal or mislead a reader when printed; None if there is none."""
     if isinstance(value, str):
         return None if value.isprintable() else f"{value!r} has characters that cannot be printed"
     if isinstance(value, dict):

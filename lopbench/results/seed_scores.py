@@ -151,7 +151,7 @@ class References:
         return self.fresh(record.recipe.reference.run_id(record.seed))
 
     def fresh(self, run_id: str) -> Reference | None:
-        """Return the run of fresh networks; one that did not complete would flatter the learner and is none."""
+        """Return the run of fresh networks, if it completed: one that did not would flatter the learner."""
         if run_id not in self._known:
             record = self.by_id.get(run_id)
             is_whole = record is not None and record.outcome == "completed"

@@ -74,7 +74,7 @@ class Row:
 
     @property
     def protocol_id(self) -> str:
-        """Which rows it compares with."""
+        """What rows must share to be compared with it."""
         return self.facts["protocol_id"]
 
     @cached_property
@@ -89,7 +89,7 @@ class Row:
 
     @cached_property
     def same(self) -> object:
-        """What is equal where two rows come from the very same runs."""
+        """A key that two rows share if they are made of the same runs."""
         if self.line is not None:
             return self.line["inputs_digest"]
         return frozenset((record.run_id, record.content_digest) for record in self.runs.values())
@@ -122,7 +122,7 @@ class Row:
         return near_ceiling(self.seeds.values(), self.axis if score == "retention" else score)
 
     def without(self, score: Score, seeds: Iterable[int]) -> str | None:
-        """Say which of the seeds have no score and why, None if all have."""
+        """Return which seeds have no score and why, in words; None if all have one."""
         scores = self.scores(score)
         missing = [seed for seed in seeds if not math.isfinite(scores[seed])]
         if not missing:

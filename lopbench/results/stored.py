@@ -52,7 +52,7 @@ class Stored(ABC):
 
     @abstractmethod
     def has_log(self) -> bool:
-        """Return whether there is a log: nobody needs it to read a record."""
+        """Return whether there is a log, which is not needed to read a record."""
 
     @abstractmethod
     def check(self) -> None:

@@ -50,7 +50,7 @@ _MARKUP = frozenset('<>[]{}|`\\*$&#"')
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """Whose results an entry holds.
+    """Who made the results of an entry, and where their code is.
 
     Args:
         code: Where the code of its methods is, an https URL.
@@ -292,7 +292,7 @@ def _entry_json(name: str, metadata: Metadata, folder: Path, frame: "pd.DataFram
 
 
 def _rows(frame: "pd.DataFrame") -> list[dict[str, str]]:
-    """Return what the rows of a table are of."""
+    """Return what identifies each row of a table, in words too, and its seeds."""
     named = {"protocol_id": "protocol_id", "entry_id": "entry_id", "method": "method", "optimizer": "optimizer"}
     columns = {**named, "seeds": "coverage"}
     return [{key: str(row[column]) for key, column in columns.items()} for row in frame.to_dict("records")]

@@ -73,7 +73,7 @@ def render(
         frame: What `leaderboard` returned, or its CSV read again.
         console: Where to print; from 80 columns on all numbers are whole.
         overall: Methods over all scenarios, as `Board` has them; their tables come last.
-        told: Whether the reader was told already where data are not real.
+        told: Whether the warning about data that are not real was shown already.
     """
     printed(list(_tables(frame, overall, wide=False, width=console.width)), console, told=told)
 
@@ -354,7 +354,7 @@ def _standing_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
 
 
 def _baseline(rows: "pd.DataFrame") -> str:
-    """Return of which optimizer the plain learning is that others were judged against, as `place` chose it."""
+    """Return the optimizer of the plain learning that others were judged against, as `place` chose it."""
     plain = rows[rows["method"] == "none"]
     if len(plain) < 2:
         return ""

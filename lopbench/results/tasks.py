@@ -14,7 +14,7 @@ from lopbench.results.score import Score, at_floor
 
 
 class Floors:
-    """What the scenarios of some runs score, and what a task counts that a run did not finish.
+    """The kind of score of some runs, and the score of a task that a run did not finish.
 
     Accuracies are then at the chance of the task, errors infinite. Both are known from all runs of a world (scenario,
     data), since a run that was killed does not know them.
@@ -35,7 +35,7 @@ class Floors:
         return "error" if record.world in self._errors else "accuracy"
 
     def of(self, record: Record, tasks: Iterable[int]) -> dict[int, float]:
-        """Return the floor of each task; the mean chance of what is known where no run of the seed came so far."""
+        """Return the floor of each task; the mean of all known chances where no run of the seed reached the task."""
         world = record.world
         if world in self._errors:
             return dict.fromkeys(tasks, math.inf)

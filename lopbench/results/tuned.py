@@ -102,7 +102,7 @@ class Tuned(Protocol):
 
 
 def fill_fragility(entries: Sequence[Tuned]) -> None:
-    """Fill in what an entry has lost by being tuned on a part of the stream: its oracle's retention minus its own.
+    """Fill in the fragility of entries: the retention of the oracle, tuned on the whole stream, minus their own.
 
     The oracle is the same entry tuned in the same way on the whole stream, of the same seeds.
     """
@@ -116,6 +116,6 @@ def fill_fragility(entries: Sequence[Tuned]) -> None:
 
 
 def _family(spec: RunSpec) -> str:
-    """Return what an entry and its oracle have in common: all but the share of the stream, and what came of it."""
+    """Return what an entry and its oracle share: all but the part of the stream they were tuned on, and the choice."""
     asked = spec.protocol()
     return digest([{**asked, "tuning": {**asked["tuning"], "k": 1.0}}, spec.family.entry()], 16)

@@ -158,3 +158,46 @@ def test_the_console_script_is_main():
 def test_python_m_lopbench_is_the_same_program():
     done = subprocess.run([sys.executable, "-m", "lopbench", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("lopbench ")
+
+
+#: A program that has something like torch, what is told at its end, and what Python says when it takes a module apart.
+ENDING = """
+import atexit, sys, threading, time, types
+
+class Kept:
+    def __del__(self):
+        print("taken apart")
+
+sys.modules["torch"] = types.ModuleType("torch")
+sys.modules["torch"].kept = Kept()
+atexit.register(print, "registered")
+sys.argv = ["lopbench", *sys.argv[1:]]
+from lopbench.cli import main
+"""
+
+
+def ended(code, *arguments):
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["list", "nothing"], 2)])
+def test_a_command_that_used_torch_ends_at_once_with_its_exit_code(arguments, code):
+    done = ended(f"{ENDING}main()", *arguments)
+    assert done.returncode == code
+    assert done.stdout.splitlines()[-1] == "registered"  # and is written, as what was printed before
+    assert "taken apart" not in done.stdout
+    assert "taken apart" in ended(f"{ENDING}sys.exit(0)").stdout
+
+
+def test_threads_that_are_at_work_are_waited_for():
+    code = "def late():\n    time.sleep(0.2)\n    print('done')\nthreading.Thread(target=late).start()\nmain()"
+    done = ended(f"{ENDING}{code}", "--version")
+    assert done.returncode == 0
+    assert "done" in done.stdout
+
+
+def test_output_that_is_lost_at_the_end_is_an_error():
+    command = ["sh", "-c", '"$0" -c "$1" --version >/dev/full', sys.executable, f"{ENDING}main()"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Error: what is printed cannot be written: No space left on device.\n"

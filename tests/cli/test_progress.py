@@ -43,8 +43,8 @@ def test_lines_are_printed_now_and_then(lines):
     # 10 steps/s: after 30 s 300 of 2,000 are done, and 300 of all 3,060
     assert printed() == [
         f"[1/2] {LABEL}: 2,000 steps",
-        f"[1/2] {LABEL}: task 4/40, accuracy 0.500, 10 steps/s, about 3 min left, 5 min for all runs",
-        f"[1/2] {LABEL}: task 4/40, accuracy 0.500, 10 steps/s, about 2 min left, 4 min for all runs",
+        f"[1/2] {LABEL}: 15%, task 4/40, accuracy 0.500, 10 steps/s, about 3 min left, 5 min for all runs",
+        f"[1/2] {LABEL}: 30%, task 4/40, accuracy 0.500, 10 steps/s, about 2 min left, 4 min for all runs",
         f"[1/2] {LABEL}: completed, results/runs/x",
     ]
 
@@ -57,7 +57,7 @@ def test_steps_of_an_earlier_session_are_not_fast_steps(lines):
     reporter.advanced(300, 30, 40, 0.5)
     assert printed() == [
         f"[1/2] {LABEL}: 2,000 steps (resumes at step 1,500)",
-        f"[1/2] {LABEL}: task 31/40, accuracy 0.500, 10 steps/s, about 10 s left, 2 min for all runs",
+        f"[1/2] {LABEL}: 95%, task 31/40, accuracy 0.500, 10 steps/s, about 10 s left, 2 min for all runs",
     ]
 
 
@@ -71,7 +71,7 @@ def test_time_before_the_first_advance_is_no_slow_step(lines):
         clock.now += 1.0
         reporter.advanced(100, 0, 40, 0.5)
     assert printed()[1:] == [
-        f"[1/2] {LABEL}: task 1/40, accuracy 0.500, 117 steps/s, about 15 s left, 25 s for all runs",
+        f"[1/2] {LABEL}: 20%, task 1/40, accuracy 0.500, 117 steps/s, about 15 s left, 25 s for all runs",
     ]
 
 

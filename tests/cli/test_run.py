@@ -472,7 +472,7 @@ def test_sinks_that_cannot_be_used_are_refused_at_once(tiny, monkeypatch):
 def test_what_to_run_is_written_in_the_study_alone(lopbench, study, option):
     shown = lopbench("run", study, option)
     assert shown.exit_code == 2
-    assert f"what to run stands in {study}: write " in shown.stderr
+    assert f"{study} says what to run: write " in shown.stderr
 
 
 def test_a_study_may_bring_plugins(lopbench, tiny, study, fresh_plugins):

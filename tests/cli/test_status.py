@@ -99,7 +99,7 @@ def test_workers_are_whole_at_any_width(lopbench, monkeypatch, at_work, columns)
         first = re.sub(r"  +", "|", lines[1].strip())
         assert first.startswith(f"n1 slot 3|{LONGEST}|task 12/40|61%|48 steps/s|")
         assert first.endswith(" s ago")
-    assert "1 worker is silent: what it was at goes on in another, and with the command below." in " ".join(
+    assert "1 worker is silent: other workers, or the command below, take over what is unfinished." in " ".join(
         " ".join(lines).split()
     )
     assert "".join(lines).rstrip().endswith("To go on: the same 'lopbench run' as before")

@@ -20,6 +20,7 @@ def lines(text, width):
         (56, ["cbp:accumulate=false,utility=adaptable_contribution from", "0.5"]),
         (40, ["cbp:accumulate=false,", "utility=adaptable_contribution from 0.5"]),
         (24, ["cbp:accumulate=false,", "utility=adaptable_", "contribution from 0.5"]),
+        (18, ["cbp:", "accumulate=false,", "utility=adaptable_", "contribution from", "0.5"]),
         (5, ["cbp:", "accumulate=", "false,", "utility=", "adaptable_", "contribution ", "from", "0.5"]),
     ],
 )
