@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -29,6 +30,11 @@ from lopbench_plugins.data.cifar import Cifar10, Part
 hypothesis.settings.register_profile("lopbench", deadline=None)
 hypothesis.settings.load_profile("lopbench")
 
+# pytest listens to every logger. Where somebody listens to this one, torch writes down each tensor that it traces, with
+# the stack, which takes a tenth of the time.
+logging.getLogger("torch.__trace").handlers.clear()
+logging.getLogger("torch.__trace").addHandler = lambda handler: None
+
 # What a shell starts in the background ignores interrupts, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -52,9 +58,15 @@ def pytest_collection_finish():
     gc.enable()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Begin with what takes long, so that at the end no process is left alone with it."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    return usable_cores() + 1  # many tests wait for processes of theirs
+    return usable_cores() + 2  # many tests wait for processes of theirs
 
 
 def jpeg(seed, mode="RGB", size=(64, 64)):

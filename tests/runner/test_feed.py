@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lopbench.core import rng
 from lopbench.core.interfaces import ActingBatches, Batches, ChunkedBatches, Recipe, Scenario, Stream, Task
 from lopbench.core.manager import plugins
-from lopbench.core.registry import Distribution, Registration
+from lopbench.core.registry import OWN, Distribution, Registration
 from lopbench.learner.acting import Actor
 from lopbench.results.record import find_records
 from lopbench.runner import groups, programs, report, session, study
@@ -194,7 +194,8 @@ class ToyTask(Task):
 @pytest.fixture
 def make_toy(make_study, monkeypatch):
     for cls in (Periodic, Bandit, Bookmaker):
-        entry = Registration("scenarios", cls.name, cls, "", Distribution("tests", "1"))
+        # As ours: what is of others is first tried out in a copy of the process, each time.
+        entry = Registration("scenarios", cls.name, cls, "", Distribution(OWN, "1"))
         monkeypatch.setitem(plugins().registry._entries["scenarios"], cls.name, entry)
     monkeypatch.setattr(session, "LOOK_S", 0.0)
     defaults = {"architecture": None, "methods": ["none"], "metrics": []}

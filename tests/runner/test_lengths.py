@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 
 from lopbench.core.manager import plugins
-from lopbench.core.registry import Distribution, Registration
+from lopbench.core.registry import OWN, Distribution, Registration
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.tasks import task_edges
 from lopbench.runner import report, session, study, worth
@@ -47,7 +47,8 @@ class Begun(Uneven):
 def make_uneven(make_study, monkeypatch):
     monkeypatch.setattr(worth, "MOST_OPERATIONS", 0)  # step by step
     for cls in (Uneven, Begun):
-        entry = Registration("scenarios", cls.name, cls, "", Distribution("tests", "1"))
+        # As ours: what is of others is first tried out in a copy of the process, each time.
+        entry = Registration("scenarios", cls.name, cls, "", Distribution(OWN, "1"))
         monkeypatch.setitem(plugins().registry._entries["scenarios"], cls.name, entry)
     return lambda name, **changes: make_study(scenario=f"{name}:{FIELDS}", **{"methods": ["none", "l2"], **changes})
 

@@ -56,12 +56,12 @@ def fields_matter(component: Component) -> None:
     method = method_of(component)
     settings = [method, *(replace(method, **dict(example)) for example in _examples_of(method))]
     Bench(method)  # of what takes no network nothing can be said
-    ignored = []
+    runs, ignored = _Runs(), []
     for field in dataclasses.fields(method):
         if not field.init:
             continue
         others = [(setting, other) for setting in settings for other in alternatives(setting, field.name)]
-        if others and not any(_matters(*pair, **options) for options in _PLACES for pair in others):
+        if others and not any(runs.differ(*pair, place) for place in range(len(_PLACES)) for pair in others):
             ignored.append(field.name)
     if ignored:
         raise Mismatch(
@@ -84,15 +84,25 @@ _PLACES: Sequence[Mapping[str, Any]] = (
 )
 
 
-def _matters(method: Perturbation, other: Perturbation, **options: Any) -> bool:
-    """Return whether two settings make different runs, with these options of the bench."""
-    snapshots = []
-    for each in (method, other):
-        try:
-            snapshots.append(Bench(each, dead=True, **options).run(RUN).snapshot())
-        except UnsupportedError:
-            snapshots.append({})
-    return bool(differing(snapshots[0], snapshots[1], "parameter", "evaluated", "buffer"))
+class _Runs:
+    """Runs in `_PLACES`, each done once."""
+
+    def __init__(self) -> None:
+        self._snapshots: dict[tuple[str, int], Mapping[str, Tensor]] = {}
+
+    def differ(self, method: Perturbation, other: Perturbation, place: int) -> bool:
+        """Return whether two settings make different runs."""
+        ours, theirs = self._snapshot(method, place), self._snapshot(other, place)
+        return bool(differing(ours, theirs, "parameter", "evaluated", "buffer"))
+
+    def _snapshot(self, method: Perturbation, place: int) -> Mapping[str, Tensor]:
+        key = repr(method), place
+        if key not in self._snapshots:
+            try:
+                self._snapshots[key] = Bench(method, dead=True, **_PLACES[place]).run(RUN).snapshot()
+            except UnsupportedError:
+                self._snapshots[key] = {}
+        return self._snapshots[key]
 
 
 @check(
