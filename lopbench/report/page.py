@@ -280,7 +280,10 @@ def _runs(row: Row) -> list[list[str | int]]:
             record.outcome + ("" if record.outcome == "completed" else f": {reason(record)}"),
             _number(row.entry.retentions.get(record.spec.seed, math.nan)),
             _duration(record.status["wall_time_s"]),
+            str(record.status["started_utc"])[:10],
             str(record.environment.get("device", "")),
+            str(record.environment.get("versions", {}).get("torch", "")),
+            str(record.environment.get("commit") or "")[:12],
             record.path.name,
         ]
         for record in row.runs
