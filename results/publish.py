@@ -19,6 +19,7 @@ from lopbench.results.plots import RETENTION, curves, retention_vs_learning_rate
 from lopbench.results.record import Record, find_records
 from lopbench.results.seed_scores import AXES
 from lopbench.results.stream_plots import cloning_curves, error_curves, recovery_bars, recovery_curves
+from lopbench.results.tables import two_digits
 from lopbench.runner.claimed import judged, missing, of_study, recorded_tables, resolved
 from lopbench.runner.study_file import read_study
 from lopbench_plugins.scenarios.bitflip import AUTHORS_METRICS
@@ -264,13 +265,13 @@ def section(frame: pd.DataFrame) -> str:
 
 def number(value: float) -> str:
     """Return a number as tables show it."""
-    return "-" if math.isnan(value) else f"{value:.2f}"
+    return "-" if math.isnan(value) else two_digits(value)
 
 
 def with_interval(row: "pd.Series[float]") -> str:
     """Return a retention with its interval."""
     low, high = row["retention_low"], row["retention_high"]
-    return number(row["retention"]) + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+    return number(row["retention"]) + ("" if math.isnan(low) else f" [{two_digits(low)}, {two_digits(high)}]")
 
 
 SETS = (

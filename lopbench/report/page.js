@@ -170,12 +170,12 @@ filterRows();
 function showRuns(detail) {
   const place = detail.querySelector(".of-runs");
   if (place.firstChild) return;
-  const columns = ["seed", "outcome", "retention", "time", "device", "record"];
+  const columns = ["seed", "outcome", "retention", "time", "date", "device", "torch", "commit", "record"];
   const numbers = ["seed", "retention", "time"];
   const cell = (tag, text, name, more = {}) => element(tag, { ...more, ...(numbers.includes(name) ? { class: "n" } : {}) }, text);
   const head = columns.map((name) => cell("th", name, name, { scope: "col" }));
   const body = ROW.get(detail.parentElement).runs.map((run) => element("tr", {}, ...columns.map((name, index) =>
-    cell("td", name === "record" ? element("code", {}, run[index]) : String(run[index]), name))));
+    cell("td", ["commit", "record"].includes(name) ? element("code", {}, run[index]) : String(run[index]), name))));
   place.append(element("table", { class: "runs" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body)));
 }
 

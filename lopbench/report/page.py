@@ -35,7 +35,7 @@ from lopbench.results.pairs import FEWEST_RANKED
 from lopbench.results.ranks import RANK_METHOD
 from lopbench.results.seed_scores import AXES, BASE
 from lopbench.results.statistics import COVERAGE, INTERVAL_METHOD
-from lopbench.results.tables import rank_text
+from lopbench.results.tables import rank_text, two_digits
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -280,7 +280,10 @@ def _runs(row: Row) -> list[list[str | int]]:
             record.outcome + ("" if record.outcome == "completed" else f": {reason(record)}"),
             _number(row.entry.retentions.get(record.spec.seed, math.nan)),
             _duration(record.status["wall_time_s"]),
+            str(record.status["started_utc"])[:10],
             str(record.environment.get("device", "")),
+            str(record.environment.get("versions", {}).get("torch", "")),
+            str(record.environment.get("commit") or "")[:12],
             record.path.name,
         ]
         for record in row.runs
@@ -308,7 +311,7 @@ def _cell(row: Row, table: Table, key: str, scale: tuple[float, float]) -> dict[
         stopped = [f"{line[outcome]} {outcome}" for outcome in ("diverged", "failed", "collapsed") if line[outcome]]
         return {**cell, "text": str(value), "extra": ", ".join(stopped)}
     if key in ("retention", "trend", *AXES) and not math.isnan(line[f"{key}_low"]):
-        cell["extra"] = f"[{_two(line[f'{key}_low'])}, {_two(line[f'{key}_high'])}]"
+        cell["extra"] = f"[{two_digits(line[f'{key}_low'])}, {two_digits(line[f'{key}_high'])}]"
     if key == "trend" and line["trend_word"]:
         return {**cell, "text": f"{_number(value)} {line['trend_word']}"}
     return {**cell, "text": _number(value, is_error=key == "lifetime_online" and table.score == "error")}
@@ -530,12 +533,7 @@ def _number(value: float, *, is_error: bool = False) -> str:
         return "∞"
     if is_error:  # of any size
         return f"{value:.3f}" if 0.01 <= value < 1000 else f"{value:.1e}"
-    return _two(value) if abs(value) < 1000 else f"{value:.1e}"
-
-
-def _two(value: float) -> str:
-    """Return a number with two digits; what rounds to zero has no sign."""
-    return f"{round(value, 2) + 0.0:.2f}"
+    return two_digits(value) if abs(value) < 1000 else f"{value:.1e}"
 
 
 def _duration(seconds: float) -> str:

@@ -234,7 +234,12 @@ def _word(value: object, *, wide: bool) -> str:
 def _number(value: float) -> str:
     if math.isnan(value):
         return "-"
-    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.1e}"
+    return two_digits(value) if abs(value) < 1000 else f"{value:.1e}"
+
+
+def two_digits(value: float) -> str:
+    """Return a number with two digits behind the point; one that rounds to zero has no sign."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def _is_text(value: object) -> bool:
@@ -243,7 +248,7 @@ def _is_text(value: object) -> bool:
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
-    return _number(value) if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return _number(value) if math.isnan(low) else f"{two_digits(value)} [{two_digits(low)}, {two_digits(high)}]"
 
 
 def rank_text(low: Any, high: Any) -> str:

@@ -103,6 +103,10 @@ def test_a_row_unfolds_to_its_command_and_runs_by_keyboard(tab):
     detail = tab.locator(f"#{row.get_attribute('aria-controls')}")
     assert "lopbench run --scenario toy" in detail.locator("code").first.text_content()
     assert "</script><img src=x onerror=alert(2)> & more" in detail.text_content()
+    headings = detail.locator(".runs th").all_text_contents()
+    first = dict(zip(headings, detail.locator(".runs tbody tr").first.locator("td").all_text_contents(), strict=True))
+    assert (first["seed"], first["outcome"], first["date"], first["device"]) == ("0", "completed", "2025-01-01", "cpu")
+    assert first["record"].startswith("continual-s0-")
     tab.keyboard.press("Enter")
     assert detail.is_hidden()
 
