@@ -63,7 +63,7 @@ class ContinualBackprop(Perturbation):
 
     name: ClassVar[str] = "cbp"
     family: ClassVar[Family] = "reset"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.7, "memory": 1.1, "program": 1.8}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.6, "memory": 1.1, "program": 1.8}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"replacement_rate": 0.05, "maturity": 5},
         {"replacement_rate": 0.05, "maturity": 5, "accumulate": False, "utility": "random", "bias_transfer": True},
