@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from lopbench.core.declared import misplaced
 from lopbench.core.errors import PluginError, UnknownError, UsageError
 from lopbench.core.fields import types_of
 from lopbench.core.guard import left_alone
@@ -87,7 +88,10 @@ class Registration:
         if inspect.isabstract(loaded):
             missing = ", ".join(sorted(getattr(loaded, "__abstractmethods__")))  # noqa: B009
             raise PluginError(f"{self.kind} {self.name!r} of {self.distribution.name} does not implement {missing}")
-        own = getattr(loaded, "name", None)
+        wrong = misplaced(loaded, interface) if self.distribution.name != OWN else ""
+        if wrong:
+            raise PluginError(f"{self.kind} {self.name!r} of {self.distribution.name}: {wrong}")
+        own = inspect.getattr_static(loaded, "name", None)
         if own != self.name:
             raise PluginError(f"{self.kind} {self.name!r} of {self.distribution.name}: the class calls itself {own!r}")
         try:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from traceback import walk_tb
 from typing import TypeVar
 
 from lopbench.core.errors import InvalidInputError, LopbenchError, PluginError, UnknownError, UsageError
+from lopbench.core.interfaces import KINDS
 from lopbench.core.manager import plugins
+from lopbench.core.registry import OWN, Registration
+from lopbench.core.text import told
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -37,12 +41,15 @@ class Aside:
         for one in given:
             try:
                 found.append(make(one))
-            except LopbenchError as error:
-                reason = _reason(error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                reason = _reason(error) if isinstance(error, LopbenchError) else _raised_by_plugin(error)
                 if reason is None:
                     raise
                 self.told.append((label(one), reason))
-                first = first or (PluginError(reason) if isinstance(error, UnknownError) else error)
+                is_told = isinstance(error, LopbenchError) and not isinstance(error, UnknownError)
+                first = first or (error if is_told else PluginError(reason))
         if first is not None and not found:
             raise first
         return found
@@ -81,6 +88,20 @@ def check_complete(
         parts.append(f"{len(refused)} of {pending} runs could not be done: {reasons}")
     if parts:
         raise LopbenchError("; ".join(parts))
+
+
+def _raised_by_plugin(error: BaseException) -> str | None:
+    """Return what the code of a plugin raised where nothing guarded it, as a property of a class does; None if ours."""
+    registry = plugins().registry
+    others = {_module(each) for kind in KINDS for each in registry.entries(kind) if each.distribution.name != OWN}
+    passed = [frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__)]
+    culprit = next((module for module in reversed(passed) if module in others), None)
+    return None if culprit is None else f"{culprit} raises {told(error)}"
+
+
+def _module(entry: Registration) -> str:
+    """Return the name of the module in which the class of a component stands."""
+    return entry.target.partition(":")[0] if isinstance(entry.target, str) else entry.target.__module__
 
 
 def _reason(error: LopbenchError) -> str | None:

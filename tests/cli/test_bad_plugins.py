@@ -507,6 +507,33 @@ def test_what_is_named_and_needed_is_refused_alone_and_left_out_of_a_study(
     assert "is left out: " in shown.stderr
 
 
+PROPERTY = """
+from lopbench_plugins.scenarios.bitflip import BitFlip
+
+
+def fails(self):
+    raise {error}
+
+
+component(BitFlip, "broken_stream", growth=property(fails))
+component(Perturbation, "odd", cost=3, after_step=returns(None))
+"""
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('gotcha')", "SystemExit(0)"])
+def test_what_a_class_raises_as_it_is_looked_at_is_a_sentence(lopbench, written, error):
+    option = written(PROPERTY.format(error=error))
+    told = f"lopbench_file_wrong raises {error.replace('(', ': ').strip(')').replace(chr(39), '')}"
+    shown = lopbench("run", *ONE, option, ONE[0].replace("bitflip", "broken_stream"), "--dry-run")
+    assert (shown.exit_code, shown.stderr.splitlines()[-1]) == (1, f"Error: {told}")
+    wrong = "methods 'odd' of unpublished: cost is a int, where a mapping belongs"
+    beside = lopbench("run", *ONE, option, "--method=odd", "--dry-run")
+    assert beside.exit_code == 1
+    assert f"odd is left out: {wrong}" in beside.stderr
+    assert lopbench("show", "odd", option).stderr == f"Error: {wrong}\n"
+    assert "methods: cannot be imported" in lopbench("list", "methods").stdout
+
+
 def test_a_scenario_of_a_file_that_fails_is_told_from_python_too(written, tmp_path):
     written("raise RuntimeError('not today')")
     with pytest.raises(library.LopbenchError, match=r"nothing of this name is known, and .*not today"):
