@@ -18,6 +18,10 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 
+#: Larger numbers count as not finite: sums and squares of them would be beyond all numbers.
+LARGEST = 1e100
+
+
 class Series(NamedTuple):
     """The finite values of a metric of the whole network in one run.
 
@@ -177,7 +181,7 @@ class Rows:
         That is little, where all rows of thousands of runs are much.
         """
         network = self.layers.index("") if "" in self.layers else -1
-        rows = np.flatnonzero((self.layer == network) & np.isfinite(self.value))
+        rows = np.flatnonzero((self.layer == network) & (np.abs(self.value) <= LARGEST))
         tasks, values, metric = self.task[rows], self.value[rows], self.metric[rows]
         order = np.argsort(metric, kind="stable")
         codes, starts = np.unique(metric[order], return_index=True)

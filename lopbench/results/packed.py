@@ -31,7 +31,7 @@ from lopbench.core.reading import MOST_JSON_BYTES
 from lopbench.core.spec import SCHEMA_VERSION
 from lopbench.core.text import counted
 from lopbench.results.container import Container
-from lopbench.results.measurements import Floats, Ints, Rows, Series
+from lopbench.results.measurements import LARGEST, Floats, Ints, Rows, Series
 from lopbench.results.stored import ENVIRONMENT, LOG, MEASUREMENTS, SPEC, STATUS, Stored, reason
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class Packed:
     def _read_metric(self, metric: str) -> "_Whole":
         groups = [group for _, of, group in self._groups if of == metric]
         run, task, value = self._read_groups(groups, ["run", "task", "value"])
-        known = np.isfinite(value)
+        known = np.abs(value) <= LARGEST
         run, task, value = run[known], task[known], value[known]
         bounds = np.searchsorted(run, np.arange(self.manifest.records + 1))
         dense = np.full(self.manifest.records, True)

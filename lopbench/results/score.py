@@ -94,16 +94,19 @@ def total_above_chance(scores: NDArray[np.float64], chance: NDArray[np.float64],
         InvalidInputError: If a score is out of range.
     """
     if score == "accuracy":
-        try:
-            total = math.fsum(scores.tolist() + (-chance).tolist())
-        except (OverflowError, ValueError):  # infinities of both signs, or a sum beyond all numbers
-            total = math.nan
-        if not math.isfinite(total):  # so is none of finite accuracies
-            _check(scores, chance, score)
-        return total
-    _check(scores, chance, score)
-    better = scores < chance
-    return math.fsum(chance[better].tolist() + (-scores[better]).tolist())
+        terms = scores.tolist() + (-chance).tolist()
+    else:
+        _check(scores, chance, score)
+        better = scores < chance
+        terms = chance[better].tolist() + (-scores[better]).tolist()
+    try:
+        total = math.fsum(terms)
+    except (OverflowError, ValueError):  # a sum beyond all numbers, or infinities of both signs
+        total = math.nan
+    if not math.isfinite(total):
+        _check(scores, chance, score)
+        raise InvalidInputError("scores are too large to be added up")
+    return total
 
 
 def ceiling(fresh: ArrayLike, chance: ArrayLike, score: Score = "accuracy") -> float:

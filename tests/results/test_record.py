@@ -16,6 +16,7 @@ import pytest
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import SCHEMA_VERSION, digest
+from lopbench.results.pack import pack
 from lopbench.results.record import (
     Measurements,
     find_records,
@@ -120,6 +121,18 @@ def test_non_finite_values_are_null_in_the_file(results):
     record = read_record(write_record(results.root, spec.to_json(), spec.run_id, {}, status, rows, None))
     assert record.per_task("online_accuracy") == {3: 0.5}
     assert record.measurements["value"].isna().tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("value", [1.7e308, -1.7e308])
+@pytest.mark.parametrize("packed", [False, True])
+def test_numbers_beyond_all_sums_count_as_not_finite(results, packed, tmp_path, value):
+    spec = results.spec()
+    path = results.add(spec, {0: 0.5, 1: value, 2: 0.25})
+    if packed:
+        path = pack(results.root, output=tmp_path / "set.lopbench").path / path.name
+    record = read_record(path)
+    assert record.per_task("online_accuracy") == {0: 0.5, 2: 0.25}
+    assert value in record.measurements["value"].tolist()  # what was measured stays
 
 
 def test_run_without_measurements_can_be_recorded(results):

@@ -183,6 +183,13 @@ def test_unfinished_tasks_stand_at_chance():
     assert retention(at_floor({}, dict.fromkeys(range(3), 0.2), range(3)), [0.8] * 3, 0.2) == 0.0
 
 
+@pytest.mark.parametrize("score", ["accuracy", "error"])
+def test_scores_beyond_all_sums_are_refused(score):
+    chance = 1.7e308 if score == "error" else -1.7e308
+    with pytest.raises(InvalidInputError, match="too large to be added up"):
+        retention([0.0, 0.0], [0.5, 0.5], [chance] * 2, score)
+
+
 def test_late_early_compares_as_many_first_tasks():
     assert late_early([1.0] * 32 + [0.25] * 8) == 0.25
     assert late_early([0.3, 0.5]) == 1.0  # both windows are the whole run
