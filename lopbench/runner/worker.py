@@ -123,10 +123,12 @@ class Telling:
         worklist: The file of work.
         results: Results folder.
         slot: Which of the workers it is.
+        stop: What it is stopped by.
     """
 
-    def __init__(self, worklist: Path, results: Path, slot: int) -> None:
+    def __init__(self, worklist: Path, results: Path, slot: int, stop: Stop | None = None) -> None:
         name = process_name()
+        self._stop = stop
         self.path = results / PARTIAL / WORKERS / f"{name}.json"
         self.heart = Heart(self.path, lambda: asdict(self.report))
         self.report = Report(name, slot, socket.gethostname(), os.getpid(), worklist.stem, _job())
@@ -145,7 +147,13 @@ class Telling:
         self.heart.beat()
 
     def started(self, label: str, steps: int, done: int, runs: int = 1, score: str = "accuracy") -> None:
-        """Tell what is trained."""
+        """Tell what is trained.
+
+        Raises:
+            KeyboardInterrupt: If the worker was to stop.
+        """
+        if self._stop is not None:
+            self._stop.insist()
         self._speed = Speed()
         skipped = self.report.skipped + done
         at: dict[str, Any] = {
@@ -219,6 +227,15 @@ class Stop:
 
         threading.Thread(target=watch, daemon=True).start()
 
+    def insist(self) -> None:
+        """Interrupt once more what is armed: libraries drop interrupts, as in what a tracer or a destructor calls.
+
+        Raises:
+            KeyboardInterrupt: If the worker was to stop.
+        """
+        if self._is_armed and self.code is not None:
+            raise KeyboardInterrupt
+
     @contextmanager
     def armed(self) -> Iterator[None]:
         """Let an interrupt come through for the duration.
@@ -249,7 +266,7 @@ def work(path: Path, *, slot: int = 0, slots: int = 1, device: str = "auto", sto
         LopbenchError: If the file or the data cannot be read, or the results folder not be written to.
     """
     worklist = Worklist.read(path)
-    telling = Telling(path, worklist.results, slot)
+    telling = Telling(path, worklist.results, slot, stop)
     telling.tell()
     with telling.heart:
         return _work(worklist, telling, slot=slot, slots=slots, device=device, stop=stop)

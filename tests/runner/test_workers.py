@@ -23,7 +23,7 @@ from lopbench.runner.heart import has_ended
 from lopbench.runner.pool import Pool, check, executor_of
 from lopbench.runner.session import TakenOverError
 from lopbench.runner.unfinished import checkpoints, folder_of
-from lopbench.runner.worker import OUT_OF_TIME, Report, Telling
+from lopbench.runner.worker import OUT_OF_TIME, Report, Stop, Telling
 from lopbench.runner.worklist import Part, Worklist, here, remove, tidy
 
 
@@ -304,3 +304,23 @@ def test_a_place_is_given_up_when_its_worker_ends_before_it_begins(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ResultsError, match="1 worker had to give up: "):
         check(pool.failures)
+
+
+def test_a_worker_is_interrupted_again_where_something_dropped_the_interrupt(tmp_path):
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        stop = Stop()
+        telling = Telling(tmp_path / "work.json", tmp_path, 0, stop)
+        with suppress(KeyboardInterrupt), stop.armed():
+            telling.started("a run", 10, 0)  # nobody has asked yet
+            with suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(1)
+            with pytest.raises(KeyboardInterrupt):
+                telling.started("a run", 10, 0)
+            assert telling.report.label == "a run"
+            telling.started("another", 10, 0)
+        assert telling.report.label == "a run"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
