@@ -22,6 +22,7 @@ from lopbench.core.reading import read_regular
 from lopbench.core.spec import RunSpec, format_value, make, split
 from lopbench.core.text import counted, told
 from lopbench.results.record import is_recorded
+from lopbench.runner import unfinished
 from lopbench.runner.heart import forget
 from lopbench.runner.schedule import Schedule
 from lopbench.runner.study import Study, device_of, prepare
@@ -215,6 +216,7 @@ class Pool:
         remove(_Note.path(self.worklist))
         remove(self.worklist)
         tidy(self._results)
+        unfinished.tidy(self._results)  # claims of workers that were killed right after they published a run
 
     def _begun(self, slot: int) -> int:
         return sum(report.slot == slot and bool(report.ended or report.steps) for report in self.reports())
