@@ -243,7 +243,8 @@ class Network:
         copies = {name: buffer.clone() for name, buffer in buffers.items()}
         if self.stacked:
             return self.mapped(parameters, copies, inputs)
-        with rng.isolated(self.generator.clone_state()) if self.stochastic else nullcontext(), self._keeping() as kept:
+        random = rng.isolated(self.generator.clone_state()) if self.stochastic else nullcontext()
+        with attention_for_vmap(inputs), random, self._keeping() as kept:
             tensors = ({k: v.squeeze(0) for k, v in each.items()} for each in (parameters, copies))
             outputs = functional_call(self.module, tuple(tensors), (inputs.squeeze(0),))
         return self._unstacked_pass(outputs, *kept)
