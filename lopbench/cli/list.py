@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 #: Least width of a column of summaries.
-_SUMMARY = 24
+_SUMMARY = 32
 
 #: What stands behind the summary, in the order in which it goes where there is no room.
 _FACTS = ("distribution", "cost", "track")

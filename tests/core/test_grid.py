@@ -66,8 +66,8 @@ def test_what_fits_nowhere_becomes_blocks():
     assert table.has_blocks
     assert table.gone == []
     assert printed(30, table.rows()) == [
-        " shrink_and_perturb:decay=0.99",
-        " 99,scale=0.01+cbp",
+        " shrink_and_perturb:",
+        " decay=0.9999,scale=0.01+cbp",
         "   state: running  seed: 0",
         "   folder:",
         "   .partial/0123456789abcdef",
