@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    return usable_cores() + 2  # many tests wait for processes of theirs
+    return usable_cores() + 1  # many tests wait for processes of theirs
 
 
 def jpeg(seed, mode="RGB", size=(64, 64)):

@@ -217,7 +217,7 @@ def test_the_scenario_is_given_its_arrays_mapped_from_the_cache(songs, monkeypat
     assert samples.notice == f"Songs for all, from {songs / 'songs'}: arrays text ({len(TEXT):,})."
     assert isinstance(samples["text"], np.memmap)
     assert not samples["text"].flags.writeable
-    monkeypatch.setattr(type(data_set("songs")), "read", None)  # which nobody may call any more
+    monkeypatch.setattr(type(data_set("songs")), "read", lambda *_: pytest.fail("it is read again"))
     again = load_data("songs", wanted="songs", data_dir=songs)
     assert again.content_hash == samples.content_hash
     assert again["text"].tobytes() == TEXT

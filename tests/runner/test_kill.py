@@ -115,7 +115,8 @@ def test_two_processes_at_the_same_run_train_it_once(server, undisturbed, tmp_pa
 def test_four_processes_share_the_runs_of_a_study(server, tmp_path):
     seeds, looks = 12, 6  # a look at the end of each task
     plan = {"seeds": [*range(seeds)], "metrics": []}
-    started = [server.start(tmp_path, plan=plan, wait_s=0.05) for _ in range(4)]
+    options = {"look_s": 3600.0, "wait_s": 0.05}
+    started = [server.start(tmp_path, plan=plan, **options) for _ in range(4)]
     seen = []
     for _, pulse in started:
         with pulse:

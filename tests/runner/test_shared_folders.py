@@ -86,7 +86,8 @@ def machines(server):
 
 @pytest.mark.parametrize("locks", ["claims", "flock"])
 def test_two_machines_share_the_runs_of_a_study(machines, serial, mounts, locks):
-    started = [machines.start(mount, locks=locks, wait_s=0.03, look_again_s=0.1) for mount in mounts]
+    options = {"look_s": 3600.0, "wait_s": 0.03, "look_again_s": 0.1}
+    started = [machines.start(mount, locks=locks, **options) for mount in mounts]
     seen = []
     for _, pulse in started:
         with pulse:
