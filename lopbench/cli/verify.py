@@ -145,8 +145,9 @@ class Runs:
             LopbenchError: If a part of the study cannot be made.
         """
         from lopbench.cli.plugins import try_files
-        from lopbench.runner.claimed import missing, recorded_tables
+        from lopbench.runner.claimed import check_untuned, missing, recorded_tables
 
+        check_untuned(file.requests, file.path)
         folder = results or file.options.get("results") or Path("results")
         try_files(file.plugins)
         records = _records(folder)

@@ -115,6 +115,23 @@ def resolved(claims: Sequence[Claim], tables: Tables) -> list[Mapping[EntryName,
     return found
 
 
+def check_untuned(requests: Iterable[Mapping[str, Any]], where: object) -> None:
+    """Refuse claims and figures of entries that are tuned: which runs they mean is known when these are chosen alone.
+
+    Args:
+        requests: The keywords of each request, as a study file has them.
+        where: The study file, for the message.
+
+    Raises:
+        UsageError: If one of them tunes.
+    """
+    if any(request.get("tune") is not None for request in requests):
+        raise UsageError(
+            f"{where} tunes its runs, and claims and figures speak of runs as they are written: leave out tune, and "
+            "compare tuned entries by 'lopbench leaderboard'"
+        )
+
+
 def wanted(tables: Tables) -> set[str]:
     """Return the ids of all runs of a study, with those that they are measured against."""
     return {run.run_id for table in tables for run in with_references(table)}

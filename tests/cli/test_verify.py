@@ -83,6 +83,10 @@ def test_without_runs_nothing_can_be_told(verify, runs):
             STUDY + CLAIM.replace('column = "lifetime_online"', 'metric = "dead_fractoin"'),
             "claim 1: no run of l2:strength=0.5 measures 'dead_fractoin'. Did you mean 'dead_fraction'",
         ),
+        (
+            STUDY + "tune = { k = 0.5, budget = 4, seeds = 1 }" + CLAIM,
+            "tunes its runs, and claims and figures speak of",
+        ),
         (STUDY + CLAIM + "[[claims]]", "unknown key 'claims'. Did you mean 'claim'"),
     ],
 )
