@@ -323,12 +323,12 @@ SETS = (
     ResultSet(
         folder="random-labels-lite",
         title="Random labels, `lite`",
-        text="Fifty times 160 digits under labels drawn at random, to be memorised in 30 passes; five seeds, real MNIST, "
-        "Adam at 1e-3. Plain Adam ends at .12 of a fresh network, and all of its seeds count as collapsed. Layer "
-        "normalisation keeps 1.05, L2 Init .82, continual backprop .33, in this order and all shown better than plain "
-        "Adam; shrink and perturb, which is told of boundaries, .70. A fresh network with layer normalisation has 1.26 "
-        "of the reference: against that, it too has lost a sixth (`self`, .83), and goes on losing. Other programs ran "
-        "on the machine, so that speeds are rough.",
+        text="Fifty times 160 digits under labels drawn at random, to be memorised in 30 passes; five seeds, real "
+        "MNIST, Adam at 1e-3. Plain Adam ends at .12 of a fresh network, and all of its seeds count as "
+        "collapsed. Layer normalisation keeps 1.05, L2 Init .82, continual backprop .33, in this order and "
+        "all shown better than plain Adam; shrink and perturb, which is told of boundaries, .70. A fresh "
+        "network with layer normalisation has 1.26 of the reference: against that, it too has lost a sixth "
+        "(`self`, .83), and goes on losing. Other programs ran on the machine, so that speeds are rough.",
         commands=_six("random_labels"),
         figures=stream_figures,
     ),

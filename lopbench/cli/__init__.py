@@ -77,6 +77,9 @@ _NOWHERE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EN
 _LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
+#: Libraries that take a part of a second to be taken apart, with what a command has read.
+_LARGE = frozenset(("torch", "pandas"))
+
 #: Most characters of a path in a message.
 _MOST_PATH = 300
 
@@ -152,7 +155,7 @@ def main() -> None:
     try:
         cli(prog_name="lopbench")
     except SystemExit as end:
-        if "torch" in sys.modules and isinstance(end.code, int | None):
+        if not _LARGE.isdisjoint(sys.modules) and isinstance(end.code, int | None):
             _leave(end.code or 0)
         raise
     except OSError as error:  # of what is printed before a command is called, as the version
@@ -163,7 +166,7 @@ def main() -> None:
 
 
 def _leave(code: int) -> None:
-    """End the process without taking torch apart, which lasts longer than many a command.
+    """End the process without taking apart what it holds, which lasts longer than many a command.
 
     What was registered to happen at the end happens, and what was printed is written. Where threads are still at work,
     nothing is done, and Python waits for them.

@@ -327,7 +327,7 @@ def test_a_worker_claims_in_its_own_name_as_its_list_of_work_says(make_study, mo
     path, held = Worklist.of([planned], data_dir=None, locks="claims").write(), []
     take = Claims._take
     monkeypatch.setattr(Claims, "_take", lambda self, path: held.append(self._claim.worker) or take(self, path))
-    assert work(path, device="cpu", stop=SimpleNamespace(armed=nullcontext, code=None)) == 0
+    assert work(path, device="cpu", stop=SimpleNamespace(armed=nullcontext, insist=lambda: None, code=None)) == 0
     assert {record.outcome for record in find_records(planned.results)} == {"completed"}
     (told,) = (planned.results / ".partial" / "workers").iterdir()  # its claim is gone
     assert set(held) == {Report.read(told).name}
