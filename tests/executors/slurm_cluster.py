@@ -119,9 +119,11 @@ class Cluster:
         here = {value for pid, each in self._processes() if pid in pids for value in each if value in jobs}
         for job in (value.partition("=")[2] for value in here):
             pids += [pid for pid, title in self._titles() if title.startswith(f"slurmstepd: [{job}.")]
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        # All at once, as a node dies: a daemon that outlives its job for a moment tells that it has ended.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in reversed(pids):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def stop(self):
         """End all jobs and daemons."""
