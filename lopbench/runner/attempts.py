@@ -10,7 +10,7 @@ from lopbench.core.errors import UnsupportedError
 from lopbench.core.reading import read_regular
 from lopbench.core.spec import RunSpec
 from lopbench.runner.report import group_label
-from lopbench.runner.unfinished import PARTIAL, checkpoints, folder_of, unwritable
+from lopbench.runner.unfinished import ATTEMPTS, PARTIAL, checkpoints, folder_of, unwritable
 
 #: Deaths at one step after which runs are set aside.
 MOST_DEATHS = 3
@@ -34,7 +34,7 @@ def counted(results: Path, members: Sequence[RunSpec]) -> Iterator[None]:
     from lopbench.runner.session import TakenOverError
 
     folder = folder_of(results, members)
-    path = folder.with_suffix(".attempts")
+    path = folder.with_suffix(ATTEMPTS)
     step = str(max(map(steps_of, checkpoints(folder)), default=0))
     if _earlier(path)[-MOST_DEATHS:] == [step] * MOST_DEATHS:
         raise UnsupportedError(
@@ -61,7 +61,7 @@ def counted(results: Path, members: Sequence[RunSpec]) -> Iterator[None]:
 
 def is_set_aside(folder: Path) -> bool:
     """Return whether the runs that keep in ``folder`` what they need have killed `MOST_DEATHS` workers at one step."""
-    earlier = _earlier(folder.with_suffix(".attempts"))
+    earlier = _earlier(folder.with_suffix(ATTEMPTS))
     return len(earlier) >= MOST_DEATHS and len(set(earlier[-MOST_DEATHS:])) == 1
 
 
@@ -75,6 +75,6 @@ def _earlier(path: Path) -> list[str]:
 
 def forget(results: Path) -> None:
     """Let runs that were set aside be tried again."""
-    for path in (results / PARTIAL).glob("*.attempts"):
+    for path in (results / PARTIAL).glob(f"*{ATTEMPTS}"):
         with suppress(OSError):
             path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from lopbench.results.schema import problem
 from lopbench.runner.attempts import is_set_aside
 from lopbench.runner.claims import claimed_runs
 from lopbench.runner.report import label, recipe
-from lopbench.runner.unfinished import LOCK, LOG, MEMBERS, PARTIAL, checkpoints, folder_of, members_of
+from lopbench.runner.unfinished import ATTEMPTS, LOCK, LOG, MEMBERS, PARTIAL, checkpoints, folder_of, members_of
 from lopbench.runner.worklist import STUDIES, Worklist
 
 State = Literal["completed", "running", "to do", "stale", "set aside", "diverged", "failed", "damaged"]
@@ -147,7 +147,7 @@ def _studies(results: Path) -> list[Path]:
 
 def _to_do(results: Path, seen: set[str], held: set[str]) -> Iterator[RunStatus]:
     """Yield the runs of the studies that have no folder; ``seen`` are the ids of all others, ``held`` have a lock."""
-    aside = {path.stem for path in (results / PARTIAL).glob("*.attempts") if is_set_aside(path.with_suffix(""))}
+    aside = {path.stem for path in (results / PARTIAL).glob(f"*{ATTEMPTS}") if is_set_aside(path.with_suffix(""))}
     told = set(seen)
     for path in _studies(results):
         with suppress(LopbenchError):  # just removed, or another version's

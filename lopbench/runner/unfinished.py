@@ -29,6 +29,9 @@ PARTIAL, LOCKS = ".partial", "locks"
 #: Ending of the locks by which runs are held, where they are not held by claims.
 LOCK = ".lock"
 
+#: Ending of the file that counts how often a run was begun.
+ATTEMPTS = ".attempts"
+
 #: How often something is tried that another process may undo at the same moment. What fails more often is no chance: a
 #: link that leads nowhere, say, is there for who makes a file and not for who reads it.
 TRIES = 100
@@ -132,6 +135,9 @@ def tidy(results: Path) -> None:
         for path in (results / PARTIAL).glob(f"*{ending}"):
             if is_published(path.stem):
                 path.unlink(missing_ok=True)
+    for path in (results / PARTIAL).glob(f"*{ATTEMPTS}"):
+        if not path.with_suffix("").exists():  # what it counts is published, or was never begun
+            path.unlink(missing_ok=True)
     for path in (results / PARTIAL).glob(f"{LOCKS}.*"):  # killed while it was put there
         path.unlink(missing_ok=True)
     leave(results)

@@ -133,14 +133,17 @@ def test_what_is_no_file_hangs_nobody(tmp_path, specs, name, make):
             make_folder(tmp_path, specs[:1])
 
 
-def test_tidy_removes_what_is_published_and_nothing_else(tmp_path, specs):
-    stop(tmp_path, specs[:2])
+@pytest.mark.parametrize("ending", ["lock", "claim"])
+def test_tidy_removes_what_is_published_and_nothing_else(tmp_path, specs, ending):
+    whole = stop(tmp_path, specs[:2])
     half, single = stop(tmp_path, specs[1:3]), stop(tmp_path, [specs[3]])
-    for spec in (specs[0], specs[2]):
-        (tmp_path / ".partial" / f"{spec.run_id}.lock").touch()
+    for name in (f"{specs[0].run_id}.{ending}", f"{specs[2].run_id}.{ending}"):
+        (tmp_path / ".partial" / name).touch()
+    for folder in (whole, half):
+        folder.with_suffix(".attempts").touch()
     publish(tmp_path, *specs[:2])
     tidy(tmp_path)
-    assert left(tmp_path) == sorted([half.name, single.name, f"{specs[2].run_id}.lock"])
+    assert left(tmp_path) == sorted([half.name, single.name, f"{half.name}.attempts", f"{specs[2].run_id}.{ending}"])
     publish(tmp_path, *specs[2:])
     tidy(tmp_path)
     assert not (tmp_path / ".partial").exists()
