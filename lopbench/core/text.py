@@ -59,13 +59,14 @@ def broken(text: str, fits: Callable[[str], bool]) -> list[str]:
     return [each.rstrip() for each in whole_lines(text, fits)] or [""]
 
 
-def whole_lines(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Return the same with the blanks at the ends of lines, so that they are the text when they are joined."""
-    return _broken(text, fits, _BREAKS)
+def whole_lines(text: str, fits: Callable[[str], bool], breaks: Sequence[re.Pattern[str]] = _BREAKS) -> list[str]:
+    """Return the same with the blanks at the ends of lines, so that they are the text when they are joined.
 
-
-def _broken(text: str, fits: Callable[[str], bool], breaks: Sequence[re.Pattern[str]]) -> list[str]:
-    """Return the lines of `broken` with the blanks at their ends; of ``breaks`` the first are better."""
+    Args:
+        text: One line.
+        fits: Returns whether a line fits.
+        breaks: After what it may be broken; the first are better.
+    """
     lines = [""]
     for part in breaks[0].split(text):
         if fits((lines[-1] + part).rstrip()):
@@ -73,5 +74,5 @@ def _broken(text: str, fits: Callable[[str], bool], breaks: Sequence[re.Pattern[
         elif len(breaks) == 1 or fits(part.rstrip()):
             lines.append(part)
         else:
-            lines += _broken(part, fits, breaks[1:])
+            lines += whole_lines(part, fits, breaks[1:])
     return [each for each in lines if each]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.func import grad_and_value
 
 from lopbench.learner.fused import StackOptimizer
 from lopbench.learner.hooks import Hooks
-from lopbench.learner.network import ForwardPass, Tensors
+from lopbench.learner.network import Derived, ForwardPass, Tensors
 from lopbench.learner.step import Made, Objective
 from lopbench.learner.view import Named, View
 
@@ -36,7 +36,7 @@ class Eager:
     def differentiate(self, view: View, objective: Objective) -> Made:
         """Put the gradients of ``objective`` into ``view.gradients``; returns what it made, outside autograd."""
         with torch.enable_grad():
-            values, made = objective(_Stacked(self._leaves, self._stacked))
+            values, made = objective(Derived(self._leaves, self._stack))
             # As of their sum, without one; a single number needs no weight, and torch checks a given one at length.
             values.backward(torch.ones_like(values) if self._stacked else None)
         gradients = {name: found for name, leaf in self._leaves.items() if (found := leaf.grad) is not None}
@@ -53,22 +53,6 @@ class Eager:
 
     def _stack(self, tensor: Tensor) -> Tensor:
         return tensor if self._stacked else tensor.unsqueeze(0)
-
-
-class _Stacked(Mapping[str, Tensor]):
-    """The leaves with replica axis, each made when it is asked for."""
-
-    def __init__(self, leaves: Mapping[str, Tensor], stacked: bool) -> None:
-        self._leaves, self._is_stacked = leaves, stacked
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._leaves[name] if self._is_stacked else self._leaves[name].unsqueeze(0)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._leaves)
-
-    def __len__(self) -> int:
-        return len(self._leaves)
 
 
 class Traced:
