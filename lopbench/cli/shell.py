@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 
@@ -20,7 +20,7 @@ def install(folder: Path) -> str:
     found = _found("pip")
     if found is not None:
         program = f"{found} install"
-    elif find_spec("pip") is None and shutil.which("uv"):
+    elif not _has_pip() and shutil.which("uv"):
         program = f"uv pip install --python {python}"
     else:
         program = f"{python} -m pip install"
@@ -40,3 +40,12 @@ def _found(program: str) -> str | None:
         return None
     which = shutil.which(program)
     return program if which is not None and Path(which).resolve() == own.resolve() else shlex.quote(str(own))
+
+
+def _has_pip() -> bool:
+    """Return whether pip is installed here; its metadata tells, as looking for its module can make setuptools warn."""
+    try:
+        distribution("pip")
+    except PackageNotFoundError:
+        return False
+    return True

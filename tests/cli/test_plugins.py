@@ -351,4 +351,6 @@ def test_what_is_to_be_done_next_works_in_a_shell_that_does_not_know_the_environ
     (scripts / "lopbench").unlink()
     (scripts / "pip").unlink()
     assert shell.here() == f"'{scripts / 'python'}' -m lopbench"
+    # setuptools warns when the module pip is looked for after distutils was imported
+    monkeypatch.setitem(sys.modules, "distutils", types.ModuleType("distutils"))
     assert shell.install(folder) == f"'{scripts / 'python'}' -m pip install -e 'a folder'"
