@@ -98,6 +98,15 @@ class Schedule:
         return sum(place.first > self.switch and not place.new for place in self.places)
 
     @cached_property
+    def looks(self) -> int:
+        """Number of times that the networks are diagnosed."""
+        count = 0
+        for place in self.places:
+            inside = (place.steps - 1) // self.probe_every if self.probe_every else 0
+            count += self.probed(place, 0) + place.measured * (inside + 1)
+        return count
+
+    @cached_property
     def steps(self) -> int:
         """Steps in all."""
         return self.steps_before(len(self.places))

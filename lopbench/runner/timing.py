@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter  # by name, so that no plugin that replaces it makes this go on for ever
 from typing import Self
@@ -14,6 +14,7 @@ from typing import Self
 import torch
 
 from lopbench.core.spec import RunSpec
+from lopbench.learner.probing import Seen
 from lopbench.runner import environment
 from lopbench.runner.report import Quiet
 from lopbench.runner.schedule import Place
@@ -77,6 +78,21 @@ class Timing:
             steps += self._take()
         return (perf_counter() - began) / steps
 
+    def seconds_beside_steps(self) -> float:
+        """Return about how many seconds a run takes to begin tasks, to score and to diagnose, each done once here.
+
+        What it does for each replica is timed with one.
+        """
+        training = self.training
+        seen: list[list[Seen] | None] = []
+        replicas, schedule = training.learner.learner.replicas, training.setting.schedule
+        score_s = replicas * _seconds(lambda: list(training.scores(0)))
+        look_s = _seconds(lambda: seen.extend(training.see_together()))
+        look_s += replicas * _seconds(lambda: list(training.diagnostics(0, seen)))
+        begin_s = _seconds(lambda: training.turn_to(self.place))
+        measured = sum(place.measured for place in schedule.places)
+        return begin_s * len(schedule.places) + score_s * measured + look_s * schedule.looks
+
     def _take(self) -> int:
         """Take some steps of the task, over and over again; returns how many."""
         learner = self.training.learner
@@ -94,8 +110,9 @@ def seconds_per_step(
     """Return the seconds that a step of ``specs``, all together, takes here, and whether it will be compiled.
 
     A throw-away learner takes steps of the first task for about ``limit_s`` seconds, but no more than a run has, the
-    first ones not counted, batch preparation included. They are never compiled: where those of the runs will be, the
-    time is what such programs took elsewhere, if that is less. Nothing is written, and no run is changed by it.
+    first ones not counted, batch preparation included. Of small networks a step has its share of what is done beside
+    the steps, such as diagnostics. Steps are never compiled: where those of the runs will be, the time is what such
+    programs took elsewhere, if that is less. Nothing is written, and no run is changed by it.
 
     Raises:
         UnsupportedError: If a method cannot serve the architecture, or the architecture the scenario.
@@ -103,15 +120,26 @@ def seconds_per_step(
     """
     with Timing.of(specs, data=data, device=device) as timing:
         training = timing.training
-        per_step = timing.seconds_per_step(limit_s, most=training.setting.schedule.steps)
+        steps = training.setting.schedule.steps
+        per_step, beside = timing.seconds_per_step(limit_s, most=steps), 0.0
+        # What large networks do beside their steps is little, and takes long to time.
+        if per_step < limit_s / _TIMED:
+            with suppress(Exception):  # what a metric raises is told when its turn comes
+                beside = timing.seconds_beside_steps() / steps
         if not training.programs.is_made:
-            return per_step, False
+            return per_step + beside, False
         work = training.programs.work(training.learner, training.feed)
         if not work.is_long:
-            return per_step, False
+            return per_step + beside, False
         if work.on_cpu and can_compile():
             per_step = min(per_step, work.compiled_s(training.learner.learner.state_bytes()))
-        return per_step, True
+        return per_step + beside, True
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    began = perf_counter()
+    function()
+    return perf_counter() - began
 
 
 def can_compile() -> bool:

@@ -94,10 +94,10 @@ def seconds(function: Callable[[], object], timer: Callable[[], float]) -> float
     return timer() - start
 
 
-def noise_images(classes: int, per_class: int) -> ImageSet:
-    """Return noise of the shape of Tiny ImageNet, as many held-out images as there are to train on."""
+def noise_images(classes: int, per_class: int, shape: tuple[int, int, int] = (3, 64, 64)) -> ImageSet:
+    """Return noise, of the shape of Tiny ImageNet unless said, as many held-out images as there are to train on."""
     count = classes * per_class
-    pixels = np.random.default_rng(0).integers(0, 256, (count, 3, 64, 64), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
     labels = np.repeat(np.arange(classes), per_class)
     return ImageSet(
         name="noise",

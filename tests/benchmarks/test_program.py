@@ -3,24 +3,25 @@
 Of the program everything is timed: making the stream, stacking it, and training. The loop has its samples at hand.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
-from bench_toys import CPU, learner, steps
+from bench_toys import CPU, learner, noise_images, seconds, some_batches
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lopbench.core import rng
-from lopbench.core.interfaces import Batches, Optimizer, Perturbation, Stream, Task
+from lopbench.core.interfaces import Optimizer, Perturbation, Stream
 from lopbench.learner.program import Program
 from lopbench.runner.feed import Feed
 from lopbench_plugins.architectures.mlp import MLP
 from lopbench_plugins.architectures.online_mlp import OnlineMLP
 from lopbench_plugins.optimizers import adam, sgd
 from lopbench_plugins.perturbations.cbp import ContinualBackprop
+from lopbench_plugins.scenarios.permuted_mnist import PermutedMnist
 from lopbench_plugins.scenarios.slowly_changing_regression import SlowlyChangingRegression
 
 SCENARIO = SlowlyChangingRegression(samples=1_000_000, steps_per_task=1_000_000)
@@ -31,6 +32,8 @@ INPUTS = SCENARIO.m
 UNROLL, BLOCK, SAMPLES = 16, 2000, 500
 #: Least ratio of the loop's time to the program's, by method and replicas, at width 5.
 TARGETS = {("none", 1): 25, ("cbp", 1): 25, ("none", 100): 1000, ("cbp", 100): 400}
+#: Hidden layers and samples of a batch of the small networks on images.
+NETWORKS = (((300, 150), 1), ((100, 100), 16))
 
 
 class Loop:
@@ -136,67 +139,76 @@ def test_sample(method: str, width: int, replicas: int, compare: Any, report: An
 # --- images ---------------------------------------------------------------------------------------------------------
 
 
-class Noise(Stream, Task, Batches):
-    """Images of noise, 28 x 28 of 10 classes in batches of 16: a stream, its only task, and the batches of that."""
+class Plain:
+    """A network and torch's own optimizer, as one would write it; the batches are at hand."""
 
-    input_shape = (1, 28, 28)
-    outputs = 10
-    chance: ClassVar[float] = 0.1
+    def __init__(self, architecture: MLP, stream: Stream, rule: Optimizer) -> None:
+        self.module = architecture.build(stream.input_shape, stream.outputs, generator=rng.derive(0, "init", 0))
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+        self.optimizer = kinds[rule.name](self.module.parameters(), lr=rule.lr)
 
-    def __init__(self) -> None:
-        self.generator = rng.derive(0, "noise")
+    def train(self, batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Take a step for each batch, and return the losses and whether each sample was right."""
+        losses, right = zip(*(self.step(*batch) for batch in batches), strict=True)
+        return torch.stack(losses), torch.stack(right)
 
-    def task(self, index: int) -> Task:
-        return self
-
-    def batches(self) -> Batches:
-        return self
-
-    def take(self, *shape: int) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of batches, ``(*shape, 16, ...)``."""
-        inputs = torch.randn(*shape, 16, *self.input_shape, generator=self.generator)
-        return inputs, torch.randint(self.outputs, (*shape, 16), generator=self.generator)
-
-    def __next__(self) -> tuple[Tensor, Tensor]:
-        return self.take()
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, targets)
-
-    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return outputs.argmax(1) == targets
-
-    def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self.take()
-
-    def probe(self) -> tuple[Tensor, Tensor]:
-        return self.take()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        pass
+    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.module(x)
+        loss = F.cross_entropy(outputs, y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach(), outputs.argmax(1) == y
 
 
 @pytest.mark.parametrize("rule", [SGD, adam.Adam(lr=1e-3)], ids=["sgd", "adam"])
-def test_small_network_on_images(rule: Optimizer, compare: Any, report: Any, tiny: bool) -> None:
-    stream, architecture = Noise(), MLP(width=100, depth=2)
-    replicas, count, unroll = (2, 2, 1) if tiny else (30, 32, UNROLL)
-    inputs, targets = stream.take(count, replicas)
-    single = list(zip(inputs[:, 0], targets[:, 0], strict=True))
-    together = learner(architecture, stream, seeds=range(replicas), optimizer=rule)
-    alone = learner(architecture, stream, optimizer=rule)
-    program = Program(together, stream, [(inputs[0], targets[0])], unroll=unroll, compiled=not tiny)
+@pytest.mark.parametrize(("widths", "batch", "replicas"), [(w, b, r) for w, b in NETWORKS for r in (1, 16, 30)])
+def test_small_network_on_images(
+    widths: tuple[int, ...],
+    batch: int,
+    replicas: int,
+    rule: Optimizer,
+    compare: Any,
+    report: Any,
+    timer: Callable[[], float],
+    tiny: bool,
+) -> None:
+    scenario = PermutedMnist(batch_size=batch, steps_per_task=2 if tiny else 1500)
+    images = noise_images(10, (1 if tiny else 150) * batch, shape=(1, 28, 28))
+    replicas, count, unroll = (min(replicas, 2), 2, 1) if tiny else (replicas, 32, UNROLL)
+    streams: dict[int, Stream] = {seed: scenario.stream(seed, data=images, device=CPU) for seed in range(replicas)}
+    architecture = MLP(widths=(8, 8)) if tiny else MLP(widths=widths)
+    together = learner(architecture, streams[0], seeds=range(replicas), optimizer=rule)
+    feed = Feed(streams, range(replicas))
+    program = Program(together, feed.tasks[0], feed.first(), unroll=unroll, compiled=not tiny)
     assert program.compile_error is None
-    found = compare(
-        lambda: program.advance(together, [(inputs, targets)]), lambda: steps(alone, single, count), rounds=20
+    rounds = 20
+    loop, at_hand = Plain(architecture, streams[0], rule), some_batches(streams[0].task(0), count)
+    found = compare(lambda: program.advance(together, feed.take(count)), lambda: loop.train(at_hand), rounds=rounds)
+    alone, batches = learner(architecture, streams[0], optimizer=rule), streams[0].task(0).batches()
+    spare = Feed(streams, range(replicas))
+    making, one_by_one = (
+        median(seconds(part, timer) for _ in range(1 if tiny else rounds))
+        for part in (
+            lambda: spare.take(count),
+            lambda: [alone.step([next(batches)]) for _ in range(count)],
+        )
+    )
+    ours, theirs = median(found.ours), median(found.baseline)
+    name = "-".join(map(str, (784, *widths, 10)))
+    what = f"{name} under {rule.name}, batch {batch}, R = {replicas}"
+    report(
+        f"plain loop / program of {what}",
+        replicas / found.ratio,
+        target=4.0 if replicas == 16 else None,
+        least=True,
+        note=f"best {replicas / found.best:.2f}; {1e6 * theirs / count:.0f} µs / {1e6 * ours / count / replicas:.0f} "
+        f"µs; compiled in {program.compile_s or 0:.0f} s",
     )
     report(
-        f"{replicas} runs of 784-100-100-10 under {rule.name}, one after another / as one program",
-        replicas / found.ratio,
-        target=4.0,
+        f"runs one by one / program of {what}",
+        replicas * one_by_one / ours,
         least=True,
-        note=f"best {replicas / found.best:.2f}; a step of one {1e6 * median(found.baseline) / count:.0f} µs, of "
-        f"{replicas} {1e6 * median(found.ours) / count:.0f} µs; compiled in {program.compile_s or 0:.0f} s",
+        target=4.0 if replicas == 30 else None,
     )
+    report(f"making batches / program of {what}", making / ours, unit="%", target=0.15)

@@ -8,6 +8,7 @@ from lopbench.results.record import find_records, read_record
 from lopbench.runner import forecast as forecasts
 from lopbench.runner import shape, study, timing, worth
 from lopbench.runner.forecast import forecast
+from lopbench.runner.schedule import Schedule
 
 #: 6 bins of 10 samples.
 BITS = {"scenario": "bitflip:samples=60,m=8,f=5,T=10,steps_per_task=10", "architecture": None, "metrics": []}
@@ -181,3 +182,18 @@ def test_no_more_steps_are_timed_than_a_run_has(make_study, monkeypatch, request
     timing.seconds_per_step(group, data=planned.images, device=torch.device("cpu"), limit_s=1e9)
     steps = planned.steps_by_id[group[0].run_id]
     assert steps <= sum(taken[1:]) < steps + timing._TIMED  # the first ones are not counted
+
+
+@pytest.mark.parametrize("request_", [{**BITS, "seeds": [0, 1]}, {}])
+def test_steps_of_small_networks_have_their_share_of_what_is_done_beside_them(make_study, monkeypatch, request_):
+    planned = make_study(**request_)
+    group = planned.groups[0]
+    schedule = Schedule.of(group[0].scenario.build(), group[0])
+    monkeypatch.setattr(timing, "_seconds", lambda function: (function(), 1.0)[1])
+    monkeypatch.setattr(timing, "can_compile", lambda: False)
+    for per_step, small in ((0.001, True), (0.5, False)):
+        monkeypatch.setattr(timing.Timing, "seconds_per_step", lambda self, *_, per_step=per_step, **__: per_step)
+        found, _ = timing.seconds_per_step(group, data=planned.images, device=torch.device("cpu"), limit_s=1.0)
+        measured = sum(place.measured for place in schedule.places)
+        beside = len(schedule.places) + len(group) * measured + (1 + len(group)) * schedule.looks
+        assert found == pytest.approx(per_step + small * beside / schedule.steps)

@@ -200,6 +200,15 @@ def test_calls_fit_into_tasks_of_all_lengths(spec_of, lengths, start, probes):
         assert all(stop % count == 0 for stop in stops)
 
 
+@given(lengths=LENGTHS, start=st.floats(0, 1), kind=st.sampled_from(["continual", "fresh"]), probes=st.integers(0, 20))
+def test_looks_are_counted_as_they_come(spec_of, lengths, start, kind, probes):
+    scenario = uneven(lengths, probe_every=probes)
+    schedule = Schedule.of(scenario, replace(spec_of(5, 10)[1], start=start, kind=kind))
+    assert schedule.looks == sum(
+        schedule.probed(place, step) for place in schedule.places for step in range(place.steps + 1)
+    )
+
+
 @given(size=st.integers(1, 400), probes=st.integers(0, 50), period=st.integers(1, 30))
 def test_calls_are_of_whole_periods(spec_of, size, probes, period):
     schedule = Schedule.of(*spec_of(5, size, probe_every=probes))
