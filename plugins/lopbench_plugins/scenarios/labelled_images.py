@@ -105,7 +105,7 @@ class LabelledImages(Stream):
 
     def presented(self, pixels: Tensor) -> Tensor:
         """Return 8-bit ``pixels`` ``(N, C, H, W)`` at the scale of the scenario, as floats."""
-        return (pixels - self._mean).div_(self._std)
+        return pixels.to(torch.float32).sub_(self._mean).div_(self._std)
 
 
 class LabelledTask(Task):
@@ -151,7 +151,8 @@ class LabelledTask(Task):
     def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the training images at places ``rows`` ``(N,)`` as they are trained on, and their labels."""
         rows = rows.to(self.stream.device)
-        return self.stream.presented(self.seen(self.train[0][rows])), self.trained_labels[rows]
+        images, labels = self.train[0].index_select(0, rows), self.trained_labels.index_select(0, rows)
+        return self.stream.presented(self.seen(images)), labels
 
     @property
     def chance(self) -> float:
