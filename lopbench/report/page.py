@@ -322,7 +322,7 @@ def _scale(lines: Sequence[Mapping[Any, Any]]) -> tuple[float, float]:
     ends = [line[key] for line in lines for key in ("retention", "retention_low", "retention_high")]
     low, high = _SHOWN
     known = [min(max(end, low), high) for end in ends if math.isfinite(end)]
-    return min(0.0, *known), max(1.05, *known)
+    return min((0.0, *known)), max((1.05, *known))
 
 
 def _axis(scale: tuple[float, float]) -> dict[str, str]:

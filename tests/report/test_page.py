@@ -141,6 +141,11 @@ def test_every_row_has_its_command_and_every_failed_run_its_reason(tree, filled)
     assert "1 failed" in "".join(tree.of("small"))
 
 
+def test_runs_without_a_score_have_a_page(results):
+    results.add(results.spec(), {}, status="failed", error="it did not go well")
+    assert "it did not go well" in render(summarise(results.root), "title")
+
+
 def test_methods_over_all_scenarios_come_first(many_seeds, results):
     m = results.component("methods", "m", track="boundary-free")
     for scenario in ("one", "two"):
