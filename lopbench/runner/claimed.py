@@ -18,8 +18,8 @@ from lopbench.results.leaderboard import Board
 from lopbench.results.per_seed import Quantity
 from lopbench.results.record import Record
 from lopbench.results.seed_scores import BASE
+from lopbench.runner.references import with_references
 from lopbench.runner.request import Request
-from lopbench.runner.study import with_references
 
 #: Protocol and entry.
 _Key = tuple[str, str]
