@@ -82,7 +82,8 @@ def command(
     runs = Runs.of(file, results, How(**how))
     entries = {each: meant(each, runs.tables, data.where) for each in data.names}
     for panel in data.panels:
-        check_measured(panel.quantity, (entries[mark.entry] for mark in panel.marks), data.where)
+        for quantity in panel.quantities:
+            check_measured(quantity, (entries[mark.entry] for mark in panel.marks), data.where)
     _check_time(str(name), data, runs.studies or (), within, how["threads"])
     groups = _groups(entries, runs.rows(), data)
     panels = [drawn(panel, groups, {key: list(each.seeds) for key, each in entries.items()}) for panel in data.panels]
