@@ -31,7 +31,8 @@ def planned(monkeypatch, tmp_path, images):
 
 def test_there_are_claims_and_figures():
     published = {"2.1", "3.1", "3.2", "4.1", *(f"B.{number}" for number in range(1, 15))}
-    assert {*(f"D{number}" for number in range(1, 22)), "D3-paper", "open-question", *published} <= CLAIMS.keys()
+    results = {f"D{number}" for number in range(1, 22)}
+    assert {"D3-paper", "open-question", "theorem-2.1", *results, *published} <= CLAIMS.keys()
     assert {"B.2-paper", *published} <= FIGURES.keys()
     for names in (CLAIMS, FIGURES):  # a large one has a small one
         assert {name.removesuffix("-paper") for name in names} <= names.keys()
