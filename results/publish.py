@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from lopbench.core.shipped import shipped
 from lopbench.results.columns import BY_NAME, SECONDARY
 from lopbench.results.judged import Judged
-from lopbench.results.leaderboard import board_of, leaderboard, markdown, to_csv
+from lopbench.results.leaderboard import leaderboard, markdown, to_csv
 from lopbench.results.plots import RETENTION, curves, retention_vs_learning_rate, save
 from lopbench.results.record import Record, find_records
 from lopbench.results.seed_scores import AXES
 from lopbench.results.stream_plots import cloning_curves, error_curves, recovery_bars, recovery_curves
 from lopbench.results.tables import two_digits
-from lopbench.runner.claimed import check_untuned, judged, missing, of_study, recorded_tables, resolved
+from lopbench.runner.claimed import Rows, judged, missing, recorded_tables, resolved
 from lopbench.runner.study_file import read_study
 from lopbench_plugins.scenarios.bitflip import AUTHORS_METRICS
 
@@ -123,12 +123,10 @@ def claims() -> list[str]:
     found = {each.folder: find_records(each.path) for each in sets()}
     for name, path in shipped("claims").items():
         file = read_study(path)
-        check_untuned(file.requests, path)
         for records in found.values():
             tables = recorded_tables(file.requests, records)
             if not missing(records, tables):
-                board = board_of(of_study(records, tables))
-                for each in judged(file.claims, resolved(file.claims, tables), board):
+                for each in judged(file.claims, resolved(file.claims, tables), Rows(records, tables)):
                     lines += claim_rows(name, each)
     return lines
 

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from lopbench.results.claims import EntryName
     from lopbench.results.figures import FigureData
-    from lopbench.results.leaderboard import Board
-    from lopbench.runner.claimed import Meant
+    from lopbench.results.group import Group
+    from lopbench.runner.claimed import Meant, Rows
     from lopbench.runner.study import Study
 
 #: What names of figures at the papers' scale end with.
@@ -81,9 +82,10 @@ def command(
     runs = Runs.of(file, results, How(**how))
     entries = {each: meant(each, runs.tables, data.where) for each in data.names}
     for panel in data.panels:
-        check_measured(panel.quantity, (entries[mark.entry] for mark in panel.marks), data.where)
+        for quantity in panel.quantities:
+            check_measured(quantity, (entries[mark.entry] for mark in panel.marks), data.where)
     _check_time(str(name), data, runs.studies or (), within, how["threads"])
-    groups = _groups(entries, runs.board(), data)
+    groups = _groups(entries, runs.rows(), data)
     panels = [drawn(panel, groups, {key: list(each.seeds) for key, each in entries.items()}) for panel in data.panels]
     target = output or Path(f"{name.stem if name.is_file() else chosen.name}.svg")
     made = draw(data, panels)
@@ -109,25 +111,25 @@ def _check_time(
     most = 60 * (data.minutes if within is None else within)
     if found is not None and found.seconds > most:
         raise UsageError(
-            f"figure {name} lacks {sum(len(study.pending) for study in studies)} runs, which take "
+            f"figure {name} lacks {sum(study.runs for study in studies)} runs, which take "
             f"{roughly(found.seconds)} on this machine, and may take {roughly(most, '')}; give them time with --within "
             f"MINUTES, or name a folder that has them with --results"
         )
 
 
-def _groups(entries: dict[Any, Meant], board: Board | None, data: FigureData) -> dict[Any, Any]:
+def _groups(entries: Mapping[EntryName, Meant], rows: Rows, data: FigureData) -> dict[EntryName, Group]:
     """Return the runs of each entry.
 
     Raises:
-        LopbenchError: If one has none: half a figure is none.
+        LopbenchError: If one has none, or the log of its tuning is not here: half a figure is none.
     """
-    from lopbench.runner.claimed import groups_of
-
-    known = groups_of(board)
+    found = {}
     for name, each in entries.items():
-        if each.key not in known:
+        group = rows.group(each, data.where)
+        if group is None:
             raise LopbenchError(f"{data.where}: no run of {name} can be used; the figure is not drawn")
-    return {name: known[each.key] for name, each in entries.items()}
+        found[name] = group
+    return found
 
 
 def _print(rows: pd.DataFrame, output_format: str) -> None:

@@ -51,7 +51,7 @@ def summarise(
 def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
     """Return what a study will do, by whom and in what time, under headings."""
     from lopbench.results.group import seed_ranges, seeds_in_words
-    from lopbench.runner.study import can_widen
+    from lopbench.runner.references import has_reference
 
     scenario, first = study.scenario, study.specs[0]
     late = len(scenario.late_tasks)
@@ -86,7 +86,7 @@ def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
     growth = scenario.growth
     if first.cloner is not None and growth is not None:
         rows["Cloning"] = f"{first.cloner.label()}, by {growth.factor}, before task {growth.task}"
-        if not can_widen(first, growth.factor):
+        if not has_reference(first):
             rows["Cloning"] += (
                 f"; no fresh network as wide stands beside the clones, since {first.architecture.name} does not say "
                 "how its wider networks start"

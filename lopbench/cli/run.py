@@ -356,10 +356,10 @@ def _read(study: Path, named: set[str], methods: tuple[str, ...]) -> StudyFile:
     """
     from dataclasses import replace
 
+    from lopbench.core.shipped import study_path
     from lopbench.runner.study_file import read_study
-    from lopbench.runner.suites import study_path
 
-    path = study_path(study)
+    path = study_path(study, "suites")
     if path != study and "methods" in named:
         suite = _read(study, named - {"methods"}, methods)
         return replace(suite, requests=tuple({**each, "methods": methods} for each in suite.requests))

@@ -19,7 +19,7 @@ from lopbench.core.text import counted
 @click.option("--code", required=True, help="Where the code of the methods is: an https URL.")
 @click.option("--contact", required=True, help="Who answers questions, and where: a name with an address.")
 @click.option("--paper", help="Where the methods are described: an https URL.")
-@click.option("--tuning", type=click.Path(path_type=Path), help="Log of the tuning, a JSON file.")
+@click.option("--tuning", type=click.Path(path_type=Path), help="Logs of tuning done without --tune, a JSON file.")
 def command(
     results: tuple[Path, ...], output: Path, code: str, contact: str, paper: str | None, tuning: Path | None
 ) -> None:
@@ -29,9 +29,13 @@ def command(
       lopbench submit results --output entries/my-method --code https://example.org/my-method --contact 'A. Author'
       lopbench verify-entry entries/my-method
 
-    The entry is a folder: the packed runs, the table that they give, whose they are, and the log of the tuning where
-    there is one. Each row needs seeds 0 to 4 at least, and each run its fresh reference. Unranked profiles and
+    The entry is a folder: the packed runs, the table that they give, whose they are, and the logs of the tuning where
+    there are any. Each row needs seeds 0 to 4 at least, and each run its fresh reference. Unranked profiles and
     procedural data are refused.
+
+    What 'run --tune' chose has its log in its records. A file for --tuning is a list of objects, each with the
+    protocol_id and entry_id of a row, as in the table, and its log: k, budget, seeds, score, steps, chosen, and
+    configurations with their values and scores. Of each log the best configuration must be what was run.
     """  # noqa: D301  (click reads the backspace)
     from lopbench.cli.progress import Work
     from lopbench.cli.shell import here, quoted

@@ -14,11 +14,14 @@ from lopbench.core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lopbench.results.leaderboard import Board
+    from lopbench.core.errors import ResultsError
     from lopbench.results.record import Record
-    from lopbench.runner.claimed import Tables
+    from lopbench.runner.claimed import Rows, Tables
     from lopbench.runner.study import Study
     from lopbench.runner.study_file import StudyFile
+
+    #: Records, and why others cannot be used.
+    Found = tuple[Sequence[Record], Sequence[ResultsError]]
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,9 @@ def command(
     correlation  rank correlation of two columns over the entries: at_least, at_most
 
     A column is one of the leaderboard; a metric, with of = "late", "early", "change", "trend", "end" or "mean",
-    is a diagnostic over a part of the stream. An entry is a method, or a table of method, optimizer, runs (which of
-    the tables of runs) and called (its name in the output).
+    is a diagnostic over a part of the stream, and with layer = 2 in the second layer of the network. An entry is a
+    method, or a table of method, optimizer, runs (which of the tables of runs) and called (its name in the output). If
+    the study has a table [tune], it is named as it is before its tuning, and means what that chose.
     """  # noqa: D301  (click reads the backspace)
     from lopbench.core.shipped import study_path
     from lopbench.results.cells import csv_text
@@ -101,7 +105,7 @@ def command(
         raise UsageError(f"{file.path} claims nothing: add a table [[claim]], as 'lopbench verify --help' shows")
     runs = Runs.of(file, results, How(**how), no_run=no_run)
     entries = resolved(file.claims, runs.tables)
-    found = judged(file.claims, entries, runs.board())
+    found = judged(file.claims, entries, runs.rows())
     if output_format == "json":
         write_json({"study": file.title or str(file.path), "claims": to_json(found)})
     elif output_format == "csv":
@@ -118,7 +122,7 @@ class Runs:
         file: The study file.
         results: The results folder, or a packed set.
         how: Where and how missing runs are done.
-        records: What there is in it.
+        found: The records in it, and why others cannot be used.
         tables: The runs, one sequence for each table of runs.
         studies: The same as they are done; None if nothing is run.
     """
@@ -126,7 +130,7 @@ class Runs:
     file: StudyFile
     results: Path
     how: How
-    records: Sequence[Record]
+    found: Found
     tables: Tables
     studies: Sequence[Study] | None
 
@@ -145,53 +149,46 @@ class Runs:
             LopbenchError: If a part of the study cannot be made.
         """
         from lopbench.cli.plugins import try_files
-        from lopbench.runner.claimed import check_untuned, missing, recorded_tables
+        from lopbench.runner.claimed import missing, recorded_tables
 
-        check_untuned(file.requests, file.path)
         folder = results or file.options.get("results") or Path("results")
         try_files(file.plugins)
-        records = _records(folder)
+        found = _found(folder)
         if not (no_run or folder.is_file()):
             studies = _planned(file, folder, how)
-            return cls(file, folder, how, records, [study.specs for study in studies], studies)
+            return cls(file, folder, how, found, [study.asked for study in studies], studies)
+        records, _ = found
         tables = recorded_tables(file.requests, records)
-        lacking = 0 if no_run else missing(records, tables)
-        if lacking:
-            raise UsageError(f"{folder} lacks {lacking} runs of {file.path}; name a folder in which they can be done")
-        return cls(file, folder, how, records, tables, None)
+        lacks = 0 if no_run else missing(records, tables)
+        if lacks:
+            raise UsageError(f"{folder} lacks {lacks} runs of {file.path}; name a folder in which they can be done")
+        return cls(file, folder, how, found, tables, None)
 
-    def board(self) -> Board | None:
-        """Do the runs that are missing, unless nothing is run, and return the leaderboard of the study.
-
-        Returns:
-            The board; None if there are no runs.
+    def rows(self) -> Rows:
+        """Do the runs that are missing, unless nothing is run, and return what all of them come to.
 
         Raises:
             LopbenchError: If a run cannot be done.
         """
-        from lopbench.results.leaderboard import board_of
-        from lopbench.runner.claimed import of_study, wanted
+        from lopbench.runner.claimed import Rows, lacking
 
-        records = self.records
-        if self.studies is not None and wanted(self.tables) - {record.run_id for record in records}:
+        records, problems = self.found
+        if self.studies is not None and lacking(records, self.tables):
             _work_off(self.studies, self.file, self.how)
-            records = _records(self.results)
-        chosen = of_study(records, self.tables)
-        if not any(record.spec.kind == "continual" for record in chosen):
-            return None
-        return board_of(chosen)
+            records, problems = _found(self.results)
+        return Rows(records, self.tables, problems)
 
 
-def _records(results: Path) -> Sequence[Record]:
-    """Return the records of a folder or packed set, those that cannot be used left out and told."""
+def _found(results: Path) -> Found:
+    """Return the records of a folder or packed set, and why others cannot be used, which is told."""
     from lopbench.results.record import scan_records
 
     if not results.exists():
-        return []
+        return [], []
     records, problems = scan_records(results)
     for problem in problems:
         echo(f"Left out: {problem}", err=True)
-    return records
+    return records, problems
 
 
 def _planned(file: StudyFile, results: Path, how: How) -> tuple[Study, ...]:
@@ -240,4 +237,4 @@ def _work_off(studies: Sequence[Study], file: StudyFile, how: How) -> None:
     summarise(studies, forecasts, staff, err)
     data_dir = how.data_dir or file.options.get("data_dir")
     refused = do(studies, staff, err, data_dir=data_dir, sinks=(), detach=False)
-    check_complete(refused or [], sum(len(study.pending) for study in studies), [], most=1)
+    check_complete(refused or [], sum(study.runs for study in studies), [], most=1)

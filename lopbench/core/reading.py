@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 #: Most bytes of a file of JSON, and of a table as CSV: larger ones are none of ours.
 MOST_JSON_BYTES, MOST_CSV_BYTES = 16 * 2**20, 256 * 2**20
@@ -63,6 +65,25 @@ def read_regular(path: str | os.PathLike[str], *, most: int) -> bytes:
     with open_regular(path, most=most) as file:
         # No more than it says: some files of a system say nothing, and are read without an end.
         return file.read(os.fstat(file.fileno()).st_size)
+
+
+def parsed_json(data: bytes) -> Any:
+    """Return the value of a text of JSON, whose numbers are finite.
+
+    Raises:
+        ValueError: If it is none, is not UTF-8, or has a number that is none or beyond all floats.
+        RecursionError: If it is nested beyond all measure.
+    """
+    return json.loads(data, parse_constant=_no_number, parse_float=_finite)
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(f"{text[:40]}, which is too large,")
 
 
 def is_free(path: Path) -> bool:

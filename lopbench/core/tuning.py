@@ -217,7 +217,8 @@ class TuningLog:
 
         Raises:
             ResultsError: If it is empty, of more or fewer configurations than its budget, without a score of each seed,
-                or if its best configuration is not the one that it chose and that the entry has.
+                of fields that the entry has not, or if its best configuration is not the one that it chose and that the
+                entry has.
         """
         tried, budget = self.configurations, self.tuning.budget
         if not tried:
@@ -226,6 +227,10 @@ class TuningLog:
             raise ResultsError(f"the log of its tuning has {len(tried)} configurations, and its budget is {budget}")
         if any(len(each.scores) != self.tuning.seeds or each.values.keys() != tried[0].values.keys() for each in tried):
             raise ResultsError("the log of its tuning has configurations of other fields, or of other seeds")
+        owners = {OPTIMIZER, *(part.name for part in methods)}
+        foreign = [name for name in tried[0].names if name.rpartition(".")[0] not in owners]
+        if foreign:
+            raise ResultsError(f"the log of its tuning has values of {foreign[0]}, which is no field of what was run")
         if len({each.label for each in tried}) < budget:
             raise ResultsError("the log of its tuning has one configuration twice")
         place = best(tried, self.score)

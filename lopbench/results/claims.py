@@ -29,14 +29,17 @@ TRENDS: Mapping[str, tuple[float, float]] = {
     "rising": (0.0, math.inf),
 }
 
+_METRIC = ("metric", "of", "layer")
+
 #: The keys of a claim, besides those that all have.
 _KEYS: Mapping[Test, tuple[str, ...]] = {
-    "number": ("entry", "entries", "column", "metric", "of", "number", "tolerance", "at_least", "at_most"),
-    "difference": ("entry", "entries", "than", "column", "metric", "of", "at_least", "at_most"),
-    "order": ("entries", "column", "metric", "of", "by"),
-    "trend": ("entry", "entries", "metric", "is"),
+    "number": ("entry", "entries", "column", *_METRIC, "number", "tolerance", "at_least", "at_most"),
+    "difference": ("entry", "entries", "than", "column", *_METRIC, "at_least", "at_most"),
+    "order": ("entries", "column", *_METRIC, "by"),
+    "trend": ("entry", "entries", "metric", "layer", "is"),
     "correlation": ("entries", "columns", "at_least", "at_most"),
 }
+_NO_LAYERS = "'layer' says of which layer a 'metric' is, and a column is of the whole network"
 _COMMON = ("text", "source", "test", "deviation")
 _ENTRY_KEYS = ("runs", "method", "optimizer", "called")
 
@@ -208,7 +211,9 @@ class _Reader(Table):
     def _trends(self) -> tuple[Link, ...]:
         low, high = TRENDS[self.choice("is", tuple(TRENDS))]
         metric = self.maybe("metric")
-        quantity = Quantity("trend") if metric is None else Quantity(metric, "trend")
+        if metric is None and "layer" in self.table:
+            raise self.wrong(_NO_LAYERS)
+        quantity = Quantity("trend") if metric is None else Quantity(metric, "trend", self.whole("layer"))
         return tuple(Link((quantity,), (entry,), low, high) for entry in self._entries())
 
     def _correlation(self) -> tuple[Link, ...]:
@@ -227,9 +232,11 @@ class _Reader(Table):
         if column is not None and metric is not None:
             raise self.wrong("give a 'column' of the leaderboard or a 'metric', not both")
         if metric is not None:
-            return Quantity(metric, self.choice("of", get_args(Part), default="late"))
+            return Quantity(metric, self.choice("of", get_args(Part), default="late"), self.whole("layer"))
         if "of" in self.table:
             raise self.wrong("'of' says over which part of the stream a 'metric' is taken; a column has its own")
+        if "layer" in self.table:
+            raise self.wrong(_NO_LAYERS)
         if column is None and default is None:
             raise self.wrong("say what is compared: a 'column' of the leaderboard, or a 'metric'")
         return self._column(column or default)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lopbench.results.drawing import Curve, draw_curve, errors_in_log, shared
-from lopbench.results.figures import Drawn, FigureData, Panel
+from lopbench.results.figures import Drawn, FigureData, Kind, Panel
 from lopbench.results.looks import COLOURS, PLAIN, shades
 from lopbench.results.sheet import dress, house_style
 
@@ -28,9 +28,14 @@ _PUBLISHED: Mapping[str, Any] = {
 }
 _LABEL = "read off the published figure"
 
+#: Areas of the points of a scatter, in square points: where what they show is zero, and where it is largest.
+_SMALLEST, _LARGEST = 4.0, 60.0
+
 
 def draw(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> Figure:
     """Return a figure: bars with their 95% intervals, lines with theirs as a band, published values as diamonds.
+
+    The points of a scatter are the darker the later they are.
 
     Args:
         data: What is drawn.
@@ -51,7 +56,7 @@ def draw(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> Figure:
         for axes, panel, marks in zip(grid, data.panels, panels, strict=False):
             sns.despine(ax=axes)
             axes.set_axisbelow(True)
-            (_bars if panel.kind == "bars" else _curves)(axes, panel, marks, colours)
+            _DRAWN[panel.kind](axes, panel, marks, colours)
             axes.set_ylabel(panel.label)
         keys: list[Any] = [Patch(color=colour, label=name) for name, colour in colours.items()]
         if any(each.mark.published for marks in panels for each in marks):
@@ -113,3 +118,23 @@ def _curves(axes: Axes, panel: Panel, marks: Sequence[Drawn], colours: Mapping[s
     axes.set_xlim(0, 1)
     if panel.quantity.name.partition(":")[0].endswith("_error"):
         errors_in_log(axes)
+
+
+def _scatter(axes: Axes, panel: Panel, marks: Sequence[Drawn], colours: Mapping[str, Any]) -> None:
+    from matplotlib.colors import to_rgba
+
+    largest = max((size for each in marks for _, size in each.beside if size > 0), default=1.0)
+    for each in marks:
+        right, size = np.array(each.beside).reshape(-1, 2).T
+        areas = _SMALLEST + (_LARGEST - _SMALLEST) * size / largest if panel.size is not None else _SMALLEST
+        shades = np.linspace(0.25, 1.0, len(right))
+        colour = [to_rgba(colours[each.mark.series], shade) for shade in shades.tolist()]
+        axes.scatter(right, [mean for _, mean, _, _ in each.points], s=areas, c=colour, linewidths=0)
+    axes.set_xlabel(panel.across)
+
+
+_DRAWN: Mapping[Kind, Callable[[Axes, Panel, Sequence[Drawn], Mapping[str, Any]], None]] = {
+    "bars": _bars,
+    "curves": _curves,
+    "scatter": _scatter,
+}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean as mean
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lopbench.core.errors import UsageError
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lopbench.results.group import Group
-    from lopbench.results.record import Record
 
-#: How a panel is drawn: bars of a number, or a metric over the stream.
-Kind = Literal["bars", "curves"]
+#: How a panel is drawn: bars of a number, a metric over the stream, or a metric against another, with a point for each
+#: part of the stream.
+Kind = Literal["bars", "curves", "scatter"]
 
 #: Most points of a line: where there are more tasks it is of windows, as the published curves are.
 MOST_POINTS = 100
@@ -58,6 +59,8 @@ class Panel:
         quantity: What is drawn of each entry; of curves the metric, whatever the part of the stream.
         marks: Its bars or lines.
         across: What the places of bars are, as "width"; empty for nothing.
+        against: The metric that a scatter shows to the right.
+        size: The metric that it shows as the size of points, None for points of one size.
     """
 
     kind: Kind
@@ -65,6 +68,13 @@ class Panel:
     quantity: Quantity
     marks: tuple[Mark, ...]
     across: str = ""
+    against: Quantity | None = None
+    size: Quantity | None = None
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        """All that is drawn of each entry."""
+        return [each for each in (self.quantity, self.against, self.size) if each is not None]
 
 
 @dataclass(frozen=True)
@@ -118,8 +128,9 @@ def read_figure(value: Any, path: object) -> FigureData:
 
 def _panel(value: Mapping[str, Any], where: str) -> Panel:
     table = Table(value, where)
-    table.refuse_others(("kind", "label", "column", "metric", "of", "across", "marks"))
     kind = table.choice("kind", get_args(Kind))
+    others = ("against", "size") if kind == "scatter" else ("column", "of")
+    table.refuse_others(("kind", "label", "metric", "across", "marks", *others))
     marks = table.value("marks")
     if not isinstance(marks, list) or not marks or not all(isinstance(each, dict) for each in marks):
         raise table.wrong("'marks' must be a list of tables, each a bar or a line")
@@ -127,12 +138,23 @@ def _panel(value: Mapping[str, Any], where: str) -> Panel:
     if kind == "curves" and quantity.of is None:
         raise table.wrong(f"curves are of a 'metric', and {quantity.name!r} is one number for the whole stream")
     read = tuple(_mark(each, kind, where) for each in marks)
-    return Panel(kind, table.text("label"), quantity, read, table.maybe("across") or "")
+    if quantity.of is None and any(mark.layer is not None for mark in read):
+        raise table.wrong(f"'layer' is of a 'metric', and {quantity.name!r} is a column")
+    panel = Panel(kind, table.text("label"), quantity, read, table.maybe("across") or "")
+    if kind != "scatter":
+        return panel
+    size = table.maybe("size")
+    against = Quantity(table.text("against"), "late")
+    return replace(panel, against=against, size=None if size is None else Quantity(size, "late"))
+
+
+#: The keys of a bar, a line and a row of points, besides those that all have.
+_MARK_KEYS: Mapping[Kind, tuple[str, ...]] = {"bars": ("at", "published"), "curves": ("published",), "scatter": ()}
 
 
 def _mark(value: Mapping[str, Any], kind: Kind, where: str) -> Mark:
     table = Table(value, where)
-    table.refuse_others(("series", "entry", "at", "layer", "published"))
+    table.refuse_others(("series", "entry", "layer", *_MARK_KEYS[kind]))
     entry = entry_name(table.value("entry"), where)
     if kind == "bars":
         read = [[1.0, table.number("published")]] if "published" in value else []
@@ -163,11 +185,13 @@ class Drawn:
         mark: What it is.
         points: Place in the stream, mean over seeds, low and high end of its 95% interval, in order; a bar has one.
         seeds: Number of seeds.
+        beside: Of the points of a scatter the mean of what is to the right, and of what their size shows.
     """
 
     mark: Mark
     points: tuple[tuple[float, float, float, float], ...]
     seeds: int
+    beside: tuple[tuple[float, float], ...] = ()
 
 
 def drawn(panel: Panel, groups: Mapping[EntryName, Group], seeds: Mapping[EntryName, Sequence[int]]) -> list[Drawn]:
@@ -184,20 +208,27 @@ def drawn(panel: Panel, groups: Mapping[EntryName, Group], seeds: Mapping[EntryN
 
 
 def _drawn(panel: Panel, mark: Mark, group: Group, seeds: Sequence[int]) -> Drawn:
-    from lopbench.results.per_seed import over
-    from lopbench.results.tasks import late_count, task_count
+    from lopbench.results.tasks import task_count, task_means
 
+    if panel.kind == "bars":
+        known = replace(panel.quantity, layer=mark.layer).values(group)
+        values = [value for seed, value in known.items() if seed in seeds]
+        return Drawn(mark, _points({1.0: values} if values else {}, panel.quantity), len(values))
     runs = [record for record in group.runs if record.seed in seeds]
     count = task_count(runs[0])
-    if panel.kind == "bars" and mark.layer is None:
-        values = [value for seed, value in panel.quantity.values(group).items() if seed in seeds]
-        return Drawn(mark, _points({1.0: values} if values else {}, panel.quantity), len(values))
-    known = [_by_task(record, panel.quantity.name, mark.layer) for record in runs]
-    if panel.kind == "bars":
-        assert panel.quantity.of is not None  # layers are of metrics
-        values = [over(each, count, panel.quantity.of, late_count(runs[0])) for each in known]
-        return Drawn(mark, _points({1.0: values}, panel.quantity), len(values))
-    return Drawn(mark, _points(_windows(known, count), Quantity(panel.quantity.name, "late")), len(known))
+
+    def windows(quantity: Quantity) -> dict[float, list[float]]:
+        return _windows([task_means(record, quantity.name, mark.layer) for record in runs], count)
+
+    found = windows(panel.quantity)
+    points = _points(found, Quantity(panel.quantity.name, "late"))
+    if panel.against is None:
+        return Drawn(mark, points, len(runs))
+    right = windows(panel.against)
+    size = {} if panel.size is None else {place: mean(each) for place, each in windows(panel.size).items()}
+    both = [point for point in points if point[0] in right]
+    beside = tuple((mean(right[place]), size.get(place, math.nan)) for place, *_ in both)
+    return Drawn(mark, tuple(both), len(runs), beside)
 
 
 def _windows(known: Sequence[Mapping[int, float]], tasks: int) -> dict[float, list[float]]:
@@ -208,17 +239,8 @@ def _windows(known: Sequence[Mapping[int, float]], tasks: int) -> dict[float, li
         inside = range(window * tasks // number, (window + 1) * tasks // number)
         values = [[each[task] for task in inside if task in each] for each in known]
         if all(values):
-            found[(window + 1) / number] = [math.fsum(each) / len(each) for each in values]
+            found[(window + 1) / number] = [mean(each) for each in values]
     return found
-
-
-def _by_task(record: Record, metric: str, layer: int | None) -> dict[int, float]:
-    """Return a metric at the end of each task, of one layer or their mean."""
-    from lopbench.results.tasks import task_means
-
-    if layer is None:
-        return task_means(record, metric)
-    return task_means(record, metric, layer)
 
 
 def _points(
@@ -228,9 +250,9 @@ def _points(
 
 
 def _point(place: float, values: list[float], quantity: Quantity) -> tuple[float, float, float, float]:
-    mean = math.fsum(values) / len(values)
-    low, high = quantity.interval(values) if len(values) > 1 else (mean, mean)
-    return place, mean, low, high
+    middle = mean(values)
+    low, high = quantity.interval(values) if len(values) > 1 else (middle, middle)
+    return place, middle, low, high
 
 
 def frame(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> pd.DataFrame:
@@ -251,7 +273,17 @@ def frame(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> pd.DataFrame:
 
 
 def _rows(each: Drawn) -> Iterator[tuple[str, tuple[float, float, float], float]]:
+    if each.beside:
+        yield from _scattered(each)
+        return
     for place, published in each.mark.published or ((1.0, math.nan),):
         nearest = min(each.points, key=lambda point: abs(point[0] - place), default=(place, *[math.nan] * 3))
         at = each.mark.at or f"{place:.0%} of the stream"
         yield at, (nearest[1], nearest[2], nearest[3]), published
+
+
+def _scattered(each: Drawn) -> Iterator[tuple[str, tuple[float, float, float], float]]:
+    """Yield the first and the last point of a scatter, and where they are."""
+    for index in dict.fromkeys((0, len(each.points) - 1)):
+        place, *found = each.points[index]
+        yield f"{place:.0%} of the stream, at {each.beside[index][0]:.3g}", (found[0], found[1], found[2]), math.nan

@@ -15,6 +15,7 @@ from lopbench.results.judging import COLLAPSE_NOTE, Finding, Word, find, rank_co
 from lopbench.results.pairs import unseen_collapse
 from lopbench.results.per_seed import Quantity
 from lopbench.results.seed_scores import AXES
+from lopbench.results.tuned import UNCHECKED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,7 +194,7 @@ def render(judged: Sequence[Judged], console: Console) -> None:
 def _number(link: Link, asked: Sequence[Asked]) -> Number:
     """Return what the runs at hand come to."""
     groups = [each.group for each in asked if each.group is not None]
-    notes = [*_missing(link.entries, asked)]
+    notes = [*_missing(link.entries, asked), *_unchecked(link.entries, asked)]
     if len(groups) < len(asked):
         return Number(link, Finding(math.nan, 0, math.nan, math.nan, None, "; ".join(notes)), math.nan, math.nan)
     # Only the seeds of the study: others in the folder were not asked for.
@@ -257,6 +258,12 @@ def _missing(names: Sequence[EntryName], asked: Sequence[Asked]) -> Iterator[str
         missing = set(each.seeds).difference(() if each.group is None else _runs(each.group, each.seeds))
         if missing:
             yield f"{name}: no record of seeds {seed_ranges(missing)}"
+
+
+def _unchecked(names: Sequence[EntryName], asked: Sequence[Asked]) -> Iterator[str]:
+    for name, each in zip(names, asked, strict=True):
+        if each.group is not None and list(each.group.left_out.get(UNCHECKED, ())):
+            yield f"{name}: {UNCHECKED}"
 
 
 def _needed(found: Finding) -> str:

@@ -58,14 +58,17 @@ class Quantity:
     Args:
         name: A column of the leaderboard, or the label of a metric.
         of: Over which part of the stream a metric is taken; None of a column.
+        layer: Which of the layers in the order of the network a metric is of, counted from 1; their mean if None.
     """
 
     name: str
     of: Part | None = None
+    layer: int | None = None
 
     def __str__(self) -> str:
         words = {"change": "change, late minus early, of", "trend": "slope per tenth of the stream of"}
-        return self.name if self.of is None else f"{words.get(self.of, self.of)} {self.name}"
+        where = "" if self.layer is None else f" in layer {self.layer}"
+        return self.name if self.of is None else f"{words.get(self.of, self.of)} {self.name}{where}"
 
     @property
     def is_slope(self) -> bool:
@@ -78,7 +81,11 @@ class Quantity:
         return self.of is None and self.name in RETENTIONS
 
     def values(self, group: Group) -> dict[int, float]:
-        """Return the number of each seed of a row that has one; runs that stopped early have none of a metric."""
+        """Return the number of each seed of a row that has one; runs that stopped early have none of a metric.
+
+        Raises:
+            ResultsError: If a metric was not measured of so many layers.
+        """
         if self.of is None:
             column = COLUMNS[self.name]
             found = {
@@ -86,7 +93,7 @@ class Quantity:
                 for record, scores in zip(group.runs, group.scores, strict=True)
             }
         else:
-            found = {record.seed: of_metric(record, self.name, self.of) for record in group.runs}
+            found = {record.seed: of_metric(record, self.name, self.of, self.layer) for record in group.runs}
         return {seed: value for seed, value in found.items() if math.isfinite(value)}
 
     def interval(self, values: list[float]) -> tuple[float, float]:
@@ -94,15 +101,18 @@ class Quantity:
         return t_interval(values) if self.is_slope else interval(values)
 
 
-def of_metric(record: Record, metric: str, part: Part) -> float:
-    """Return a metric over a part of the stream, at the ends of its tasks and as the mean over layers.
+def of_metric(record: Record, metric: str, part: Part, layer: int | None = None) -> float:
+    """Return a metric over a part of the stream, at the ends of its tasks, of a layer or as the mean over layers.
 
     Returns:
         The number; NaN if the run stopped early, since what is left would flatter it, or nothing was measured there.
+
+    Raises:
+        ResultsError: If there are not as many layers.
     """
     if record.outcome != "completed":
         return math.nan
-    return over(task_means(record, metric), task_count(record), part, late_count(record))
+    return over(task_means(record, metric, layer), task_count(record), part, late_count(record))
 
 
 def over(known: Mapping[int, float], tasks: int, part: Part, scored: int = 0) -> float:

@@ -5,7 +5,6 @@
 """
 
 import json
-import math
 import os
 import shutil
 import uuid
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
-from lopbench.core.reading import open_regular
+from lopbench.core.reading import open_regular, parsed_json
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json
 from lopbench.results.files import flush, flush_directory
 from lopbench.results.measurements import Measurements, Series
@@ -533,7 +532,7 @@ def _is_run(entry: "os.DirEntry[str]", child: Path, *, foreign: bool) -> bool:
 
 def _parsed(stored: Stored, name: str, data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data, parse_constant=_no_number, parse_float=_finite)
+        value = parsed_json(data)
     except (ValueError, RecursionError) as error:  # malformed JSON, not UTF-8, or nested beyond all measure
         raise stored.damaged(f"{name} is not JSON ({error})") from error
     if not isinstance(value, dict):
@@ -550,12 +549,3 @@ def _unprintable(value: object) -> str | None:
     if isinstance(value, list):
         return next(filter(None, map(_unprintable, value)), None)
     return None
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _no_number(f"{text[:40]}, which is too large,")

@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMAS", "SCHEMA_VERSION", "problem", "schema"]
 
-Name = Literal["spec", "spec-1", "status", "environment", "measurement", "entry"]
+Name = Literal["spec", "spec-1", "status", "environment", "measurement", "entry", "tuning"]
 
-#: The first three are files of a record; the last is a row of its measurements. `entry` is of what is submitted.
+#: The first three are files of a record; the last is a row of its measurements. `entry` and
+#: `tuning` are of what is submitted.
 SCHEMAS: tuple[Name, ...] = ("spec", "status", "environment", "measurement")
 
 
 def schema(name: Name) -> dict[str, Any]:
     """Return a schema as JSON values."""
     value: dict[str, Any] = json.loads((files("lopbench.results") / "schemas" / f"{name}.json").read_bytes())
+    if name == "tuning":  # a log is the same wherever it stands
+        value["items"]["properties"]["log"] = schema("spec")["properties"]["tuning"]
     return value
 
 

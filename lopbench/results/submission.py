@@ -1,8 +1,8 @@
 """Entries for a repository of results: packed from one's own runs, and checked as the repository does it.
 
 An entry is a folder of its own: ``entry.json`` (whose results these are, and what they hold), ``runs.lopbench`` (the
-records), ``leaderboard.csv`` (the table that they give) and, where the methods were tuned, ``tuning.json``. Checking
-one reads these files alone: nothing of it is executed, imported or unpacked.
+records), ``leaderboard.csv`` (the table that they give) and, where the methods were tuned, ``tuning.json`` (the logs
+of that). Checking one reads these files alone: nothing of it is executed, imported or unpacked.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lopbench.core.errors import LopbenchError, ResultsError, UsageError
-from lopbench.core.reading import MOST_JSON_BYTES, open_regular, read_regular
+from lopbench.core.reading import MOST_JSON_BYTES, open_regular, parsed_json, read_regular
 from lopbench.core.seeds import parse_seeds
 from lopbench.core.text import counted
 from lopbench.results.check import check
@@ -28,11 +28,12 @@ from lopbench.results.pairs import FEWEST_RANKED
 from lopbench.results.schema import problem
 from lopbench.results.stored import reason
 from lopbench.results.tables import to_csv
+from lopbench.results.tuning_file import TUNING, log_problems, recorded_logs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ENTRY, RUNS, TABLE, TUNING = "entry.json", f"runs{SUFFIX}", "leaderboard.csv", "tuning.json"
+ENTRY, RUNS, TABLE = "entry.json", f"runs{SUFFIX}", "leaderboard.csv"
 _NEEDED = frozenset({ENTRY, RUNS, TABLE})
 
 #: The seeds that each row of an entry has at least, so that rows of all entries can be paired.
@@ -99,7 +100,7 @@ def submit(
         paths: Results folders or packed sets, as `board` takes them. All their runs go into the entry.
         output: Folder of the entry, which does not exist yet; its name is that of the entry.
         metadata: Whose results these are.
-        tuning: Log of the tuning, a file of JSON; None where the methods were not tuned.
+        tuning: Logs of the tuning, as `tuning_file` has them; those of the records if None.
         progress: Is told how packing goes.
 
     Raises:
@@ -115,15 +116,20 @@ def submit(
     for found in _board_problems(made):
         raise ResultsError(f"These runs make no entry yet: {found}.")
     try:
-        log = None if tuning is None else _json_bytes(Path(tuning))
+        logs = recorded_logs(made) if tuning is None else _json_bytes(Path(tuning))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultsError(f"The logs of the tuning {tuning} cannot be read: {reason(error)}.") from error
+    for found in () if logs is None else log_problems(logs, made):
+        raise ResultsError(f"These runs make no entry yet: {found}.")
+    try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".partial", dir=output.parent) as partial:
             folder = Path(partial) / "entry"
             folder.mkdir()
             pack(*paths, output=folder / RUNS, progress=progress)
             to_csv(made.rows, folder / TABLE)
-            if log is not None:
-                (folder / TUNING).write_bytes(log)
+            if logs is not None:
+                (folder / TUNING).write_bytes(logs)
             value = _entry_json(output.resolve().name, metadata, folder, made.rows)
             (folder / ENTRY).write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
             folder.rename(output)
@@ -149,10 +155,13 @@ def verify_entry(folder: str | os.PathLike[str], *, protocols: Collection[str] =
     value, found = _read_entry(folder / ENTRY)
     if found:
         raise _refused(folder, found)
-    found += _hash_problems(folder, value)
+    hashes = list(_hash_problems(folder, value))
+    found += hashes
     try:
         made = board(folder / RUNS)
         found += _board_problems(made, protocols)
+        if not hashes and (folder / TUNING).exists():
+            found += log_problems(_json_bytes(folder / TUNING), made)
         found += _row_problems(value["rows"], made.rows)
         differences = check(folder / TABLE, made)
     except LopbenchError as error:
@@ -214,7 +223,7 @@ def _file_problems(folder: Path) -> Iterator[str]:
 def _read_entry(path: Path) -> tuple[dict[str, Any], list[str]]:
     """Return what an entry says of itself, and what is wrong with it."""
     try:
-        value = json.loads(read_regular(path, most=MOST_JSON_BYTES))
+        value = parsed_json(read_regular(path, most=MOST_JSON_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         return {}, [f"{ENTRY} cannot be read: {reason(error)}"]
     found = problem("entry", value)
@@ -305,7 +314,7 @@ def _json_bytes(path: Path) -> bytes:
         OSError, ValueError: If it cannot be read, or is none.
     """
     data = read_regular(path, most=MOST_JSON_BYTES)
-    json.loads(data)
+    parsed_json(data)
     return data
 
 

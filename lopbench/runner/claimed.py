@@ -7,24 +7,26 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lopbench.core.errors import LopbenchError, UsageError
+from lopbench.core.errors import LopbenchError, ResultsError, UsageError
 from lopbench.core.interfaces import Scenario
 from lopbench.core.registry import suggest
 from lopbench.core.spec import ComponentSpec, RunSpec, parse_methods
 from lopbench.results.claims import Claim, EntryName
 from lopbench.results.group import Group
 from lopbench.results.judged import Asked, Judged, judge
-from lopbench.results.leaderboard import Board
+from lopbench.results.leaderboard import board_of
 from lopbench.results.per_seed import Quantity
 from lopbench.results.record import Record
 from lopbench.results.seed_scores import BASE
+from lopbench.runner.chosen import Chosen
+from lopbench.runner.references import with_references
 from lopbench.runner.request import Request
-from lopbench.runner.study import with_references
+from lopbench.runner.tuning import Candidates
 
 #: Protocol and entry.
 _Key = tuple[str, str]
 
-#: The runs of a study, one sequence for each of its tables of runs.
+#: The runs of a study as they are asked for, one sequence for each of its tables of runs; tuned ones have an empty log.
 Tables = Sequence[Sequence[RunSpec]]
 
 
@@ -33,15 +35,12 @@ class Meant:
     """The runs that a name means.
 
     Args:
-        specs: They, one for each seed.
+        name: The name.
+        specs: They, as they are asked for, one for each seed.
     """
 
+    name: EntryName
     specs: tuple[RunSpec, ...]
-
-    @property
-    def key(self) -> _Key:
-        """Their protocol and entry."""
-        return self.specs[0].protocol_id, self.specs[0].entry_id
 
     @property
     def seeds(self) -> Collection[int]:
@@ -75,7 +74,7 @@ def meant(name: EntryName, tables: Tables, where: str) -> Meant:
         several = [next(iter(by_seed.values())) for by_seed in entries.values()]
         raise UsageError(f"{where}: {str(name)!r} is more than one entry: {_several(name, several, tables)}.")
     (by_seed,) = entries.values()
-    return Meant(tuple(by_seed.values()))
+    return Meant(name, tuple(by_seed.values()))
 
 
 def check_measured(quantity: Quantity, runs: Iterable[Meant], where: str) -> None:
@@ -115,30 +114,21 @@ def resolved(claims: Sequence[Claim], tables: Tables) -> list[Mapping[EntryName,
     return found
 
 
-def check_untuned(requests: Iterable[Mapping[str, Any]], where: object) -> None:
-    """Refuse claims and figures of entries that are tuned: which runs they mean is known when these are chosen alone.
-
-    Args:
-        requests: The keywords of each request, as a study file has them.
-        where: The study file, for the message.
+def lacking(records: Sequence[Record], tables: Tables) -> bool:
+    """Return whether runs of a study have no record: learners, fresh networks, or what is still to be tuned.
 
     Raises:
-        UsageError: If one of them tunes.
+        ResultsError: If a log of tuning was edited.
     """
-    if any(request.get("tune") is not None for request in requests):
-        raise UsageError(
-            f"{where} tunes its runs, and claims and figures speak of runs as they are written: leave out tune, and "
-            "compare tuned entries by 'lopbench leaderboard'"
-        )
-
-
-def wanted(tables: Tables) -> set[str]:
-    """Return the ids of all runs of a study, with those that they are measured against."""
-    return {run.run_id for table in tables for run in with_references(table)}
+    followed = _followed(tables, Chosen(records))
+    if any(spec.tuning is not None and not spec.tuning.configurations for table in followed for spec in table):
+        return True
+    wanted = {run.run_id for table in followed for run in with_references(table)}
+    return not wanted <= {record.run_id for record in records}
 
 
 def recorded_tables(requests: Iterable[Mapping[str, Any]], records: Sequence[Record]) -> list[list[RunSpec]]:
-    """Return the runs of a study on the data that its records are of, which need not be here.
+    """Return the runs of a study as they are asked for, on the data that its records are of, which need not be here.
 
     Args:
         requests: The keywords of each request, as a study file has them.
@@ -157,7 +147,10 @@ def recorded_tables(requests: Iterable[Mapping[str, Any]], records: Sequence[Rec
             raise LopbenchError(f"{what} is left out: {reason}")
         name = request.get("data", "auto")
         data = None if asked.scenario.data is None else _recorded_data(asked.scenario_spec.name, name, records)
-        found.append([*asked.specs(data)])
+        specs = asked.specs(data)
+        if asked.tuning is not None:
+            specs = tuple(spec for each in Candidates.of(asked.tuning, specs) for spec in each.unsettled)
+        found.append([*specs])
     return found
 
 
@@ -172,19 +165,77 @@ def _recorded_data(scenario: str, name: str, records: Sequence[Record]) -> Mappi
     return {"name": found, "content_hash": content}
 
 
-def missing(records: Iterable[Record], tables: Tables) -> int:
-    """Return how many runs of learners there are no records of."""
+def missing(records: Sequence[Record], tables: Tables) -> int:
+    """Return how many runs of learners there are no records of.
+
+    Raises:
+        ResultsError: If a log of tuning was edited.
+    """
     there = {_row(record) for record in records if record.spec.kind == "continual"}
-    return len(_rows(tables) - there)
+    return len(_rows(_followed(tables, Chosen(records))) - there)
+
+
+class Rows:
+    """The rows that records make of a study.
+
+    Args:
+        records: The records.
+        tables: The runs of the study.
+        problems: Why other records cannot be used.
+
+    Raises:
+        ResultsError: If a log of tuning was edited, or nothing can be used.
+    """
+
+    def __init__(self, records: Sequence[Record], tables: Tables, problems: Iterable[ResultsError] = ()) -> None:
+        self._chosen = Chosen(records, problems)
+        used = of_study(records, _followed(tables, self._chosen))
+        board = board_of(used) if any(record.spec.kind == "continual" for record in used) else None
+        groups = [] if board is None else [entry.group for entry in board.entries]
+        self._groups = {(group.protocol_id, group.runs[0].recipe.entry_id): group for group in groups}
+
+    def group(self, entry: Meant, where: str) -> Group | None:
+        """Return the row of an entry; None if it has no runs.
+
+        Raises:
+            ResultsError: If it is to be tuned and the log of that is not here.
+        """
+        try:
+            run = self._chosen.needed(entry.specs[0])
+        except ResultsError as error:
+            raise ResultsError(f"{where}: {entry.name} cannot be judged: {error}") from error
+        return self._groups.get((run.protocol_id, run.entry_id))
 
 
 def of_study(records: Iterable[Record], tables: Tables) -> list[Record]:
-    """Return those of some records that are of the entries and seeds of a study, and all of fresh networks.
+    """Return those of some records that are of the entries and seeds of a study, and all that rows rest on.
 
-    A run that measured other diagnostics than the study asks for is of its entry all the same.
+    These are runs of fresh networks, and of tuning. A run that measured other diagnostics than the study asks for is of
+    its entry all the same.
     """
     asked = _rows(tables)
-    return [record for record in records if record.spec.kind == "fresh" or _row(record) in asked]
+    return [record for record in records if record.spec.kind != "continual" or _row(record) in asked]
+
+
+def judged(claims: Sequence[Claim], entries: Sequence[Mapping[EntryName, Meant]], rows: Rows) -> list[Judged]:
+    """Return claims with their verdicts.
+
+    Args:
+        claims: The claims.
+        entries: What `resolved` returned of them.
+        rows: What the records make of the study.
+
+    Raises:
+        ResultsError: If an entry is to be tuned and the log of that is not here.
+    """
+    return [
+        judge(claim, {name: Asked(rows.group(each, claim.where), each.seeds) for name, each in named.items()})
+        for claim, named in zip(claims, entries, strict=True)
+    ]
+
+
+def _followed(tables: Tables, chosen: Chosen) -> list[list[RunSpec]]:
+    return [chosen.followed(table) for table in tables]
 
 
 def _row(record: Record) -> tuple[str, str, int]:
@@ -193,27 +244,6 @@ def _row(record: Record) -> tuple[str, str, int]:
 
 def _rows(tables: Tables) -> set[tuple[str, str, int]]:
     return {(spec.protocol_id, spec.entry_id, spec.seed) for table in tables for spec in table}
-
-
-def judged(claims: Sequence[Claim], entries: Sequence[Mapping[EntryName, Meant]], board: Board | None) -> list[Judged]:
-    """Return claims with their verdicts.
-
-    Args:
-        claims: The claims.
-        entries: What `resolved` returned of them.
-        board: The leaderboard of the runs; None if there are none.
-    """
-    groups = groups_of(board)
-    return [
-        judge(claim, {name: Asked(groups.get(each.key), each.seeds) for name, each in named.items()})
-        for claim, named in zip(claims, entries, strict=True)
-    ]
-
-
-def groups_of(board: Board | None) -> dict[_Key, Group]:
-    """Return the rows of a leaderboard by protocol and entry."""
-    groups = [] if board is None else [entry.group for entry in board.entries]
-    return {(group.protocol_id, group.runs[0].recipe.entry_id): group for group in groups}
 
 
 def _methods(text: str, where: str) -> tuple[ComponentSpec, ...]:
@@ -246,7 +276,7 @@ def _several(name: EntryName, found: Sequence[RunSpec], tables: Tables) -> str:
     listing = [f"{spec.method_label} with {spec.optimizer_label} of runs {numbers[id(spec)]}" for spec in found]
     more = f" and {len(listing) - 4} more" if len(listing) > 4 else ""
     told_apart = {
-        "method": len({spec.method_id for spec in found}),
+        "method": len({spec.method_label for spec in found}),
         "optimizer": len({spec.optimizer_label for spec in found}),
         "runs": len({numbers[id(spec)] for spec in found}),
     }

@@ -10,16 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lopbench.core.errors import ResultsError, UnsupportedError, UsageError
-from lopbench.core.interfaces import Architecture, Samples, Scenario, Sink
+from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.interfaces import Samples, Scenario, Sink
 from lopbench.core.spec import RunSpec
 from lopbench.data import Progress, load_data
 from lopbench.results.record import check_recordable, is_recorded
 from lopbench.runner.aside import Aside
+from lopbench.runner.references import has_reference, with_references
 from lopbench.runner.report import Reporter
 from lopbench.runner.request import Request
 from lopbench.runner.schedule import Schedule
-from lopbench.runner.tuning import Candidates, with_own_references
+from lopbench.runner.tuning import Candidates
 
 if TYPE_CHECKING:
     from lopbench.runner.holder import Locks
@@ -34,7 +35,8 @@ class Study:
 
     Args:
         results: Results folder.
-        specs: The continual runs that were asked for; of an entry that is still to be tuned, with an empty log.
+        asked: The continual runs as they were asked for; of entries that are tuned, with an empty log.
+        specs: The same, with what tuning chose where that is known.
         pending: The runs still to be done, fresh references included, in the order in which they are done; those that
             follow a choice that is still to be made are not among them.
         steps: Training steps of each pending run.
@@ -46,6 +48,7 @@ class Study:
     """
 
     results: Path
+    asked: tuple[RunSpec, ...]
     specs: tuple[RunSpec, ...]
     pending: tuple[RunSpec, ...]
     steps: tuple[int, ...]
@@ -83,8 +86,8 @@ class Study:
     def following(self) -> tuple[RunSpec, ...]:
         """The runs that follow choices that are still to be made, as if nothing were chosen: to count and foretell."""
         known = {spec.run_id for spec in self.pending}
-        runs = with_own_references(self.scenario, [spec for each in self.later for spec in each.unsettled])
-        return tuple({spec.run_id: spec for spec in runs if spec.run_id not in known}.values())
+        runs = with_references([spec for each in self.later for spec in each.unsettled], shared=False)
+        return tuple(spec for spec in runs if spec.run_id not in known)
 
     @property
     def runs(self) -> int:
@@ -148,15 +151,16 @@ def plan(
     images = None if streamed is None else load_data(data, wanted=streamed, data_dir=data_dir, progress=progress)
     specs = asked.specs(None if images is None else {"name": images.name, "content_hash": images.content_hash})
     if asked.tuning is None:
-        entries = _Entries(specs, runs=with_references(specs))
+        entries = _Entries(specs, specs, runs=with_references(specs))
     else:
-        entries = _tuned(asked.scenario, Candidates.of(asked.tuning, specs), results)
+        entries = _tuned(Candidates.of(asked.tuning, specs), results)
     wanted = list({run.run_id: run for run in entries.runs}.values())
     for run in (*wanted, *(spec for each in entries.later for spec in each.unsettled)):
         check_recordable(run)
     pending = tuple(spec for spec in wanted if not is_recorded(results, spec))
     return Study(
         results=results,
+        asked=tuple(entries.asked),
         specs=tuple(entries.specs),
         pending=pending,
         steps=tuple(Schedule.of(asked.scenario, spec).steps for spec in pending),
@@ -173,19 +177,21 @@ class _Entries:
     """The runs of what was asked for.
 
     Args:
-        specs: The continual ones; of entries to be tuned, with an empty log.
+        asked: The continual ones as they were asked for; of entries that are tuned, with an empty log.
+        specs: The same, with what tuning chose where that is known.
         runs: All that are known, those of tuning and references included, in the order in which they are done.
         later: Entries that are still to be tuned.
         aside: Entries that cannot be tuned, each with the reason.
     """
 
+    asked: Sequence[RunSpec]
     specs: Sequence[RunSpec]
     runs: Sequence[RunSpec]
     later: Sequence[Candidates] = ()
     aside: Sequence[tuple[str, str]] = ()
 
 
-def _tuned(scenario: Scenario, candidates: Sequence[Candidates], results: Path) -> _Entries:
+def _tuned(candidates: Sequence[Candidates], results: Path) -> _Entries:
     """Return the runs of entries that are tuned: development runs, references that depend on no choice, and the rest.
 
     Raises:
@@ -193,7 +199,7 @@ def _tuned(scenario: Scenario, candidates: Sequence[Candidates], results: Path) 
     """
     specs: list[RunSpec] = []
     chosen: list[RunSpec] = []
-    later, aside, growth = [], [], scenario.growth
+    later, aside = [], []
     for each in candidates:
         try:
             settled = each.settle(results)
@@ -206,28 +212,11 @@ def _tuned(scenario: Scenario, candidates: Sequence[Candidates], results: Path) 
             later.append(each)
     if not specs:
         raise ResultsError("; ".join(f"{label}: {reason}" for label, reason in aside))
+    asked = [spec for each in candidates for spec in each.unsettled]
     runs = [spec for each in candidates for spec in each.runs]
-    if growth is None or can_widen(candidates[0].base, growth.factor):
+    if has_reference(candidates[0].base):
         runs += [spec.reference() for spec in specs]
-    return _Entries(specs, [*runs, *with_own_references(scenario, chosen)], later, aside)
-
-
-def with_references(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """Return runs of one scenario with those of the fresh networks that they are measured against, each once.
-
-    A seed's references follow its runs: the number asked for comes first, and several methods share one reference.
-    """
-    scenario = specs[0].scenario.build()
-    assert isinstance(scenario, Scenario)  # the registry checked
-    growth = scenario.growth
-    if growth is None:
-        runs = [run for spec in specs for run in (spec, spec.reference(), spec.own_reference())]
-    elif can_widen(specs[0], growth.factor):
-        # A clone is measured against its base, and needs no fresh network of its own recipe.
-        runs = [run for spec in specs for run in (spec, spec.reference())]
-    else:
-        runs = list(specs)
-    return list({run.run_id: run for run in runs}.values())
+    return _Entries(asked, specs, [*runs, *with_references(chosen, shared=False)], later, aside)
 
 
 def plan_all(requests: Iterable[Mapping[str, Any]], **options: Any) -> tuple[Study, ...]:
@@ -258,17 +247,6 @@ def _called(request: Mapping[str, Any]) -> str:
     """Return what a request is called that is left out as a whole."""
     scenario, methods = request.get("scenario", "the scenario"), request.get("methods", ())
     return f"{scenario} with {', '.join(map(str, methods)) or 'no method'}"
-
-
-def can_widen(spec: RunSpec, factor: int) -> bool:
-    """Return whether the architecture of a run says how networks start that are ``factor`` times as wide."""
-    architecture = spec.architecture.build()
-    assert isinstance(architecture, Architecture)
-    try:
-        architecture.widened(factor)
-    except UnsupportedError:
-        return False
-    return True
 
 
 def execute(

@@ -6,31 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lopbench.core.errors import UsageError
-from lopbench.core.registry import suggest
-from lopbench.core.shipped import shipped
+from lopbench.core.shipped import study_path
 from lopbench.core.spec import split
 from lopbench.runner.study_file import read_study
 
 if TYPE_CHECKING:
     from lopbench.results.suite import Suite
-
-
-def study_path(given: Path) -> Path:
-    """Return the study file that is meant: a file, or the name of a suite.
-
-    Raises:
-        UsageError: If it is neither.
-    """
-    name = str(given)
-    if given.exists() or given.suffix or given.name != name:
-        return given
-    known = shipped("suites")
-    if name not in known:
-        listing = ", ".join(known) or "none"
-        raise UsageError(
-            f"there is no study file {name!r}, and no suite.{suggest(name, list(known))} Suites: {listing}."
-        )
-    return known[name]
 
 
 def suite_of(name: str) -> Suite:
@@ -41,7 +22,7 @@ def suite_of(name: str) -> Suite:
     """
     from lopbench.results.suite import Cell, Suite
 
-    file = read_study(study_path(Path(name)))
+    file = read_study(study_path(Path(name), "suites"))
     tunings = {"" if request.get("tune") is None else request["tune"].label for request in file.requests}
     if len(tunings) > 1:
         raise UsageError(

@@ -17,6 +17,7 @@ from lopbench.core.tuning import OPTIMIZER, Configuration, Tuning, TuningLog, be
 from lopbench.core.windows import first_tasks
 from lopbench.results.record import is_recorded, read_record, record_path
 from lopbench.results.tuned import development_score
+from lopbench.runner.references import with_references
 from lopbench.runner.schedule import Schedule
 
 #: The values of some fields, by ``optimizer.FIELD`` or ``METHOD.FIELD``.
@@ -160,7 +161,7 @@ class Candidates:
             ResultsError: As `settle`.
         """
         specs = self.settle(results)
-        return None if specs is None else with_own_references(_scenario(self.base), specs)
+        return None if specs is None else with_references(specs, shared=False)
 
     def settle(self, results: Path) -> tuple[RunSpec, ...] | None:
         """Return the runs of the configuration that the development runs choose; None while one of them has no record.
@@ -185,8 +186,7 @@ class Candidates:
             )
         steps = sum(Schedule.of(scenario, spec).steps for spec in self.runs)
         log = TuningLog(self.tuning, scenario.score, steps, tried, place)
-        methods, optimizer = configured(self.base.methods, self.base.optimizer, tried[place].values)
-        chosen = replace(self.base, methods=methods, optimizer=optimizer, tuning=log)
+        chosen = tuned(self.base, log)
         return tuple(replace(chosen, seed=seed) for seed in self.seeds)
 
     def to_json(self) -> dict[str, Any]:
@@ -209,11 +209,10 @@ class Candidates:
         return cls(Tuning.of(value["tuning"]), base, tuple(value["seeds"]), tuple(value["values"]))
 
 
-def with_own_references(scenario: Scenario, specs: Iterable[RunSpec]) -> list[RunSpec]:
-    """Return tuned runs with the fresh networks of their own recipe; a clone needs none."""
-    if scenario.growth is not None:
-        return list(specs)
-    return [run for spec in specs for run in (spec, spec.own_reference())]
+def tuned(asked: RunSpec, log: TuningLog) -> RunSpec:
+    """Return a run that was asked for, with the configuration that a log of its tuning chose."""
+    methods, optimizer = configured(asked.methods, asked.optimizer, log.configurations[log.chosen].values)
+    return replace(asked, methods=methods, optimizer=optimizer, tuning=log)
 
 
 def check(tuning: Tuning, scenario: Scenario, seeds: Iterable[int], start: float) -> None:

@@ -86,6 +86,16 @@ def test_a_figure_of_what_is_not_in_the_study_is_told_before_anything_runs(figur
     assert runs() == []
 
 
+def test_tuned_entries_are_drawn_as_their_tuning_chose(figure, runs):
+    tuned = STUDY.replace("l2:strength=0.5", "l2").replace(
+        "[figure]", "[tune]\nk = 0.5\nbudget = 4\nseeds = 1\n[figure]"
+    )
+    shown = figure(tuned, "--format=json")
+    assert shown.exit_code == 0, shown.output
+    assert [row["series"] for row in json.loads(shown.stdout)] == ["SGD", "L2", "SGD"]
+    assert sum("-dev-" in name for name in runs()) == 8
+
+
 def test_figures_are_listed_and_a_wrong_name_is_told(lopbench):
     names = [row["name"] for row in json.loads(lopbench("list", "figures", "--format=json").stdout)["figures"]]
     assert {"2.1", "3.1", "4.1", "B.2", "B.2-paper"} <= set(names)

@@ -24,6 +24,9 @@ entry = "l2:strength=0.5"
 than = "none"
 at_least = 0
 """
+#: A strength that is given is not tuned.
+TUNED = STUDY.replace("l2:strength=0.5", "l2") + "[tune]\nk = 0.5\nbudget = 4\nseeds = 1\n"
+TUNED_CLAIM = CLAIM.replace("l2:strength=0.5", "l2")
 
 
 @pytest.fixture
@@ -84,8 +87,8 @@ def test_without_runs_nothing_can_be_told(verify, runs):
             "claim 1: no run of l2:strength=0.5 measures 'dead_fractoin'. Did you mean 'dead_fraction'",
         ),
         (
-            STUDY + "tune = { k = 0.5, budget = 4, seeds = 1 }" + CLAIM,
-            "tunes its runs, and claims and figures speak of",
+            TUNED.replace("budget = 4", "budget = 3") + TUNED_CLAIM,
+            "the grid of l2 has 4 settings, more than the budget of 3 configurations",
         ),
         (STUDY + CLAIM + "[[claims]]", "unknown key 'claims'. Did you mean 'claim'"),
     ],
@@ -95,6 +98,36 @@ def test_what_cannot_be_judged_is_one_sentence_before_anything_runs(verify, runs
     assert shown.exit_code == 2, shown.output
     assert told in shown.stderr.replace("\n", "")
     assert runs() == []
+
+
+def test_entries_are_tuned_and_judged_by_what_that_chose(verify, runs, lopbench):
+    refused = verify(TUNED + TUNED_CLAIM, "--no-run")
+    assert refused.exit_code == 1
+    told = "claim 1: l2 cannot be judged: no log of its tuning by k=0.5,budget=4,seeds=1 is here; run the study"
+    assert told in " ".join(refused.stderr.split())
+    shown = verify(TUNED + TUNED_CLAIM, "--format=json")
+    assert shown.exit_code == 0, shown.output
+    (number,) = json.loads(shown.stdout)["claims"][0]["numbers"]
+    assert (number["number"], number["seeds"]) == ("lifetime_online of l2 minus that of none", 3)
+    done = runs()
+    assert sum("-dev-" in name for name in done) == 8
+    assert sum("mlp-l2-s" in name for name in done) == 3
+    assert verify(TUNED + TUNED_CLAIM, "--format=json").stdout == shown.stdout
+    assert runs() == done
+    assert lopbench("pack", "results", "--output", "mine.lopbench").exit_code == 0
+    assert verify(TUNED + TUNED_CLAIM, "mine.lopbench", "--format=json").stdout == shown.stdout
+
+
+def test_an_edited_log_is_one_sentence(verify, tmp_path):
+    assert verify(TUNED + TUNED_CLAIM).exit_code == 0
+    for path in (tmp_path / "results" / "runs").glob("*-l2-s*/spec.json"):
+        path.write_text(path.read_text().replace('"budget": 4', '"budget": 5'))
+    for options in ((), ("--no-run",)):
+        shown = verify(TUNED + TUNED_CLAIM, *options)
+        assert shown.exit_code == 1
+        last = " ".join(shown.stderr.split()).rpartition("Error: ")[2]
+        assert "claim 1: l2 cannot be judged: no log of its tuning by k=0.5,budget=4,seeds=1 is here" in last
+        assert "the log of its tuning has 4 configurations, and its budget is 5" in last
 
 
 def test_a_name_that_nothing_has_is_told(lopbench):

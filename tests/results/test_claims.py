@@ -57,6 +57,14 @@ def test_a_trend_is_a_slope_below_about_or_above_zero():
     assert read(test="trend", entry="none", **{"is": "level"}).links[0].range == "-0.01 to 0.01"
 
 
+def test_a_metric_can_be_of_one_layer():
+    found = read(test="trend", entry="none", metric="dead_fraction", layer=4, **{"is": "rising"}).links[0]
+    assert found.quantities == (Quantity("dead_fraction", "trend", 4),)
+    assert found.what == "slope per tenth of the stream of dead_fraction in layer 4 of none"
+    ends = links(test="number", entry="l2", metric="dead_fraction", of="end", layer=5, at_least=0.9)
+    assert ends == [((L2,), (Quantity("dead_fraction", "end", 5),), 0.9, math.inf)]
+
+
 def test_a_correlation_is_of_two_columns_over_entries():
     found = read(test="correlation", columns=["trainability", "generalisation"], entries=["a", "b", "c"], at_most=0.5)
     assert found.links[0].what == "rank correlation of trainability and generalisation over 3 entries"
@@ -82,6 +90,12 @@ def test_a_correlation_is_of_two_columns_over_entries():
             "give a 'column' of the leaderboard or a 'metric', not both",
         ),
         ({"test": "number", "column": "trend", "of": "late", "entry": "l2", "at_least": 0}, "a column has its own"),
+        ({"test": "number", "metric": "x", "layer": 0, "entry": "l2", "at_least": 0}, "'layer' must be a whole number"),
+        (
+            {"test": "number", "column": "trend", "layer": 1, "entry": "l2", "at_least": 0},
+            "'layer' says of which layer",
+        ),
+        ({"test": "trend", "layer": 1, "entry": "l2", "is": "falling"}, "'layer' says of which layer a 'metric' is"),
         ({"test": "number", "metric": "x", "of": "last", "entry": "l2", "at_least": 0}, "'of' is 'last'."),
         ({"test": "number", "column": "trend", "entry": "l2", "at_least": "0"}, "'at_least' must be a number, got '0'"),
         ({"test": "number", "column": "trend", "entry": "l2", "at_least": math.nan}, "'at_least' must be a number"),

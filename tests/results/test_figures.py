@@ -30,6 +30,15 @@ CURVES = {
     "marks": [{"series": "SGD", "entry": "none", "published": [[0.0, 0.9], [1.0, 0.4]]}],
 }
 LAYER = {**CURVES, "metric": "dead_fraction", "marks": [{"series": "first", "entry": "none", "layer": 1}]}
+SCATTER = {
+    "kind": "scatter",
+    "label": "duplicates",
+    "metric": "duplicate_fraction",
+    "against": "dead_fraction",
+    "size": "online_accuracy",
+    "across": "dead units",
+    "marks": [{"series": "SGD", "entry": "none"}],
+}
 FIGURE = {"source": "Somebody 2024, Fig. 1", "minutes": 3, "panels": [BARS, CURVES]}
 
 
@@ -41,7 +50,8 @@ def made(results):
             spec = results.spec(*methods, seed=seed)
             values = dict.fromkeys(range(10), dead + 0.01 * seed)
             online = {task: 0.9 - 0.05 * task + 0.01 * seed for task in range(10)}
-            results.add(spec, online, metrics={"dead_fraction": values})
+            duplicates = {task: 0.1 * task for task in range(10)}
+            results.add(spec, online, metrics={"dead_fraction": values, "duplicate_fraction": duplicates})
     groups = {entry.row["method"]: entry.group for entry in board(results.root).entries}
 
     def make(*panels):
@@ -90,6 +100,29 @@ def test_a_layer_is_drawn_by_itself_and_one_that_is_not_there_is_told(made):
     assert [point[1] for point in line.points] == pytest.approx([0.41] * 10)
     with pytest.raises(ResultsError, match=r"has no layer 2 of dead_fraction; it was measured of hidden"):
         made({**LAYER, "marks": [{"series": "second", "entry": "none", "layer": 2}]})
+
+
+def test_a_scatter_has_a_point_for_each_part_of_the_stream(made):
+    data, panels = made(SCATTER)
+    [[row]] = panels
+    assert [point[1] for point in row.points] == pytest.approx([0.1 * task for task in range(10)])
+    assert row.beside[0] == pytest.approx((0.41, 0.91))
+    assert row.beside[-1] == pytest.approx((0.41, 0.46))
+    rows = frame(data, panels)
+    assert rows["at"].tolist() == ["10% of the stream, at 0.41", "100% of the stream, at 0.41"]
+    assert rows["value"].tolist() == pytest.approx([0.0, 0.9])
+    assert rows["published"].isna().all()
+    [axes] = draw(data, panels).axes
+    assert axes.get_xlabel() == "dead units"
+    [points] = axes.collections
+    assert points.get_offsets()[:, 1].tolist() == pytest.approx([0.1 * task for task in range(10)])
+    sizes, shades = points.get_sizes().tolist(), points.get_facecolors()[:, 3].tolist()
+    assert sizes == sorted(sizes, reverse=True)  # accuracy falls
+    assert len(set(sizes)) == 10
+    assert shades == sorted(shades)
+    assert (shades[0], shades[-1]) == (0.25, 1.0)
+    alike = draw(*made({key: value for key, value in SCATTER.items() if key != "size"}))
+    assert len(set(alike.axes[0].collections[0].get_sizes().tolist())) == 1
 
 
 def test_it_is_drawn_on_white_without_titles_with_plain_learning_in_grey(made):
@@ -142,6 +175,27 @@ def test_series_of_plain_learning_alone_have_colours(made):
             "'published' must be a number",
         ),
         ({**FIGURE, "panels": [{**BARS, "marks": [{"series": "a", "entry": "none"}]}]}, "'at' is missing"),
+        ({**FIGURE, "panels": [{**SCATTER, "against": 3}]}, "'against' must be a text"),
+        ({**FIGURE, "panels": [{**SCATTER, "of": "end"}]}, "unknown key 'of'"),
+        ({**FIGURE, "panels": [{**BARS, "size": "online_loss"}]}, "unknown key 'size'"),
+        (
+            {**FIGURE, "panels": [{**SCATTER, "marks": [{"series": "a", "entry": "none", "published": 1}]}]},
+            "unknown key 'published'",
+        ),
+        (
+            {
+                **FIGURE,
+                "panels": [
+                    {
+                        "kind": "bars",
+                        "label": "x",
+                        "column": "retention",
+                        "marks": [{"series": "a", "entry": "none", "at": "8", "layer": 1}],
+                    }
+                ],
+            },
+            "'layer' is of a 'metric', and 'retention' is a column",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_figure_is_one_sentence(value, told):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from lopbench.core.errors import ResultsError
 from lopbench.results.leaderboard import board
 from lopbench.results.per_seed import COLUMNS, RETENTIONS, Quantity, over
 from lopbench.results.statistics import interval, t_interval
@@ -52,6 +53,15 @@ def test_a_run_that_stopped_has_no_metric_and_layers_are_averaged(results):
         results.add(spec, 0.5, metrics={"dead_fraction": dict.fromkeys(range(10), 0.25)}, status=status)
     [entry] = board(results.root).entries
     assert Quantity("dead_fraction", "late").values(entry.group) == {0: 0.25}
+
+
+def test_a_metric_of_one_layer_is_no_mean(results):
+    spec = results.spec()
+    results.add(spec, 0.5, metrics={"dead_fraction": dict.fromkeys(range(10), 0.25)})
+    [entry] = board(results.root).entries
+    assert Quantity("dead_fraction", "late", 1).values(entry.group) == {0: 0.25}
+    with pytest.raises(ResultsError, match="has no layer 2 of dead_fraction; it was measured of hidden"):
+        Quantity("dead_fraction", "late", 2).values(entry.group)
 
 
 def test_slopes_have_students_interval_as_the_column_has():

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from lopbench.core.errors import ResultsError, UsageError
+from lopbench.core.tuning import Configuration, Tuning, TuningLog
+from lopbench.results.leaderboard import board
 from lopbench.results.pack import pack
 from lopbench.results.record import find_records
 from lopbench.results.snapshot import MANIFEST, snapshot
@@ -28,9 +30,24 @@ def runs(results, many_seeds):
 
 @pytest.fixture
 def entry(runs, tmp_path):
-    log = tmp_path / "log.json"
-    log.write_text('{"grid": [1, 2]}')
-    return submit(runs, output=tmp_path / "entries" / "my-method", metadata=WHOSE, tuning=log)
+    return submit(runs, output=tmp_path / "entries" / "my-method", metadata=WHOSE, tuning=written(runs, tmp_path))
+
+
+def log_of(group, **changes):
+    """Return a log that chose what was run, of three rates."""
+    rate = group.spec.optimizer.fields["lr"]
+    rates, scores = (rate / 3, rate, rate * 3), (0.5, 0.7, 0.6)
+    tried = [{"values": {"optimizer.lr": lr}, "scores": [score]} for lr, score in zip(rates, scores, strict=True)]
+    log = {"k": 0.1, "budget": 3, "seeds": 1, "score": "accuracy", "steps": 300, "chosen": 1, "configurations": tried}
+    row = {"protocol_id": group.protocol_id, "entry_id": group.runs[0].recipe.entry_id}
+    return {**row, "log": {**log, **changes}}
+
+
+def written(runs, folder, change=lambda logs: logs):
+    """Write a log of each row, and return the file."""
+    logs = [log_of(entry.group) for entry in board(runs).entries]
+    (folder / "log.json").write_text(json.dumps(change(logs)))
+    return folder / "log.json"
 
 
 def refused(folder, **options):
@@ -127,7 +144,7 @@ def test_nothing_is_overwritten_and_a_log_that_is_none_is_refused(entry, runs, t
         submit(runs, output=entry, metadata=WHOSE)
     (tmp_path / "bad.json").write_text("{")
     for log in ("bad.json", "absent.json"):
-        with pytest.raises(ResultsError, match="cannot be written"):
+        with pytest.raises(ResultsError, match=rf"logs of the tuning .*{log} cannot be read"):
             submit(runs, output=tmp_path / "other", metadata=WHOSE, tuning=tmp_path / log)
     assert not (tmp_path / "other").exists()
     assert not list(tmp_path.glob(".other*"))
@@ -230,10 +247,85 @@ def test_what_is_no_json_is_refused(text, entry):
 
 
 def test_a_log_that_was_edited_is_refused(entry):
-    (entry / TUNING).write_text('{"grid": [1, 2, 3]}')
+    (entry / TUNING).write_text((entry / TUNING).read_text().replace("0.6", "0.5"))
     assert f"{TUNING} is not the file that {ENTRY} names" in refused(entry)
     (entry / TUNING).write_text("{")
     assert f"{TUNING} cannot be read" in refused(entry)
+
+
+def best_is_another(log):
+    log["configurations"][2]["scores"] = [0.9]
+
+
+def another_was_run(log):
+    log["configurations"][1]["values"]["optimizer.lr"] = 0.5
+
+
+def of_another_method(log):
+    for number, each in enumerate(log["configurations"]):
+        each["values"]["cbp.maturity"] = number
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (best_is_another, "was edited: it chose configuration 1, by its scores number 2, optimizer.lr=0.009"),
+        (another_was_run, "chose optimizer.lr=0.5, which is not what was run"),
+        (of_another_method, "has values of cbp.maturity, which is no field of what was run"),
+        (lambda log: log.update(budget=4), "has 3 configurations, and its budget is 4"),
+        (lambda log: log["configurations"].clear(), "the log of its tuning is empty"),
+        (lambda log: log.update(score="error", chosen=0), "which is not what was run"),
+        (lambda log: log.update(seeds=2), "has configurations of other fields, or of other seeds"),
+        (lambda log: log.update(k=2), "k must be"),
+        (lambda log: log["configurations"][0].update(scores=["0.9"]), "scores"),
+    ],
+)
+def test_a_log_that_cannot_have_led_to_its_row_is_refused_with_its_hash_right(change, told, entry, runs, tmp_path):
+    logs = json.loads((entry / TUNING).read_text())
+    change(logs[0]["log"])
+    (entry / TUNING).write_text(json.dumps(logs))
+    rewrite(entry, tuning_sha256=hashlib.sha256((entry / TUNING).read_bytes()).hexdigest())
+    assert told in refused(entry)
+    assert refused(entry).count(TUNING) == 1
+    with pytest.raises(ResultsError, match=rf"no entry yet: {TUNING}: "):
+        submit(runs, output=tmp_path / "other", metadata=WHOSE, tuning=entry / TUNING)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda logs: [*logs, logs[0]], "has two logs"),
+        (lambda logs: [{**logs[0], "entry_id": "0" * 12}], "the entry 000000000000 under toy@1"),
+        (lambda logs: [], "must contain at least 1 items"),
+        (lambda logs: {"grid": [1, 2]}, "must be array"),
+    ],
+)
+def test_logs_are_of_the_rows_of_the_entry(change, told, runs, tmp_path):
+    with pytest.raises(ResultsError, match=f"{TUNING}: .*{told}"):
+        submit(runs, output=tmp_path / "other", metadata=WHOSE, tuning=written(runs, tmp_path, change))
+
+
+def test_a_score_that_is_no_number_is_refused(entry):
+    (entry / TUNING).write_text((entry / TUNING).read_text().replace("0.5", "NaN"))
+    assert f"{TUNING} cannot be read: NaN is no JSON number" in refused(entry)
+
+
+def test_logs_of_tuned_runs_are_those_of_their_records(results, tmp_path):
+    configurations = tuple(Configuration({"optimizer.lr": lr}, (lr,)) for lr in (0.001, 0.003))
+    log = TuningLog(Tuning(budget=2, seeds=1), "accuracy", 100, configurations, 1)
+    for seed in range(5):
+        spec = results.spec(seed=seed, tuning=log)
+        results.add(spec, 0.5 + 0.01 * seed)
+        results.add(spec.reference(), 0.8)
+    entry = submit(results.root, output=tmp_path / "tuned", metadata=WHOSE)
+    (row,) = json.loads((entry / TUNING).read_text())
+    assert row["log"] == log.to_json()
+    assert verify_entry(entry).rows["entry_id"].tolist() == [row["entry_id"]]
+    row["log"]["steps"] = 99
+    (entry / TUNING).write_text(json.dumps([row]))
+    rewrite(entry, tuning_sha256=hashlib.sha256((entry / TUNING).read_bytes()).hexdigest())
+    assert "its log is not the one that its records hold" in refused(entry)
 
 
 def test_an_archive_that_unpacks_outside_its_folder_is_refused_and_unpacks_nowhere(entry, tmp_path):
