@@ -110,24 +110,23 @@ def overview() -> str:
 
 
 def claims() -> list[str]:
-    """Return what these sets say of the claims that are shipped, those of which they hold all runs."""
+    """Return what these sets together say of the claims that are shipped, those of which they hold all runs."""
     lines = [
         "What these sets say of claims that are shipped as studies. 'lopbench list claims' shows those and others, and",
-        "'lopbench verify NAME results/FOLDER --no-run' has the tests, and what is done otherwise than in the source.",
+        "'lopbench verify NAME results/*/ --no-run' has the tests, and what is done otherwise than in the source.",
         "Value: mean over seeds, with its 95% interval. Verdict: two-sided tests at 5%, for each claim by itself; of",
         "several numbers all have to lie where the claim says.",
         "",
         "| study | claim | source | claimed | value | seeds | verdict |",
         "|---|---|---|---|---|---|---|",
     ]
-    found = {each.folder: find_records(each.path) for each in sets()}
+    records = find_records(*(each.path for each in sets()))
     for name, path in shipped("claims").items():
         file = read_study(path)
-        for records in found.values():
-            tables = recorded_tables(file.requests, records)
-            if not missing(records, tables):
-                for each in judged(file.claims, resolved(file.claims, tables), Rows(records, tables)):
-                    lines += claim_rows(name, each)
+        tables = recorded_tables(file.requests, records)
+        if not missing(records, tables):
+            for each in judged(file.claims, resolved(file.claims, tables), Rows(records, tables)):
+                lines += claim_rows(name, each)
     return lines
 
 

@@ -79,7 +79,7 @@ def command(
     data = file.figure
     if data is None:
         raise UsageError(f"{file.path} draws nothing: add a table [figure], or name one of 'lopbench list figures'")
-    runs = Runs.of(file, results, How(**how))
+    runs = Runs.of(file, () if results is None else (results,), How(**how))
     entries = {each: meant(each, runs.tables, data.where) for each in data.names}
     for panel in data.panels:
         for quantity in panel.quantities:

@@ -48,13 +48,13 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("verify")
 @click.argument("study", type=click.Path(path_type=Path))
-@click.argument("results", required=False, type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--no-run", is_flag=True, help="Train nothing: judge by the runs that are there.")
 @run_options
 @format_choice("table", "csv", "json")
 def command(
     study: Path,
-    results: Path | None,
+    results: tuple[Path, ...],
     no_run: bool,
     output_format: str,
     **how: Any,
@@ -62,12 +62,13 @@ def command(
     """Say whether what is claimed of methods agrees with runs, disagrees, or cannot be told yet.
 
     STUDY is a study file with claims, or the name of one that is installed ('lopbench list claims'). Missing runs are
-    done first, in the folder RESULTS. With --no-run, or if RESULTS is a packed set, nothing is trained: claims are
-    judged by the runs that are there, and their data need not be here.
+    done first, in the folder RESULTS. With --no-run, or if RESULTS is a packed set or there are several, nothing is
+    trained: claims are judged by the runs that are there, and their data need not be here.
 
     \b
       lopbench verify D7
       lopbench verify D7 results/slowly-changing-regression --no-run
+      lopbench verify D8 results/*/ --no-run
       lopbench verify mine.toml
 
     A claim is a table [[claim]] of the study file, with its text, its source, and a test on the tables of the study:
@@ -104,8 +105,7 @@ def command(
     if not file.claims:
         raise UsageError(f"{file.path} claims nothing: add a table [[claim]], as 'lopbench verify --help' shows")
     runs = Runs.of(file, results, How(**how), no_run=no_run)
-    entries = resolved(file.claims, runs.tables)
-    found = judged(file.claims, entries, runs.rows())
+    found = judged(file.claims, resolved(file.claims, runs.tables), runs.rows())
     if output_format == "json":
         write_json({"study": file.title or str(file.path), "claims": to_json(found)})
     elif output_format == "csv":
@@ -120,7 +120,7 @@ class Runs:
 
     Args:
         file: The study file.
-        results: The results folder, or a packed set.
+        results: The results folder in which they are done.
         how: Where and how missing runs are done.
         found: The records in it, and why others cannot be used.
         tables: The runs, one sequence for each table of runs.
@@ -135,33 +135,38 @@ class Runs:
     studies: Sequence[Study] | None
 
     @classmethod
-    def of(cls, file: StudyFile, results: Path | None, how: How, *, no_run: bool = False) -> Runs:
+    def of(cls, file: StudyFile, results: Sequence[Path], how: How, *, no_run: bool = False) -> Runs:
         """Return the runs of a study file; nothing is trained yet.
 
         Args:
             file: The study file.
-            results: Where its runs are; None for where it says.
+            results: Folders and packed sets in which its runs are; none for where it says.
             how: Where and how missing runs are done.
             no_run: Whether those that there are have to do.
 
         Raises:
-            UsageError: If runs are missing of a packed set, which takes none, and they do not have to do.
+            UsageError: If runs are missing of a packed set or of several folders, which take none, and they do not
+                have to do.
             LopbenchError: If a part of the study cannot be made.
         """
         from lopbench.cli.plugins import try_files
         from lopbench.runner.claimed import missing, recorded_tables
 
-        folder = results or file.options.get("results") or Path("results")
+        places = results or (file.options.get("results") or Path("results"),)
+        folder = places[0]
         try_files(file.plugins)
-        found = _found(folder)
-        if not (no_run or folder.is_file()):
+        found = _found(places)
+        if not (no_run or len(places) > 1 or folder.is_file()):
             studies = _planned(file, folder, how)
             return cls(file, folder, how, found, [study.asked for study in studies], studies)
         records, _ = found
         tables = recorded_tables(file.requests, records)
         lacks = 0 if no_run else missing(records, tables)
         if lacks:
-            raise UsageError(f"{folder} lacks {lacks} runs of {file.path}; name a folder in which they can be done")
+            named = " and ".join(map(str, places))
+            raise UsageError(
+                f"{file.path} needs {lacks} runs that are not in {named}; name a folder for them to be done"
+            )
         return cls(file, folder, how, found, tables, None)
 
     def rows(self) -> Rows:
@@ -175,17 +180,15 @@ class Runs:
         records, problems = self.found
         if self.studies is not None and lacking(records, self.tables):
             _work_off(self.studies, self.file, self.how)
-            records, problems = _found(self.results)
+            records, problems = _found((self.results,))
         return Rows(records, self.tables, problems)
 
 
-def _found(results: Path) -> Found:
-    """Return the records of a folder or packed set, and why others cannot be used, which is told."""
+def _found(places: Sequence[Path]) -> Found:
+    """Return the records of folders and packed sets, and why others cannot be used, which is told."""
     from lopbench.results.record import scan_records
 
-    if not results.exists():
-        return [], []
-    records, problems = scan_records(results)
+    records, problems = scan_records(*(place for place in places if place.exists()))
     for problem in problems:
         echo(f"Left out: {problem}", err=True)
     return records, problems

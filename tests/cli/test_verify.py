@@ -143,8 +143,21 @@ def test_a_packed_set_is_judged_and_takes_no_runs(verify, lopbench, tmp_path):
     more = STUDY.replace('"0-2"', '"0-3"') + CLAIM
     refused = verify(more, "mine.lopbench")
     assert refused.exit_code == 2
-    assert "mine.lopbench lacks" in refused.stderr
+    assert "runs that are not in mine.lopbench; name a folder for them to be done" in " ".join(refused.stderr.split())
     assert "no record of seeds 3" in verify(more, "mine.lopbench", "--no-run").stdout
+
+
+def test_runs_in_several_folders_are_judged_together(verify, tmp_path):
+    whole = verify(STUDY + CLAIM, "--format=json").stdout
+    (tmp_path / "more" / "runs").mkdir(parents=True)
+    moved = [path for path in (tmp_path / "results" / "runs").iterdir() if "s1" in path.name]
+    assert moved
+    for path in moved:
+        path.rename(tmp_path / "more" / "runs" / path.name)
+    assert verify(STUDY + CLAIM, "results", "more", "--format=json").stdout == whole
+    refused = verify(STUDY.replace('"0-2"', '"0-3"') + CLAIM, "results", "more")
+    assert refused.exit_code == 2
+    assert "runs that are not in results and more; name a folder" in " ".join(refused.stderr.split())
 
 
 def test_the_data_of_recorded_runs_need_not_be_here(verify, monkeypatch, images):
