@@ -42,6 +42,9 @@ Family = Literal["control", "regularise", "reset", "normalise", "activation", "o
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
+#: What `Perturbation.cost` may have.
+COSTS = ("time", "memory", "program")
+
 #: What methods declared for plugin API 1, or may think that they declare, and where it stands now.
 _OF_API_1: Mapping[str, str] = {
     "track": "it follows from the hooks, and from uses_replay",

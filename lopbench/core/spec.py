@@ -636,7 +636,7 @@ def parse_methods(text: str, registry: Registry | None = None) -> tuple[Componen
     Raises:
         UsageError: If a part is malformed or unknown, or "none" is composed with something.
     """
-    parts = [part.strip() for part in _split_plus(text)]
+    parts = [part.strip() for part in split_plus(text)]
     if parts == ["none"]:
         return ()
     if "none" in parts:
@@ -644,8 +644,8 @@ def parse_methods(text: str, registry: Registry | None = None) -> tuple[Componen
     return tuple(ComponentSpec.parse("methods", part, registry) for part in parts)
 
 
-def _split_plus(text: str) -> Sequence[str]:
-    """Split at ``+``, but not inside a number such as 1e+3."""
+def split_plus(text: str) -> Sequence[str]:
+    """Split a composition at ``+``, but not inside a number such as 1e+3."""
     parts: list[str] = []
     for part in text.split("+"):
         if parts and parts[-1][-1:] in "eE" and parts[-1][-2:-1].isdigit() and part[:1].isdigit():

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import grad_and_value
 
 from lopbench.learner.fused import StackOptimizer
+from lopbench.learner.heap import keep_freed_memory
 from lopbench.learner.hooks import Hooks
 from lopbench.learner.network import Derived, ForwardPass, Tensors
 from lopbench.learner.step import Made, Objective
@@ -25,6 +26,7 @@ class Eager:
     """
 
     def __init__(self, leaves: Mapping[str, Tensor], optimizer: StackOptimizer, *, stacked: bool) -> None:
+        keep_freed_memory()
         self._leaves = leaves
         self._optimizer = optimizer
         self._stacked = stacked

@@ -77,6 +77,12 @@ class StackOptimizer(OptimizerStack):
             if name not in self.held
         }
 
+    @torch.no_grad()
+    def apply(self, updates: Mapping[str, Tensor]) -> None:
+        """Add ``updates`` to the parameters, all in one call."""
+        if updates:
+            torch._foreach_add_([self.parameters[name] for name in updates], list(updates.values()))
+
     def zero_grad(self) -> None:
         """Drop all gradients."""
         for leaf in self.leaves.values():

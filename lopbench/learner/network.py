@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lopbench.core import rng
 from lopbench.core.errors import UnsupportedError
+from lopbench.learner.reuse import Reuse
 
 Tensors = dict[str, Tensor]
 
@@ -144,7 +145,14 @@ class Network:
         self._has_plain_modes = all(
             (type(m).train, type(m).eval) == (nn.Module.train, nn.Module.eval) for m in module.modules()
         )
+        #: Whether a parameter or buffer has a second name, under which nobody gives it.
+        self._is_tied = any(
+            len(list(named())) < len(list(named(remove_duplicate=False)))
+            for named in (module.named_parameters, module.named_buffers)
+        )
+        self._has_buffers = any(True for _ in module.buffers())
         self._kept: tuple[Tensors, Tensors] | None = None
+        self._reuse = Reuse()
         self._watched = False
 
     def watch(self) -> None:
@@ -210,17 +218,22 @@ class Network:
         """Call the module as it is on ``inputs`` ``(1, N, ...)``; its buffers move, and dropout draws."""
         if not (self._watched or self.stochastic):  # the usual case, without what costs microseconds for nothing
             return self._unstacked_pass(self.module(inputs[0]), {}, {})
-        with self._keeping() as kept, self._layer_randomness():
+        with self._keeping() as kept, self._layer_randomness(), self._reuse.using():
             outputs = self.module(inputs[0])
         return self._unstacked_pass(outputs, *kept)
 
-    def steadily(self, inputs: Tensor) -> ForwardPass:
+    def steadily(self, inputs: Tensor, *, ahead: bool = False) -> ForwardPass:
         """Return what the one module as it is makes of ``inputs`` ``(1, N, ...)``, with all that is random off.
 
         Buffers and the stream of dropout stay where they are.
+
+        Args:
+            inputs: The inputs.
+            ahead: Whether `plain` comes next, so that it finds what both passes have in common.
         """
         before = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
-        with self.steady(), rng.isolated(self.generator.clone_state()):
+        keeping = self._reuse.keeping(inputs) if ahead else nullcontext()
+        with self.steady(), rng.isolated(self.generator.clone_state()), keeping:
             outputs: Tensor = self.module(inputs[0])
         for buffer, value in before:
             buffer.copy_(value)
@@ -231,7 +244,7 @@ class Network:
 
         def one(parameters: Tensors, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors, Tensors]:
             with self._keeping() as (read, made):
-                outputs = functional_call(self.module, (parameters, buffers), (x,))
+                outputs = self._call((parameters, buffers), x)
             return outputs, read, made
 
         with attention_for_vmap(inputs):
@@ -246,7 +259,26 @@ class Network:
         random = rng.isolated(self.generator.clone_state()) if self.stochastic else nullcontext()
         with attention_for_vmap(inputs), random, self._keeping() as kept:
             tensors = ({k: v.squeeze(0) for k, v in each.items()} for each in (parameters, copies))
-            outputs = functional_call(self.module, tuple(tensors), (inputs.squeeze(0),))
+            outputs = self._call(tuple(tensors), inputs.squeeze(0))
+        return self._unstacked_pass(outputs, *kept)
+
+    def _call(self, tensors: tuple[Tensors, ...], inputs: Tensor) -> Tensor:
+        """Return what the module makes of ``inputs`` with these tensors in the place of its own."""
+        # Looking for others in the module that are one with these takes a twentieth of a small network's step.
+        outputs: Tensor = functional_call(self.module, tensors, (inputs,), tie_weights=self._is_tied)
+        return outputs
+
+    def beside(self, inputs: Tensor) -> ForwardPass | None:
+        """Call the one module as it is likewise, which spares putting tensors in the place of its own.
+
+        Returns:
+            What it made; None where there are several networks, buffers that would move, or anything random.
+        """
+        if self.stacked or self.stochastic or self._has_buffers:
+            return None
+        self.watch()
+        with attention_for_vmap(inputs), self._keeping() as kept:
+            outputs = self.module(inputs[0])
         return self._unstacked_pass(outputs, *kept)
 
     def _pass(self, outputs: Tensor, read: Mapping[str, Tensor], made: Mapping[str, Tensor]) -> ForwardPass:

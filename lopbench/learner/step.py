@@ -116,7 +116,7 @@ def _look_first(
     """Return the stream's own batch, and its loss and score, which neither noise nor methods move."""
     with torch.no_grad():
         inputs, targets = batch
-        forward = view.pass_to_score(inputs)
+        forward = view.pass_to_score(inputs, ahead=True)
         seen = None if observe is None else observe(forward.outputs)
         targets = targets if seen is None else seen
         return (inputs, targets), Taken(*view.loss_and_score(forward, targets))

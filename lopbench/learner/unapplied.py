@@ -44,11 +44,15 @@ def fused_updates(
     made: dict[str, Tensor] = {}
     try:
         for name, leaf in leaves.items():
-            leaf.grad = None
-            if name in gradients:
-                leaf.data = torch.zeros_like(leaf.data)
-                leaf.grad = gradients[name] if stacked else gradients[name].squeeze(0)
-                made[name] = leaf.data if stacked else leaf.data.unsqueeze(0)
+            data, own = before[name]
+            gradient = gradients.get(name)
+            if gradient is None:
+                leaf.grad = None
+                continue
+            leaf.data = zeros = torch.zeros_like(data)
+            made[name] = zeros if stacked else zeros.unsqueeze(0)
+            if own is None or own.data_ptr() != gradient.data_ptr():  # in a step it is the leaf's own
+                leaf.grad = gradient if stacked else gradient.squeeze(0)
         optimizer.step()
     finally:
         for name, leaf in leaves.items():

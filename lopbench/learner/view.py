@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import State, Task
 from lopbench.learner.groups import UnitGroup
-from lopbench.learner.network import ForwardPass, Network, Tensors
+from lopbench.learner.network import Derived, ForwardPass, Network, Tensors
 from lopbench.learner.optimizers import OptimizerStack
 from lopbench.learner.units import Rows, StackUnits
 
@@ -271,14 +271,22 @@ class View:
         buffers: Mapping[str, Tensor] | None = None,
     ) -> ForwardPass:
         """Run the networks on ``inputs`` ``(R, N, ...)`` in training mode, without side effects."""
+        is_own = parameters is None and buffers is None and isinstance(self._differentiable, Derived)  # of the leaves
+        if is_own and (made := self.network.beside(inputs)) is not None:
+            return made
         current: Tensors = {**self.parameters, **(self._differentiable or {})}
         used = ({**current, **(parameters or {})}, {**self.buffers, **(buffers or {})})
         return self.network.aside(*used, inputs)
 
-    def pass_to_score(self, inputs: Tensor) -> ForwardPass:
-        """Return what the networks make of ``inputs`` ``(R, N, ...)`` with all that is random off, likewise."""
+    def pass_to_score(self, inputs: Tensor, *, ahead: bool = False) -> ForwardPass:
+        """Return what the networks make of ``inputs`` ``(R, N, ...)`` with all that is random off, likewise.
+
+        Args:
+            inputs: Inputs.
+            ahead: Whether the pass of the step comes next.
+        """
         if self.network.stochastic:  # one network, and no program: its own tensors are those in training
-            return self.network.steadily(inputs)
+            return self.network.steadily(inputs, ahead=ahead)
         return self.forward(inputs)
 
     def coming(self, steps: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:

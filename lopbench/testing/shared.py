@@ -14,6 +14,7 @@ from lopbench.core.errors import InvalidInputError, LopbenchError
 from lopbench.core.fields import types_of
 from lopbench.core.interfaces import Component
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
+from lopbench.testing.presets import presets_can_be_run
 
 C = TypeVar("C", bound=Component)
 
@@ -120,4 +121,10 @@ def _others(kind: object, value: object) -> Iterator[object]:
         yield value[:-1]
 
 
-SHARED: tuple[Check, ...] = (is_a_value, is_documented, nonsense_is_refused, exemptions_are_real)
+SHARED: tuple[Check, ...] = (
+    is_a_value,
+    is_documented,
+    nonsense_is_refused,
+    exemptions_are_real,
+    presets_can_be_run,
+)

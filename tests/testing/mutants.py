@@ -13,6 +13,7 @@ from torch import nn
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Perturbation
 from lopbench_plugins.perturbations.cbp import ContinualBackprop
+from lopbench_plugins.perturbations.crelu import CReLU
 from lopbench_plugins.perturbations.dropout import Dropout
 from lopbench_plugins.perturbations.head_reset import HeadReset
 from lopbench_plugins.perturbations.l2 import L2
@@ -618,6 +619,72 @@ class GridOfOneTwice(L2):
     grid: ClassVar = {"strength": (0.1, 0.1)}
 
 
+class CostOfNoKind(L2):
+    """Says what it costs in words that nobody reads."""
+
+    cost: ClassVar = {"time": 1.1, "energy": 1.2}
+
+
+class CostOfNothing(L2):
+    """Says that it takes no time, which is that of the step beside it."""
+
+    cost: ClassVar = {"time": 0.0}
+
+
+class CostInPercent(L2):
+    """Says what it costs as a text."""
+
+    cost: ClassVar = {"memory": "110%"}
+
+
+class CostOfNoProgram(ReadsOnTheHost):
+    """Says what it costs in a program, which it cannot be."""
+
+    cost: ClassVar = {"program": 1.1}
+
+
+class PresetOfNoField(L2):
+    """Has a row of its own for a field that it does not have."""
+
+    presets: ClassVar = {"l2:decay=0.1": "as published"}
+
+
+class PresetOfRefusedValue(L2):
+    """Has a row of its own at a strength that it refuses."""
+
+    presets: ClassVar = {"l2:strength=-0.1": "the other way"}
+
+
+class PresetOfNobody(L2):
+    """Has a row of its own beside a method that does not exist."""
+
+    presets: ClassVar = {"l2:strength=0.1+no_such_method": "together"}
+
+
+class PresetOfAnother(L2):
+    """Has a row of its own in which it does not take part."""
+
+    presets: ClassVar = {"layernorm+snr": "strong"}
+
+
+class PresetTwice(L2):
+    """Has one setting in two rows."""
+
+    presets: ClassVar = {"l2:strength=1e-1": "strong", "l2:strength=0.1": "strong"}
+
+
+class PresetWithoutSummary(L2):
+    """Has a row of its own, and nothing to say of it."""
+
+    presets: ClassVar = {"l2:strength=0.1": " "}
+
+
+class PresetThatExcludesItself(CReLU):
+    """Has a row of its own in which two put something in the place of every ReLU."""
+
+    presets: ClassVar = {"crelu+activation:leaky_relu": "both"}
+
+
 def made(cls: type[Perturbation], **fields) -> Perturbation:
     """Return a mutant as a component of its own."""
     if "__dataclass_params__" not in vars(cls):
@@ -689,6 +756,17 @@ MUTANTS: list[tuple[Perturbation, str]] = [
     (made(GridWithNothing, **DECAY), "grid-can-be-searched"),
     (made(GridOfTooMany, **STEP), "grid-can-be-searched"),
     (made(GridOfOneTwice, **DECAY), "grid-can-be-searched"),
+    (made(CostOfNoKind, **DECAY), "cost-is-told-in-multiples"),
+    (made(CostOfNothing, **DECAY), "cost-is-told-in-multiples"),
+    (made(CostInPercent, **DECAY), "cost-is-told-in-multiples"),
+    (made(CostOfNoProgram, **DECAY), "cost-is-told-in-multiples"),
+    (made(PresetOfNoField, **DECAY), "presets-can-be-run"),
+    (made(PresetOfRefusedValue, **DECAY), "presets-can-be-run"),
+    (made(PresetOfNobody, **DECAY), "presets-can-be-run"),
+    (made(PresetOfAnother, **DECAY), "presets-can-be-run"),
+    (made(PresetTwice, **DECAY), "presets-can-be-run"),
+    (made(PresetWithoutSummary, **DECAY), "presets-can-be-run"),
+    (made(PresetThatExcludesItself), "presets-can-be-run"),
     (AcceptsNaN(strength=0.1), "nonsense-is-refused"),
     (Undocumented(), "is-documented"),
     (Undocumented(), "fields-matter"),

@@ -18,6 +18,7 @@ from lopbench.testing.methods.boundaries import (
     track_follows_from_the_hooks,
 )
 from lopbench.testing.methods.fields import (
+    cost_is_told_in_multiples,
     grid_can_be_searched,
     replacement_rate_is_kept,
     transferred_means_arrive,
@@ -59,6 +60,7 @@ CHECKS: tuple[Check, ...] = (
     acts,
     fields_matter,
     grid_can_be_searched,
+    cost_is_told_in_multiples,
     zero_is_none,
     composes,
     resumes,

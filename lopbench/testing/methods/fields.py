@@ -1,8 +1,9 @@
-"""Fields of methods that mean the same everywhere, `maturity`, `replacement_rate`, `bias_transfer`, and the grid."""
+"""Fields of methods that mean the same everywhere, `maturity`, `replacement_rate`, `bias_transfer`; grid and cost."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,10 +13,13 @@ import torch
 from lopbench.core.errors import InvalidInputError
 from lopbench.core.fields import types_of
 from lopbench.core.interfaces import Component, Learner
+from lopbench.core.perturbation import COSTS
+from lopbench.learner.program import why_not
 from lopbench.testing.bench import STILL, Bench
 from lopbench.testing.check import Mismatch, NotApplicable, check
 from lopbench.testing.methods.common import method_of
 from lopbench.testing.methods.resets import STEPS, sightings
+from lopbench.testing.networks import small
 from lopbench.testing.watching import watched
 
 #: Most configurations that are tried in tuning a method, and how many learning rates there are among them.
@@ -49,6 +53,29 @@ def grid_can_be_searched(component: Component) -> None:
             raise Mismatch("values that the fields accept", str(error)) from error
         if not made.active:
             raise Mismatch("settings in which the method is on", f"strength zero: {setting}")
+
+
+@check(
+    "What the method says it costs, `cost`, are multiples of plain learning, above 0: of time and memory of a step, "
+    "and of a sample's time in a program if its steps can be one.",
+)
+def cost_is_told_in_multiples(component: Component) -> None:
+    """Read them, and trace a step of what is said to be a program."""
+    method = method_of(component)
+    cost = type(method).cost
+    if not cost:
+        raise NotApplicable("it does not say what it costs; the check `overhead` measures it")
+    unknown = sorted(map(str, set(cost) - set(COSTS)))
+    if unknown:
+        raise Mismatch(", ".join(COSTS), f"{', '.join(unknown)}, which nobody reads")
+    for name, value in cost.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:  # also no NaN
+            raise Mismatch("multiples above 0, such as 1.2", f"{name}: {value!r}")
+    if "program" in cost:
+        bench = Bench(method, network=small)
+        reason = why_not(bench.learner, bench.problems[0], [bench.batch()])
+        if reason is not None:
+            raise Mismatch("no cost in a program of what is none", f"program: {cost['program']:g}, and yet {reason}")
 
 
 @check(

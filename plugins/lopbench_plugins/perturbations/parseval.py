@@ -20,6 +20,9 @@ from lopbench_plugins.perturbations._weights import by_shape, hidden_weights, st
 #: Width at which their strength is told.
 WIDTH = 64
 
+#: Fewest rows that are multiplied at once where a product with its own transpose is made in parts.
+_LEAST_BLOCK = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parseval(Perturbation):
@@ -69,9 +72,24 @@ class Parseval(Perturbation):
 def excess(matrices: Tensor, scale: float) -> Tensor:
     """Return ``4 (64 / rows)**2 (G - scale * I)`` for matrices ``(..., out, in)``, with G the smaller Gram matrix."""
     rows, columns = matrices.shape[-2:]
-    gram = matrices @ matrices.mT if rows <= columns else matrices.mT @ matrices
+    gram = _times_own_transpose(matrices if rows <= columns else matrices.mT)
     gram.diagonal(dim1=-2, dim2=-1).sub_(scale)
     return gram.mul_(4 * (WIDTH / rows) ** 2)
+
+
+def _times_own_transpose(matrices: Tensor) -> Tensor:
+    """Return ``M M^T`` of matrices ``(..., n, k)``; where it pays, what is above the diagonal is copied from below."""
+    rows, columns = matrices.shape[-2:]
+    block = rows // 4
+    if block < _LEAST_BLOCK or columns < 2 * rows:
+        return matrices @ matrices.mT
+    gram = matrices.new_empty(*matrices.shape[:-1], rows)
+    for start in range(0, rows, block):
+        here = slice(start, start + block)
+        made = matrices[..., here, :] @ matrices[..., : start + block, :].mT
+        gram[..., here, : made.shape[-1]] = made
+        gram[..., :start, here] = made[..., :start].mT
+    return gram
 
 
 def add_pull(gradient: Tensor, weight: Tensor, excess: Tensor) -> None:

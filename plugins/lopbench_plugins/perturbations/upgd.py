@@ -66,8 +66,12 @@ class UPGD(Perturbation):
         """Update the utilities, and hold back what is about to be added, in place."""
         parameters, gradients = learner.parameters, learner.gradients
         for name in learner.updates:
-            utility = torch.mul(gradients[name], parameters[name]).neg_()
-            state[name].lerp_(utility, 1 - per_replica(self.decay, utility))
+            utility, gradient, parameter = state[name], gradients[name], parameters[name]
+            utility.mul_(per_replica(self.decay, utility))
+            if isinstance(self.decay, Tensor):
+                utility.addcmul_(gradient * parameter, per_replica(self.decay - 1, utility))
+            else:  # without a tensor for the product
+                utility.addcmul_(gradient, parameter, value=self.decay - 1)
         falls = -1 / _largest([state[name] for name in learner.updates])
         noise, decay = ((learner.optimizer.lr * each).to(falls) for each in (self.noise, self.weight_decay))
         for name, update in learner.updates.items():

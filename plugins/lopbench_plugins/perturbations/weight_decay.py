@@ -42,7 +42,7 @@ class WeightDecay(Perturbation):
     def update(self, learner: Learner, state: State) -> None:
         """Take the decay off what the optimizer is about to add, for every parameter that it moves."""
         parameters, updates = learner.parameters, learner.updates
-        decay = -learner.optimizer.lr * self.strength  # (R,)
+        decay = (-learner.optimizer.lr * self.strength).to(parameters[learner.head[0]])  # (R,)
         for name in updates if self.vectors else roles(learner.module).weights:
             if name in updates:
                 add_scaled(updates[name], parameters[name], decay)

@@ -11,7 +11,7 @@ from lopbench_plugins.perturbations.parseval import Parseval, add_pull, excess
 HIDDEN = ("0.weight", "4.weight")
 
 
-@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (6, 6)])
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (6, 6), (70, 150), (150, 70), (64, 128)])
 def test_pull_is_the_gradient_of_the_penalty_whichever_gram_matrix_is_smaller(shape):
     weight = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
     gram = weight @ weight.mT - 2.5 * torch.eye(shape[0], dtype=torch.float64)
