@@ -92,7 +92,7 @@ def command(
     recovery-bars  metrics by width, before methods turned on and at the end
     cloning        R2, loss and effective rank of clones and of the bases beside them
 
-    Runs that do not belong in one figure are refused, naming what they differ in; select with the options.
+    Runs that do not belong in one figure are refused, and the message says what they differ in. The options select.
     """  # noqa: D301  (click reads the backspace)
     from lopbench.results.plots import save
     from lopbench.results.sheet import fit

@@ -240,3 +240,5 @@ def new(name: str, kind: str, like: str | None, into: Path) -> None:
     if like is not None:
         echo(f"The built-in that is nearest to it: {here()} show {LIKE[like][1]}")
     echo(f"Install it, then check it:\n  {install(folder)}\n  {here()} plugins check {name}")
+    if kind == "method":
+        echo(f"Then run it beside plain learning:\n  {here()} run --profile smoke --method none --method {name}")
