@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 #: Colours on white, and the same ones on dark paper. On either, any two of them, and the grey of plain learning, differ
 #: by 20 units of CIELAB or more in any colour vision.
-COLOURS = ("#005ab4", "#d28700", "#a52d00", "#3c96e1", "#69965a", "#4b005a", "#b487b4")
-DARK_COLOURS = ("#4b96f0", "#f0a52d", "#b43c2d", "#a5d2ff", "#0fe196", "#3c5ad2", "#a578b4")
+COLOURS = ("#005ab4", "#d28700", "#a52d00", "#3c96e1", "#69965a", "#4b005a", "#b487b4", "#8700ff")
+DARK_COLOURS = ("#4b96f0", "#f0a52d", "#b43c2d", "#a5d2ff", "#0fe196", "#3c5ad2", "#a578b4", "#871eff")
 #: Of plain learning; the others are for figures that have it more than once, as of several networks.
 GREYS = ("#6b6b6b", "#a6a6a6", "#3a3a3a")
 DARK_GREYS = ("#b0b0b0", "#7c7c7c", "#dcdcdc")
 PLAIN = GREYS[0]
 MARKERS = "sD^vP*X<>"
+
+#: What is hashed with a name: with this number the eight methods that are compared most have eight colours and markers.
+_SALT = 43042
 
 #: How far the ends of a ramp are from its colour, towards white and towards black: on white, and on dark paper.
 _ENDS, _DARK_ENDS = (0.5, 0.6), (0.6, 0.35)
@@ -67,14 +70,14 @@ def looks(labels: Iterable[str], fields: Mapping[str, Fields] | None = None, *, 
     for ramp in _ramps(told):
         name = re.split(r"[:+, ]", ramp[0])[0]
         plain = name == "none" and not taken[greys[0]]
-        first = zlib.crc32(name.encode())
+        first = int.from_bytes(hashlib.sha256(f"{name}{_SALT}".encode()).digest()[:4])
         tried = [colours[(first + step) % len(colours)] for step in range(len(colours))]
         tried = [*greys, *tried] if name == "none" else tried
         colour = min(tried, key=taken.__getitem__)
         taken[colour] += 1
         for label, shade in zip(ramp, shades(colour, len(ramp), dark=dark), strict=True):
             marks = ["o"] * (plain and label == ramp[0])
-            marks += [MARKERS[(first // 16 + step) % len(MARKERS)] for step in range(len(MARKERS))]
+            marks += [MARKERS[(first // len(COLOURS) + step) % len(MARKERS)] for step in range(len(MARKERS))]
             # With as few of its colour as can be, and then as few at all.
             marker = min(marks, key=lambda each: (marked[colour + each], marked[each]))
             marked.update((colour + marker, marker))
