@@ -418,9 +418,10 @@ function assign() {
 
 // A row has one colour and marker, that of its method in figures too; where rows share the colour, their dashes differ.
 function look(label) {
-  const [paint, marker] = rowOf.get(label).look;
-  return { name: label, paint, marker, dash: DASHES[dashes.get(label) % DASHES.length], width: 1.6 };
+  return { ...dressOf(rowOf.get(label).look), name: label, dash: DASHES[dashes.get(label) % DASHES.length] };
 }
+
+const dressOf = ([paint, marker]) => ({ paint, marker, width: 1.6 });
 
 function swatch({ paint, marker, dash, width }) {
   const marks = [{ line: [[1, 5], [25, 5]], paint, dash, width: width + 0.6 }];
@@ -726,7 +727,7 @@ function ratesFigure(rows, area) {
   const rates = [...new Set(rows.map((row) => row.lr))].sort((a, b) => a - b);
   // A method has the line of its first row that is drawn, and a point for each of its rows.
   const lines = new Map();
-  for (const row of rows) if (chosen.has(row.label) && !lines.has(row.method)) lines.set(row.method, { ...look(row.label), name: row.method });
+  for (const row of rows) if (chosen.has(row.label) && !lines.has(row.method)) lines.set(row.method, { ...dressOf(row.family), name: row.method, dash: [] });
   const points = rows.filter((row) => lines.has(row.method) && row.retention[0] !== null)
     .map((row) => ({ line: lines.get(row.method), lr: row.lr, seeds: row.seeds, mean: row.retention[0], low: row.retention[1], high: row.retention[2] }));
   if (points.length === 0) return null;
@@ -914,8 +915,12 @@ function show(index) {
   table = DATA.tables[index];
   for (const kept of [rowOf, dashes, chosen]) kept.clear();
   for (const row of table.rows) rowOf.set(row.label, row);
-  const plain = table.rows.filter((row) => row.method === "none");
-  for (const row of [...plain, ...table.rows]) if (chosen.size < FEW) chosen.add(row.label);
+  // Plain learning, then the best row of each method, then the others.
+  const seen = new Set();
+  const firsts = table.rows.filter((row) => !seen.has(row.method) && seen.add(row.method));
+  for (const row of [...firsts.filter((each) => each.method === "none"), ...firsts, ...table.rows]) {
+    if (chosen.size < FEW) chosen.add(row.label);
+  }
   const boxes = table.rows.map(({ label }) => {
     const box = element("input", { type: "checkbox", value: label, change: () => {
       if (box.checked) chosen.add(label);

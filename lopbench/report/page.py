@@ -24,7 +24,7 @@ import numpy as np
 from lopbench.core.manager import build_manager
 from lopbench.core.registry import OWN, Registry
 from lopbench.report.command import beyond, command
-from lopbench.report.rows import Places, has_several_optimizers, key_of, labels_of, looks_of, names_of
+from lopbench.report.rows import Dress, Dresses, Places, has_several_optimizers, key_of, labels_of, names_of
 from lopbench.report.summary import RETENTION, Array, Failure, Row, Summary, Table, reason, summarise
 from lopbench.results import sensitivity
 from lopbench.results.cells import csv_text
@@ -110,8 +110,9 @@ def render(summary: Summary, title: str, folder: Path | None = None) -> str:
     from jinja2 import Environment, StrictUndefined
 
     tables = sorted(summary.tables, key=lambda table: (-len(table.rows), _place(table)))
-    own, drawn = looks_of(tables)
-    palette = {**PALETTE, **own}
+    dresses = Dresses()
+    drawn = [list(zip(dresses.of_rows(table), dresses.of_methods(table), strict=True)) for table in tables]
+    palette = {**PALETTE, **dresses.palette}
     style, script = f"{_colours(palette)}\n{_asset('page.css')}", _asset("page.js") + _asset("explore.js")
     scale = _scale([row.line for table in tables for row in table.rows])
     policy = {
@@ -455,7 +456,9 @@ def _plain(value: object) -> str | float | None:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def _curves(table: Table, texts: Mapping[str, Any], looks: Sequence[tuple[str, str]], places: Places) -> dict[str, Any]:
+def _curves(
+    table: Table, texts: Mapping[str, Any], drawn: Sequence[tuple[Dress, Dress]], places: Places
+) -> dict[str, Any]:
     line = table.rows[0].line
     fields = [_fields(row) for row in table.rows]
     shared = dict(item for item in fields[0].items() if all(item in each.items() for each in fields))
@@ -474,6 +477,7 @@ def _curves(table: Table, texts: Mapping[str, Any], looks: Sequence[tuple[str, s
             {
                 "label": label,
                 "look": look,
+                "family": family,
                 "method": row.line["method"],
                 "lr": row.line["lr"],
                 "start": row.spec.start,
@@ -487,7 +491,7 @@ def _curves(table: Table, texts: Mapping[str, Any], looks: Sequence[tuple[str, s
                 "curves": {metric: _encode(curve) for metric, curve in row.curves.items()},
                 "maps": {metric: _encode(_map(row, table, metric)) for metric in row.layers},
             }
-            for row, label, look, each in zip(table.rows, labels_of(table), looks, fields, strict=True)
+            for row, label, (look, family), each in zip(table.rows, labels_of(table), drawn, fields, strict=True)
         ],
     }
 

@@ -1,12 +1,12 @@
 """What the rows of the page are called, what they look like, and where their records are."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from lopbench.report.summary import Row, Table
-from lopbench.results.looks import fields_of, looks
+from lopbench.results.looks import Fields, fields_of, looks
 from lopbench.results.record import Record
 
 
@@ -35,26 +35,36 @@ def key_of(row: Row) -> str:
     return f"{row.line['protocol_id'].rpartition('+')[2][:6]}{row.line['entry_id'][:6]}"
 
 
-def looks_of(tables: Sequence[Table]) -> tuple[dict[str, tuple[str, str]], list[list[tuple[str, str]]]]:
-    """Return how rows are drawn: as a figure of all rows of their table draws them.
+#: Name of a colour of the page, and marker.
+Dress = tuple[str, str]
 
-    Args:
-        tables: The tables of the page.
 
-    Returns:
-        The colours by name, each on white and on dark paper; and for each row of each table the name of its colour and
-        its marker.
-    """
-    names: dict[tuple[str, str], str] = {}
-    found = []
-    for table in tables:
+class Dresses:
+    """How the rows of tables are drawn, as figures of all rows of a table draw them."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], str] = {}
+
+    @property
+    def palette(self) -> dict[str, tuple[str, str]]:
+        """The colours by name, each on white and on dark paper."""
+        return {name: pair for pair, name in self._names.items()}
+
+    def of_rows(self, table: Table) -> list[Dress]:
+        """Return how each row is drawn beside the others."""
         several, labels = has_several_optimizers(table), labels_of(table)
         fields = {label: fields_of(row.spec, optimizer=several) for label, row in zip(labels, table.rows, strict=True)}
+        return self._of(labels, fields)
+
+    def of_methods(self, table: Table) -> list[Dress]:
+        """Return how the method of each row is drawn, which all rows of the method share."""
+        return self._of([row.line["method"] for row in table.rows])
+
+    def _of(self, labels: Sequence[str], fields: Mapping[str, Fields] | None = None) -> list[Dress]:
         light, dark = looks(labels, fields), looks(labels, fields, dark=True)
         pairs = [(light[label].colour, dark[label].colour) for label in labels]
-        colours = [names.setdefault(pair, f"m{len(names)}") for pair in pairs]
-        found.append([(colour, light[label].marker) for colour, label in zip(colours, labels, strict=True)])
-    return {name: pair for pair, name in names.items()}, found
+        colours = [self._names.setdefault(pair, f"m{len(self._names)}") for pair in pairs]
+        return [(colour, light[label].marker) for colour, label in zip(colours, labels, strict=True)]
 
 
 class Places:

@@ -131,6 +131,8 @@ def test_rows_look_as_in_figures(data, text):
         assert text.count(f"--{paint}:{light[label].colour};") == 3  # of a light system, of a choice, and in print
         assert text.count(f"--{paint}:{dark[label].colour};") == 2
     assert len({data["palette"][paint] for paint, _ in drawn.values()}) == 4
+    methods = {row["method"]: data["palette"][row["family"][0]] for row in table["rows"]}
+    assert methods == {name: look.colour for name, look in looks(methods).items()}
 
 
 def test_records_below_the_page_are_linked_and_no_others(data, filled, tmp_path):
