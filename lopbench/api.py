@@ -81,17 +81,14 @@ def run(
         start: Fraction of the stream after which the methods turn on.
         profile: The scenario's profile; its default if None.
         metrics: Metrics to measure; the default ones if None.
-        tune: How each method is tuned first, as in ``"k=0.1,budget=16,seeds=3"`` or a table of these; None for no
-            tuning.
+        tune: How each method is tuned first, as in ``"k=0.1,budget=16,seeds=3"`` or a table of these; None: not at all.
         plugins: Files with plugins to load.
         data: "auto", the name of the scenario's data set, or "procedural".
         data_dir: Folder that holds the data, looked in first.
         device: "auto", "cpu", "cuda" and the like, or several with commas between.
         results: Results folder.
-        sinks: Where measurements are sent as they come, as in ``"tensorboard"``; runs that have a record are not sent
-            again.
-        jobs: Number of workers; one for each device if None. They know only plugins that are installed or in
-            ``plugins``.
+        sinks: Where measurements are sent as they come, as in ``"tensorboard"``; those of recorded runs are not sent.
+        jobs: Number of workers, one for each device if None; they know only what is installed or in ``plugins``.
         executor: What starts workers, as in ``"slurm:partition=gpu"``.
         quiet: False shows progress on stderr.
 
