@@ -138,7 +138,7 @@ def list_(verbose: bool, output_format: str) -> None:
 @command.command("check")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(list(_KINDS)), help="Kind of component, where several have the name.")
-@click.option("--quick", is_flag=True, help="Check the first of the settings alone.")
+@click.option("--quick", is_flag=True, help="Check only the first of the settings.")
 @plugin_option
 @format_option
 def check(name: str, kind: str | None, quick: bool, output_format: str) -> None:

@@ -30,7 +30,11 @@ _CORRELATIONS = (0.5, 0.9, 0.99)
 )
 @click.option("--bias", "biases", type=float, multiple=True, help="Mean of the pre-activations; may be repeated. [0]")
 @click.option(
-    "--gain", "gains", type=float, multiple=True, help="Their standard deviation, above 0; may be repeated. [1]"
+    "--gain",
+    "gains",
+    type=float,
+    multiple=True,
+    help="Standard deviation of the pre-activations, above 0; may be repeated. [1]",
 )
 @click.option(
     "--plot",

@@ -19,7 +19,7 @@ _MOST_TOLD = 5
 
 @click.command("verify-entry")
 @click.argument("entry", required=False, type=click.Path(path_type=Path))
-@click.option("--protocol", "protocols", multiple=True, help="Id of a protocol that is taken; any if none is named.")
+@click.option("--protocol", "protocols", multiple=True, help="Id of a protocol that is accepted; all if none is named.")
 @click.option(
     "--changed",
     type=click.Path(path_type=Path, allow_dash=True),
