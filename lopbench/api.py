@@ -81,14 +81,14 @@ def run(
         start: Fraction of the stream after which the methods turn on.
         profile: The scenario's profile; its default if None.
         metrics: Metrics to measure; the default ones if None.
-        tune: How each method is tuned first, as in ``"k=0.1,budget=16,seeds=3"`` or a table of these; None for not.
+        tune: How each method is tuned first, as in ``"k=0.1,budget=16,seeds=3"`` or a table of these; None: not at all.
         plugins: Files with plugins to load.
         data: "auto", the name of the scenario's data set, or "procedural".
         data_dir: Folder that holds the data, looked in first.
         device: "auto", "cpu", "cuda" and the like, or several with commas between.
         results: Results folder.
-        sinks: What is told what is measured, as it comes, as in ``"tensorboard"``; of no run that is recorded already.
-        jobs: Number of workers, which know only what is installed or in ``plugins``; a device each if None.
+        sinks: Where measurements are sent as they come, as in ``"tensorboard"``; those of recorded runs are not sent.
+        jobs: Number of workers, one for each device if None; they know only what is installed or in ``plugins``.
         executor: What starts workers, as in ``"slurm:partition=gpu"``.
         quiet: False shows progress on stderr.
 
@@ -110,7 +110,7 @@ def run(
 def _staff(executor: "str | Executor", jobs: int | None, device: str) -> Staff:
     starter = executor_of(executor) if isinstance(executor, str) else executor
     if not starter.starts:
-        raise UsageError(f"executor={starter.name!r} starts no workers, so that there is nothing to wait for")
+        raise UsageError(f"executor={starter.name!r} starts no workers, so there is nothing to wait for")
     return Staff.of(starter, jobs=jobs, device=device)
 
 

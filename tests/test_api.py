@@ -279,7 +279,7 @@ def test_what_is_given_as_a_component_and_is_none_is_refused_in_a_sentence(tiny,
 def test_class_that_stands_in_no_file_is_refused_in_a_sentence(tiny, written):
     names = {"__name__": "__main__"}
     exec(METHOD.replace("{name}", "halve_e"), names)  # as in a notebook
-    with pytest.raises(UsageError, match="'halve_e' stands in no file, so that nobody could say what was run; write"):
+    with pytest.raises(UsageError, match="'halve_e' stands in no file, so no record could say what was run; write"):
         lopbench.run(**tiny, methods=[names["Halve"]()])
 
 

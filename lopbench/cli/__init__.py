@@ -183,12 +183,12 @@ def _leave(code: int) -> None:
 
 
 def _is_lost(error: OSError) -> bool:
-    """Return whether an error is that what is printed cannot be written."""
+    """Return whether an error says that output cannot be written."""
     return error.errno in _LOST and error.filename is None
 
 
 def _tell_lost(error: OSError) -> None:
-    """Say so, and let what is left to be printed go nowhere: Python would try once more at its end, and complain."""
+    """Say so, and discard what is left of the output: Python would try to write it at exit, and complain."""
     echo(f"Error: what is printed cannot be written: {error.strerror}.", err=True)
     with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Plain learning as lists and ``show`` have it: no component, and beside every method the row to beat."""
+"""Plain learning as lists and ``show`` present it: it is no component, and every method has to beat its row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROW = {"name": NAME, "summary": "plain learning, without any method", "track": "
 
 
 def described() -> dict[str, Any]:
-    """Return what `lopbench.cli.show.describe` returns of a component, of plain learning."""
+    """Return for plain learning what `lopbench.cli.show.describe` returns for a component."""
     from importlib.metadata import version
 
     from lopbench.core.spec import NUMBERS

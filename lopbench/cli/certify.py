@@ -55,9 +55,9 @@ def command(
 ) -> None:
     """Clone a network and test in float64, module by module, whether clones stay equal to each other.
 
-    Tested are the base's function, equality forward (MC1) and backward (MC2), gradients constant on blocks of clones
-    (MC3), the match of profiles at interfaces, and persistence in training, each as the largest relative deviation.
-    Exits with 1 if something breaks, naming the module.
+    It tests the base's function, equality forward (MC1) and backward (MC2), constant gradients on blocks of clones
+    (MC3), the match of profiles at interfaces, and persistence in training. Each number is the largest relative
+    deviation. If a test fails, the module is named and the exit code is 1.
     """
     import torch
 

@@ -83,7 +83,7 @@ def _row(entry: Registration, data_dir: Path | None) -> dict[str, Any]:
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder to put it in; the cache by default.")
 @plugin_option
 def get(name: str, data_dir: Path | None) -> None:
-    """Download data set NAME; what was cut off goes on where it stopped."""
+    """Download data set NAME. A download that was cut off continues where it stopped."""
     from lopbench import data
     from lopbench.cli.progress import Work
 
@@ -99,7 +99,7 @@ def get(name: str, data_dir: Path | None) -> None:
 @plugin_option
 @click.pass_context
 def verify(ctx: click.Context, name: str, data_dir: Path | None) -> None:
-    """Read all of data set NAME, and compare with what is in the cache; exit with 1 if they differ."""
+    """Read all of data set NAME and compare it with the cache. The exit code is 1 if they differ."""
     from lopbench import data
     from lopbench.cli.progress import Work
 

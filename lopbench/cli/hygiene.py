@@ -1,4 +1,4 @@
-"""Keeps what others wrote from ruling the terminal."""
+"""Keeps text that others wrote from controlling the terminal."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from lopbench.core.text import plain
 
 
 class Plain(RenderHook):
-    """Makes every text that a console prints `plain`; what moves its cursor and colours its text is its own."""
+    """Makes every text that a console prints `plain`; the console's own control codes stay."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         """Return what is printed in place of ``renderables``."""

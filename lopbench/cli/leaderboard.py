@@ -36,7 +36,7 @@ _MOST_TOLD = 20
     "checked",
     metavar="FILE.csv",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help=f"Print in what this CSV differs from what the records give, and exit with {FOUND} if in anything.",
+    help=f"Print where this CSV differs from what the records give, and exit with {FOUND} if it does.",
 )
 @format_choice("table", "csv", "markdown", "latex", "html", "json")
 @click.option(
@@ -47,8 +47,8 @@ _MOST_TOLD = 20
 @click.option(
     "--columns",
     metavar="FACTOR",
-    help="And this one in the columns: optimizer, architecture, activation, scenario, profile, or a field, as in "
-    "optimizer.lr, architecture.width, scenario.tasks or cbp.replacement_rate.",
+    help="Print retentions by two factors, this one in the columns: optimizer, architecture, activation, scenario, "
+    "profile, or a field, as in optimizer.lr, architecture.width, scenario.tasks or cbp.replacement_rate.",
 )
 @click.option(
     "--sensitivity",
@@ -74,8 +74,9 @@ def command(
 ) -> None:
     """Print the leaderboard of all runs in the folders or packed sets RESULTS: one table for each protocol.
 
-    Runs of different protocols or of different data never share a table. Where there are several scenarios, methods
-    over all of them come last. Records that cannot be used are left out and named, and the exit code is then 1.
+    Runs of different protocols or of different data never share a table. If there are several scenarios, a table of
+    methods over all of them comes last. Records that cannot be used are left out and named, and the exit code is then
+    1.
     """
     from lopbench.core.errors import ResultsError
     from lopbench.results.cells import csv_text
@@ -86,7 +87,7 @@ def command(
     is_file = checked is not None or output is not None
     if is_crossed + sensitivity + (suite is not None) + is_file > 1:
         raise UsageError(
-            "--rows and --columns, --sensitivity, --suite, and --output or --check are of other tables; ask for one"
+            "--rows with --columns, --sensitivity, --suite, and --output or --check make different tables; ask for one"
         )
     asked = None if suite is None else _suite(suite)
     with reading():
@@ -119,7 +120,7 @@ def command(
         to_csv(made.rows, output)
         echo(f"Written to {output}.", err=True)
     if made.problems:
-        raise ResultsError(f"{counted(len(made.problems), 'record')} could not be used; the table is of the others.")
+        raise ResultsError(f"{counted(len(made.problems), 'record')} could not be used; the table shows the others.")
 
 
 def _suite(name: str) -> Suite:
@@ -141,7 +142,7 @@ def _print_sensitivity(made: Board, output_format: str) -> None:
 
     found = list(lines(made.entries))
     if not found:
-        raise ResultsError("No entry was tuned, so that there are no logs to read; 'lopbench run --tune' makes some.")
+        raise ResultsError("No entry was tuned, so there are no tuning logs to read; 'lopbench run --tune' makes some.")
     _print_tables(list(sensitivity_tables(found)), lambda: frame(found), output_format)
 
 

@@ -28,12 +28,13 @@ _STUDIES = ("claims", "figures", "suites")
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice([*KINDS, *_STUDIES]), required=False)
+@click.argument("kind", metavar="[KIND]", type=click.Choice([*KINDS, *_STUDIES]), required=False)
 @format_option
 def command(kind: str | None, output_format: str) -> None:
     """List the installed components, all of them or one KIND.
 
-    'claims', 'figures' and 'suites' are study files, for 'lopbench verify', 'figure' and 'run'.
+    KIND is architectures, cloners, data, executors, methods, metrics, optimizers, scenarios or sinks; or claims,
+    figures or suites, which are study files for 'lopbench verify', 'figure' and 'run'.
 
     'lopbench list methods' also shows the family of each method, its track (whether it acts at the boundaries of
     tasks), and what a step costs in time and memory, as multiples of plain learning. Settings and compositions that
@@ -151,7 +152,7 @@ def _print(listed: dict[str, list[dict[str, Any]]], skipped: list[dict[str, str]
         out.print()
         first += len(each)
     if table.gone:
-        out.print(Text("A wider terminal shows more, and --format json all.", style="dim"))
+        out.print(Text("A wider terminal shows more; --format json shows everything.", style="dim"))
     if skipped:
         out.print(Text("plugins that were skipped", style="bold yellow"))
     for entry in skipped:

@@ -75,13 +75,13 @@ def _width(file: TextIO) -> int | None:
 
 
 def reading() -> "AbstractContextManager[object]":
-    """Say on a terminal that records are read, as long as that takes."""
+    """Show on a terminal that records are being read."""
     err = console(stderr=True)
     return err.status("reading records") if err.is_terminal else nullcontext()
 
 
 def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
-    """Print a message, `plain`, whoever wrote it, and no longer than anybody reads; with ``err`` on stderr."""
+    """Print a message, `plain` and cut to a length that somebody reads; with ``err`` on stderr."""
     text = plain(str(message))
     click.echo(text if len(text) <= _MOST_TEXT or not err else f"{text[:_MOST_TEXT]}...", err=err, nl=nl)
 
@@ -97,7 +97,7 @@ def _escaped(character: str) -> str:
 
 
 def roughly(seconds: float, word: str = "about") -> str:
-    """Return a time that was foretold in words, with no more digits than such a thing deserves.
+    """Return a forecast time in words, with no more digits than a forecast deserves.
 
     As "about 45 s", "about 20 min", "about 1 h 15 min", "about 38 h" and "about 2 days"; ``word`` stands in front.
     """

@@ -19,7 +19,7 @@ from lopbench.core.text import counted
 def command(results: tuple[Path, ...], output: Path) -> None:
     """Pack all runs of the folders RESULTS into one file, to publish or to keep.
 
-    Every command that reads a results folder reads the file in its place, or in a folder beside loose runs:
+    Every command that reads a results folder also reads such a file, alone or in a folder beside loose runs:
 
     \b
       lopbench pack results --output mine.lopbench

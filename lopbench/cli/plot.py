@@ -31,7 +31,7 @@ _SEVERAL = ("recovery-bars", "cloning")
 
 
 @click.command("plot")
-@click.argument("kind", type=click.Choice(get_args(Kind)))
+@click.argument("kind", metavar="KIND", type=click.Choice(get_args(Kind)))
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--output",
@@ -62,10 +62,10 @@ _SEVERAL = ("recovery-bars", "cloning")
 @click.option(
     "--label", "labels", multiple=True, metavar="NAME=TEXT", help="What the legend calls NAME; may be repeated."
 )
-@click.option("--protocol", "protocols", multiple=True, help="Only runs of this protocol, or of ids that begin so.")
+@click.option("--protocol", "protocols", multiple=True, help="Only this protocol; the start of its id will do.")
 @click.option("--method", "methods", multiple=True, help="Only this method, as tables name it; may be repeated.")
 @click.option("--architecture", "architectures", multiple=True, help="Only this architecture; may be repeated.")
-@click.option("--optimizer", "optimizers", multiple=True, help="Only this optimizer, likewise; may be repeated.")
+@click.option("--optimizer", "optimizers", multiple=True, help="Only this optimizer; may be repeated.")
 def command(
     kind: Kind,
     results: tuple[Path, ...],
@@ -83,16 +83,18 @@ def command(
 ) -> None:
     """Draw one figure of the runs in the folders or packed sets RESULTS, colour-blind safe, with vector fonts.
 
-    \b
-    curves         a metric over the tasks, the online score unless told, each method's mean with its interval;
-                   --metric retention is the learner over the fresh network
-    learning-rate  retention over the learning rate
-    error-curves   the online error over the stream, a panel for each step size or width
-    recovery       the online error, and a metric under it, around the moment when methods turn on
-    recovery-bars  metrics by width, before methods turned on and at the end
-    cloning        R2, loss and effective rank of clones and of the bases beside them
+    KIND is one of these:
 
-    Runs that do not belong in one figure are refused, naming what they differ in; select with the options.
+    \b
+    curves         a metric over the tasks, the online score by default;
+                   --metric retention draws the learner over the fresh network
+    learning-rate  retention over the learning rate
+    error-curves   the online error over the stream, by step size or width
+    recovery       the online error and a metric, before and after methods turn on
+    recovery-bars  metrics by width, before methods turned on and at the end
+    cloning        R2, loss and effective rank of clones and of their bases
+
+    Runs that do not belong in one figure are refused, and the message says what they differ in. The options select.
     """  # noqa: D301  (click reads the backspace)
     from lopbench.results.plots import save
     from lopbench.results.sheet import fit

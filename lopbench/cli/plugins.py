@@ -138,7 +138,7 @@ def list_(verbose: bool, output_format: str) -> None:
 @command.command("check")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(list(_KINDS)), help="Kind of component, where several have the name.")
-@click.option("--quick", is_flag=True, help="Check the first of the settings alone.")
+@click.option("--quick", is_flag=True, help="Check only the first of the settings.")
 @plugin_option
 @format_option
 def check(name: str, kind: str | None, quick: bool, output_format: str) -> None:
@@ -240,3 +240,5 @@ def new(name: str, kind: str, like: str | None, into: Path) -> None:
     if like is not None:
         echo(f"The built-in that is nearest to it: {here()} show {LIKE[like][1]}")
     echo(f"Install it, then check it:\n  {install(folder)}\n  {here()} plugins check {name}")
+    if kind == "method":
+        echo(f"Then run it beside plain learning:\n  {here()} run --profile smoke --method none --method {name}")

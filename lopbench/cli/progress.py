@@ -23,7 +23,7 @@ _STYLES = {"completed": "green", "diverged": "yellow", "failed": "red"}
 
 
 class StudyReporter(Reporter, Protocol):
-    """Is told how the runs of a study go, and is entered before the first and left after the last of them."""
+    """Receives the progress of the runs of a study, as a context around all of them."""
 
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -20,9 +20,9 @@ from lopbench.core.text import counted
 def command(results: tuple[Path, ...], output: Path) -> None:
     """Write all results in the folders or packed sets RESULTS as one HTML page.
 
-    It opens from disk, needs no network, and asks for none: a leaderboard for each protocol, curves over the tasks with
-    their intervals, maps over the layers, what stopped and why, and the command behind each row. Figures download from
-    it as SVG, PDF and CSV.
+    The page opens from disk and needs no network. It has a leaderboard for each protocol, curves over the tasks with
+    their intervals, maps and curves of the layers, the runs that stopped and why, and the command behind each row. Its
+    figures can be saved as SVG, PDF and CSV. Records that lie below the folder of the page are linked.
     """
     from lopbench.report.page import write_report
 

@@ -121,14 +121,14 @@ _OPTIONS = ("results", "device", "data_dir")
     metavar="FRACTION",
     default=0.0,
     show_default=True,
-    help="Fraction of the stream after which the methods turn on; before, the learner is plain.",
+    help="Fraction of the stream after which the methods turn on; until then the learner is plain.",
 )
 @click.option("--profile", help="The scenario's profile, a protocol of its own: lite, full, text, smoke.")
 @click.option(
     "--data",
     default="auto",
     show_default=True,
-    help="The scenario's data set by its name, or procedural; auto is the real one where it is found.",
+    help="Name of the scenario's data set, or procedural; auto takes the real one if it is found.",
 )
 @click.option(
     "--data-dir",
@@ -137,7 +137,11 @@ _OPTIONS = ("results", "device", "data_dir")
 )
 @click.option("--device", default="auto", show_default=True, help="Where to train: cpu, cuda, cuda:0,cuda:1, mps.")
 @click.option(
-    "--results", type=click.Path(path_type=Path, file_okay=False), default="results", show_default=True, help="Folder."
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="results",
+    show_default=True,
+    help="Folder of the records.",
 )
 @click.option("--metrics", help="Diagnostics to measure, separated by commas; a cheap set by default.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch.")
@@ -151,7 +155,7 @@ _OPTIONS = ("results", "device", "data_dir")
     help="What starts the workers: local, slurm:partition=gpu,time=4h, dask:ADDRESS, script, or a plugin's.  "
     "[default: local]",
 )
-@click.option("--detach", is_flag=True, help="Leave when the workers are submitted; the same command shows them again.")
+@click.option("--detach", is_flag=True, help="Submit the workers and return; the same command shows them again.")
 @click.option(
     "--sink",
     "sinks",
@@ -177,9 +181,8 @@ def command(
 ) -> None:
     """Measure plasticity retention: train task after task, compare with fresh networks, print the table.
 
-    STUDY is a TOML file that says what to run, in the words of these options. What to run then stands in the file
-    alone. Where and how to run it may be said here too, and wins over the file: --results, --device, --data-dir,
-    --threads, --jobs, --executor and --sink.
+    STUDY is a TOML file that says what to run, in the words of these options. With a file, only these options may be
+    given besides, and they win over the file: --results, --device, --data-dir, --threads, --jobs, --executor, --sink.
 
     STUDY may also be the name of a suite, cpu or gpu: an installed study of all methods on the suite's scenarios, or
     of each --method. 'lopbench leaderboard --suite' prints its table.

@@ -37,7 +37,7 @@ _DEVIATIONS = re.compile(r"Deviations?\b[^:\n]*:\s*(.*?)(?=\n\n(?!- )|\Z)", re.D
 def command(name: str, output_format: str) -> None:
     """Show component NAME: source, equation, deviations from it, validation, needs, cost, fields, profiles, track.
 
-    If several kinds of component have that name, each is shown. Of a composition, as in layernorm+l2, each part is
+    If several kinds of component have that name, each is shown. Each part of a composition, as in layernorm+l2, is
     shown. The name none is plain learning.
     """
     from lopbench.cli import baseline

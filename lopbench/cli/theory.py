@@ -30,7 +30,11 @@ _CORRELATIONS = (0.5, 0.9, 0.99)
 )
 @click.option("--bias", "biases", type=float, multiple=True, help="Mean of the pre-activations; may be repeated. [0]")
 @click.option(
-    "--gain", "gains", type=float, multiple=True, help="Their standard deviation, above 0; may be repeated. [1]"
+    "--gain",
+    "gains",
+    type=float,
+    multiple=True,
+    help="Standard deviation of the pre-activations, above 0; may be repeated. [1]",
 )
 @click.option(
     "--plot",
@@ -51,9 +55,9 @@ def command(
     """Show how strongly activation functions decorrelate units, and how many they freeze (arXiv:2510.00304).
 
     Two pre-activations of correlation r become two activations of correlation K(r), with |K(r)| < |r| unless the
-    function is linear: a nonlinear layer pulls units apart and raises the rank of the representation. Where the
-    function is flat no gradient flows. The two go together: a lower bias makes ReLU, a higher gain makes tanh pull
-    harder and freeze more. Try --activation relu --bias 0 --bias -1 --bias -2, or --activation tanh --gain 1 --gain 5.
+    function is linear: a nonlinear layer pulls units apart and raises the rank of the representation. No gradient flows
+    where the function is flat. The two go together: with a lower bias ReLU pulls harder and freezes more, and so does
+    tanh with a higher gain. Try --activation relu --bias 0 --bias -1 --bias -2, or --activation tanh --gain 1 --gain 5.
 
     kappa: decorrelation strength, the maximum of r^2 - K(r)^2 over r in [0, 1], which is reached at the next column.
 

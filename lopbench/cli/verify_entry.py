@@ -19,7 +19,7 @@ _MOST_TOLD = 5
 
 @click.command("verify-entry")
 @click.argument("entry", required=False, type=click.Path(path_type=Path))
-@click.option("--protocol", "protocols", multiple=True, help="Id of a protocol that is taken; any if none is named.")
+@click.option("--protocol", "protocols", multiple=True, help="Id of a protocol that is accepted; all if none is named.")
 @click.option(
     "--changed",
     type=click.Path(path_type=Path, allow_dash=True),
@@ -39,9 +39,9 @@ def command(
 ) -> None:
     """Check the folder ENTRY that 'lopbench submit' wrote, as a repository of results does.
 
-    Its files are those of an entry and no others; ids follow from the specs; each row has its seeds and references; the
-    table is what the records give. Nothing of it is executed, unless --rerun asks for it. All that is wrong is printed,
-    and the exit code is then 1.
+    It checks that the files are those of an entry and no others, that ids follow from the specs, that each row has its
+    seeds and references, and that the table is what the records give. Nothing of the entry is executed, unless --rerun
+    asks for it. Everything that is wrong is printed, and the exit code is then 1.
     """
     if workflow:
         echo((files("lopbench.results") / "workflow" / "verify.yml").read_text(), nl=False)

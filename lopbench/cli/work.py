@@ -26,11 +26,9 @@ def parse_slot(text: str) -> tuple[int, int]:
 
 @click.command("work", hidden=True)
 @click.argument("worklist", type=click.Path(path_type=Path))
-@click.option("--slot", default="0/1", show_default=True, help="Which of the workers it is, and how many there are.")
+@click.option("--slot", default="0/1", show_default=True, help="Number of this worker, from 0, and of all workers.")
 @click.option("--device", default="auto", show_default=True, help="Where to train.")
-@click.option(
-    "--follow", is_flag=True, help="Stop when standard input ends, as it does with the process that holds it."
-)
+@click.option("--follow", is_flag=True, help="Stop when standard input ends, as when the process that holds it ends.")
 @tried_plugin_option
 def command(worklist: Path, slot: str, device: str, follow: bool) -> None:
     """Do the runs of the file WORKLIST, which 'lopbench run' writes for several workers.

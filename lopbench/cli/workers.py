@@ -66,7 +66,7 @@ def follow(pool: Pool, console: Console, *, runs: int, steps: int) -> list[tuple
                     interrupts += 1
                     if interrupts > 1 or pool.is_joined:
                         raise
-                    shown.say("stopping: what is at work is saved; interrupt again to end it at once")
+                    shown.say("stopping: running work is being saved; interrupt again to end it at once")
                     pool.stop()
         reports = pool.reports()
     except KeyboardInterrupt:

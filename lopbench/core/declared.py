@@ -1,6 +1,7 @@
 """What a class of others has in the places of its interface, looked at without calling any of it.
 
-A hook that is no function, or a cost that is a number, would end whatever looks at it first, be it a list of methods.
+A hook that is no function, or a cost that is a number, would otherwise end whatever reads it first, such as a list of
+methods.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def _register(kind: str, cls: type[Component]) -> None:
         )
     if file is None:
         raise UsageError(
-            f"the {word} {cls.name!r} stands in no file, so that nobody could say what was run; write "
+            f"the {word} {cls.name!r} stands in no file, so no record could say what was run; write "
             f"{cls.__name__} into a .py file and import it"
         )
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]

@@ -1,7 +1,8 @@
 """Tables on terminals of any width, laid out here and nowhere else.
 
-Where columns have no room, those that matter least go. Where the others have none either, each row becomes a block: a
-line with its name, and below it lines of ``heading: value``. What is too long for its place is folded, never cut.
+Where columns have no room, those that matter least go. Where the others have none either, or a narrow column would fold
+a name many times, each row becomes a block: a line with its name, and below it lines of ``heading: value``. What is too
+long for its place is folded, never cut.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 #: Least width, in characters, of a column of names that can be long, in which one still sees what they are.
 LEAST_NAME = 14
+
+#: Width below which a column is narrow, and about how many lines a name may take in one.
+_NARROW, _MOST_LINES = 24, 4
 
 #: Blanks between two columns, and between two values in a line of a block.
 _GAP = 2
@@ -117,7 +121,8 @@ class Grid:
             if len(left) < len(self._columns):
                 self._columns = left
                 self.gone.append(heading)
-        self._widths = self._shared() if self._fits() else None  #: Of the columns; None for blocks.
+        widths = self._shared() if self._fits() else None
+        self._widths = None if widths and self._is_ladder(widths) else widths  #: Of the columns; None for blocks.
         headings = [each.heading for each in self._columns]
         self._name = headings.index(name) if name in headings else 0
 
@@ -162,6 +167,11 @@ class Grid:
         if len(self._columns) < 2:
             return True
         return sum(each.least_width for each in self._columns) + self._gap * (len(self._columns) - 1) <= self._room
+
+    def _is_ladder(self, widths: Sequence[int]) -> bool:
+        """Return whether a narrow column would fold a name so often that nobody can read it."""
+        columns = zip(self._columns, widths, strict=True)
+        return any(width < _NARROW and each.width > _MOST_LINES * width for each, width in columns if not each.is_prose)
 
     def _shared(self) -> list[int]:
         """Return the widths of columns that fit: the widest of those that can be folded give way."""

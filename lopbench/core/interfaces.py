@@ -119,7 +119,7 @@ class Architecture(Component, ABC):
             UnsupportedError: If the architecture cannot say.
         """
         raise UnsupportedError(
-            f"{self.name} does not say how its wider networks start ('widened'), so that no unit of a clone can be "
+            f"{self.name} does not say how its wider networks start ('widened'), so no unit of a clone can be "
             "drawn anew; choose a method that resets none, or another architecture"
         )
 

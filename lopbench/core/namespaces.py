@@ -1,8 +1,9 @@
 """Finds code that was replaced: functions, classes and constants of modules, and attributes of classes.
 
-Of our own modules and classes everything is held to, of others the code alone: libraries keep values there that change.
-What is imported meanwhile is looked at as soon as it is there. A module may gain names, such as its submodules; our
-modules gain none that hides a function of Python, and our classes none but those that Python itself writes.
+In our own modules and classes everything has to stay, in those of others only the code: libraries keep values there
+that change. A module that is imported meanwhile is looked at as soon as it is there. A module may gain names, such as
+its submodules; our modules gain none that hides a function of Python, and our classes none but those that Python itself
+writes.
 """
 
 from __future__ import annotations

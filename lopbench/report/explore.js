@@ -166,7 +166,6 @@ function pairFigure(a, b, area) {
   const seeds = [...one.keys()].filter((seed) => other.has(seed));
   const count = Math.ceil(table.tasks / table.span);
   const points = Array.from({ length: count }, (_, i) => meanInterval(seeds.map((seed) => one.get(seed)[i] - other.get(seed)[i])));
-  const middle = (index) => (tasksOf(index)[0] + tasksOf(index)[1]) / 2;
   const x = axis([0, table.tasks - 1], left, width - right, { pad: 0.02 });
   x.ticks = x.ticks.filter(Number.isInteger);
   const y = axis([0, ...points.flat()].filter(Number.isFinite), height - bottom, top);
@@ -235,7 +234,7 @@ for (const id of ["pair-a", "pair-b"]) {
 
 // -- the state of the page, which a link keeps: what is filtered, grouped, pinned and compared
 
-const KEPT = { filter: "filter", track: "track", group: "group", rows: "matrix-rows", columns: "matrix-columns", protocol: "protocol", first: "pair-a", second: "pair-b" };
+const KEPT = { filter: "filter", track: "track", group: "group", rows: "matrix-rows", columns: "matrix-columns", protocol: "protocol", first: "pair-a", second: "pair-b", metric: "layer-metric", layers: "layer-view" };
 const USUAL = {};
 
 function keepState() {
@@ -266,6 +265,7 @@ function restoreState() {
   boards().forEach(arrange);
   if (!byId("matrix").hidden) drawMatrix();
   if (table.rows.length > 1) drawPair();
+  drawLayers();
   filterRows();
 }
 

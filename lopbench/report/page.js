@@ -5,7 +5,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 for (const each of DATA.tables) for (const row of each.rows) row.fields = { ...each.shared, ...row.fields };
-const SERIES = 7; // colours beside that of plain learning; further methods get dashes
+// For rows that are drawn in the same colour.
 const DASHES = [[], [5, 2], [1.5, 2], [7, 2, 1.5, 2]];
 const FEW = 8; // methods that are drawn at first
 const SVG = "http://www.w3.org/2000/svg";
@@ -166,6 +166,13 @@ for (const [name, event] of [["filter", "input"], ["track", "change"]]) {
 byId("csv").addEventListener("click", () => download("leaderboard.csv", "text/csv", DATA.csv));
 filterRows();
 
+// The name of a run's record, a link if the record lies below the folder of the page.
+function recordOf(run) {
+  const [name, place] = run.slice(-2);
+  const made = element("code", {}, name);
+  return place === null ? made : element("a", { href: `${DATA.folders[place]}${encodeURIComponent(name)}/` }, made);
+}
+
 // The runs of a row, which are many, are put on the page when somebody looks.
 function showRuns(detail) {
   const place = detail.querySelector(".of-runs");
@@ -175,7 +182,7 @@ function showRuns(detail) {
   const cell = (tag, text, name, more = {}) => element(tag, { ...more, ...(numbers.includes(name) ? { class: "n" } : {}) }, text);
   const head = columns.map((name) => cell("th", name, name, { scope: "col" }));
   const body = ROW.get(detail.parentElement).runs.map((run) => element("tr", {}, ...columns.map((name, index) =>
-    cell("td", ["commit", "record"].includes(name) ? element("code", {}, run[index]) : String(run[index]), name))));
+    cell("td", name === "record" ? recordOf(run) : name === "commit" ? element("code", {}, run[index]) : String(run[index]), name))));
   place.append(element("table", { class: "runs" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body)));
 }
 
@@ -391,37 +398,60 @@ function frame(x, y, xName, yName, area) {
 
 // -- what is drawn
 
-const REFERENCE = { name: "fresh network", paint: "muted", dash: [3, 2], width: 1.2 };
+const REFERENCE = { name: "fresh network", paint: "ink", dash: [3, 2], width: 1.2 };
+const MARKED = 12; // most markers of a line: more hide it
 let table = null;
-const slots = new Map(); // label -> number of its colour, kept as long as it is drawn
+const rowOf = new Map(); // label -> row of the table
+const dashes = new Map(); // label -> which of the lines of its colour it is, kept as long as it is drawn
 const chosen = new Set(); // labels that are drawn
 
 function assign() {
-  for (const label of slots.keys()) if (!chosen.has(label)) slots.delete(label);
-  const taken = new Set(slots.values());
-  for (const { label } of table.rows) {
-    if (!chosen.has(label) || slots.has(label) || label === "none") continue;
-    let slot = 0;
-    while (taken.has(slot)) slot += 1;
-    taken.add(slot);
-    slots.set(label, slot);
+  for (const label of dashes.keys()) if (!chosen.has(label)) dashes.delete(label);
+  for (const { label, look: [paint] } of table.rows) {
+    if (!chosen.has(label) || dashes.has(label)) continue;
+    const taken = new Set(Array.from(dashes).filter(([other]) => rowOf.get(other).look[0] === paint).map(([, place]) => place));
+    let place = 0;
+    while (taken.has(place)) place += 1;
+    dashes.set(label, place);
   }
 }
 
+// A row has one colour and marker, that of its method in figures too; where rows share the colour, their dashes differ.
 function look(label) {
-  if (label === "none") return { name: label, paint: "s0", dash: [], width: 1.6 };
-  const slot = slots.get(label);
-  const dash = DASHES[Math.floor(slot / SERIES) % DASHES.length];
-  return { name: label, paint: `s${1 + (slot % SERIES)}`, dash, width: 1.6 };
+  return { ...dressOf(rowOf.get(label).look), name: label, dash: DASHES[dashes.get(label) % DASHES.length] };
 }
 
-function swatch({ paint, dash, width }) {
-  const made = toSvg({ width: 26, height: 10, marks: [{ line: [[1, 5], [25, 5]], paint, dash, width: width + 0.6 }] }, onPage);
+const dressOf = ([paint, marker]) => ({ paint, marker, width: 1.6 });
+
+function swatch({ paint, marker, dash, width }) {
+  const marks = [{ line: [[1, 5], [25, 5]], paint, dash, width: width + 0.6 }];
+  if (marker) marks.push(point({ paint, marker }, [13, 5], 3));
+  const made = toSvg({ width: 26, height: 10, marks }, onPage);
   made.setAttribute("aria-hidden", "true");
   return made;
 }
 
 const onPage = (name) => `var(--${name})`;
+
+// The markers of matplotlib by their letters, about as large as a circle of radius 1, which is what any other letter gets.
+const PLUS = [[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]];
+const SHAPES = {
+  s: [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]],
+  D: [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]],
+  "^": [[0, -1.2], [1.2, 1], [-1.2, 1]],
+  v: [[0, 1.2], [1.2, -1], [-1.2, -1]],
+  "<": [[-1.2, 0], [1, 1.2], [1, -1.2]],
+  ">": [[1.2, 0], [-1, 1.2], [-1, -1.2]],
+  P: PLUS,
+  X: PLUS.map(([x, y]) => [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2]),
+  "*": Array.from({ length: 10 }, (_, i) => [Math.sin((i * Math.PI) / 5), -Math.cos((i * Math.PI) / 5)].map((part) => part * (i % 2 ? 0.65 : 1.6))),
+};
+
+function point({ marker, paint }, [x, y], size, alpha = 1) {
+  const shape = SHAPES[marker];
+  return shape ? { area: shape.map(([a, b]) => [x + size * a, y + size * b]), paint, alpha } : { dot: [x, y, size], paint, alpha };
+}
+
 const drawn = () => table.rows.filter((row) => chosen.has(row.label));
 
 function tasksOf(index) {
@@ -463,6 +493,40 @@ function pieces(values, measured = values.map((_, index) => index)) {
   return found;
 }
 
+// Whether means differ so much that their axis is logarithmic.
+function wantsLog(metric, means) {
+  const known = means.filter(Number.isFinite);
+  const [least, most] = [known.reduce((a, b) => Math.min(a, b), Infinity), known.reduce((a, b) => Math.max(a, b), -Infinity)];
+  return metric !== "retention" && !metric.includes("fraction") && least > 0 && most / least > 50;
+}
+
+// Where the methods that are drawn turned on.
+function switches(x, area) {
+  const marks = [];
+  for (const start of new Set(drawn().map((row) => row.start).filter(Boolean))) {
+    const at = x.place(start * table.tasks - 0.5);
+    if (at < area.left || at > area.width - area.right) continue;
+    marks.push({ line: [[at, area.top], [at, area.height - area.bottom]], paint: "muted", width: 1, dash: [1, 2] });
+    marks.push({ text: "method on", x: at + 3, y: area.top + 8, size: 9, paint: "muted" });
+  }
+  return marks;
+}
+
+// The mean of a line, with a few markers; a line without has dots, if its points are few.
+function meanMarks(line, measured, at) {
+  const marks = [];
+  const every = Math.ceil(measured.length / MARKED);
+  for (const piece of pieces(line.mean, measured)) {
+    const points = piece.map(at);
+    if (points.length > 1) marks.push({ line: points, paint: line.paint, width: line.width, dash: line.dash });
+    if (!line.marker && points.length >= MARKED) continue;
+    points.forEach((each, i) => { if (!line.marker || i % every === 0) marks.push(point(line, each, line.marker ? 2.4 : 2)); });
+  }
+  return marks;
+}
+
+const middle = (index) => (tasksOf(index)[0] + tasksOf(index)[1]) / 2;
+
 function curvesFigure(metric, area) {
   const lines = drawn().map((row) => ({ ...look(row.label), seeds: row.seeds, ...curve(row.curves[metric]) }));
   const fresh = curve(table.fresh[metric]);
@@ -470,7 +534,6 @@ function curvesFigure(metric, area) {
   const known = lines.filter((line) => line.mean);
   const { width, height, left, right, top, bottom } = area;
   const count = Math.ceil(table.tasks / table.span);
-  const middle = (index) => (tasksOf(index)[0] + tasksOf(index)[1]) / 2;
   const measured = Array.from({ length: count }, (_, i) => i).filter((i) => known.some((line) => Number.isFinite(line.mean[i])));
   const sparse = fresh ? measured.filter((i) => Number.isFinite(fresh.mean[i])) : measured; // fresh networks cover some tasks
   const of = (line) => (line.name === REFERENCE.name ? sparse : measured);
@@ -482,21 +545,13 @@ function curvesFigure(metric, area) {
     values.push(...drawn().filter((row) => row.lines).flatMap((row) => [...floats(row.lines)]).filter(Number.isFinite));
   }
   if (metric === "retention") values.push(1);
-  const means = known.flatMap((line) => [...line.mean]).filter(Number.isFinite);
-  const least = means.reduce((a, b) => Math.min(a, b), Infinity);
-  const most = means.reduce((a, b) => Math.max(a, b), -Infinity);
-  const log = metric !== "retention" && !metric.includes("fraction") && least > 0 && most / least > 50;
+  const log = wantsLog(metric, known.flatMap((line) => [...line.mean]));
   const y = axis(values, height - bottom, top, { log });
   const marks = frame(x, y, "task", log ? "log scale" : "", area);
   const clamp = (at) => Math.min(at, height - bottom);
   const up = (value) => (log && value <= 0 ? height - bottom : clamp(y.place(value)));
   if (metric === "retention") marks.push({ line: [[left, y.place(1)], [width - right, y.place(1)]], ...REFERENCE });
-  for (const start of new Set(drawn().map((row) => row.start).filter(Boolean))) {
-    const at = x.place(start * table.tasks - 0.5);
-    if (at < left || at > width - right) continue;
-    marks.push({ line: [[at, top], [at, height - bottom]], paint: "muted", width: 1, dash: [1, 2] });
-    marks.push({ text: "method on", x: at + 3, y: top + 8, size: 9, paint: "muted" });
-  }
+  marks.push(...switches(x, area));
   for (const line of known) {
     for (const piece of line.single ? [] : pieces(line.low, of(line))) {
       const edge = (end, indices) => indices.map((i) => [x.place(middle(i)), up(line[end][i])]);
@@ -514,13 +569,7 @@ function curvesFigure(metric, area) {
       }
     }
   }
-  for (const line of known) {
-    for (const piece of pieces(line.mean, of(line))) {
-      const points = piece.map((i) => [x.place(middle(i)), up(line.mean[i])]);
-      if (points.length > 1) marks.push({ line: points, paint: line.paint, width: line.width, dash: line.dash });
-      if (points.length < 12) for (const [a, b] of points) marks.push({ dot: [a, b, 2], paint: line.paint, alpha: 1 });
-    }
-  }
+  for (const line of known) marks.push(...meanMarks(line, of(line), (i) => [x.place(middle(i)), up(line.mean[i])]));
   return {
     name: metric, title: words(metric), metric, width, height, marks, lines: known, count, top, bottom,
     place: (index) => x.place(middle(index)),
@@ -544,8 +593,8 @@ function scatterFigure([across, upward, sized = null], area) {
     const [a, b, c] = [across, upward, sized].map((metric) => curve(metric ? row.curves[metric] : undefined));
     if (!a || !b || (sized && !c)) continue;
     a.mean.forEach((value, index) => {
-      const point = { line: look(row.label), index, x: value, y: b.mean[index], size: sized ? c.mean[index] : 0 };
-      if (Number.isFinite(point.x) && Number.isFinite(point.y) && Number.isFinite(point.size)) points.push(point);
+      const found = { line: look(row.label), index, x: value, y: b.mean[index], size: sized ? c.mean[index] : 0 };
+      if ([found.x, found.y, found.size].every(Number.isFinite)) points.push(found);
     });
   }
   if (points.length === 0) return null;
@@ -554,10 +603,10 @@ function scatterFigure([across, upward, sized = null], area) {
   const sizes = axis(points.map((p) => p.size), 1.5, 6.5, { pad: 0 });
   const marks = frame(x, y, words(across), words(upward), area);
   const late = Math.max(1, Math.ceil(table.tasks / table.span) - 1);
-  for (const point of points) {
-    point.at = [x.place(point.x), y.place(point.y)];
+  for (const each of points) {
+    each.at = [x.place(each.x), y.place(each.y)];
     // Lighter is earlier.
-    marks.push({ dot: [...point.at, sized ? sizes.place(point.size) : 2.6], paint: point.line.paint, alpha: 0.15 + 0.75 * (point.index / late) });
+    marks.push(point(each.line, each.at, sized ? sizes.place(each.size) : 2.6, 0.15 + 0.75 * (each.index / late)));
   }
   return {
     name: fileName(across, upward), title: `${words(upward)} over ${words(across)}`,
@@ -638,12 +687,47 @@ function mapFigures(metric) {
   });
 }
 
+// A figure for each layer, with a line for each method; they share their vertical axis.
+function layerFigures(metric) {
+  const names = table.layers[metric];
+  const count = Math.ceil(table.tasks / table.span);
+  const rows = drawn().filter((row) => row.maps[metric]);
+  const lines = names.map((_, layer) => rows.map((row) => ({
+    ...look(row.label), seeds: row.seeds, mean: floats(row.maps[metric]).subarray(layer * count, (layer + 1) * count),
+  })));
+  const values = lines.flat().flatMap((line) => [...line.mean]).filter(Number.isFinite);
+  const log = wantsLog(metric, values);
+  return names.map((name, layer) => (area) => {
+    const { width, height, left, right, top, bottom } = area;
+    const known = lines[layer].filter((line) => line.mean.some(Number.isFinite));
+    const measured = Array.from({ length: count }, (_, i) => i).filter((i) => known.some((line) => Number.isFinite(line.mean[i])));
+    const x = axis([0, table.tasks - 1], left, width - right, { pad: 0.02 });
+    x.ticks = x.ticks.filter(Number.isInteger);
+    const y = axis(values, height - bottom, top, { log });
+    const marks = [...frame(x, y, "task", log ? "log scale" : "", area), ...switches(x, area)];
+    for (const line of known) marks.push(...meanMarks(line, measured, (i) => [x.place(middle(i)), y.place(line.mean[i])]));
+    return {
+      name: fileName(metric, name), title: `${words(metric)}, ${name}`, heading: name, metric, width, height, marks, lines: known, count, top, bottom,
+      place: (index) => x.place(middle(index)),
+      tell: (index) => ({
+        head: taskText(index),
+        lines: known.filter((line) => Number.isFinite(line.mean[index])).sort((a, b) => b.mean[index] - a.mean[index])
+          .map((line) => [line, number(line.mean[index])]),
+      }),
+      csv: () => csv([
+        ["method", "layer", "first_task", "last_task", metric, "seeds"],
+        ...known.flatMap((line) => Array.from(line.mean, (mean, i) => [line.name, name, ...tasksOf(i), mean, line.seeds]).filter((each) => Number.isFinite(each[4]))),
+      ]),
+    };
+  });
+}
+
 function ratesFigure(rows, area) {
   const { width, height, left, right, top, bottom } = area;
   const rates = [...new Set(rows.map((row) => row.lr))].sort((a, b) => a - b);
   // A method has the line of its first row that is drawn, and a point for each of its rows.
   const lines = new Map();
-  for (const row of rows) if (chosen.has(row.label) && !lines.has(row.method)) lines.set(row.method, { ...look(row.label), name: row.method });
+  for (const row of rows) if (chosen.has(row.label) && !lines.has(row.method)) lines.set(row.method, { ...dressOf(row.family), name: row.method, dash: [] });
   const points = rows.filter((row) => lines.has(row.method) && row.retention[0] !== null)
     .map((row) => ({ line: lines.get(row.method), lr: row.lr, seeds: row.seeds, mean: row.retention[0], low: row.retention[1], high: row.retention[2] }));
   if (points.length === 0) return null;
@@ -659,7 +743,7 @@ function ratesFigure(rows, area) {
     marks.push({ line: own.map((p) => p.at), paint: own[0].line.paint, width: 1.2, dash: own[0].line.dash });
     for (const p of own) {
       if (p.low !== null) marks.push({ line: [[p.at[0], y.place(p.low)], [p.at[0], y.place(p.high)]], paint: p.line.paint, width: 1.6 });
-      marks.push({ dot: [...p.at, 2.6], paint: p.line.paint, alpha: 1 });
+      marks.push(point(p.line, p.at, 2.6));
     }
   });
   return {
@@ -693,6 +777,7 @@ function dressed(figure) {
     const wide = 28 + textWidth(line.name, 9) + 14;
     if (x > 10 && x + wide > width) [x, y] = [10, y + 13];
     marks.push({ line: [[x, y - 3], [x + 22, y - 3]], paint: line.paint, dash: line.dash, width: line.width });
+    if (line.marker) marks.push(point(line, [x + 11, y - 3], 2.6));
     marks.push({ text: line.name, x: x + 28, y, size: 9, paint: "ink" });
     x += wide;
   }
@@ -799,7 +884,8 @@ function card(make) {
 
 function drawLayers() {
   const metric = byId("layer-metric").value;
-  byId("layers").replaceChildren(...(metric ? mapFigures(metric).map(card) : []));
+  const figures = byId("layer-view").value === "curves" ? layerFigures : mapFigures;
+  byId("layers").replaceChildren(...(metric ? figures(metric).map(card) : []));
 }
 
 function draw() {
@@ -827,9 +913,14 @@ function draw() {
 
 function show(index) {
   table = DATA.tables[index];
-  chosen.clear();
-  const plain = table.rows.filter((row) => row.method === "none");
-  for (const row of [...plain, ...table.rows]) if (chosen.size < FEW) chosen.add(row.label);
+  for (const kept of [rowOf, dashes, chosen]) kept.clear();
+  for (const row of table.rows) rowOf.set(row.label, row);
+  // Plain learning, then the best row of each method, then the others.
+  const seen = new Set();
+  const firsts = table.rows.filter((row) => !seen.has(row.method) && seen.add(row.method));
+  for (const row of [...firsts.filter((each) => each.method === "none"), ...firsts, ...table.rows]) {
+    if (chosen.size < FEW) chosen.add(row.label);
+  }
   const boxes = table.rows.map(({ label }) => {
     const box = element("input", { type: "checkbox", value: label, change: () => {
       if (box.checked) chosen.add(label);
@@ -845,13 +936,18 @@ function show(index) {
   byId("layer-metric").replaceChildren(...metrics.map((metric) => element("option", { value: metric, title: DATA.meanings[metric] || "" }, words(metric))));
   const wanted = [before, "dead_fraction"].find((metric) => metrics.includes(metric));
   if (wanted) byId("layer-metric").value = wanted;
-  byId("h-layers").hidden = byId("layer-controls").hidden = metrics.length === 0;
+  for (const id of ["h-layers", "layer-controls", "layer-note"]) byId(id).hidden = metrics.length === 0;
   draw();
   offerPair();
 }
 
 byId("each-seed").addEventListener("change", draw);
-byId("layer-metric").addEventListener("change", drawLayers);
+for (const id of ["layer-metric", "layer-view"]) {
+  byId(id).addEventListener("change", () => {
+    drawLayers();
+    keepState();
+  });
+}
 byId("protocol").replaceChildren(...DATA.tables.map((each, index) => element("option", { value: index }, each.title)));
 byId("protocol").addEventListener("change", (event) => {
   show(Number(event.target.value));

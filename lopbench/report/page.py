@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +24,9 @@ import numpy as np
 from lopbench.core.manager import build_manager
 from lopbench.core.registry import OWN, Registry
 from lopbench.report.command import beyond, command
+from lopbench.report.rows import Dress, Dresses, Places, has_several_optimizers, key_of, labels_of, names_of
 from lopbench.report.summary import RETENTION, Array, Failure, Row, Summary, Table, reason, summarise
+from lopbench.results import sensitivity
 from lopbench.results.cells import csv_text
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
@@ -40,8 +41,7 @@ from lopbench.results.tables import rank_text, two_digits
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-#: Name of each colour, and what it is on light and on dark paper. The series "s0" (for plain learning) to "s7" and the
-#: grey of the reference differ by 20 units of CIELAB or more in any colour vision; more methods are told by dashes.
+#: Name of each colour, and what it is on light and on dark paper. Rows have those of `lopbench.results.looks` besides.
 PALETTE: Mapping[str, tuple[str, str]] = {
     "paper": ("#ffffff", "#16181c"),
     "ink": ("#1c1d21", "#e7e8ea"),
@@ -50,14 +50,6 @@ PALETTE: Mapping[str, tuple[str, str]] = {
     "wash": ("#f3f4f6", "#22252b"),
     "accent": ("#0b5fad", "#7dbdf5"),
     "alarm": ("#b3261e", "#ff8a80"),
-    "s0": ("#1c1d21", "#e7e8ea"),
-    "s1": ("#005ab4", "#4b96f0"),
-    "s2": ("#d28700", "#f0a52d"),
-    "s3": ("#a52d00", "#b43c2d"),
-    "s4": ("#3c96e1", "#a5d2ff"),
-    "s5": ("#69965a", "#0fe196"),
-    "s6": ("#4b005a", "#3c5ad2"),
-    "s7": ("#b487b4", "#a578b4"),
 }
 
 #: Columns that are no numbers.
@@ -103,21 +95,25 @@ def write_report(path: str | os.PathLike[str], *results: str | os.PathLike[str])
     """
     summary = summarise(*results)
     title = ", ".join(Path(each).resolve().name for each in results)
-    write_whole(path, render(summary, title), "The report")
+    write_whole(path, render(summary, title, Path(path).resolve().parent), "The report")
     return summary
 
 
-def render(summary: Summary, title: str) -> str:
+def render(summary: Summary, title: str, folder: Path | None = None) -> str:
     """Return the page.
 
     Args:
         summary: What it shows.
         title: Its heading, plain text.
+        folder: Where it will be: records below it are linked. None links none.
     """
     from jinja2 import Environment, StrictUndefined
 
     tables = sorted(summary.tables, key=lambda table: (-len(table.rows), _place(table)))
-    style, script = f"{_colours()}\n{_asset('page.css')}", _asset("page.js") + _asset("explore.js")
+    dresses = Dresses()
+    drawn = [list(zip(dresses.of_rows(table), dresses.of_methods(table), strict=True)) for table in tables]
+    palette = {**PALETTE, **dresses.palette}
+    style, script = f"{_colours(palette)}\n{_asset('page.css')}", _asset("page.js") + _asset("explore.js")
     scale = _scale([row.line for table in tables for row in table.rows])
     policy = {
         "default-src": "'none'",
@@ -128,6 +124,7 @@ def render(summary: Summary, title: str) -> str:
         "form-action": "'none'",
     }
     shown = [_table(table, index, scale) for index, table in enumerate(tables)]
+    places = Places(folder)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     environment.filters["breaks"] = _breakable
     return environment.from_string(_asset("page.html")).render(
@@ -136,7 +133,16 @@ def render(summary: Summary, title: str) -> str:
         lead=_lead(summary),
         style=style,
         script=script,
-        data=_script_json({**_data(tables, shown), "csv": csv_text(summary.frame)}),
+        data=_script_json(
+            {
+                "palette": {name: values[0] for name, values in palette.items()},
+                "interval": INTERVAL_METHOD,
+                "meanings": {metric: _of_metric(metric) for each in tables for metric in (*each.metrics, *each.layers)},
+                "tables": [_curves(*each, places) for each in zip(tables, shown, drawn, strict=True)],
+                "folders": places.links,
+                "csv": csv_text(summary.frame),
+            }
+        ),
         overall=list(_overall(summary)),
         tables=shown,
         axis=_axis(scale),
@@ -166,10 +172,10 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _colours() -> str:
+def _colours(palette: Mapping[str, tuple[str, str]]) -> str:
     light, dark = (
         "color-scheme:{};".format(("light", "dark")[index])
-        + "".join(f"--{name}:{values[index]};" for name, values in PALETTE.items())
+        + "".join(f"--{name}:{values[index]};" for name, values in palette.items())
         for index in (0, 1)
     )
     return (
@@ -232,8 +238,8 @@ def _table(table: Table, index: int, scale: tuple[float, float]) -> dict[str, An
     line = table.rows[0].line
     columns = _columns(table)
     title = f"{line['scenario']} {line['profile']}, {line['architecture']}"
-    names = _names(table)
-    if len({row.line["optimizer"] for row in table.rows}) == 1:
+    names = names_of(table)
+    if not has_several_optimizers(table):
         title += f", {line['optimizer']}"
     if line["tuning"]:
         title += f", tuned by {line['tuning']}"
@@ -250,6 +256,7 @@ def _table(table: Table, index: int, scale: tuple[float, float]) -> dict[str, An
             for number, (row, name) in enumerate(zip(table.rows, names, strict=True))
         ],
         "notes": list(_notes(table)),
+        "sensitivity": list(sensitivity.sensitivity_tables(sensitivity.lines(row.entry for row in table.rows))),
     }
 
 
@@ -260,7 +267,7 @@ def _row(
     notes = [note for note in line["notes"].split("; ") if note]
     return {
         "id": identity,
-        "key": _key(row),
+        "key": key_of(row),
         "method": name,
         "track": line["track"],
         "text": f"{name} {line['track']} {line['notes']}".lower(),
@@ -272,7 +279,7 @@ def _row(
     }
 
 
-def _runs(row: Row) -> list[list[str | int]]:
+def _runs(row: Row, places: Places) -> list[list[str | int | None]]:
     """Return what the script shows of the runs of a row when it is unfolded, in the order of its columns."""
     return [
         [
@@ -285,6 +292,7 @@ def _runs(row: Row) -> list[list[str | int]]:
             str(record.environment.get("versions", {}).get("torch", "")),
             str(record.environment.get("commit") or "")[:12],
             record.path.name,
+            places.of(record),
         ]
         for record in row.runs
     ]
@@ -358,7 +366,7 @@ def _notes(table: Table) -> Iterator[str]:
     if not all(row.line["ranked"] for row in table.rows):
         yield "Unranked: this profile is for tests and first contact."
     said: dict[str, list[str]] = {}  # rows of which the same is to be said share a line
-    for row, name in zip(table.rows, _names(table), strict=True):
+    for row, name in zip(table.rows, names_of(table), strict=True):
         near = "at the ceiling" if row.line["at_ceiling"] else ""
         facts = (near, "" if unranked else row.line["rank_note"], row.line["notes"])
         if any(facts):
@@ -409,16 +417,6 @@ def _failure(failure: Failure) -> dict[str, Any]:
     }
 
 
-def _data(tables: Sequence[Table], shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the script draws."""
-    return {
-        "palette": {name: values[0] for name, values in PALETTE.items()},
-        "interval": INTERVAL_METHOD,
-        "meanings": {metric: _of_metric(metric) for table in tables for metric in (*table.metrics, *table.layers)},
-        "tables": [_curves(table, texts) for table, texts in zip(tables, shown, strict=True)],
-    }
-
-
 def _of_metric(metric: str) -> str:
     """Return what a metric is, in words; empty where nobody says so."""
     name = metric.removeprefix(BASE).partition(":")[0]
@@ -458,10 +456,10 @@ def _plain(value: object) -> str | float | None:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def _curves(table: Table, texts: Mapping[str, Any]) -> dict[str, Any]:
+def _curves(
+    table: Table, texts: Mapping[str, Any], drawn: Sequence[tuple[Dress, Dress]], places: Places
+) -> dict[str, Any]:
     line = table.rows[0].line
-    names = _names(table)
-    labels = Counter(names)
     fields = [_fields(row) for row in table.rows]
     shared = dict(item for item in fields[0].items() if all(item in each.items() for each in fields))
     return {
@@ -477,40 +475,31 @@ def _curves(table: Table, texts: Mapping[str, Any]) -> dict[str, Any]:
         "shared": shared,
         "rows": [
             {
-                "label": name if labels[name] == 1 else f"{name} ({row.entry.code})",
+                "label": label,
+                "look": look,
+                "family": family,
                 "method": row.line["method"],
                 "lr": row.line["lr"],
                 "start": row.spec.start,
-                "key": _key(row),
+                "key": key_of(row),
                 "fields": {name: value for name, value in each.items() if name not in shared},
                 "paired": {str(seed): _json(value) for seed, value in row.entry.retentions.items()},
-                "runs": _runs(row),
+                "runs": _runs(row, places),
                 "lines": "" if row.lines is None else _encode(row.lines),
                 "seeds": row.line["seeds"],
                 "retention": [_json(row.line[f"retention{end}"]) for end in ("", "_low", "_high")],
                 "curves": {metric: _encode(curve) for metric, curve in row.curves.items()},
                 "maps": {metric: _encode(_map(row, table, metric)) for metric in row.layers},
             }
-            for row, name, each in zip(table.rows, names, fields, strict=True)
+            for row, label, (look, family), each in zip(table.rows, labels_of(table), drawn, fields, strict=True)
         ],
     }
-
-
-def _key(row: Row) -> str:
-    """Return what a row is called in links to a state of the page, whatever else the page shows."""
-    return f"{row.line['protocol_id'].rpartition('+')[2][:6]}{row.line['entry_id'][:6]}"
 
 
 def _map(row: Row, table: Table, metric: str) -> Array:
     """Return a metric of a row in each layer of the table, ``(L, B)``, NaN where the row has no such layer."""
     unknown = np.full(len(table.bins.parts), np.nan)
     return np.stack([row.layers[metric].get(layer, unknown) for layer in table.layers[metric]])
-
-
-def _names(table: Table) -> list[str]:
-    """Return what the rows are called: the method, and the optimizer where rows have several."""
-    several = len({row.line["optimizer"] for row in table.rows}) > 1
-    return [row.line["method"] + (f", {row.line['optimizer']}" if several else "") for row in table.rows]
 
 
 def _encode(values: Array) -> str:

@@ -27,7 +27,7 @@ def csv_text(frame: "pd.DataFrame") -> str:
 def csv_lines(path: Path, needed: Iterable[str]) -> tuple[list[str], Iterator[tuple[int, dict[str, str | None]]]]:
     """Return the header of a leaderboard's CSV, and its lines by column, each behind its number.
 
-    Of a line that ends early, the last cells are None. Files that were joined with their headers are read as one.
+    If a line ends early, its last cells are None. Files that were joined with their headers are read as one.
 
     Raises:
         ResultsError: If the file cannot be read, or has not the columns that are needed; while lines are read as well.

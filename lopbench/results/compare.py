@@ -218,7 +218,7 @@ def protocol_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str
     """Return the fields in which two protocols (`RunSpec.protocol`) differ: dotted name to both values as JSON.
 
     Components in a list go by their names, as in "metrics.dead_fraction.version"; what only one of them has is
-    "(none)" in the other. Of a component that has another name, the name alone is returned.
+    "(none)" in the other. If a component has another name, only its name is returned.
     """
     x, y = dict(_flat("", a)), dict(_flat("", b))
     found = {
@@ -248,7 +248,7 @@ def render(comparison: Comparison, console: "Console") -> None:
     for difference in comparison.differences:
         console.print(Text(f"Differs: {difference}", style="yellow"))
     if not comparison.differences:
-        console.print(Text("Differs: nothing that was recorded, besides the methods."))
+        console.print(Text("Differs: nothing that was recorded, except the methods."))
     for protocol_id, rows in comparison.rows.groupby("protocol_id", sort=False):
         first = rows.iloc[0]
         against, names = rows["baseline"], rows["method"]
@@ -337,7 +337,7 @@ def _refusal(row: Row, counterparts: Iterable[Row]) -> str:
     other, fields = min(found, key=lambda entry: len(entry[1]))
     apart = "; ".join(f"{name} is {theirs} here and {ours} there" for name, (ours, theirs) in fields.items())
     if not fields:
-        apart = "protocol_id, of which a CSV does not tell what it is made of; give the results folders to be told"
+        apart = "protocol_id; a CSV does not say what that is made of, and results folders do"
     return f"does not compare with {_in_protocol(other)}, the nearest, which differs in its protocol: {apart}"
 
 
@@ -567,13 +567,11 @@ def _notes(rows: Sequence[Mapping[str, Any]], compared: Sequence[Row], tests: in
     )
     yield (
         f"Verdict: two-sided t-test over seeds at {LEVEL:.0%}, p corrected by Holm's method for {tests} "
-        f"test{'' if tests == 1 else 's'}. It takes differences between seeds for normal; where seeds collapse, a "
-        "test of bounded differences is made in its place."
+        f"test{'' if tests == 1 else 's'}. It assumes that differences between seeds are normal; where seeds "
+        "collapse, a test of bounded differences takes its place."
     )
     if any(not math.isnan(row["p_not_worse"]) for row in rows):
-        yield (
-            f"Not worse: by {MARGIN:g} or more, the same test with that margin, p corrected by Holm's method by itself."
-        )
+        yield (f"Not worse: the same test with a margin of {MARGIN:g}, p corrected by Holm's method separately.")
     if any(row["verdict"] == "no evidence" for row in rows):
         yield (
             "No evidence is not evidence of no difference. Needed seeds: to tell a difference in "

@@ -9,7 +9,7 @@ import numpy as np
 
 from lopbench.results.drawing import Curve, draw_curve, errors_in_log, shared
 from lopbench.results.figures import Drawn, FigureData, Kind, Panel
-from lopbench.results.looks import COLOURS, PLAIN, shades
+from lopbench.results.looks import COLOURS, PLAIN, looks, shades
 from lopbench.results.sheet import dress, house_style
 
 if TYPE_CHECKING:
@@ -66,14 +66,19 @@ def draw(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> Figure:
 
 
 def _colours(data: FigureData) -> dict[str, str]:
-    """Return the colour of each series: series that are numbered, as layers are, are a ramp.
+    """Return the colour of each series.
 
-    Plain learning is grey, where it is one series alone or called none.
+    Where each series is one method, it has the colour that the method has everywhere. Otherwise series that are
+    numbered, as layers are, are a ramp, and plain learning is grey, where it is one series alone or called none.
     """
     methods: dict[str, set[str | None]] = {}
     for panel in data.panels:
         for mark in panel.marks:
             methods.setdefault(mark.series, set()).add(mark.entry.method)
+    alone = {series: next(iter(used)) or "none" for series, used in methods.items() if len(used) == 1}
+    if len(set(alone.values())) == len(methods):
+        known = looks(alone.values())
+        return {series: known[method].colour for series, method in alone.items()}
     plain = [series for series, used in methods.items() if used <= {"none", None}]
     grey = plain if len(plain) == 1 else [series for series in plain if series == "none"]
     others = [series for series in methods if series not in grey]

@@ -41,8 +41,8 @@ COLUMNS = (
     "deviation",
 )
 
-#: Least width of the column of numbers, whose names are words of several.
-_LEAST_NUMBER = 24
+#: Least width of the column of numbers: in a narrower one their names, which are many words, would be a ladder.
+_LEAST_NUMBER = 40
 
 _STYLES = {"agrees": "green", "disagrees": "red", "cannot tell": "yellow"}
 

@@ -43,6 +43,7 @@ class Table:
         notes: What a reader should know.
         warning: A line in bold under the table; None for none.
         controls: Places of the rows that are controls, which nothing competes with.
+        leaving: Headings of the columns that a narrow terminal may leave out, in that order.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Table:
     notes: Sequence[str]
     warning: str | None = None
     controls: frozenset[int] = frozenset()
+    leaving: Sequence[str] = ()
 
 
 def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) -> None:
@@ -71,9 +73,10 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
         if number:
             console.print()
         console.print(Text(each.title, style="italic"))
-        columns = [_column(heading, [row[place] for row in each.rows]) for place, heading in enumerate(each.headings)]
-        styles = dict.fromkeys(each.controls, "bright_black")
-        console.print(Grid(columns, console.width, name="method", gap=1, styles=styles).rows())
+        grid = _grid(each, console.width)
+        console.print(grid.rows())
+        if grid.gone:
+            console.print(Text(f"No room for {', '.join(grid.gone)}: a wider terminal shows more."), style="dim")
         for note in each.notes:
             if note not in common:
                 console.print(Text(note), style="dim")
@@ -81,6 +84,14 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
             console.print(Text(each.warning), style="bold yellow")
     for note in common:
         console.print(Text(note), style="dim")
+
+
+def _grid(table: Table, width: int) -> Grid:
+    """Return a table as a terminal of this width shows it: without some columns, or in blocks that have them all."""
+    columns = [_column(heading, [row[place] for row in table.rows]) for place, heading in enumerate(table.headings)]
+    styles = dict.fromkeys(table.controls, "bright_black")
+    made = Grid(columns, width, name="method", gap=1, styles=styles, leaving=table.leaving)
+    return Grid(columns, width, name="method", gap=1, styles=styles) if made.has_blocks else made
 
 
 def _column(heading: str, cells: Sequence[str]) -> Column:

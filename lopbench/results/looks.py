@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from lopbench.core.spec import RunSpec
 
-#: The colour-blind safe palette of seaborn, its yellow darkened for paper, without its grey, which is plain learning's.
-COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#cfc000", "#56b4e9")
-PLAIN = "#6b6b6b"
-#: Of plain learning where a figure has it more than once, as of several networks.
-_GREYS = (PLAIN, "#a6a6a6", "#3a3a3a")
+#: Colours on white, and the same ones on dark paper. On either, any two of them, and the grey of plain learning, differ
+#: by 20 units of CIELAB or more in any colour vision.
+COLOURS = ("#005ab4", "#d28700", "#a52d00", "#3c96e1", "#69965a", "#4b005a", "#b487b4", "#8700ff")
+DARK_COLOURS = ("#4b96f0", "#f0a52d", "#b43c2d", "#a5d2ff", "#0fe196", "#3c5ad2", "#a578b4", "#871eff")
+#: Of plain learning; the others are for figures that have it more than once, as of several networks.
+GREYS = ("#6b6b6b", "#a6a6a6", "#3a3a3a")
+DARK_GREYS = ("#b0b0b0", "#7c7c7c", "#dcdcdc")
+PLAIN = GREYS[0]
 MARKERS = "sD^vP*X<>"
 
-#: How far the ends of a ramp are from its colour, towards white and towards black.
-_LIGHT, _DARK = 0.5, 0.6
+#: What is hashed with a name: with this number the eight methods that are compared most have eight colours and markers.
+_SALT = 43042
 
-#: Relative luminance above which a colour is the light end of its ramp itself.
-_PALE = 0.4
+#: How far the ends of a ramp are from its colour, towards white and towards black: on white, and on dark paper.
+_ENDS, _DARK_ENDS = (0.5, 0.6), (0.6, 0.35)
+
+#: Relative luminance above which, on white, and below which, on dark paper, a colour is the faint end of its own ramp.
+_PALE, _DIM = 0.4, 0.25
 
 #: What is told of a label: numbers and texts by name.
 Fields = Mapping[str, object]
@@ -40,55 +46,69 @@ class Look(NamedTuple):
     marker: str
 
 
-def looks(labels: Iterable[str], fields: Mapping[str, Fields] | None = None) -> dict[str, Look]:
+def looks(labels: Iterable[str], fields: Mapping[str, Fields] | None = None, *, dark: bool = False) -> dict[str, Look]:
     """Return a look for each label: a method has the same in all figures, unless two of one figure would share it.
 
     Plain learning is grey, with circles. Any other has colour and marker by a hash of its first component's name, so
-    that a method that is added elsewhere moves none. Labels that differ in one number alone, such as strengths or
-    learning rates, are a ramp: the larger the number, the darker the shade.
+    that a method that is added elsewhere moves none. Where there are more methods than colours, the colours that are
+    used least are used again, with other markers. Labels that differ in one number alone, such as strengths or learning
+    rates, are a ramp: the larger the number, the more its shade stands out from the paper.
 
     Args:
         labels: What stands in the legend, as "cbp:maturity=7, adam:lr=0.001".
         fields: What labels stand for, as `fields_of` returns it; where it is missing, what they say themselves.
+        dark: Whether the paper is dark. The colours differ, and who shares one does not.
 
     Returns:
-        The looks, in the order in which a legend shows them: plain learning first, each ramp from light to dark.
+        The looks, in the order in which a legend shows them: plain learning first, each ramp from faint to strong.
     """
+    colours, greys = (DARK_COLOURS, DARK_GREYS) if dark else (COLOURS, GREYS)
     told = {label: (fields or {}).get(label) or _said(label) for label in labels}
     found: dict[str, Look] = {}
-    taken: set[str] = set()
-    marked: set[str] = set()
+    taken: Counter[str] = Counter()
+    marked: Counter[str] = Counter()
     for ramp in _ramps(told):
         name = re.split(r"[:+, ]", ramp[0])[0]
-        plain = name == "none" and PLAIN not in taken
-        first = zlib.crc32(name.encode())
-        tried = [COLOURS[(first + step) % len(COLOURS)] for step in range(len(COLOURS))]
-        tried = [*_GREYS, *tried] if name == "none" else tried
-        colour = next((each for each in tried if each not in taken), tried[len(found) % len(tried)])
-        taken.add(colour)
-        for label, shade in zip(ramp, shades(colour, len(ramp)), strict=True):
+        plain = name == "none" and not taken[greys[0]]
+        first = int.from_bytes(hashlib.sha256(f"{name}{_SALT}".encode()).digest()[:4])
+        tried = [colours[(first + step) % len(colours)] for step in range(len(colours))]
+        tried = [*greys, *tried] if name == "none" else tried
+        colour = min(tried, key=taken.__getitem__)
+        taken[colour] += 1
+        for label, shade in zip(ramp, shades(colour, len(ramp), dark=dark), strict=True):
             marks = ["o"] * (plain and label == ramp[0])
-            marks += [MARKERS[(first // 16 + step) % len(MARKERS)] for step in range(len(MARKERS))]
-            marker = next((each for each in marks if each not in marked), marks[0])
-            marked.add(marker)
+            marks += [MARKERS[(first // len(COLOURS) + step) % len(MARKERS)] for step in range(len(MARKERS))]
+            # With as few of its colour as can be, and then as few at all.
+            marker = min(marks, key=lambda each: (marked[colour + each], marked[each]))
+            marked.update((colour + marker, marker))
             found[label] = Look(shade, marker)
     return found
 
 
-def shades(colour: str, count: int) -> list[str]:
-    """Return a ramp of ``count`` shades of a colour, from light to dark; the colour itself if it is one."""
+def shades(colour: str, count: int, *, dark: bool = False) -> list[str]:
+    """Return a ramp of ``count`` shades of a colour; the colour itself if it is one.
+
+    Args:
+        colour: As "#005ab4".
+        count: Number of shades, at least 1.
+        dark: Whether the paper is dark: the ramp then goes from dark to light, and on white from light to dark.
+    """
     if count == 1:
         return [colour]
     channels = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
     luminance = sum(
         weight * (channel / 255) ** 2.2 for weight, channel in zip((0.2126, 0.7152, 0.0722), channels, strict=True)
     )
-    light = 0.0 if luminance > _PALE else -_LIGHT
+    white, black = _DARK_ENDS if dark else _ENDS
+    if dark:
+        start, end = (0.0 if luminance < _DIM else black), -white
+    else:
+        start, end = (0.0 if luminance > _PALE else -white), black
     found = []
     for index in range(count):
-        share = light + (_DARK - light) * index / (count - 1)
-        end = 255 if share < 0 else 0
-        found.append("#" + "".join(f"{round(each + (end - each) * abs(share)):02x}" for each in channels))
+        share = start + (end - start) * index / (count - 1)
+        to = 255 if share < 0 else 0
+        found.append("#" + "".join(f"{round(each + (to - each) * abs(share)):02x}" for each in channels))
     return found
 
 

@@ -109,9 +109,10 @@ def retention_vs_learning_rate(frame: "pd.DataFrame") -> "Figure":
 def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figure":
     """Return a metric over the tasks: each method's mean over seeds with its 95% interval, and the fresh reference's.
 
-    Of what was measured more than once in a task, the end of the task is drawn; of layers, their mean. Diverged and
-    failed runs go on at chance in online and held-out accuracy; of other metrics a line ends where the first of its
-    runs stopped. What was before methods turned on is drawn once. Beside scores stand chance and the scored tasks.
+    If a metric was measured more than once in a task, its value at the end of the task is drawn, as the mean over
+    layers. Diverged and failed runs go on at chance in online and held-out accuracy; in other metrics a line ends where
+    the first of its runs stopped. The part before methods turned on is drawn once. Figures of scores also show chance
+    and the scored tasks.
 
     Args:
         records: Runs of one protocol, and their fresh references if those should be drawn.

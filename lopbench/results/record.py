@@ -316,7 +316,7 @@ def _write_files(
 def read_record(path: str | os.PathLike[str]) -> Record:
     """Return the record in the run directory ``path``; the measurements are read later, when asked for.
 
-    Of a packed set, one record is named by the set's path and, behind it, the name of the record's directory.
+    A record of a packed set is named by the path of the set followed by the name of the record's directory.
 
     Raises:
         ResultsError: If a file is missing or damaged, the spec was changed, or a newer lopbench wrote the record.

@@ -1,7 +1,7 @@
 """The sheet that a figure is on: the house style, the width of a column or a page, and where legend and title stand."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,22 @@ def fit(
 
 def _lines(text: str, room: float) -> str:
     """Return a text in lines of at most ``room`` points, where that is possible."""
-    return "\n".join(each for line in text.split("\n") for each in broken(line, lambda part: text_width(part) <= room))
+    return "\n".join(each for line in text.split("\n") for each in _even(line, room))
+
+
+def _even(line: str, room: float) -> list[str]:
+    """Return a line in as few lines as possible, about equally long where words are all that has to be parted."""
+    fewest = broken(line, _within(room))
+    for width in np.linspace(room / len(fewest), room, 10, endpoint=False):
+        found = broken(line, _within(width))
+        if len(found) == len(fewest) and " ".join(found) == line:
+            return found
+    return fewest
+
+
+def _within(room: float) -> Callable[[str], bool]:
+    """Return what tells whether a text is at most ``room`` points wide."""
+    return lambda text: text_width(text) <= room
 
 
 def text_width(text: str) -> float:

@@ -46,6 +46,9 @@ _SIGNS: Mapping[str, str] = {
 #: An optimizer of which nothing but the rate is said.
 _RATE = re.compile(r"(\w+):lr=([^,:]+)")
 
+#: Columns beside the headline that a terminal shows whatever its width.
+_STAYING = ("verdict", "trend", *AXES)
+
 _PROCEDURAL = "Procedural images, not a real data set: compare these numbers with no others."
 
 _VERDICT_SIGNS = "To none: + is shown to be better, \N{MINUS SIGN} worse, ? neither."
@@ -139,6 +142,7 @@ def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool
             notes=list(_notes(str(protocol_id), rows, wide=wide, columns=columns)),
             warning=_PROCEDURAL if "procedural" in str(rows.iloc[0]["data"]) else None,
             controls=_controls(rows),
+            leaving=[_heading(name, score) for name in reversed(columns) if name not in _STAYING],
         )
     if overall is not None:
         for profile, rows in overall.groupby("profile", sort=False):

@@ -1,4 +1,4 @@
-"""What a plugin spoils by itself before anything is trained: it is left out and told, and the rest goes on."""
+"""Leaves out what a plugin spoils before anything is trained, and says so; the rest goes on."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def check_complete(
         refused: Runs that could not be done, each with the reason.
         pending: Number of runs that were to be done.
         aside: What was left out before, each with the reason.
-        most: Of how many of each the reasons are told; None for all.
+        most: How many reasons of each kind are told; None for all.
 
     Raises:
         LopbenchError: If something is.

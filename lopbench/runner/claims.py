@@ -111,9 +111,9 @@ class Claims:
 
     @property
     def are_valid(self) -> bool:
-        """Whether nobody has taken over what is held.
+        """Whether no process has taken over the runs that are held.
 
-        It looks at the first claim alone: who takes over what trains together begins there.
+        It looks only at the first claim: a process that takes over runs which train together begins there.
         """
         if not self._held:
             return True
@@ -209,9 +209,9 @@ def no_links(results: Path, error: OSError) -> ResultsError:
 
 
 def claimed_runs(results: Path) -> set[str]:
-    """Return the ids of the runs that a process claims which seems to be alive.
+    """Return the ids of the runs that are claimed by processes which seem to be alive.
 
-    What others wait a minute for is judged here by the time of a file, so that it is known at once.
+    Whether a process is alive is judged by the time of its file, which is known at once; others wait for a minute.
     """
     found = set()
     for path in (results / PARTIAL).glob(f"*{CLAIM}"):

@@ -180,9 +180,9 @@ def _recorded(study: Study) -> tuple[dict[str, float], float]:
 
 
 def _alike(study: Study) -> Iterator[Record]:
-    """Yield some records of runs that are called as the pending ones are but for the seed; few, however many lie there.
+    """Yield a few records of runs whose names differ from those of the pending ones only in the seed.
 
-    Names do not tell of fields and learning rates: `_workload` does.
+    Names say nothing of fields and learning rates; `_workload` does.
     """
     stems = {_stem(spec.directory_name) for spec in study.pending}
     found: dict[str, list[str]] = defaultdict(list)

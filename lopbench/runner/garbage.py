@@ -1,7 +1,7 @@
-"""Gives back the memory of networks that are done with, when they are done with.
+"""Frees the memory of networks as soon as they are no longer used.
 
-A learner and what looks at it refer to each other, so that Python frees them at a collection of all objects, which
-comes after so many new objects, however large. After thirty runs that made a gigabyte.
+A learner and what looks at it refer to each other, so Python frees them only at a collection of all objects. Such a
+collection comes after a number of new objects, however large they are: after thirty runs a gigabyte was waiting for it.
 """
 
 from __future__ import annotations

@@ -87,11 +87,11 @@ def work_off(
 ) -> list[tuple[RunSpec, str]]:
     """Do groups of runs, each with its data, in order, until all have a record; one failure never stops the rest.
 
-    What another process is at is passed over and looked at again when the others are done, so that several processes
-    in one folder share the work, and what one of them leaves behind is gone on with.
+    Runs that another process does are passed over, and looked at again when the others are done. So several processes
+    in one folder share the work, and resume what one of them leaves behind.
 
-    What was begun together goes on together: a group that was stopped resumes with the members it had, and what is new
-    makes a group of its own. A fresh reference that only runs which could not be done would have used is left out.
+    Runs that were begun together go on together: a group that was stopped resumes with the members it had, and new runs
+    make a group of their own. If no run that needs a fresh reference could be done, the reference is skipped.
 
     Entries that are to be tuned follow when their development runs have records, whoever made these.
 
@@ -204,7 +204,7 @@ class _Worker:
     def give_up(self, waiting: Sequence[_Waiting]) -> None:
         """Refuse entries of which development runs could not be done."""
         for entry, _ in waiting:
-            self._refuse(entry, "some runs of its tuning could not be done, so that nothing is chosen")
+            self._refuse(entry, "some runs of its tuning could not be done, so nothing is chosen")
 
     def _refuse(self, entry: Candidates, reason: str) -> None:
         self.refused.append((entry.base, reason))
@@ -246,7 +246,7 @@ def _sentences(members: Sequence[RunSpec]) -> Iterator[None]:
 
 
 def _text_of(spec: RunSpec) -> str:
-    """Return what replicas of a program must have in common; of a run that cannot be set up, what no other has."""
+    """Return what replicas of a program must have in common; a text of its own for a run that cannot be set up."""
     try:
         return _text(spec)
     except KeyboardInterrupt:
@@ -282,7 +282,7 @@ def _can_be_together(group: Sequence[RunSpec], *, data: object, device: torch.de
 
 
 def _needless(specs: Sequence[RunSpec], refused: Sequence[RunSpec]) -> frozenset[str]:
-    """Return the run ids of the fresh references that only runs which could not be done would have used."""
+    """Return the run ids of the fresh references that no run needs any more: those that did could not be done."""
     bad = {spec.run_id for spec in refused}
     used: dict[bool, set[str]] = {True: set(), False: set()}  # by whether its user was refused
     for spec in specs:

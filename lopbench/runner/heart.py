@@ -1,7 +1,7 @@
 """How a process shows to others, on any machine that sees the results folder, that it is alive.
 
-It has a file of its own, ``.partial/workers/<name>.json``, with a counter that it raises again and again. Who wants to
-know looks at it twice, and at its own clock in between: no two clocks are compared.
+It has a file of its own, ``.partial/workers/<name>.json``, with a counter that it raises again and again. A process
+that wants to know reads it twice, and looks at its own clock in between: no two clocks are compared.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ _MOST_BYTES = 100
 def agreed(results: Path, wanted: Locks) -> Locks:
     """Return how runs are held in a results folder: as ``wanted``, unless another process was there first.
 
-    Who is the first, and wants locks that the file system does not give, takes claims.
+    If the first process wants locks that the file system does not give, it takes claims.
 
     Raises:
         ResultsError: If the folder cannot be written to, or a newer lopbench holds them in a way of its own.

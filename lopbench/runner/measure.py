@@ -68,8 +68,8 @@ def diagnostics(
 ) -> Iterator[tuple[str, str, float]]:
     """Yield label, layer and value of each metric on the probe batch of a task; the layer is empty for the network.
 
-    What there is nothing to measure of is left out: metrics that need clones where the network was not cloned, and
-    metrics that return None. Those of training steps are `training_means`.
+    Metrics that have nothing to measure are left out: those that need clones if the network was not cloned, and those
+    that return None. Those of training steps are `training_means`.
 
     Args:
         learner: The learner.

@@ -185,7 +185,7 @@ def _compared(record: Record, again: Record, tolerance: float) -> Reproduction:
     elif outcomes[0] != outcomes[1]:
         reason = f"the run {outcomes[0]} then and {outcomes[1]} now"
     elif not (code or environment):
-        reason = "code, versions and hardware are the same, so that all numbers should be"
+        reason = "code, versions and hardware are the same, so all numbers should be"
     else:
         scores = metrics[metrics["metric"].str.fullmatch(r"(online|heldout)_(accuracy|error)")]
         size = scores[["recorded", "reproduced"]].abs().max(axis=1)

@@ -217,7 +217,7 @@ class Session:
         return max(whole, key=lambda each: each.steps, default=None)
 
     def set_aside(self, path: Path, reason: str) -> None:
-        """Keep a checkpoint that cannot be gone on from under another name, and tell the reporter."""
+        """Rename a checkpoint that cannot be used, and tell the reporter."""
         aside = path.with_name(f"{path.name}.damaged")
         with suppress(OSError):
             path.replace(aside)
@@ -246,8 +246,8 @@ class Session:
         for path in checkpoints(self._folder):
             if self.name not in path.name and steps_of(path) > steps:
                 raise TakenOverError(
-                    f"{group_label(self._specs)}: another process is at it and further ({path.name}); this one leaves "
-                    "it alone"
+                    f"{group_label(self._specs)}: another process works on it and is further ({path.name}); this one "
+                    "leaves it alone"
                 )
         self.clock.wall_time_s = self.wall_time_s
         header = {**header, "clock": asdict(self.clock)}

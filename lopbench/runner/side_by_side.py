@@ -29,9 +29,9 @@ class SideBySide:
     """Steps a second of one process with all threads, and of others with one thread each.
 
     Args:
-        whole: Of this one, with the threads that it has.
-        alone: Of one while the others are still.
-        together: Of all in all while all take steps.
+        whole: Steps a second of this process, with the threads that it has.
+        alone: Steps a second of one of the others while the rest are still.
+        together: Steps a second of all of the others while all take steps.
         count: Their number.
     """
 

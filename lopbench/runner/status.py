@@ -121,7 +121,7 @@ def status(results: str | os.PathLike[str]) -> list[RunStatus]:
 
 
 def goes_on(results: Path, runs: Iterable[RunStatus], *, is_silent: bool = False) -> str | None:
-    """Return the command that goes on with what nobody is at; None if there is no such thing.
+    """Return the command that does the runs which no process works on; None if there are none.
 
     Args:
         results: The results folder.
@@ -214,7 +214,7 @@ def _begun(spec: RunSpec, folder: Path, *, is_held: bool) -> RunStatus:
     if is_set_aside(folder):
         return _of(spec, "set aside", f"{last}; {_KILLED}", folder, **more)
     kept = "resumes" if checkpoints(folder) else "begins"
-    return _of(spec, "stale", f"{last}; nobody is at it, and 'lopbench run' {kept} it", folder, **more)
+    return _of(spec, "stale", f"{last}; no process works on it, and 'lopbench run' {kept} it", folder, **more)
 
 
 def _members(path: Path) -> list[RunSpec]:

@@ -1,7 +1,7 @@
 """Tries out in a child process whether a plugin lets the process live, before this one calls its hooks.
 
-A run that ends its process ends a worker, which is started again. Whoever starts the workers has no such help, and yet
-looks at runs before: which train together, and how long a step takes.
+A run that ends its process ends a worker, which is started again. The process that starts the workers has no such help,
+and yet it looks at runs first: which train together, and how long a step takes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lopbench.runner.timing import seconds_per_step
 def is_own(spec: RunSpec, *others: Component) -> bool:
     """Return whether a run is made of our own components alone, ``others`` that take part in it included.
 
-    Of these it is known that they end no process, and replace no code.
+    These are known to end no process and to replace no code.
     """
     packages = {type(each).__module__.partition(".")[0] for each in others}
     return packages <= {"lopbench_plugins"} and all(
@@ -33,8 +33,8 @@ def is_own(spec: RunSpec, *others: Component) -> bool:
 def survives(specs: Sequence[RunSpec], *, data: object, device: torch.device, limit_s: float = 0.01) -> bool:
     """Return whether a process that takes steps of runs for ``limit_s`` seconds, or as far as they go, lives on.
 
-    Of our own components that is known. It is taken for granted on a GPU, which a child could not use, and where
-    children cannot go on with what this process began, which is everywhere but on Linux.
+    Our own components are known to let it live. On a GPU, which a child process could not use, it is taken for granted,
+    and so it is on systems other than Linux, where a child cannot go on with what this process began.
     """
     if sys.platform != "linux" or device.type != "cpu" or is_own(specs[0]):
         return True

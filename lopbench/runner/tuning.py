@@ -182,7 +182,7 @@ class Candidates:
         if place is None:
             raise ResultsError(
                 f"none of the {self.tuning.budget} configurations came through the first {self.tuning.k:g} of the "
-                "stream on all development seeds, so that none can be chosen"
+                "stream on all development seeds, so none can be chosen"
             )
         steps = sum(Schedule.of(scenario, spec).steps for spec in self.runs)
         log = TuningLog(self.tuning, scenario.score, steps, tried, place)

@@ -152,7 +152,7 @@ def unwritable(results: Path, error: OSError) -> ResultsError:
 
 
 def leave(results: Path) -> None:
-    """Remove the folder of unfinished runs if nothing is in it but how they are held."""
+    """Remove the folder of unfinished runs if it holds nothing but the way in which runs are held."""
     folder = results / PARTIAL
     with suppress(OSError):
         if [path.name for path in folder.iterdir()] == [LOCKS]:
@@ -184,7 +184,7 @@ def members_of(path: Path) -> list[RunSpec]:
 
 
 def unfinished_ids(results: Path, of: Container[str]) -> set[str]:
-    """Return the ids of the runs that have a folder, of other runs than ``of`` not all."""
+    """Return the ids of the runs that have a folder; of runs that are not in ``of`` some may be left out."""
     return {spec.run_id for _, members in _folders(results, of=of) for spec in members}
 
 

@@ -1,4 +1,4 @@
-"""A worker: it does what a file of work says, as long as there is something that nobody else is at.
+"""A worker: it does the runs of a file of work that no other process does, until none is left.
 
 Engines only start workers, and start them again. Which does what is decided by what is there: records, locks and
 checkpoints. A worker tells what it is at in a file of its own, below ``.partial/workers``.

@@ -2,8 +2,8 @@
 
 It lies below the results folder, ``.partial/studies/<host>-<pid>.json`` after the process that wrote it, or, for
 workers that go on when that has ended, ``<digest>.json`` after what it holds: the groups of runs as they train
-together. Were each worker to group what it finds undone, replicas would be others than those of one process, and the
-last digits of their numbers with them.
+together. If each worker grouped the runs that it finds undone, other replicas would train together than in one process,
+and the last digits of their numbers would differ.
 """
 
 from __future__ import annotations
@@ -224,8 +224,8 @@ def work_here(
 ) -> list[tuple[str, str]]:
     """Do what is pending in studies of one results folder in this process, and keep a list of it meanwhile.
 
-    By the list others see what is left when this process is killed, and can go on. It stays until the next study in the
-    results folder begins where this process does not come to its end.
+    If this process is killed, others see from the list what is left, and can go on; the list then stays until the next
+    study in the results folder begins.
 
     Returns:
         What could not be run, each with the reason.
@@ -260,7 +260,7 @@ def check_known(specs: Iterable[RunSpec]) -> None:
     given = _given(specs)
     if given is not None:
         raise UsageError(
-            f"{given!r} was given as an object of a class that no plugin registers, so that workers do not "
+            f"{given!r} was given as an object of a class that no plugin registers, so workers do not "
             "know it: register it in a plugin file that plugins= names, or leave out jobs and executor"
         )
 
@@ -322,8 +322,8 @@ def is_over(name: str) -> bool:
 def tidy(results: Path) -> None:
     """Remove what workers and studies that were killed on this machine left behind: reports, logs and lists of work.
 
-    Lists that last go once all of their runs have a record, and what belongs to them with them. What belongs to a study
-    that is gone goes when it was not written to for a day, of whatever machine it is.
+    A list that lasts is removed, with what belongs to it, once all of its runs have a record. Files of a study that is
+    gone are removed if they were not written to for a day, whatever machine they are from.
     """
     studies, workers = results / PARTIAL / STUDIES, results / PARTIAL / WORKERS
     for path in studies.glob("*"):

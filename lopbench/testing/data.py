@@ -30,7 +30,7 @@ def is_accounted_for(component: Component) -> None:
         raise Mismatch("no files for samples that a program makes", f"{len(entry.files)}")
 
 
-@check("A folder without it is not taken for it, and one that does not exist is no error.")
+@check("A folder that does not hold the data set is not taken for it, and a missing folder is no error.")
 def is_found_where_it_is(component: Component) -> None:
     """Search an empty folder."""
     entry = _data_set(component)

@@ -124,7 +124,7 @@ def stops_workers(component: Component) -> None:
             raise Mismatch("no failures, for they left in order", listed(handle.failures))
 
 
-@check("What is killed is gone, and is not started again; killing what is gone is no error.")
+@check("Killed workers are gone and are not started again, and killing them twice is no error.")
 def kills_workers(component: Component) -> None:
     """Start workers that wait, and kill them."""
     with _started(component, "waits") as (handle, folder):
@@ -136,7 +136,7 @@ def kills_workers(component: Component) -> None:
         _wait(lambda: not any(map(_is_alive, pids)), "no process left", lambda: listed([*map(str, pids)]))
 
 
-@check("What goes on when the command that started it ends is found again by its token.")
+@check("Workers that outlive the command that started them are found again by their token.")
 def joins_workers(component: Component) -> None:
     """Start workers that wait, and take hold of them a second time."""
     if not _executor(component).lasts:

@@ -170,7 +170,7 @@ def _describe(probe: LayerProbe | NetworkProbe) -> str:
     return f"activations {tuple(probe.activation.shape)}" if isinstance(probe, LayerProbe) else "a network"
 
 
-@check("What is not finite gives NaN, nothing or a refusal, no crash and no number.")
+@check("Values that are not finite give NaN, nothing or a refusal: no crash and no number.")
 def divergence_is_told(component: Component) -> None:
     """Put NaN and infinity into gradients, losses, or the parameters of a network."""
     for bad in (math.nan, math.inf):
@@ -240,7 +240,7 @@ def _transformed(probe: LayerProbe, invariance: str) -> LayerProbe:
 
 
 @check(
-    "Of a gradient that cannot flow, for the head is zero, nothing is measured.",
+    "Nothing is measured of a gradient that cannot flow because the head is zero.",
     lesson="at the start of a task every unit read as saturated, which curves averaged in",
 )
 def blocked_gradients_are_not_measured(component: Component) -> None:

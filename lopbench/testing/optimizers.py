@@ -201,7 +201,7 @@ def cleared_entries_start_anew(component: Component) -> None:
     _check_cleared(_rule(component), [name for name in SHAPES if name not in HIDDEN])
 
 
-@check("The same of hidden matrices and kernels.")
+@check("The same holds for hidden matrices and kernels.")
 def cleared_entries_of_matrices_start_anew(component: Component) -> None:
     """Clear rows, columns and entries of hidden matrices."""
     _check_cleared(_rule(component), sorted(HIDDEN))

@@ -45,7 +45,7 @@ def _open(sink: Sink, results: Path, seed: int = 0, step: int = 0) -> SinkWriter
     return writer
 
 
-@check("It takes the measurements of a run, values that are no numbers included, and its end, whatever that is.")
+@check("It takes the measurements of a run, including values that are no numbers, and every way in which a run ends.")
 def runs_are_taken(component: Component) -> None:
     """Tell a short run for each way to end, one of them without a measurement."""
     with _usable(component) as (sink, folder):
@@ -70,7 +70,7 @@ def runs_stand_side_by_side(component: Component) -> None:
                 writers[-1].write(20, 0, dict(_VALUES))
 
 
-@check("A run that was stopped goes on, and one that is done anew begins anew.")
+@check("A run that was stopped continues, and a run that is done again starts again.")
 def runs_go_on(component: Component) -> None:
     """Stop a run, go on with it from its middle, and begin it again."""
     with _usable(component) as (sink, folder):

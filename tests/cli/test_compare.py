@@ -31,7 +31,7 @@ def test_it_prints_verdicts_and_what_they_stand_on(lopbench, published_part):
     shown = lopbench("compare", f"{runs}:none", f"{runs}:dropout", f"{runs}:layernorm")
     assert shown.exit_code == 0
     first, *_ = shown.stdout.splitlines()
-    assert first == "Differs: nothing that was recorded, besides the methods."
+    assert first == "Differs: nothing that was recorded, except the methods."
     assert shown.stdout.index("better") < shown.stdout.index("worse")
     assert "Holm's method for 4 tests" in shown.stdout
     assert shown.stderr == ""

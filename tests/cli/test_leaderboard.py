@@ -78,7 +78,7 @@ def test_damaged_records_are_named_and_the_good_rows_are_shown(lopbench, results
     assert shown.exit_code == 1
     assert "reset" in shown.stdout
     assert damaged.name in shown.stderr
-    assert shown.stderr.endswith("Error: 1 record could not be used; the table is of the others.\n")
+    assert shown.stderr.endswith("Error: 1 record could not be used; the table shows the others.\n")
 
 
 def test_of_many_damaged_records_the_first_are_named(lopbench, results):

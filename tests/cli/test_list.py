@@ -91,3 +91,8 @@ def test_summaries_of_methods_can_be_read_at_any_width(lopbench, monkeypatch, co
     assert ("lopbench 0" in shown) == (columns >= 140)
     assert ("A wider terminal shows more" in shown) == (columns < 140)
     assert len(shown.splitlines()) < 3 * len(plugins().registry.names("methods"))
+
+
+def test_help_names_every_kind(lopbench):
+    shown = " ".join(lopbench("list", "--help").stdout.split())
+    assert [kind for kind in KINDS if f" {kind}" not in shown] == []

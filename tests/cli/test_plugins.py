@@ -290,7 +290,9 @@ def test_only_methods_start_from_a_method(lopbench):
     assert "--like reset is for methods" in shown.stderr
     for like, (_, built_in) in templates.LIKE.items():
         assert built_in in plugins().registry.names("methods")
-        assert f"show {built_in}" in lopbench("plugins", "new", f"mine-{like}", f"--like={like}").stdout
+        told = lopbench("plugins", "new", f"mine-{like}", f"--like={like}").stdout
+        assert f"show {built_in}" in told
+        assert f"run --profile smoke --method none --method mine-{like}" in told
 
 
 class Installed:

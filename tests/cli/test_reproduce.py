@@ -53,7 +53,7 @@ def test_other_numbers_on_the_same_machine_are_different(lopbench, run):
     change(run, 1 + 1e-12)
     shown = lopbench("reproduce", run)
     assert shown.exit_code == 3
-    assert "code, versions and hardware are the same, so that all numbers should be" in shown.stdout
+    assert "code, versions and hardware are the same, so all numbers should be" in shown.stdout
     assert "online_accuracy" in shown.stdout
 
 

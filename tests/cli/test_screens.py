@@ -152,9 +152,9 @@ def verify_screen():
         Link((Quantity("trend"),), names[:1], -inf, 0),
         Link((rank,), names, 0.25, inf),
     )
-    findings = (Finding(-0.508, 5, 0.001, 1, None, ""), Finding(0.61, 3, 0.3, 0.9, 12, ""))
+    findings = (Finding(-0.5, 5, 0.001, 1, None, ""), Finding(0.6, 3, 0.3, 0.9, 12, ""))
     numbers = [
-        judged.Number(link, finding, finding.value - 0.1234, finding.value + 0.1)
+        judged.Number(link, finding, finding.value - 0.1, finding.value + 0.1)
         for link, finding in zip(links, findings, strict=True)
     ]
     text = "Continual backprop keeps the effective rank of the hidden layer up"

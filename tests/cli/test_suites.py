@@ -14,7 +14,7 @@ from lopbench.runner.suites import suite_of
     [
         (["--suite=cpu"], 1, "There are no runs of the suite 'cpu' tuned by k=0.1,budget=16,seeds=3 here"),
         (["--suite=cup"], 2, "there is no file cup, and no study of this name. Did you mean 'cpu'?"),
-        (["--suite=cpu", "--sensitivity"], 2, "are of other tables; ask for one"),
+        (["--suite=cpu", "--sensitivity"], 2, "make different tables; ask for one"),
     ],
 )
 def test_tables_of_suites_that_there_are_not_are_one_sentence(lopbench, recorded, options, code, told):

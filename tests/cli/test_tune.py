@@ -1,6 +1,7 @@
 """Tuned studies, and tables of two factors, from the command line."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,15 @@ def test_sensitivity_marks_the_tuned_point(lopbench, tuned):
     assert "| `l2` | `l2.strength` |" in lopbench("leaderboard", "results", "--sensitivity", "--format=markdown").stdout
 
 
+def test_the_page_shows_sensitivity_with_the_tuned_point_in_bold(lopbench, tuned):
+    assert lopbench("report", "results", "--output=page.html").exit_code == 0
+    text = Path("page.html").read_text()
+    (table,) = re.findall("<summary>Sensitivity to hyperparameters</summary>.*?</details>", text, re.DOTALL)
+    fields = re.findall('<tr><th scope="row">(.*?)</th><th scope="row">(.*?)</th>', table)
+    assert ("l2", "l2.strength") in [(method, field.replace("<wbr>", "")) for method, field in fields]
+    assert table.count("<strong>") == len(fields)  # one chosen value of each field
+
+
 def test_tables_of_two_factors_have_all_formats(lopbench, one_thread):
     assert lopbench(*RUN, "--sweep=lr=0.01,0.001").exit_code == 0
     asked = ["leaderboard", "results", "--rows=method", "--columns=optimizer.lr"]
@@ -133,7 +143,7 @@ def test_tables_of_two_factors_have_all_formats(lopbench, one_thread):
     [
         (["--sensitivity"], 1, "No entry was tuned"),
         (["--columns=optimizer.rate"], 2, "no run has 'optimizer.rate'"),
-        (["--columns=optimizer.lr", "--sensitivity"], 2, "are of other tables; ask for one"),
+        (["--columns=optimizer.lr", "--sensitivity"], 2, "make different tables; ask for one"),
     ],
 )
 def test_tables_that_there_are_not_are_one_sentence(lopbench, recorded, options, code, told):

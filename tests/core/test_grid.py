@@ -77,6 +77,14 @@ def test_what_fits_nowhere_becomes_blocks():
     ]
 
 
+def test_a_name_that_a_narrow_column_would_fold_many_times_makes_blocks():
+    long = [Column("method", [f"{NAME}+{NAME}", "none"], least=14), Column("seed", ["0" * 24, "1"])]
+    assert Grid(long, 40).has_blocks
+    assert not Grid(long, 50).has_blocks  # of 24 characters: few lines
+    assert not Grid([Column("text", ["some words " * 9, ""], least=14, is_prose=True), long[1]], 40).has_blocks
+    assert not Grid(long[:1], 30).has_blocks
+
+
 def test_rows_without_headings_have_none_in_blocks_either():
     table = Grid(COLUMNS, 30, name="method")
     assert printed(30, table.rows(1, headed=False)) == ["none", "  to do  12  x"]

@@ -73,7 +73,7 @@ def test_python_has_the_rows_of_several_workers_as_of_one(tmp_path, monkeypatch,
 
 def test_python_is_told_what_cannot_start_workers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="executor='script' starts no workers, so that there is nothing to wait for"):
+    with pytest.raises(UsageError, match="executor='script' starts no workers, so there is nothing to wait for"):
         lopbench.run(**ASKED, executor="script")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnsupportedError, match="there is no 'scontrol' on the path"):

@@ -176,6 +176,42 @@ def test_metrics_and_columns_are_explained_on_hover(tab):
     assert "1 is a fresh network" in tab.locator("th", has_text="trainability").first.get_attribute("title")
 
 
+def test_layers_are_maps_or_curves_as_a_link_keeps(tab, open_page, tmp_path):
+    tab.get_by_label("Metric").select_option("dead_fraction")
+    tab.get_by_label("Shown as").select_option("curves")
+    assert tab.locator("#layers h4").all_text_contents() == ["in", "out"]
+    first = tab.locator("#layers figure").first
+    assert first.locator("svg[role=img] path[stroke-width='1.6']").count() == 4  # a line for each method
+    with tab.expect_download() as started:
+        first.get_by_role("button", name=re.compile("download as CSV")).click()
+    started.value.save_as(tmp_path / "layer.csv")
+    with (tmp_path / "layer.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == M]
+    assert {row["layer"] for row in rows} == {"in"}
+    assert [float(row["dead_fraction"]) for row in rows] == pytest.approx([0.01 + 0.01 * task for task in range(10)])
+    again = open_page(state(tab))
+    assert again.locator("#layers h4").all_text_contents() == ["in", "out"]
+
+
+def test_a_run_links_its_record(tab, filled):
+    tab.get_by_role("button", name=M, exact=True).click()
+    link = tab.locator(".detail:visible .runs tbody tr").first.locator("a")
+    assert tab.evaluate("name => new URL(name, location.href).href", link.get_attribute("href")) == (
+        (filled.root / "runs" / link.text_content()).as_uri() + "/"
+    )
+
+
+def test_rows_of_one_colour_differ_in_their_dashes(tab):
+    found = tab.evaluate(
+        """() => {
+            for (const row of table.rows) row.look = ["m0", row.look[1]];
+            show(0);
+            return table.rows.map(row => look(row.label)).map(({ paint, dash }) => paint + dash);
+        }"""
+    )
+    assert len(set(found)) == 4
+
+
 def test_each_seed_has_a_thin_line_when_asked(tab):
     lines = tab.locator("#curves figure", has_text="online accuracy").locator("svg[role=img] path[stroke-width='0.5']")
     assert lines.count() == 0

@@ -12,6 +12,7 @@ from lopbench.core.errors import ResultsError
 from lopbench.report.page import PALETTE, render, write_report
 from lopbench.report.summary import summarise
 from lopbench.results.leaderboard import leaderboard, to_csv
+from lopbench.results.looks import COLOURS, DARK_COLOURS, DARK_GREYS, PLAIN, looks
 
 VOID = {"meta", "link", "input", "img", "br", "wbr"}
 
@@ -117,14 +118,41 @@ def test_numbers_are_those_of_the_runs(data, filled):
     assert row["retention"] == [line["retention"], line["retention_low"], line["retention_high"]]
 
 
+def test_rows_look_as_in_figures(data, text):
+    table = max(data["tables"], key=lambda each: len(each["rows"]))
+    labels = [row["label"] for row in table["rows"]]
+    light, dark = looks(labels), looks(labels, dark=True)
+    drawn = {row["label"]: row["look"] for row in table["rows"]}
+    assert {label: data["palette"][paint] for label, (paint, _) in drawn.items()} == {
+        label: light[label].colour for label in labels
+    }
+    assert {label: marker for label, (_, marker) in drawn.items()} == {label: light[label].marker for label in labels}
+    for label, (paint, _) in drawn.items():
+        assert text.count(f"--{paint}:{light[label].colour};") == 3  # of a light system, of a choice, and in print
+        assert text.count(f"--{paint}:{dark[label].colour};") == 2
+    assert len({data["palette"][paint] for paint, _ in drawn.values()}) == 4
+    methods = {row["method"]: data["palette"][row["family"][0]] for row in table["rows"]}
+    assert methods == {name: look.colour for name, look in looks(methods).items()}
+
+
+def test_records_below_the_page_are_linked_and_no_others(data, filled, tmp_path):
+    assert data["folders"] == ["./results/runs/"]
+    run = data["tables"][0]["rows"][0]["runs"][0]
+    assert run[-1] == 0
+    assert (filled.root / "runs" / run[-2]).is_dir()
+    write_report(tmp_path / "elsewhere.html", filled.root)
+    assert '"folders":[]' in (tmp_path / "elsewhere.html").read_text()
+
+
 def test_the_csv_is_the_leaderboards_own(data, filled, tmp_path):
     to_csv(leaderboard(filled.root), tmp_path / "own.csv")
     assert data["csv"] == (tmp_path / "own.csv").read_text()
 
 
-def test_the_same_runs_give_the_same_page(page, filled, tmp_path):
-    write_report(tmp_path / "again.html", filled.root)
-    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+def test_the_same_runs_give_the_same_page(page, filled):
+    again = page.with_name("again.html")
+    write_report(again, filled.root)
+    assert again.read_bytes() == page.read_bytes()
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing_behind(filled, tmp_path):
@@ -178,6 +206,10 @@ SIGHT = {
 }
 
 
+#: Of plain learning and of methods, on light and on dark paper.
+SERIES = (PLAIN, *COLOURS), (DARK_GREYS[0], *DARK_COLOURS)
+
+
 def linear(colour):
     value = np.array([int(colour[index : index + 2], 16) for index in (1, 3, 5)]) / 255
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
@@ -196,10 +228,10 @@ def contrast(colour, paper):
 
 @pytest.mark.parametrize("sight", SIGHT)
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-def test_series_are_told_apart_with_any_colour_vision(theme, sight):
-    names = [f"s{index}" for index in range(8)]
-    seen = {name: lab(np.array(SIGHT[sight]) @ linear(PALETTE[name][theme])) for name in names}
-    for one, other in itertools.combinations(names, 2):
+def test_methods_are_told_apart_with_any_colour_vision(theme, sight):
+    seen = {colour: lab(np.array(SIGHT[sight]) @ linear(colour)) for colour in SERIES[theme]}
+    assert len(seen) == 9
+    for one, other in itertools.combinations(seen, 2):
         assert np.linalg.norm(seen[one] - seen[other]) > 20, (one, other)
 
 
@@ -209,5 +241,5 @@ def test_text_and_lines_stand_out_from_the_paper(theme):
     paper = PALETTE["paper"][theme]
     for name in ("ink", "muted", "accent", "alarm"):
         assert contrast(PALETTE[name][theme], paper) > 4.5, name
-    for index in range(8):
-        assert contrast(PALETTE[f"s{index}"][theme], paper) > 2.8, index
+    for colour in SERIES[theme]:
+        assert contrast(colour, paper) > 2.8, colour

@@ -232,7 +232,7 @@ def test_not_worse_takes_seeds_that_say_so_and_a_family_of_its_own(both, results
     ]
     by_name = dict(zip(("good", "loose", "alike"), holm(alone), strict=True))
     assert [rows.loc[name, "p_not_worse"] for name in scores] == pytest.approx([by_name[name] for name in scores])
-    assert "Not worse: by 0.02 or more" in printed(comparison)
+    assert "Not worse: the same test with a margin of 0.02" in printed(comparison)
 
 
 def test_a_collapsed_seed_holds_the_verdict_back(results, many_seeds, method):
@@ -431,7 +431,7 @@ def test_versions_and_hardware_that_differ_are_named(both, results, method, tmp_
 
 def test_nothing_that_differs_is_said_too(both, results):
     assert compare(results.root).differences == ()
-    assert "Differs: nothing that was recorded, besides the methods." in printed(compare(results.root))
+    assert "Differs: nothing that was recorded, except the methods." in printed(compare(results.root))
 
 
 def test_different_tracks_are_told(results, many_seeds):
@@ -643,7 +643,7 @@ def test_csvs_of_other_protocols_do_not_compare_and_the_column_is_named(board, c
 
 def test_csvs_of_other_protocols_for_no_visible_reason_do_not_compare(board):
     other = rewrite(board, "other.csv", protocol_id="toy@1+ffffffffffff")
-    with pytest.raises(ResultsError, match="protocol: protocol_id, of which a CSV does not tell"):
+    with pytest.raises(ResultsError, match="protocol: protocol_id; a CSV does not say"):
         compare(board, other)
 
 

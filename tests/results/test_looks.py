@@ -1,11 +1,18 @@
 """What is drawn of each method."""
 
-import zlib
-
 import pytest
 
 from lopbench.core.manager import plugins
-from lopbench.results.looks import COLOURS, PLAIN, looks, shades
+from lopbench.results.looks import (
+    COLOURS,
+    DARK_COLOURS,
+    DARK_GREYS,
+    GREYS,
+    MARKERS,
+    PLAIN,
+    looks,
+    shades,
+)
 
 
 def test_plain_learning_is_grey_and_a_method_looks_the_same_in_all_figures():
@@ -17,11 +24,24 @@ def test_plain_learning_is_grey_and_a_method_looks_the_same_in_all_figures():
         assert look.colour != PLAIN
 
 
+def test_the_methods_that_are_compared_most_look_the_same_whatever_stands_beside_them():
+    names = ["cbp", "l2", "l2_init", "layernorm", "shrink_and_perturb", "redo", "noisy_sgd", "dropout"]
+    alone = {name: looks([name])[name] for name in names}
+    assert looks(["none", *names])["redo"] == alone["redo"]
+    assert {name: look for name, look in looks(["none", *names]).items() if name != "none"} == alone
+    assert looks(["cbp"]) == {"cbp": ("#005ab4", ">")}  # a change here changes every figure
+
+
 def test_no_two_methods_of_a_figure_share_a_look_while_there_are_some_left():
-    names = ["none", *plugins().registry.names("methods")[:9]]
-    found = looks(names)
-    assert len({look.colour for look in found.values()}) == 10
-    assert len({look.marker for look in found.values()}) == 10
+    methods = plugins().registry.names("methods")
+    found = looks(["none", *methods[: len(COLOURS)]])
+    assert {look.colour for look in found.values()} == {PLAIN, *COLOURS}
+    assert len({look.marker for look in found.values()}) == len(found)
+    found = looks(methods)
+    assert len(COLOURS) * 2 < len(methods) <= len(COLOURS) * len(MARKERS)
+    assert len(set(found.values())) == len(methods)
+    used = [sum(look.colour == colour for look in found.values()) for colour in COLOURS]
+    assert max(used) - min(used) <= 1
     many = [f"cbp:maturity={number}" for number in range(12)]
     assert set(looks(many)) == set(many)
     assert looks(reversed(many)) == looks(many)
@@ -34,7 +54,21 @@ def test_numbers_are_a_ramp_from_light_to_dark_in_the_colour_of_the_method():
     darkness = [luminance(found[label].colour) for label in sorted(labels)]
     assert darkness == sorted(darkness, reverse=True)
     assert len({look.marker for look in found.values()}) == 4
-    assert looks(labels[:1])[labels[0]].colour == COLOURS[zlib.crc32(b"noisy_sgd") % len(COLOURS)]
+    assert looks(labels[:1])[labels[0]] == looks(["noisy_sgd"])["noisy_sgd"]
+
+
+def test_dark_paper_has_other_colours_for_the_same_methods_and_markers():
+    labels = ["none", "cbp", "l2", *(f"noisy_sgd:decay={decay}" for decay in (0.9, 0.99, 0.999))]
+    light, dark = looks(labels), looks(labels, dark=True)
+    assert list(light) == list(dark)
+    assert [look.marker for look in light.values()] == [look.marker for look in dark.values()]
+    assert (dark["none"].colour, dark["cbp"].colour) == (
+        DARK_GREYS[0],
+        DARK_COLOURS[COLOURS.index(light["cbp"].colour)],
+    )
+    ramp = [luminance(dark[label].colour) for label in labels[3:]]
+    assert ramp == sorted(ramp)  # the larger, the further from the paper
+    assert len(set(ramp)) == 3
 
 
 def luminance(colour):
@@ -61,9 +95,17 @@ def test_defaults_that_labels_do_not_show_have_their_place_in_the_ramp():
     assert list(looks(fields, fields)) == ["noisy_sgd:decay=0", "noisy_sgd:decay=0.9", "noisy_sgd"]
 
 
-@pytest.mark.parametrize("colour", [*COLOURS, PLAIN])
-def test_no_shade_is_too_light_for_paper(colour):
+@pytest.mark.parametrize("colour", [*COLOURS, *GREYS])
+def test_no_shade_is_too_light_for_white_paper(colour):
     ramp = shades(colour, 5)
     assert len(set(ramp)) == 5
     assert max(map(luminance, ramp)) <= max(luminance(colour), 3 * 215)
     assert shades(colour, 1) == [colour]
+
+
+@pytest.mark.parametrize("colour", [*DARK_COLOURS, *DARK_GREYS])
+def test_no_shade_is_too_dark_for_dark_paper(colour):
+    ramp = shades(colour, 5, dark=True)
+    assert len(set(ramp)) == 5
+    assert min(map(luminance, ramp)) >= min(luminance(colour), 3 * 80)
+    assert shades(colour, 1, dark=True) == [colour]

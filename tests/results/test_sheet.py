@@ -81,6 +81,13 @@ def test_names_are_broken_where_they_are_joined_and_can_be_replaced():
     assert names(figure) == ["none", "CBP"]
 
 
+def test_lines_are_about_equally_long_unless_a_name_would_be_broken():
+    figure = made()
+    figure.axes[0].set_ylabel("effective rank at the end")
+    fit(figure, width=2.5)
+    assert figure.axes[0].get_ylabel() == "effective rank\nat the end"
+
+
 def test_a_title_can_be_left_out():
     figure = made()
     tall = figure.get_size_inches()[1]

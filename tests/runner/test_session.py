@@ -135,7 +135,7 @@ def test_session_that_is_behind_stops_when_it_would_save(planned):
     one.save(5, tensors, {})
     other.save(9, tensors, {})
     assert sorted(steps_of(path) for path in checkpoints(one._folder)) == [5, 9]
-    with pytest.raises(TakenOverError, match="another process is at it and further"):
+    with pytest.raises(TakenOverError, match="another process works on it and is further"):
         one.save(6, tensors, {})
     other.save(10, tensors, {})  # the other goes on
     one.save(10, tensors, {})  # none is further

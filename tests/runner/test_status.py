@@ -45,7 +45,7 @@ def test_a_run_that_was_killed_is_stale_and_says_how_to_go_on(server, tmp_path):
     (stale,) = status(tmp_path)
     assert stale.state == "stale"
     assert stale.run.startswith("none, seed ")
-    assert "nobody is at it, and 'lopbench run' resumes it" in stale.reason
+    assert "no process works on it, and 'lopbench run' resumes it" in stale.reason
     server.run(tmp_path)
     assert {each.state for each in status(tmp_path)} == {"completed"}
 

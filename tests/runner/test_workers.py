@@ -71,7 +71,7 @@ def test_an_interrupted_study_leaves_nothing_running_and_goes_on(study, serial):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "stopping: what is at work is saved" in err
+    assert "stopping: running work is being saved" in err
     assert "the same command resumes it" in err
     assert not any(map(is_alive, pids))
     assert not (study.results / ".partial" / "workers").exists()

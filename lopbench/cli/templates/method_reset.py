@@ -32,7 +32,7 @@ class MyThing(Perturbation):
     # Where the checks see it act within some 25 steps.
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"threshold": 0.5, "period": 5},)
     threshold: float = number(0.1, least=0)
-    period: int = whole(1000, least=1)
+    period: int = whole(100, least=1)  # ReDo has 1000, more steps than a smoke run
 
     def begin(self, learner: Learner, state: State) -> None:
         """Count the steps of the stream from where it is; ``state`` is saved with the run.

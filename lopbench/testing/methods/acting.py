@@ -126,7 +126,7 @@ def zero_is_none(component: Component) -> None:
 
 
 @check(
-    "Beside another method it does the same: both train, and with one of them at strength zero the other is alone.",
+    "Beside another method both train, and with one of them at strength zero the run is that of the other alone.",
     lesson="memory that hangs on a class or a module is shared by all methods and runs of a process",
 )
 def composes(component: Component) -> None:

@@ -153,7 +153,7 @@ def _replaced(old: Tensor, new: Tensor) -> Tensor:
 
 
 @check(
-    "What a method draws for the weights at a boundary has the scale with which each layer is made.",
+    "Noise that a method adds to weights at a boundary has the scale with which each layer is made.",
     lesson="METHODS A4: the noise of shrink-and-perturb is a new network; one scale for all layers is another method",
 )
 def boundary_noise_has_the_layers_scale(component: Component) -> None:

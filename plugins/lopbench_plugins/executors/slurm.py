@@ -118,7 +118,7 @@ class Slurm(Executor):
         """Return the script of the workers from ``first`` on."""
         if len(workers.devices) > 1:
             raise UnsupportedError(
-                f"slurm gives each worker its GPUs, so that devices {', '.join(workers.devices)} cannot be shared out; "
+                f"slurm gives each worker its GPUs, so devices {', '.join(workers.devices)} cannot be shared out; "
                 "write --device cuda and gpus=1"
             )
         slot = "$SLURM_ARRAY_TASK_ID" if first == 0 else f"$((SLURM_ARRAY_TASK_ID + {first}))"
