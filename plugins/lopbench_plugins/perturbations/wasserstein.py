@@ -19,6 +19,9 @@ from torch import Tensor
 from lopbench import Family, Learner, Perturbation, State, add_scaled, number
 from lopbench_plugins.perturbations._eager import can_look
 
+#: So many numbers are ranked by comparing all with all, which a program does in one go; more are cheaper to sort.
+_FEW = 128
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wasserstein(Perturbation):
@@ -64,8 +67,19 @@ def transport(weights: Tensor, target: Tensor) -> Tensor:
         target: Sorted numbers, as many for each replica, ``(R, N)``.
     """
     flat = weights.flatten(1)
-    places = torch.empty_like(flat).scatter_(1, _order(flat), target)
+    if flat.shape[1] <= _FEW:
+        places = target.gather(1, _ranks(flat))
+    else:
+        places = torch.empty_like(flat).scatter_(1, _order(flat), target)
     return torch.sub(flat, places, out=places).view_as(weights)
+
+
+def _ranks(rows: Tensor) -> Tensor:
+    """Return how many numbers of a row ``(R, N)`` come before each, by comparing all with all."""
+    one, other = rows.unsqueeze(2), rows.unsqueeze(1)
+    place = torch.arange(rows.shape[1], device=rows.device)
+    before = (other < one) | ((other == one) & (place < place.unsqueeze(1)))
+    return before.to(rows.dtype).sum(dim=2).long()  # a program adds up whole numbers one by one
 
 
 def _order(rows: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from method_lab import pull
 
-from lopbench_plugins.perturbations.wasserstein import Wasserstein, _order, transport
+from lopbench_plugins.perturbations.wasserstein import Wasserstein, _order, _ranks, transport
 
 
 def numbers(*shape, seed=0):
@@ -34,6 +34,15 @@ def test_equal_weights_keep_their_order(dtype):
     rows[:, 1::7], rows[:, 2::14] = 0.0, -0.0
     rows[0, 5], rows[1, 6], rows[2, 7] = torch.inf, -torch.inf, torch.nan
     assert torch.equal(_order(rows), rows.argsort(dim=1, stable=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_few_numbers_have_the_ranks_of_a_stable_sort(dtype):
+    rows = numbers(3, 128).to(dtype)
+    rows[:, ::3] = rows[:, :1]
+    rows[:, 1::7], rows[:, 2::14] = 0.0, -0.0
+    rows[0, 5], rows[1, 6] = torch.inf, -torch.inf
+    assert torch.equal(_ranks(rows), rows.argsort(dim=1, stable=True).argsort(dim=1))
 
 
 def test_the_pull_is_the_gradient_of_half_the_squared_distance(runner):
