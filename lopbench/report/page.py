@@ -274,7 +274,7 @@ def _row(
         "cells": [_cell(row, table, column.key, scale) for column in columns[1:]],
         "notes": notes + [f"No option of the command line sets: {what}" for what in beyond(spec)],
         "command": command(spec, seed_ranges(record.spec.seed for record in row.runs)),
-        "code": f"Code: {', '.join(filter(None, (f'numbers {spec.numbers} of the core', row.entry.code)))}.",
+        "code": f"Code: {', '.join(filter(None, (f'core with numbers of version {spec.numbers}', row.entry.code)))}.",
         "digest": line["inputs_digest"],
     }
 
