@@ -250,14 +250,14 @@ class StackOptimizer(OptimizerStack):
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore a copy of what `state_dict` returned."""
         fused: dict[str, dict[str, Tensor]] = {}
-        entries: dict[str, dict[str, Tensor]] = {name: {} for name in self._marked(tensors.get("unfused"))}
+        entries: dict[str, dict[str, Tensor]] = {name: {} for name in _marked(self.leaves, tensors.get("unfused"))}
         for key, value in tensors.items():
             name, slash, field = key.partition("/")
             if field.startswith("entries/"):
                 entries.setdefault(name, {})[field.removeprefix("entries/")] = value.clone()
             elif slash:
                 fused.setdefault(name, {})[field] = value.clone()
-        self.held = frozenset(self._marked(tensors.get("held")))
+        self.held = frozenset(_marked(self.leaves, tensors.get("held")))
         self.factor = self._number = None
         if "scale" in tensors:
             self.factor = self._each(tensors["scale"])
@@ -268,8 +268,9 @@ class StackOptimizer(OptimizerStack):
             assert self._inner is not None  # it took these steps before
             self._inner.state[self.leaves[name]] = state
 
-    def _marked(self, marks: Tensor | None) -> list[str]:
-        return [] if marks is None else [n for n, mark in zip(self.leaves, marks.tolist(), strict=True) if mark]
+
+def _marked(names: Iterable[str], marks: Tensor | None) -> list[str]:
+    return [] if marks is None else [name for name, mark in zip(names, marks.tolist(), strict=True) if mark]
 
 
 def _is_part(entries: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
