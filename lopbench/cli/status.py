@@ -158,7 +158,7 @@ def _of_workers(told: list[WorkerStatus], width: int) -> Grid:
             styles=["bold yellow" if each.is_silent else "" for each in told],
         ),
     ]
-    return Grid(columns, width, leaving=_WORKERS_LEAVE, name="at")
+    return Grid.or_whole_blocks(columns, width, leaving=_WORKERS_LEAVE, name="at")
 
 
 def _seen(worker: WorkerStatus) -> str:
@@ -178,7 +178,7 @@ def _of_runs(runs: list[RunStatus], results: Path, width: int) -> Grid:
         Column("age", ["" if each.age_s is None else roughly(each.age_s, "") for each in runs], right=True),
         Column("folder", [_folder(each, results) for each in runs], least=24),
     ]
-    return Grid(columns, width, leaving=_RUNS_LEAVE, name="method")
+    return Grid.or_whole_blocks(columns, width, leaving=_RUNS_LEAVE, name="method")
 
 
 def _progress(run: RunStatus) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lopbench.core.text import plain, whole_lines
 
@@ -125,6 +125,12 @@ class Grid:
         self._widths = None if widths and self._is_ladder(widths) else widths  #: Of the columns; None for blocks.
         headings = [each.heading for each in self._columns]
         self._name = headings.index(name) if name in headings else 0
+
+    @classmethod
+    def or_whole_blocks(cls, columns: Sequence[Column], width: int, *, leaving: Sequence[str], **more: Any) -> Grid:
+        """Return a table without columns for which there is no room, or else one in blocks, which have all columns."""
+        made = cls(columns, width, leaving=leaving, **more)
+        return cls(columns, width, **more) if made.has_blocks else made
 
     @property
     def has_blocks(self) -> bool:

@@ -263,7 +263,10 @@ def render(comparison: Comparison, console: "Console") -> None:
         baseline = f", against {sides[0].iloc[0]}" if one_baseline else ""
         console.print(Text(f"{first['scenario']} {first['profile']}, {first['score']}{baseline}", style="italic"))
         columns = _columns(list(lines(rows)), list(sides[1]), [] if one_baseline else list(sides[0]))
-        console.print(Grid(columns, console.width, gap=1).rows())
+        grid = Grid.or_whole_blocks(columns, console.width, leaving=["P of better"], gap=1)
+        console.print(grid.rows())
+        if grid.gone:
+            console.print(Text(f"No room for {', '.join(grid.gone)}: a wider terminal shows more."), style="dim")
         console.print(Text(f"Protocol {protocol_id}."), style="dim")
         for name, notes in zip(names, rows["notes"], strict=True):
             if notes:
@@ -290,7 +293,7 @@ def _columns(rows: Sequence[Mapping[str, Any]], methods: Sequence[str], against:
         Column("P of better", [_number(row["improvement"]) for row in rows], right=True, broken="P of\nbetter"),
         Column("p", [_p_text(row["p_holm"]) for row in rows], right=True),
         Column("seeds", [str(row["seeds"]) for row in rows], right=True),
-        Column("verdict", verdicts, least=len("evidence"), styles=styles),  # its longest word
+        Column("verdict", verdicts, least=len("no evidence,"), styles=styles),
     ]
 
 

@@ -73,7 +73,9 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
         if number:
             console.print()
         console.print(Text(each.title, style="italic"))
-        grid = _grid(each, console.width)
+        columns = [_column(heading, [row[place] for row in each.rows]) for place, heading in enumerate(each.headings)]
+        styles = dict.fromkeys(each.controls, "bright_black")
+        grid = Grid.or_whole_blocks(columns, console.width, leaving=each.leaving, name="method", gap=1, styles=styles)
         console.print(grid.rows())
         if grid.gone:
             console.print(Text(f"No room for {', '.join(grid.gone)}: a wider terminal shows more."), style="dim")
@@ -84,14 +86,6 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
             console.print(Text(each.warning), style="bold yellow")
     for note in common:
         console.print(Text(note), style="dim")
-
-
-def _grid(table: Table, width: int) -> Grid:
-    """Return a table as a terminal of this width shows it: without some columns, or in blocks that have them all."""
-    columns = [_column(heading, [row[place] for row in table.rows]) for place, heading in enumerate(table.headings)]
-    styles = dict.fromkeys(table.controls, "bright_black")
-    made = Grid(columns, width, name="method", gap=1, styles=styles, leaving=table.leaving)
-    return Grid(columns, width, name="method", gap=1, styles=styles) if made.has_blocks else made
 
 
 def _column(heading: str, cells: Sequence[str]) -> Column:
