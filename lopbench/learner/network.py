@@ -203,14 +203,15 @@ class Network:
                     norm.train()
                 yield
             return
-        others = [module for module in self.module.modules() if module not in self._norms]
+        norms = set(self._norms)
+        others = [module for module in self.module.modules() if module not in norms]
         try:
-            for module in others:
-                module.training = False  # as `eval`, which takes a sixth of a small network's step
+            for module in others:  # as `eval`, which takes a sixth of a small network's step
+                object.__setattr__(module, "training", False)
             yield
         finally:
             for module in others:
-                module.training = True
+                object.__setattr__(module, "training", True)
 
     # -- calling
 
@@ -231,7 +232,7 @@ class Network:
             inputs: The inputs.
             ahead: Whether `plain` comes next, so that it finds what both passes have in common.
         """
-        before = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
+        before = [(buffer, buffer.clone()) for buffer in self.module.buffers()] if self._has_buffers else []
         keeping = self._reuse.keeping(inputs) if ahead else nullcontext()
         with self.steady(), rng.isolated(self.generator.clone_state()), keeping:
             outputs: Tensor = self.module(inputs[0])
