@@ -99,7 +99,8 @@ def fit(
             axes.tick_params(which="both", labelsize=POINTS)  # those that are made when it is drawn too
             axes.set_title(_lines(axes.get_title(), 72 * wide / columns - 30))
             axes.set_ylabel(_lines(axes.get_ylabel(), 72 * _row(wide, rows, columns) - 45))
-        lines = _title(figure, wide, shown=title) + _legend(figure, keys, wide, rows * columns)
+        beside = _beside(keys, wide) if rows * columns == 1 else 0.0
+        lines = _title(figure, wide, beside, shown=title) + _legend(figure, keys, wide, beside)
         for text in figure.findobj(Text):
             text.set_fontsize(POINTS)
         lines += rows * max(axes.get_title().count("\n") + bool(axes.get_title()) for axes in figure.axes)
@@ -159,24 +160,32 @@ def _stack(figure: "Figure", width: float) -> tuple[int, int]:
     return rows, columns
 
 
-def _title(figure: "Figure", width: float, *, shown: bool) -> int:
-    """Break the title into lines that fit; return how many they are."""
+def _title(figure: "Figure", width: float, beside: float, *, shown: bool) -> int:
+    """Break the title into lines that fit over the panels; return how many they are."""
     title = figure.suptitle(figure.get_suptitle())
     whole = str(title.get_label()) if shown else ""
+    room = 72 * width - beside
     title.set_label(whole)
-    title.set_text(_lines(whole, 72 * width - 20))
+    title.set_text(_lines(whole, room - 20))
+    title.set_x(room / 2 / (72 * width))
     return len(title.get_text().split("\n")) if whole else 0
 
 
-def _legend(figure: "Figure", keys: Sequence["Artist"], width: float, panels: int) -> int:
-    """Put the legend beside a panel that is wide, if names are short, or else below; return the lines that it takes."""
+def _beside(keys: Sequence["Artist"], width: float) -> float:
+    """Return the points that a legend takes beside a panel that is wide, if its names are short; 0 if it goes below."""
+    taken = _HANDLE + max((text_width(str(key.get_label())) for key in keys), default=math.inf)
+    return taken if width >= _NARROW and taken < 72 * _BESIDE * width else 0.0
+
+
+def _legend(figure: "Figure", keys: Sequence["Artist"], width: float, beside: float) -> int:
+    """Put the legend beside the panel, if it takes points there, or else below; return the lines that it takes."""
     for legend in figure.legends[:]:
         legend.remove()
     if not keys:
         return 0
     style: dict[str, Any] = {"frameon": False, "fontsize": POINTS, "handlelength": 1.7, "handletextpad": 0.6}
     names = [str(key.get_label()) for key in keys]
-    if panels == 1 and width >= _NARROW and max(map(text_width, names)) + _HANDLE < 72 * _BESIDE * width:
+    if beside:
         figure.legend(keys, names, loc="outside right upper", **style)
         return 0
     room = 72 * width - 16

@@ -10,6 +10,7 @@ from matplotlib.text import Text
 from lopbench.core.errors import UsageError
 from lopbench.results.sheet import PAGE, POINTS, dress, fit, text_width
 
+SAID = "mean of 5 seeds, 95% confidence interval (bootstrap over seeds)"
 LONG = "cbp:accumulate=false,utility=adaptable_contribution from 0.5"
 
 
@@ -21,7 +22,7 @@ def made(panels=1, names=("none", "cbp:maturity=7")):
         axes.plot([0, 1], [0, 1])
         axes.set(title=f"step size {number}", xlabel="task")
     grid[0].set_ylabel("online error")
-    dress(figure, "bitflip lite, online_mlp:width=5, sgd:lr=0.01\nmean of 5 seeds, 95% confidence interval", keys)
+    dress(figure, f"bitflip lite, online_mlp:width=5, sgd:lr=0.01\n{SAID}", keys)
     return figure
 
 
@@ -39,7 +40,14 @@ def extents(figure):
 
 @pytest.mark.parametrize("width", [2.5, 3.3, 5.0, 6.8])
 @pytest.mark.parametrize("panels", [1, 2, 3])
-@pytest.mark.parametrize("shown", [("none", "cbp"), ("none", LONG, "fresh network", "best constant", "scored tasks")])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        ("none", "cbp"),
+        ("none", "weight_clipping:kappa=1"),
+        ("none", LONG, "fresh network", "best constant", "scored tasks"),
+    ],
+)
 def test_nothing_covers_anything_or_leaves_the_sheet(width, panels, shown):
     figure = made(panels, shown)
     fit(figure, width=width)
