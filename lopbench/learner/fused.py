@@ -59,8 +59,7 @@ class StackOptimizer(OptimizerStack):
         if self._inner is not None:
             self._inner.step()
         for name in self.entries:
-            gradient = self.leaves[name].grad
-            if gradient is not None and name not in self.held:
+            if name not in self.held and (gradient := self.leaves[name].grad) is not None:
                 self.parameters[name].add_(self._update(name, self._stack(gradient)))
 
     def updates(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -77,7 +76,6 @@ class StackOptimizer(OptimizerStack):
             if name not in self.held
         }
 
-    @torch.no_grad()
     def apply(self, updates: Mapping[str, Tensor]) -> None:
         """Add ``updates`` to the parameters, all in one call."""
         if updates:

@@ -49,7 +49,7 @@ class Activation(Perturbation):
 
     name: ClassVar[str] = "activation"
     family: ClassVar[Family] = "activation"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.0, "memory": 1.0, "program": 1.0}
     positional: ClassVar[str | None] = "kind"
     presets: ClassVar[Mapping[str, str]] = {
         "activation:leaky_relu": "Leaky ReLU, the free baseline",

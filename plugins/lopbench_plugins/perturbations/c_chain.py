@@ -36,7 +36,7 @@ class CChain(Perturbation):
 
     name: ClassVar[str] = "c_chain"
     family: ClassVar[Family] = "regularise"
-    cost: ClassVar[Mapping[str, float]] = {"time": 2.1, "memory": 1.1}
+    cost: ClassVar[Mapping[str, float]] = {"time": 2.0, "memory": 1.1, "program": 1.2}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"strength": 1.0},
         {"strength": 1.0, "distance": "cross_entropy"},

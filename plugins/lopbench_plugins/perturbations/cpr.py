@@ -44,7 +44,7 @@ class PartialResets(Perturbation):
 
     name: ClassVar[str] = "cpr"
     family: ClassVar[Family] = "reset"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0, "program": 1.8}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"rate": 0.01, "period": 5, "decay": 0.9},)
     equation: ClassVar[str] = (
         "u = decay * u + (1 - decay) * mean|dL/dw_in| / (mean of the layer); every period steps "

@@ -41,7 +41,7 @@ class CReLU(Perturbation):
 
     name: ClassVar[str] = "crelu"
     family: ClassVar[Family] = "activation"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.3, "memory": 1.2}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.3, "memory": 1.2, "program": 1.1}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"removed": 0.3})
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"removed": (0.0, 0.09, 0.27, 0.31)}
     equation: ClassVar[str] = "h = [relu(z), relu(-z)]"

@@ -31,7 +31,7 @@ class HareAndTortoise(Perturbation):
 
     name: ClassVar[str] = "hare_and_tortoise"
     family: ClassVar[Family] = "optimizer"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.3}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.3, "program": 1.3}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"momentum": 0.9, "every": 7},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"momentum": (0.99, 0.999), "every": (200, 2000)}
     equation: ClassVar[str] = "slow = momentum * slow + (1 - momentum) * fast; every so many steps fast = slow"

@@ -29,7 +29,7 @@ class InFeR(Perturbation):
 
     name: ClassVar[str] = "infer"
     family: ClassVar[Family] = "regularise"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.6, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.6, "memory": 1.0, "program": 1.6}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.01, "scale": 10.0},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (0.01, 0.1), "scale": (10.0, 100.0)}
     equation: ClassVar[str] = "loss + strength * mean((g_i(x; theta) - scale * g_i(x; theta_0))**2)"

@@ -30,7 +30,7 @@ class InputNorm(Perturbation):
 
     name: ClassVar[str] = "input_norm"
     family: ClassVar[Family] = "control"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0, "program": 1.1}
     equation: ClassVar[str] = "x = (x - mean) / sqrt(var + eps), mean and var over all samples so far"
     validated: ClassVar[tuple[str, ...]] = (
         "mean and variance of all samples so far, as NumPy has them",

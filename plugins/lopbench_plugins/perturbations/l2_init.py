@@ -32,7 +32,7 @@ class L2Init(Perturbation):
 
     name: ClassVar[str] = "l2_init"
     family: ClassVar[Family] = "regularise"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.0, "program": 1.1}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 0.1},)
     equation: ClassVar[str] = "g = g + strength * (theta - theta_0)"
     validated: ClassVar[tuple[str, ...]] = (

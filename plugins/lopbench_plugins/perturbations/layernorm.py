@@ -30,7 +30,7 @@ class LayerNorm(Perturbation):
 
     name: ClassVar[str] = "layernorm"
     family: ClassVar[Family] = "normalise"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.0, "program": 1.3}
     presets: ClassVar[Mapping[str, str]] = {
         "layernorm+l2": "with a pull to zero: the strongest of the cheap baselines in most comparisons"
     }

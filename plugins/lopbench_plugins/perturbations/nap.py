@@ -41,7 +41,7 @@ class NormalizeAndProject(Perturbation):
 
     name: ClassVar[str] = "nap"
     family: ClassVar[Family] = "normalise"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.5, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.5, "memory": 1.0, "program": 1.3}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"scales": "remove"})
     equation: ClassVar[str] = "h = phi(norm(W h)); after each step W = W * norm(W_0) / norm(W)"
     validated: ClassVar[tuple[str, ...]] = (

@@ -30,7 +30,7 @@ class NoisySGD(Perturbation):
 
     name: ClassVar[str] = "noisy_sgd"
     family: ClassVar[Family] = "optimizer"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.6, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.6, "memory": 1.0, "program": 1.8}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"scale": 0.1, "decay": 0.9},)
     equation: ClassVar[str] = "g = g + scale * decay**t * norm(g) * N(0, I), tensor by tensor"
     validated: ClassVar[tuple[str, ...]] = ("property: mean and variance of the noise",)

@@ -40,7 +40,7 @@ class Parseval(Perturbation):
 
     name: ClassVar[str] = "parseval"
     family: ClassVar[Family] = "regularise"
-    cost: ClassVar[Mapping[str, float]] = {"time": 2.2, "memory": 1.0, "program": 1.5}
+    cost: ClassVar[Mapping[str, float]] = {"time": 2.0, "memory": 1.0, "program": 1.5}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 1e-3},)
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (1e-3, 1e-4, 1e-5)}
     equation: ClassVar[str] = "loss + strength * sum (64 / rows)**2 * norm(W W^T - scale * I)**2"

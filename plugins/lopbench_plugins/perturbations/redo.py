@@ -41,7 +41,7 @@ class ReDo(DormantResets):
 
     name: ClassVar[str] = "redo"
     family: ClassVar[Family] = "reset"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0, "program": 1.6}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"threshold": 0.5, "period": 5},
         {"threshold": 0.9, "period": 5, "cap": 0.2},

@@ -42,7 +42,7 @@ class ReGraMa(DormantResets):
 
     name: ClassVar[str] = "regrama"
     family: ClassVar[Family] = "reset"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0, "program": 1.7}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"threshold": 0.5, "period": 5, "cap": 0.4},
         {"threshold": 0.9, "period": 5, "cap": 0.2},

@@ -27,7 +27,7 @@ class ShrinkAndPerturbStep(Perturbation):
 
     name: ClassVar[str] = "shrink_and_perturb_step"
     family: ClassVar[Family] = "optimizer"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.6, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.6, "memory": 1.0, "program": 1.7}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"weight_decay": 0.1, "std": 0.01},)
     equation: ClassVar[str] = "g = g + weight_decay * theta; after the step theta = theta + std * N(0, I)"
     validated: ClassVar[tuple[str, ...]] = ("property: mean and variance of the noise",)

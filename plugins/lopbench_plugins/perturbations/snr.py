@@ -51,7 +51,7 @@ class SelfNormalizedResets(Perturbation):
 
     name: ClassVar[str] = "snr"
     family: ClassVar[Family] = "reset"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0, "program": 3.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"eta": 0.2, "cap": 40, "window": 60},
         {"eta": 0.6, "cap": 24, "window": 30},

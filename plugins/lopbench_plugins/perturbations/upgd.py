@@ -42,7 +42,7 @@ class UPGD(Perturbation):
 
     name: ClassVar[str] = "upgd"
     family: ClassVar[Family] = "optimizer"
-    cost: ClassVar[Mapping[str, float]] = {"time": 2.1, "memory": 1.3, "program": 2.6}
+    cost: ClassVar[Mapping[str, float]] = {"time": 2.0, "memory": 1.3, "program": 2.6}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"noise": 0.1}, {"decay": 0.5, "weight_decay": 0.1})
     equation: ClassVar[str] = (
         "u = decay * u - (1 - decay) * g * w; "

@@ -35,7 +35,7 @@ class WeightClipping(Perturbation):
 
     name: ClassVar[str] = "weight_clipping"
     family: ClassVar[Family] = "normalise"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.1, "memory": 1.0, "program": 1.2}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"kappa": 0.5}, {"kappa": 0.5, "clip_head": False})
     equation: ClassVar[str] = "theta = clip(theta, -kappa * s, kappa * s), s = 1 / sqrt(fan_in) of the layer"
     validated: ClassVar[tuple[str, ...]] = (

@@ -28,7 +28,7 @@ class WeightDecay(Perturbation):
 
     name: ClassVar[str] = "weight_decay"
     family: ClassVar[Family] = "regularise"
-    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0}
+    cost: ClassVar[Mapping[str, float]] = {"time": 1.2, "memory": 1.0, "program": 1.0}
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"strength": 1.0}, {"strength": 1.0, "vectors": False})
     grid: ClassVar[Mapping[str, tuple[object, ...]]] = {"strength": (0.1, 1e-2, 1e-3, 1e-4)}
     equation: ClassVar[str] = "theta = theta - lr * strength * theta - (the optimizer's step)"
