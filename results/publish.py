@@ -125,7 +125,9 @@ def claims() -> list[str]:
         file = read_study(path)
         tables = recorded_tables(file.requests, records)
         if not missing(records, tables):
-            for each in judged(file.claims, resolved(file.claims, tables), Rows(records, tables)):
+            rows = Rows(records, tables)
+            assert not rows.problems, rows.problems
+            for each in judged(file.claims, resolved(file.claims, tables), rows):
                 lines += claim_rows(name, each)
     return lines
 

@@ -12,7 +12,7 @@ from lopbench.cli.output import console, echo, format_choice, write_json
 from lopbench.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from lopbench.core.errors import ResultsError
     from lopbench.results.record import Record
@@ -181,7 +181,14 @@ class Runs:
         if self.studies is not None and lacking(records, self.tables):
             _work_off(self.studies, self.file, self.how)
             records, problems = _found((self.results,))
-        return Rows(records, self.tables, problems)
+        rows = Rows(records, self.tables, problems)
+        _tell(rows.problems)
+        return rows
+
+
+def _tell(problems: Iterable[ResultsError]) -> None:
+    for problem in problems:
+        echo(f"Left out: {problem}", err=True)
 
 
 def _found(places: Sequence[Path]) -> Found:
@@ -189,8 +196,7 @@ def _found(places: Sequence[Path]) -> Found:
     from lopbench.results.record import scan_records
 
     records, problems = scan_records(*(place for place in places if place.exists()))
-    for problem in problems:
-        echo(f"Left out: {problem}", err=True)
+    _tell(problems)
     return records, problems
 
 

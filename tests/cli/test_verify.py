@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import shutil
 
+import pandas as pd
 import pytest
 
 STUDY = """
@@ -158,6 +160,18 @@ def test_runs_in_several_folders_are_judged_together(verify, tmp_path):
     refused = verify(STUDY.replace('"0-2"', '"0-3"') + CLAIM, "results", "more")
     assert refused.exit_code == 2
     assert "runs that are not in results and more; name a folder" in " ".join(refused.stderr.split())
+
+
+def test_runs_that_came_out_differently_in_two_folders_are_told(verify, tmp_path):
+    verify(STUDY + CLAIM)
+    (tmp_path / "more" / "runs").mkdir(parents=True)
+    one = next(path for path in (tmp_path / "results" / "runs").iterdir() if "-none-s1-" in path.name)
+    shutil.copytree(one, tmp_path / "more" / "runs" / one.name)
+    values = tmp_path / "more" / "runs" / one.name / "measurements.parquet"
+    table = pd.read_parquet(values)
+    table.assign(value=table["value"] / 2).to_parquet(values)
+    shown = verify(STUDY + CLAIM, "results", "more")
+    assert "are the same run with different results; leave one of them out" in " ".join(shown.stderr.split())
 
 
 def test_the_data_of_recorded_runs_need_not_be_here(verify, monkeypatch, images):
