@@ -231,10 +231,10 @@ class Stop:
         """Interrupt once more what is armed: libraries drop interrupts, as in what a tracer or a destructor calls.
 
         Raises:
-            KeyboardInterrupt: If the worker was to stop.
+            KeyboardInterrupt: If the worker was to stop, and interrupts are not put off.
         """
         if self._is_armed and self.code is not None:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)  # so that it is not taken for a method's
 
     @contextmanager
     def armed(self) -> Iterator[None]:
