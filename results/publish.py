@@ -268,7 +268,7 @@ def main_rows(frame: pd.DataFrame) -> pd.DataFrame:
 def main_runs(frame: pd.DataFrame, records: list[Record]) -> list[Record]:
     """Return the runs of these rows, and their references."""
     wanted = set(main_rows(frame)["entry_id"])
-    chosen = [r for r in records if r.spec.kind == "continual" and r.spec.entry_id in wanted]
+    chosen = [r for r in continual(records) if r.spec.entry_id in wanted]
     references = {r.spec.reference().run_id for r in chosen}
     return chosen + [r for r in records if r.run_id in references]
 

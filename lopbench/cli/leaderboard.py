@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_choice, reading, write_json
+from lopbench.cli.output import console, echo, format_choice, reading, tell_left_out, write_json
 from lopbench.core.errors import UsageError
 from lopbench.core.text import counted
 
@@ -92,8 +92,7 @@ def command(
     asked = None if suite is None else _suite(suite)
     with reading():
         made = board(*results)
-    for problem in made.problems[:_MOST_TOLD]:
-        echo(f"Left out: {problem}", err=True)
+    tell_left_out(made.problems[:_MOST_TOLD])
     if len(made.problems) > _MOST_TOLD:
         echo(f"Left out: {len(made.problems) - _MOST_TOLD} more.", err=True)
     if is_crossed:

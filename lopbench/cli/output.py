@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -84,6 +85,12 @@ def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
     """Print a message, `plain` and cut to a length that somebody reads; with ``err`` on stderr."""
     text = plain(str(message))
     click.echo(text if len(text) <= _MOST_TEXT or not err else f"{text[:_MOST_TEXT]}...", err=err, nl=nl)
+
+
+def tell_left_out(problems: Iterable[object]) -> None:
+    """Say on stderr which records were left out, and why."""
+    for problem in problems:
+        echo(f"Left out: {problem}", err=True)
 
 
 def write_json(value: object) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_choice, write_json
+from lopbench.cli.output import console, format_choice, tell_left_out, write_json
 from lopbench.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from lopbench.core.errors import ResultsError
     from lopbench.results.record import Record
@@ -182,13 +182,8 @@ class Runs:
             _work_off(self.studies, self.file, self.how)
             records, problems = _found((self.results,))
         rows = Rows(records, self.tables, problems)
-        _tell(rows.problems)
+        tell_left_out(rows.problems)
         return rows
-
-
-def _tell(problems: Iterable[ResultsError]) -> None:
-    for problem in problems:
-        echo(f"Left out: {problem}", err=True)
 
 
 def _found(places: Sequence[Path]) -> Found:
@@ -196,7 +191,7 @@ def _found(places: Sequence[Path]) -> Found:
     from lopbench.results.record import scan_records
 
     records, problems = scan_records(*(place for place in places if place.exists()))
-    _tell(problems)
+    tell_left_out(problems)
     return records, problems
 
 

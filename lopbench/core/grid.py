@@ -148,6 +148,14 @@ class Grid:
         last = max((len(each.cells) for each in self._columns), default=0) if stop is None else stop
         return Rows(self, range(start, last), headed=headed)
 
+    def show(self, console: Console) -> None:
+        """Print all rows, and below them for which columns there is no room."""
+        from rich.text import Text
+
+        console.print(self.rows())
+        if self.gone:
+            console.print(Text(f"No room for {', '.join(self.gone)}: a wider terminal shows more."), style="dim")
+
     def lines(self, console: Console, places: Iterable[int], *, headed: bool) -> Iterator[Text]:
         """Yield the lines of some rows.
 

@@ -263,10 +263,7 @@ def render(comparison: Comparison, console: "Console") -> None:
         baseline = f", against {sides[0].iloc[0]}" if one_baseline else ""
         console.print(Text(f"{first['scenario']} {first['profile']}, {first['score']}{baseline}", style="italic"))
         columns = _columns(list(lines(rows)), list(sides[1]), [] if one_baseline else list(sides[0]))
-        grid = Grid.or_whole_blocks(columns, console.width, leaving=["P of better"], gap=1)
-        console.print(grid.rows())
-        if grid.gone:
-            console.print(Text(f"No room for {', '.join(grid.gone)}: a wider terminal shows more."), style="dim")
+        Grid.or_whole_blocks(columns, console.width, leaving=["P of better"], gap=1).show(console)
         console.print(Text(f"Protocol {protocol_id}."), style="dim")
         for name, notes in zip(names, rows["notes"], strict=True):
             if notes:

@@ -75,10 +75,8 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
         console.print(Text(each.title, style="italic"))
         columns = [_column(heading, [row[place] for row in each.rows]) for place, heading in enumerate(each.headings)]
         styles = dict.fromkeys(each.controls, "bright_black")
-        grid = Grid.or_whole_blocks(columns, console.width, leaving=each.leaving, name="method", gap=1, styles=styles)
-        console.print(grid.rows())
-        if grid.gone:
-            console.print(Text(f"No room for {', '.join(grid.gone)}: a wider terminal shows more."), style="dim")
+        width = console.width
+        Grid.or_whole_blocks(columns, width, leaving=each.leaving, name="method", gap=1, styles=styles).show(console)
         for note in each.notes:
             if note not in common:
                 console.print(Text(note), style="dim")

@@ -74,6 +74,11 @@ class Board:
     entries: tuple[Entry, ...]
     records: tuple[Record, ...]
 
+    @property
+    def groups(self) -> dict[tuple[str, str], Group]:
+        """What the rows are made of, by protocol and entry."""
+        return {_key(entry.group.runs[0]): entry.group for entry in self.entries}
+
 
 def leaderboard(*paths: str | os.PathLike[str]) -> "pd.DataFrame":
     """Return the leaderboard of all runs under ``paths``: one row for each protocol and entry.

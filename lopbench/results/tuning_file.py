@@ -27,7 +27,7 @@ def recorded_logs(board: Board) -> bytes | None:
     """Return the file with the logs that the records of some rows hold; None if none of them was tuned."""
     found = [
         {"protocol_id": key[0], "entry_id": key[1], "log": group.spec.tuning.to_json()}
-        for key, group in _rows(board).items()
+        for key, group in board.groups.items()
         if group.spec.tuning is not None
     ]
     return f"{json.dumps(found, indent=2, sort_keys=True)}\n".encode() if found else None
@@ -43,7 +43,7 @@ def log_problems(data: bytes, board: Board) -> Iterator[str]:
         data: The file, which is JSON.
         board: What the records of the entry come to.
     """
-    yield from (f"{TUNING}: {plain(each)}" for each in _problems(parsed_json(data), _rows(board)))
+    yield from (f"{TUNING}: {plain(each)}" for each in _problems(parsed_json(data), board.groups))
 
 
 def _problems(value: Any, rows: Mapping[_Key, Group]) -> Iterator[str]:
@@ -81,11 +81,6 @@ def _problem(value: Mapping[str, Any] | None, group: Group) -> str | None:
     if log.score != group.score:
         return f"its log is of the {log.score}, and the scenario scores the {group.score}"
     return None
-
-
-def _rows(board: Board) -> dict[_Key, Group]:
-    groups = (entry.group for entry in board.entries)
-    return {(group.protocol_id, group.runs[0].recipe.entry_id): group for group in groups}
 
 
 def _named(group: Group) -> str:

@@ -191,10 +191,9 @@ class Rows:
         self._chosen = Chosen(records, problems)
         used = of_study(records, _followed(tables, self._chosen))
         board = board_of(used) if any(record.spec.kind == "continual" for record in used) else None
-        groups = [] if board is None else [entry.group for entry in board.entries]
         #: Why records of the study were left out.
         self.problems = () if board is None else board.problems
-        self._groups = {(group.protocol_id, group.runs[0].recipe.entry_id): group for group in groups}
+        self._groups = {} if board is None else board.groups
 
     def group(self, entry: Meant, where: str) -> Group | None:
         """Return the row of an entry; None if it has no runs.

@@ -28,12 +28,17 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Bare:
-    """A hand-written training loop: the learner's network, masked loss, accuracy and Adam, and no more."""
+    """A hand-written training loop: the learner's network, masked loss, accuracy and torch's optimizer, and no more."""
 
-    def __init__(self, architecture: Architecture, stream: Stream, *, fused: bool | None = True) -> None:
+    def __init__(
+        self, architecture: Architecture, stream: Stream, rule: Optimizer | None = None, *, fused: bool | None = True
+    ) -> None:
         self.module = architecture.build(stream.input_shape, stream.outputs, generator=rng.derive(0, "init", 0))
-        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=ADAM.fields["lr"], fused=fused)
-        self.classes = stream.task(0).classes
+        rule = rule or build_optimizer(ADAM)
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+        self.optimizer = kinds[rule.name](self.module.parameters(), lr=rule.lr, fused=fused)
+        classes = stream.task(0).classes
+        self.classes = slice(None) if classes is None else classes
 
     def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Take one step, and return the batch's loss and accuracy before it."""

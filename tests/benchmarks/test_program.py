@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from bench_toys import CPU, learner, noise_images, seconds, some_batches
+from bench_toys import CPU, Bare, learner, noise_images, seconds, some_batches
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lopbench.core import rng
 from lopbench.core.interfaces import Optimizer, Perturbation, Stream
 from lopbench.learner.program import Program
 from lopbench.runner.feed import Feed
@@ -143,28 +142,6 @@ def test_sample(method: str, width: int, replicas: int, compare: Any, report: An
 # --- images ---------------------------------------------------------------------------------------------------------
 
 
-class Plain:
-    """A network and torch's own optimizer, as one would write it; the batches are at hand."""
-
-    def __init__(self, architecture: MLP, stream: Stream, rule: Optimizer) -> None:
-        self.module = architecture.build(stream.input_shape, stream.outputs, generator=rng.derive(0, "init", 0))
-        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-        self.optimizer = kinds[rule.name](self.module.parameters(), lr=rule.lr)
-
-    def train(self, batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Take a step for each batch, and return the losses and whether each sample was right."""
-        losses, right = zip(*(self.step(*batch) for batch in batches), strict=True)
-        return torch.stack(losses), torch.stack(right)
-
-    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self.module(x)
-        loss = F.cross_entropy(outputs, y)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return loss.detach(), outputs.argmax(1) == y
-
-
 class Stacked:
     """The same networks under SGD as tensors stacked by hand, gradients written out: about what eager torch can do."""
 
@@ -214,8 +191,10 @@ def test_small_network_on_images(
     program = Program(together, feed.tasks[0], feed.first(), unroll=unroll, compiled=not tiny)
     assert program.compile_error is None
     rounds = 20
-    loop, at_hand = Plain(architecture, streams[0], rule), some_batches(streams[0].task(0), count)
-    found = compare(lambda: program.advance(together, feed.take(count)), lambda: loop.train(at_hand), rounds=rounds)
+    loop, at_hand = Bare(architecture, streams[0], rule, fused=None), some_batches(streams[0].task(0), count)
+    found = compare(
+        lambda: program.advance(together, feed.take(count)), lambda: loop.steps(at_hand, count), rounds=rounds
+    )
     alone, batches = learner(architecture, streams[0], optimizer=rule), streams[0].task(0).batches()
     spare = Feed(streams, range(replicas))
     stacked, ((inputs, targets),) = Stacked((784, *widths, 10), replicas), spare.take(count)

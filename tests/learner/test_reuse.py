@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from lopbench.core import rng
 from lopbench.core.interfaces import Learner, Perturbation, State
+from lopbench.learner.learner import StackLearner
 
 SIZE = math.prod(SHAPE)
 
@@ -102,11 +103,18 @@ def test_samples_that_a_method_changes_are_looked_at_anew() -> None:
     assert calls.count == 4
 
 
-def test_weights_that_changed_in_between_are_used() -> None:
+def looked_ahead() -> tuple[StackLearner, Tensor]:
+    """Return a learner with a batch that it was scored on."""
     learner = network(perceptron)
     inputs, _ = batch(learner, 0)
     with torch.no_grad():
         learner.network.steadily(inputs, ahead=True)
+    return learner, inputs
+
+
+def test_weights_that_changed_in_between_are_used() -> None:
+    learner, inputs = looked_ahead()
+    with torch.no_grad():
         learner.view.parameters["1.weight"].mul_(2)
     with Calls() as calls:
         learner.network.plain(inputs)
@@ -114,10 +122,7 @@ def test_weights_that_changed_in_between_are_used() -> None:
 
 
 def test_what_was_kept_is_used_once() -> None:
-    learner = network(perceptron)
-    inputs, _ = batch(learner, 0)
-    with torch.no_grad():
-        learner.network.steadily(inputs, ahead=True)
+    learner, inputs = looked_ahead()
     with Calls() as calls:
         learner.network.plain(inputs)
         learner.network.plain(inputs)
