@@ -4,6 +4,7 @@ Run ``python results/publish.py`` after adding runs; a test keeps what is commit
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from lopbench.results.plots import RETENTION, curves, retention_vs_learning_rate
 from lopbench.results.record import Record, find_records
 from lopbench.results.seed_scores import AXES
 from lopbench.results.stream_plots import cloning_curves, error_curves, recovery_bars, recovery_curves
-from lopbench.results.tables import two_digits
+from lopbench.results.tables import explanation, two_digits
 from lopbench.runner.claimed import Rows, judged, missing, recorded_tables, resolved
 from lopbench.runner.study_file import read_study
 from lopbench_plugins.scenarios.bitflip import AUTHORS_METRICS
@@ -101,9 +102,11 @@ def overview() -> str:
         "",
     ]
     lines += ["## What is claimed", "", *claims(), ""]
+    boards = {each.folder: leaderboard(each.path) for each in sets()}
+    lines += ["## What the words of the tables mean", "", *(f"- {line}" for line in explanation(boards.values())), ""]
     for each in sets():
         lines += [f"## {each.title}", "", each.text, "", "```sh", *each.commands, "```", ""]
-        lines += [markdown(leaderboard(each.path))]
+        lines += [markdown(boards[each.folder], explained=False)]
         names = sorted(path.name for path in each.path.glob("*.svg"))
         lines += [line for name in names for line in (f"![{name.removesuffix('.svg')}]({each.folder}/{name})", "")]
     return "\n".join(lines)
@@ -117,9 +120,13 @@ def claims() -> list[str]:
         "Value: mean over seeds, with its 95% interval. Verdict: two-sided tests at 5%, for each claim by itself; of",
         "several numbers all have to lie where the claim says.",
         "",
+    ]
+    table = [
         "| study | claim | source | claimed | value | seeds | verdict |",
         "|---|---|---|---|---|---|---|",
     ]
+    studies: dict[str, dict[str, None]] = {}
+    counts: Counter[str] = Counter()
     records = find_records(*(each.path for each in sets()))
     for name, path in shipped("claims").items():
         file = read_study(path)
@@ -128,8 +135,12 @@ def claims() -> list[str]:
             rows = Rows(records, tables)
             assert not rows.problems, rows.problems
             for each in judged(file.claims, resolved(file.claims, tables), rows):
-                lines += claim_rows(name, each)
-    return lines
+                table += claim_rows(name, each)
+                counts[each.word] += 1
+                studies.setdefault(each.word, {})[f"`{name}`"] = None
+    for word, names in sorted(studies.items()):
+        lines.append(f"- **{word}**: {counts[word]} of {counts.total()} claims, in {', '.join(names)}")
+    return [*lines, "", *table]
 
 
 def claim_rows(name: str, each: Judged) -> list[str]:

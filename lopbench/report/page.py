@@ -61,6 +61,9 @@ _BREAKS = re.compile(r"(?<=[_:,+])(?=\S)")
 #: Between what the intervals of all tables are drawn; what is further out stands at the edge.
 _SHOWN = (-0.25, 2.5)
 
+#: Most sets of results that are named in the heading; of more, the names stand under it.
+_MOST_IN_TITLE = 3
+
 #: What is measured of every learner and no plugin brings, in words.
 _SCORES = {
     RETENTION: "The learner's score above chance over that of a fresh network, task by task: 1 is a fresh network.",
@@ -94,18 +97,22 @@ def write_report(path: str | os.PathLike[str], *results: str | os.PathLike[str])
         ResultsError: If there are no runs that can be used, or the file cannot be written.
     """
     summary = summarise(*results)
-    title = ", ".join(Path(each).resolve().name for each in results)
-    write_whole(path, render(summary, title, Path(path).resolve().parent), "The report")
+    names = [Path(each).resolve().name for each in results]
+    few = len(names) <= _MOST_IN_TITLE
+    title = ", ".join(names) if few else f"{len(names)} sets of results"
+    page = render(summary, title, Path(path).resolve().parent, sets=() if few else names)
+    write_whole(path, page, "The report")
     return summary
 
 
-def render(summary: Summary, title: str, folder: Path | None = None) -> str:
+def render(summary: Summary, title: str, folder: Path | None = None, *, sets: Sequence[str] = ()) -> str:
     """Return the page.
 
     Args:
         summary: What it shows.
         title: Its heading, plain text.
         folder: Where it will be: records below it are linked. None links none.
+        sets: Names that stand under the heading.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -131,6 +138,7 @@ def render(summary: Summary, title: str, folder: Path | None = None) -> str:
         policy="; ".join(f"{key} {value}" for key, value in policy.items()),
         title=title,
         lead=_lead(summary),
+        sets=sets,
         style=style,
         script=script,
         data=_script_json(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,9 @@ class Table:
         title: What all rows share.
         headings: One for each column.
         rows: Cells.
-        notes: What a reader should know.
+        notes: What is particular about it.
+        legend: What its words and signs mean, one thing a line. What several tables share is said once, after the last.
+        meanings: What its headings mean, a few words each, likewise.
         warning: A line in bold under the table; None for none.
         controls: Places of the rows that are controls, which nothing competes with.
         leaving: Headings of the columns that a narrow terminal may leave out, in that order.
@@ -50,13 +52,15 @@ class Table:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
+    legend: Sequence[str] = ()
+    meanings: Mapping[str, str] = field(default_factory=dict)
     warning: str | None = None
     controls: frozenset[int] = frozenset()
     leaving: Sequence[str] = ()
 
 
 def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) -> None:
-    """Print tables with their notes under them; a note that all tables share stands at the end, once.
+    """Print tables with their notes under them, and at the end what their words mean.
 
     Args:
         tables: The tables.
@@ -68,7 +72,6 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
     if not tables:
         console.print(Text(_NO_ROWS))
         return
-    common = [note for note in tables[0].notes if len(tables) > 1 and all(note in each.notes for each in tables)]
     for number, each in enumerate(tables):
         if number:
             console.print()
@@ -78,12 +81,24 @@ def printed(tables: Sequence[Table], console: "Console", *, told: bool = False) 
         width = console.width
         Grid.or_whole_blocks(columns, width, leaving=each.leaving, name="method", gap=1, styles=styles).show(console)
         for note in each.notes:
-            if note not in common:
-                console.print(Text(note), style="dim")
+            console.print(Text(note), style="dim")
         if each.warning and not told:
             console.print(Text(each.warning), style="bold yellow")
-    for note in common:
-        console.print(Text(note), style="dim")
+    if len(tables) > 1:
+        console.print()
+    for line in legend(tables):
+        console.print(Text(line), style="dim")
+
+
+def legend(tables: Iterable[Table]) -> list[str]:
+    """Return what the words of some tables mean, each once: a line of all headings, then one for each other thing."""
+    headings: dict[str, None] = {}
+    lines: dict[str, None] = {}
+    for each in tables:
+        headings |= dict.fromkeys(f"{heading}: {meaning}" for heading, meaning in each.meanings.items())
+        lines |= dict.fromkeys(each.legend)
+    text = "; ".join(headings)
+    return [*([f"{text[:1].upper()}{text[1:]}."] if text else []), *lines]
 
 
 def _column(heading: str, cells: Sequence[str]) -> Column:
@@ -93,8 +108,13 @@ def _column(heading: str, cells: Sequence[str]) -> Column:
     return Column(heading, cells, right=heading not in _LEFT, broken=broken)
 
 
-def in_markdown(tables: Iterable[Table]) -> str:
-    """Return tables in Markdown: for each a heading line, a table, and notes."""
+def in_markdown(tables: Sequence[Table], *, explained: bool = True) -> str:
+    """Return tables in Markdown: for each a heading line, a table, and notes.
+
+    Args:
+        tables: The tables.
+        explained: Whether what their words mean follows, as `legend` returns it.
+    """
     lines: list[str] = []
     for each in tables:
         lines += [_markdown(each.title), "", f"| {' | '.join(each.headings)} |", "|" + "---|" * len(each.headings)]
@@ -107,14 +127,17 @@ def in_markdown(tables: Iterable[Table]) -> str:
         if each.warning:
             lines.append(f"- **{each.warning}**")
         lines.append("")
-    return "\n".join(lines) or f"{_NO_ROWS}\n"
+    words = [f"- {_markdown(line)}" for line in legend(tables)] if explained else []
+    if len(tables) == 1:
+        lines.pop()  # one list
+    return "\n".join([*lines, *words, *([""] if words or len(tables) == 1 else [])]) or f"{_NO_ROWS}\n"
 
 
-def in_latex(tables: Iterable[Table]) -> str:
-    """Return tables in LaTeX, in the style of the package ``booktabs``, their notes in the captions."""
+def in_latex(tables: Sequence[Table]) -> str:
+    """Return tables in LaTeX, in the style of the package ``booktabs``, notes and legends in the captions."""
     lines: list[str] = []
     for each in tables:
-        notes = [f"{each.title}.", *each.notes, *([each.warning] if each.warning else [])]
+        notes = [f"{each.title}.", *each.notes, *([each.warning] if each.warning else []), *legend([each])]
         alignment = "".join("l" if heading in (*_NAMES, *_LEFT) else "r" for heading in each.headings)
         lines += [r"\begin{table}", r"\centering", rf"\caption{{{_latex(' '.join(notes))}}}"]
         lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
@@ -124,8 +147,8 @@ def in_latex(tables: Iterable[Table]) -> str:
     return "\n".join(lines) or f"{_NO_ROWS}\n"
 
 
-def in_html(tables: Iterable[Table]) -> str:
-    """Return tables as parts of a page in HTML: for each a heading, a table, and notes."""
+def in_html(tables: Sequence[Table]) -> str:
+    """Return tables as parts of a page in HTML: for each a heading, a table, and notes; then what their words mean."""
     lines: list[str] = []
     for each in tables:
         head = "".join(f"<th>{escape(heading)}</th>" for heading in each.headings)
@@ -146,6 +169,8 @@ def in_html(tables: Iterable[Table]) -> str:
         if each.warning:
             lines.append(f"<li><strong>{escape(each.warning)}</strong></li>")
         lines += ["</ul>", "</section>"]
+    if words := legend(tables):
+        lines += ["<ul>", *(f"<li>{escape(line)}</li>" for line in words), "</ul>"]
     return "\n".join(lines or [f"<p>{_NO_ROWS}</p>"]) + "\n"
 
 

@@ -89,6 +89,9 @@ class Entry:
 def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
     """Return one row for each profile and method, over the scenarios of that profile, if they are two or more.
 
+    A profile of which fewer than two methods besides ``reset`` have a retention in each scenario compares nothing, and
+    is left out.
+
     Where a scenario stands there under several protocols or optimizers, the rows of the protocol and optimizer with
     most methods speak for it, then those with most runs; the column ``protocols`` says which. Entries that were tuned
     in another way are of another profile, which says how. Unranked profiles are left out.
@@ -171,6 +174,8 @@ def _rows(profile: str, scenarios: Mapping[str, Sequence[Entry]]) -> list[dict[s
         made.append((row, first.is_control))
         if not first.is_control and not missing:
             table.append(Standing(row, _entrant(list(found.values())), first.is_baseline))
+    if len(table) < 2:
+        return []
     place(table)
     made.sort(key=lambda each: (each[1], bool(each[0]["missing"]), -_known(each[0]["mean"]), each[0]["method"]))
     return [row for row, _ in made]

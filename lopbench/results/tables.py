@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lopbench.core.text import counted
@@ -12,7 +12,7 @@ from lopbench.results.cells import csv_text
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
 from lopbench.results.group import seeds_in_words
-from lopbench.results.layout import Table, in_html, in_latex, in_markdown, printed
+from lopbench.results.layout import Table, in_html, in_latex, in_markdown, legend, printed
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import COLLAPSED, FEWEST_RANKED, unseen_collapse
 from lopbench.results.ranks import RANK_METHOD, Range
@@ -70,7 +70,7 @@ def to_csv(frame: "pd.DataFrame", path: str | os.PathLike[str]) -> None:
 def render(
     frame: "pd.DataFrame", console: "Console", overall: "pd.DataFrame | None" = None, *, told: bool = False
 ) -> None:
-    """Print a leaderboard as one table for each protocol, with notes under it.
+    """Print a leaderboard as one table for each protocol, with notes under it, and what their words mean at the end.
 
     Args:
         frame: What `leaderboard` returned, or its CSV read again.
@@ -81,14 +81,20 @@ def render(
     printed(list(_tables(frame, overall, wide=False, width=console.width)), console, told=told)
 
 
-def markdown(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
+def markdown(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None, *, explained: bool = True) -> str:
     """Return a leaderboard in Markdown, as `render` prints it: for each protocol a heading line, a table, and notes.
 
     Args:
         frame: What `leaderboard` returned, or its CSV read again.
         overall: Methods over all scenarios.
+        explained: Whether what their words mean follows, as `explanation` returns it.
     """
-    return in_markdown(_tables(frame, overall, wide=True))
+    return in_markdown(list(_tables(frame, overall, wide=True)), explained=explained)
+
+
+def explanation(frames: Iterable["pd.DataFrame"]) -> list[str]:
+    """Return what the words in the Markdown of some leaderboards mean, one thing a line."""
+    return legend(table for frame in frames for table in _tables(frame, None, wide=True))
 
 
 def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
@@ -98,7 +104,7 @@ def latex(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
         frame: What `leaderboard` returned, or its CSV read again.
         overall: Methods over all scenarios.
     """
-    return in_latex(_tables(frame, overall, wide=True))
+    return in_latex(list(_tables(frame, overall, wide=True)))
 
 
 def html(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
@@ -108,7 +114,7 @@ def html(frame: "pd.DataFrame", overall: "pd.DataFrame | None" = None) -> str:
         frame: What `leaderboard` returned, or its CSV read again.
         overall: Methods over all scenarios.
     """
-    return in_html(_tables(frame, overall, wide=True))
+    return in_html(list(_tables(frame, overall, wide=True)))
 
 
 def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool, width: int = 0) -> Iterator[Table]:
@@ -139,7 +145,9 @@ def _tables(frame: "pd.DataFrame", overall: "pd.DataFrame | None", *, wide: bool
                 )
                 for _, row in rows.iterrows()
             ],
-            notes=list(_notes(str(protocol_id), rows, wide=wide, columns=columns)),
+            notes=list(_notes(str(protocol_id), rows)),
+            legend=list(_legend(rows, wide=wide)),
+            meanings=_meanings(rows, columns),
             warning=_PROCEDURAL if "procedural" in str(rows.iloc[0]["data"]) else None,
             controls=_controls(rows),
             leaving=[_heading(name, score) for name in reversed(columns) if name not in _STAYING],
@@ -166,7 +174,8 @@ def _overall_table(profile: str, rows: "pd.DataFrame", *, wide: bool) -> Table:
             )
             for _, row in rows.iterrows()
         ],
-        notes=list(_overall_notes(rows, wide=wide)),
+        notes=list(_overall_notes(rows)),
+        legend=list(_overall_legend(rows, wide=wide)),
         controls=_controls(rows),
     )
 
@@ -262,29 +271,19 @@ def rank_text(low: Any, high: Any) -> str:
     return "-" if pd.isna(low) else str(Range(int(low), int(high)))
 
 
-def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool, columns: Sequence[str]) -> Iterator[str]:
+def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
+    """Yield what is particular about the table of a protocol and about its rows."""
     fewest, most = int(rows["seeds"].min()), int(rows["seeds"].max())
     covered = list(dict.fromkeys(map(str, rows["coverage"])))
     if len(covered) == 1:
         seeds = seeds_in_words(covered[0])
     else:
         seeds = f"{fewest} to {most} seeds" if fewest < most else f"{counted(most, 'seed')} each"
-    headline = str(rows.iloc[0]["headline"])
-    reference = rows.iloc[0]["reference"]
-    intervals = f"; {INTERVAL_METHOD}" if rows["retention_low"].notna().any() else ""
-    yield f"Protocol {protocol_id}, {seeds}. {headline.capitalize()}: 1 is a {reference}, 0 is chance{intervals}."
-    if rows["retention_before"].notna().any():
-        yield "Before: the retention in the last tasks before the method turned on."
+    ceiling = f", ceiling {float(rows['ceiling'].mean()):.2f}" if rows["ceiling"].notna().any() else ""
+    yield f"Protocol {protocol_id}, {seeds}{ceiling}."
     if _is_text(rows.iloc[0]["tuning"]):
-        yield from _tuning_notes(Tuning.of(str(rows.iloc[0]["tuning"])), rows)
-    score = str(rows.iloc[0]["score"])
-    briefs = [(_heading(name, score), BY_NAME[name].brief) for name in (headline, *columns) if name in BY_NAME]
-    text = "; ".join(f"{heading}: {brief}" for heading, brief in briefs if brief)
-    yield f"{text[:1].upper()}{text[1:]}."
-    yield from _cost_notes(rows, columns)
-    yield from _standing_notes(rows, wide=wide)
-    if fewest < 10 and most > 1:
-        yield COVERAGE
+        yield _tuning_note(Tuning.of(str(rows.iloc[0]["tuning"])), rows)
+    yield from _baseline(rows)
     if not rows["ranked"].all():
         yield "Unranked: this profile is for tests and first contact."
     usual = max(covered, key=list(map(str, rows["coverage"])).count)
@@ -308,38 +307,60 @@ def _notes(protocol_id: str, rows: "pd.DataFrame", *, wide: bool, columns: Seque
         yield f"All others: {seeds_in_words(usual)}."
 
 
-def _tuning_notes(tuning: Tuning, rows: "pd.DataFrame") -> Iterator[str]:
-    """Yield how the entries of a table were tuned, and what that cost."""
+def _tuning_note(tuning: Tuning, rows: "pd.DataFrame") -> str:
+    """Return how the entries of a table were tuned, and what that cost."""
     seeds = f"{tuning.development_seeds[0]}-{tuning.development_seeds[-1]}"
     part = "the whole stream: an oracle" if tuning.k == 1 else f"the first {tuning.k:.0%} of the stream"
-    yield (
+    return (
         f"Tuned: each row is the best of {tuning.budget} configurations, of its method's grid and of learning rates, "
         f"by mean online score on {part}, seeds {seeds}; {int(rows['tuning_steps'].max()):,} steps at most."
     )
+
+
+def _baseline(rows: "pd.DataFrame") -> Iterator[str]:
+    """Yield the optimizer of the plain learning that others were judged against, as `place` chose it among several."""
+    plain = rows[rows["method"] == "none"]
+    if len(plain) < 2 or not rows["verdict"].map(_is_text).any():
+        return
+    chosen, best = (plain.sort_values(by, na_position="first").iloc[-1] for by in (["seeds", "retention"], "retention"))
+    text = f"To none: none with {chosen['optimizer']}, the best of those with most seeds"
+    if best["retention"] > chosen["retention"]:
+        text += f" (with {best['optimizer']} it has {best['retention']:.2f} over {best['seeds']})"
+    yield f"{text}."
+
+
+def _meanings(rows: "pd.DataFrame", columns: Sequence[str]) -> Mapping[str, str]:
+    """Return what the headings of a table mean, those that take a few words."""
+    score = str(rows.iloc[0]["score"])
+    names = [name for name in (str(rows.iloc[0]["headline"]), *columns) if name in BY_NAME]
+    meanings = {_heading(name, score): BY_NAME[name].brief for name in names}
+    meanings["track"] = "knows of task boundaries (aware) or not (free)"
+    if (rows["track"] == "control").any():
+        meanings["control"] = "scores 1 by construction"
+    is_same = _is_of_several(rows) and not _is_text(rows.iloc[0]["tuning"])
+    costs = [name for name in ("speed", "memory") if name in columns]
+    if costs:
+        are = "multiples of those of none" if len(costs) > 1 else "a multiple of that of none"
+        meanings[" and ".join(costs)] = are + (" with the same optimizer" if is_same else "")
+    return {heading: meaning for heading, meaning in meanings.items() if meaning}
+
+
+def _legend(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
+    """Yield how scores, trends, ranks and verdicts are made, as far as the table has any."""
+    headline, reference = str(rows.iloc[0]["headline"]).capitalize(), rows.iloc[0]["reference"]
+    intervals = f"; {INTERVAL_METHOD}" if rows["retention_low"].notna().any() else ""
+    yield f"{headline}: 1 is a {reference}, 0 is chance{intervals}."
+    if rows["retention_before"].notna().any():
+        yield "Before: the retention in the last tasks before the method turned on."
     if rows["fragility"].notna().any():
         yield "Fragility: the retention of the oracle, tuned on the whole stream, minus this one."
-
-
-def _cost_notes(rows: "pd.DataFrame", columns: Sequence[str]) -> Iterator[str]:
-    """Yield what track and costs are, as far as the table has them."""
-    is_same = _is_of_several(rows) and not _is_text(rows.iloc[0]["tuning"])
-    same = " with the same optimizer" if is_same else ""
-    costs = [word for column, word in (("speed", "speed"), ("memory", "memory")) if column in columns]
-    control = "; the control scores 1 by construction" if (rows["track"] == "control").any() else ""
-    are = "are multiples of those" if len(costs) > 1 else "is a multiple of that"
-    cost = f" {' and '.join(costs).capitalize()} {are} of none{same}." if costs else ""
-    yield f"Track: knows of task boundaries (aware) or not (free){control}.{cost}"
-
-
-def _standing_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
-    """Yield how trends, ranks and verdicts are made, as far as the table has any."""
     if rows["trend"].isna().all():
         yield (
             f"No trend: it takes fresh networks on {FEWEST_TASKS} tasks after the first {WARM_UP:.0%} of the stream, "
             f"over {REACH:.0%} of it, that are above chance."
         )
     else:
-        trend = _TREND.format(reference=rows.iloc[0]["reference"])
+        trend = _TREND.format(reference=reference)
         yield f"{trend}, the first {WARM_UP:.0%} left out{'' if wide else f'; {_TREND_SIGNS}'}."
     if rows["rank_low"].notna().any():
         yield f"#: ranks that are possible within the track: {RANK_METHOD}."
@@ -349,46 +370,40 @@ def _standing_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
             f"{unseen_collapse(fewest):.0%} possible, under which neither ranks nor intervals hold."
         )
     elif rows["ranked"].all():
-        yield f"There are no ranks and no verdicts: they take {FEWEST_RANKED} seeds."
+        yield f"No ranks and no verdicts: they take {FEWEST_RANKED} seeds."
+    yield from _verdict_legend(rows, wide=wide)
+    if rows["ceiling"].notna().any():
+        yield (
+            f"Ceiling: the score of a learner that is always right; rows above {NEAR_CEILING:.0%} of it are not told "
+            "apart."
+        )
+    if int(rows["seeds"].min()) < 10 and int(rows["seeds"].max()) > 1:
+        yield COVERAGE
+
+
+def _verdict_legend(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
     if rows["verdict"].map(_is_text).any():
         if not wide:
             yield _VERDICT_SIGNS
-        yield f"Verdict to none{_baseline(rows)}: {VERDICT_METHOD}."
-    if rows["ceiling"].notna().any():
-        top = float(rows["ceiling"].mean())
-        yield (
-            f"Ceiling: {top:.2f}, the score of a learner that is always right; rows above {NEAR_CEILING:.0%} of it "
-            "are not told apart."
-        )
+        yield f"Verdict to none: {VERDICT_METHOD}."
 
 
-def _baseline(rows: "pd.DataFrame") -> str:
-    """Return the optimizer of the plain learning that others were judged against, as `place` chose it."""
-    plain = rows[rows["method"] == "none"]
-    if len(plain) < 2:
-        return ""
-    chosen, best = (plain.sort_values(by, na_position="first").iloc[-1] for by in (["seeds", "retention"], "retention"))
-    text = f" with {chosen['optimizer']}, the best of those with most seeds"
-    if best["retention"] > chosen["retention"]:
-        text += f" (with {best['optimizer']} it has {best['retention']:.2f} over {best['seeds']})"
-    return text
+def _overall_notes(rows: "pd.DataFrame") -> Iterator[str]:
+    yield f"Protocols: {rows.iloc[0]['protocols']}; where a scenario has several, the one with most methods."
+    said: dict[str, list[str]] = {}
+    for method, missing, note in zip(rows["method"], rows["missing"], rows["rank_note"], strict=True):
+        text = f"unranked, no retention in {missing}" if missing else note
+        if text:
+            said.setdefault(text, []).append(method)
+    yield from (f"{', '.join(of)}: {text}" for text, of in said.items())
 
 
-def _overall_notes(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
+def _overall_legend(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
     low, high = CLIP
     yield (
         f"Mean: unweighted, of the retentions in all scenarios, each clipped to [{low:g}, {high:g}]; worst: the "
         "smallest of them."
     )
-    yield f"Protocols: {rows.iloc[0]['protocols']}; where a scenario has several, the one with most methods."
     if rows["rank_low"].notna().any():
-        yield f"#: ranks that are possible within the track: {RANK_METHOD}; of each seed's mean over the scenarios."
-    if rows["verdict"].map(_is_text).any():
-        if not wide:
-            yield _VERDICT_SIGNS
-        yield f"Verdict to none: {VERDICT_METHOD}."
-    for method, missing, note in zip(rows["method"], rows["missing"], rows["rank_note"], strict=True):
-        if missing:
-            yield f"{method}: unranked, no retention in {missing}"
-        elif note:
-            yield f"{method}: {note}"
+        yield f"#: ranks that are possible within the track: {RANK_METHOD}; over all scenarios of each seed's mean."
+    yield from _verdict_legend(rows, wide=wide)

@@ -179,11 +179,24 @@ def test_methods_over_all_scenarios_come_first(many_seeds, results):
     for scenario in ("one", "two"):
         changes = {"scenario": results.component("scenarios", scenario, tasks=10, steps_per_task=100, profile="lite")}
         many_seeds([0.5, 0.6, 0.55], **changes)
+        many_seeds([0.5, 0.6, 0.7], results.component("methods", "n", track="boundary-free"), **changes)
         if scenario == "one":
             many_seeds([0.7, 0.8, 0.9], m, **changes)
     shown = "".join(data for _, data in Tree(render(summarise(results.root), "title")).texts)
     assert shown.index("Over all scenarios: lite, 2 scenarios") < shown.index("one lite, net")
     assert re.search(r"m\s*–\s*free\s*–\s*–\s*1\.00\s*one\s*1 of 2\s*without two", shown)
+
+
+def test_names_of_many_sets_stand_under_the_heading(results, tmp_path):
+    folders = [tmp_path / name for name in ("one", "two", "three", "four")]
+    for seed, folder in enumerate(folders):
+        results.add(results.spec(), 0.5, seed=seed, root=folder)
+    write_report(tmp_path / "few.html", *folders[:3])
+    assert "<h1>one, two, three</h1>" in (tmp_path / "few.html").read_text()
+    write_report(tmp_path / "many.html", *folders)
+    text = (tmp_path / "many.html").read_text()
+    assert "<h1>4 sets of results</h1>" in text
+    assert text.count("one, two, three, four") == 1
 
 
 def test_a_title_is_escaped(filled):

@@ -636,7 +636,7 @@ def test_the_baseline_of_several_optimizers_is_first_of_all_one_with_most_seeds(
     verdicts = {(row["method"], row["lr"]): row["verdict"] for row in frame.to_dict("records")}
     assert verdicts == {("none", 1e-3): "", ("none", 3e-3): "", ("m", 3e-3): "better"}
     assert (
-        "Verdict to none with adam:lr=0.003, the best of those with most seeds (with adam:lr=0.001 it has 0.67 over 3):"
+        "To none: none with adam:lr=0.003, the best of those with most seeds (with adam:lr=0.001 it has 0.67 over 3)."
         in printed(frame)
     )
 
@@ -649,9 +649,9 @@ def test_the_optimizer_is_a_column_where_it_tells_rows_apart_and_in_the_title_el
     assert title.rstrip() == "toy lite, net:width=8, adam, data toy-images@0123456789ab"
     assert " lr " in heads
     assert heads.count(" 0.003 ") == heads.count(" 0.001 ") == 2
-    assert "Verdict to none with adam:lr=0.001, the best of those with most seeds:" in text
+    assert "To none: none with adam:lr=0.001, the best of those with most seeds." in text
     assert "Speed" not in text  # for which there is no room
-    assert "Speed and memory are multiples of those of none with the same optimizer." in markdown(frame)
+    assert "speed and memory: multiples of those of none with the same optimizer" in markdown(frame)
     narrow = printed(frame, width=80)
     assert max(map(len, narrow.splitlines())) <= 80
     assert "| `m` | `adam:lr=0.003` | boundary-free |" in markdown(frame)
@@ -737,7 +737,7 @@ def test_rows_without_all_seeds_of_none_are_listed_with_the_reason_and_change_no
 def test_three_seeds_have_no_ranks_and_the_table_says_so_once(many_seeds, results):
     many_seeds([0.5, 0.51, 0.52])
     text = printed(leaderboard(results.root), width=200)
-    assert "There are no ranks and no verdicts: they take 5 seeds." in text
+    assert "No ranks and no verdicts: they take 5 seeds." in text
     assert "unranked:" not in text
     assert "collapse" not in text
 
@@ -765,7 +765,7 @@ def test_rows_at_the_ceiling_are_marked_and_not_told_apart(many_seeds, results):
     assert frame.set_index("method")["at_ceiling"].to_dict() == {"best": True, "none": True, "good": False}
     assert standings(frame) == {"best": ("1-2", "not shown"), "none": ("1-2", ""), "good": ("3", "worse")}
     text = printed(frame, width=200)
-    assert "Ceiling: 1.33" in text
+    assert "ceiling 1.33." in text
     assert "best: at the ceiling; both at the ceiling" in text
 
 
@@ -1092,6 +1092,7 @@ def test_a_collapse_in_one_scenario_is_not_hidden_by_the_mean_over_scenarios(sce
 
 def test_the_table_over_scenarios_is_in_every_format(scenarios, results):
     scenarios("none", one=0.5, two=0.8)
+    scenarios("m", one=0.6, two=0.8)
     scenarios("part", one=0.7)
     made = board(results.root)
     console = Console(width=80, force_terminal=False)
@@ -1101,6 +1102,12 @@ def test_the_table_over_scenarios_is_in_every_format(scenarios, results):
         assert "All scenarios, lite" in text
         assert "part: unranked, no retention in two" in " ".join(text.split())
     assert max(map(len, capture.get().splitlines())) <= 80
+
+
+def test_one_complete_method_makes_no_table_over_scenarios(scenarios, results):
+    scenarios("none", one=0.5, two=0.8)
+    scenarios("part", one=0.7)
+    assert board(results.root).overall.empty
 
 
 def test_one_scenario_or_another_profile_makes_no_table_over_scenarios(scenarios, many_seeds, results):
