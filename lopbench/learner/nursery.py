@@ -77,7 +77,7 @@ class Nursery:
                 with naming(method, "configure"), left_alone(), watching as watch:
                     configured = method.configure(module, example=example, generator=generator)
                     if not isinstance(configured, nn.Module):
-                        raise InvalidInputError(f"it returns the network, got {in_words(configured)}")
+                        raise InvalidInputError(f"it must return the network, got {in_words(configured)}")
                 if configured is module and not watch.changed:
                     self._idle.add(place)
                 module = configured
