@@ -25,7 +25,7 @@ from lopbench.learner.compiling import Compiled, compile_graph
 from lopbench.learner.groups import UnitGroup
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.network import Tensors
-from lopbench.learner.saving import sections
+from lopbench.learner.saving import entries_of, sections
 from lopbench.learner.step import Taken
 from lopbench.learner.tracing import Steps, portion
 from lopbench.learner.untraceable import reason_of
@@ -84,7 +84,7 @@ class Program:
             self._bind(learner)
             if self._asked:  # again, with units that are reset
                 self._steps.record(self._state(), self._constants(), cast)
-            self._made_for = self._make()
+            self._traced_for = self._signature()
             self._blocks = self._choose_blocks()
             graph = self._trace(cast)
             self._compiled = Compiled(graph)
@@ -105,7 +105,7 @@ class Program:
         state, constants = self._blocks.first(self._state()), self._blocks.first(self._constants())
         return self._steps.trace(state, constants, self._arguments(batches))
 
-    def _make(self) -> object:
+    def _signature(self) -> object:
         """Return what a graph is made for: hooks at a boundary may have held parameters, or remembered new tensors."""
         tensors = {**self._state(), **self._constants()}
         learner = self._steps.learner
@@ -140,7 +140,7 @@ class Program:
             self._bind(learner)
         shapes = [(tuple(x.shape[1:]), tuple(y.shape[1:])) for x, y in batches]
         assert shapes == self._shapes, f"a program for batches of {self._shapes} was given {shapes}"
-        if self._make() != self._made_for:
+        if self._signature() != self._traced_for:
             self._prepare(learner, [(x[0], y[0]) for x, y in batches])
         periods = self.unroll // len(batches)
         # Contiguous, as everything that was compiled for.
@@ -229,14 +229,10 @@ class Program:
             value.copy_(part["parameter"][name])
         for name, value in learner.view.buffers.items():
             value.copy_(part["buffer"][name])
-        states: dict[str, Tensors] = {name: {} for name in learner.view.parameters}
-        for key, value in part.get("optimizer", {}).items():
-            name, _, entry = key.rpartition("/")
-            states[name][entry] = value
+        states = entries_of(learner.view.parameters, part)
         learner.optimizer.adopt(states, part["scale"][""] if "scale" in part else None)
-        for key, value in part.get("method", {}).items():
-            index, _, name = key.partition("/")
-            learner.hooks.acting[int(index)].state.tensors[name] = value
+        for index, remembered in sections(part.get("method", {})).items():
+            learner.hooks.acting[int(index)].state.tensors.update(remembered)
         for group in self._groups():
             self._refill(group, part["taken"][group.name].tolist())
         reset = any(bool(taken.any()) for taken in part.get("taken", {}).values())

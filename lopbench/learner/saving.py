@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,13 +51,12 @@ def load_state_dict(learner: StackLearner, tensors: Mapping[str, Tensor]) -> Non
     if learner.boundary.restarted:
         learner.optimizer.restart(learner.reference_optimizer)
     learner.optimizer.load_state_dict({n: v.to(learner.device) for n, v in part.get("optimizer", {}).items()})
-    generators = part["generator"]
+    generators, methods = part["generator"], sections(part.get("method", {}))
     learner.network.generator.set_state(generators["layers"].cpu())
     learner.hooks.acted = tensors["acted"].tolist()
     learner.boundary.samples_ahead = int(tensors["samples_ahead"])
     for index, state in enumerate(learner.states):
-        mine = {key: v for key, v in part.get("method", {}).items() if key.partition("/")[0] == str(index)}
-        state.load_state_dict({key.partition("/")[2]: value for key, value in mine.items()}, learner.device)
+        state.load_state_dict(methods.get(str(index), {}), learner.device)
         for replica, generator in enumerate(state.generators):
             generator.set_state(generators[f"{index}/{replica}"].cpu())
     if "pool" in part:
@@ -76,3 +75,12 @@ def sections(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         section, _, rest = key.partition("/")
         found.setdefault(section, {})[rest] = value
     return found
+
+
+def entries_of(parameters: Iterable[str], part: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Return the optimizer's entries of each parameter, from `sections` in which they are named ``parameter/entry``."""
+    entries: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
+    for key, value in part.get("optimizer", {}).items():
+        name, _, entry = key.rpartition("/")
+        entries[name][entry] = value
+    return entries

@@ -7,11 +7,9 @@ in from outside, from the same named streams as ever.
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Literal, NoReturn
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.func import functionalize
@@ -29,8 +27,9 @@ from lopbench.learner.learner import StackLearner
 from lopbench.learner.memory import MethodState
 from lopbench.learner.network import Tensors
 from lopbench.learner.optimizers import Caller, OptimizerStack
-from lopbench.learner.saving import sections
+from lopbench.learner.saving import entries_of, sections
 from lopbench.learner.step import Taken, take_step
+from lopbench.learner.trial import states_on_host
 from lopbench.learner.view import View
 
 #: Index among the active methods, kind, type.
@@ -171,10 +170,7 @@ class Steps:
     def step(self, state: Tensors, constants: Tensors, batch: tuple[Tensor, Tensor], noise: _Noise, step: int) -> Taken:
         """Take one step of all replicas: ``state`` is changed."""
         learner, parts, fixed = self.learner, sections(state), sections(constants)
-        entries: dict[str, Tensors] = {name: {} for name in parts["parameter"]}
-        for key, value in parts.get("optimizer", {}).items():
-            name, _, entry = key.rpartition("/")
-            entries[name][entry] = value
+        entries = entries_of(parts["parameter"], parts)
         optimizer = OptimizerStack(
             learner.optimizer.rule,
             parts["parameter"],
@@ -196,7 +192,8 @@ class Steps:
             host=_TraceHost(learner, rows),
         )
         view.turn_to(self.task, fixed["classes"][""] if "classes" in fixed else None)
-        hooks = self._hooks(parts.get("method", {}), fixed.get("swept", {}), noise, step)
+        remembered = sections(parts.get("method", {}))
+        hooks = self._hooks(remembered, sections(fixed.get("swept", {})), noise, step)
         trained = tuple(name for name, leaf in learner.leaves.items() if leaf.requires_grad)
         taken = take_step(view, hooks, Traced(trained), batch, metrics=self.metrics)
         self._asked = rows.asked
@@ -212,7 +209,7 @@ class Steps:
         elif optimizer.factor is not None:
             raise UntraceableError("a method scales the learning rate of which none was scaled in 'begin'")
         for index, (method, memory) in enumerate(hooks.acting):
-            before = {key.partition("/")[2] for key in parts.get("method", {}) if _of(key, index)}
+            before = remembered.get(str(index), {}).keys()
             if memory.tensors.keys() != before:
                 new = ", ".join(f"state[{key!r}]" for key in sorted(memory.tensors.keys() ^ before))
                 raise UntraceableError(f"method {method.name!r} makes {new} anew in a step and not in 'begin'")
@@ -223,14 +220,13 @@ class Steps:
         if caller is not None:
             self.resetting.add(caller.place)
 
-    def _hooks(self, remembered: Tensors, swept: Tensors, noise: _Noise, step: int) -> Hooks:
+    def _hooks(
+        self, remembered: Mapping[str, Tensors], swept: Mapping[str, Tensors], noise: _Noise, step: int
+    ) -> Hooks:
         """Return the hooks over the tensors of a step, with memories of their own."""
         made = []
         for index, (method, _) in enumerate(self.learner.hooks.acting):
-            tensors, values = (
-                {key.partition("/")[2]: value for key, value in each.items() if _of(key, index)}
-                for each in (remembered, swept)
-            )
+            tensors, values = (dict(each.get(str(index), {})) for each in (remembered, swept))
             memory = MethodState(_TracedNoise(noise, index, step), tensors, _NoHost())
             made.append(Acting(_with_fields(method, values), memory))
         hooks = Hooks(made)
@@ -249,10 +245,10 @@ class Steps:
         def steps(*tensors: Tensor) -> tuple[Tensor, ...]:
             return self.call(names, constant_names, *tensors)
 
-        before = _global_states()
+        before = states_on_host()
         with _NoNumpy():
             graph = make_fx(functionalize(steps), tracing_mode="fake")(*arguments)
-        if _global_states() != before:
+        if states_on_host() != before:
             raise UntraceableError("a step draws from the global generator of Python or numpy")
         for node in graph.graph.nodes:
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
@@ -275,12 +271,6 @@ class _NoNumpy(TorchFunctionMode):
 
 
 _TO_NUMPY = (Tensor.numpy, Tensor.__array__, Tensor.tolist)
-
-
-def _global_states() -> tuple[object, ...]:
-    """Return the state of the generators that torch does not know of."""
-    _, keys, *rest = np.random.get_state()
-    return random.getstate(), np.asarray(keys).tobytes(), *rest
 
 
 class _Noise:
@@ -398,10 +388,6 @@ class _RowBuffer:
         taken.add_(mask.sum(dim=1))
         biases = rows["bias"].gather(1, place) if "bias" in rows else None
         return weights.view(*mask.shape, *rows["weight"].shape[2:]), biases
-
-
-def _of(key: str, index: int) -> bool:
-    return key.partition("/")[0] == str(index)
 
 
 def _with_fields(method: Perturbation, values: Tensors) -> Perturbation:

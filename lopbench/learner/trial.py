@@ -163,9 +163,14 @@ def is_random(module: nn.Module, batch: Tensor) -> bool:
 
 def _drawn(device: torch.device) -> tuple[object, ...]:
     """Return the states of all global generators."""
-    _, keys, *rest = np.random.get_state()
     states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-    return random.getstate(), np.asarray(keys).tobytes(), *rest, *(state.numpy().tobytes() for state in states)
+    return *states_on_host(), *(state.numpy().tobytes() for state in states)
+
+
+def states_on_host() -> tuple[object, ...]:
+    """Return the states of the global generators of Python and numpy, to be compared."""
+    _, keys, *rest = np.random.get_state()
+    return random.getstate(), np.asarray(keys).tobytes(), *rest
 
 
 def on_input(layer: nn.Module, act: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
