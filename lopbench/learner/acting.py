@@ -26,7 +26,7 @@ class Actor:
     """Runs the networks of a learner in evaluation mode, as the policies of agents.
 
     An agent acts thousands of times between two updates, on a few inputs each. `torch.vmap` over the replicas takes
-    about a millisecond each time. So the networks are traced once for each shape of inputs, and the graph runs then.
+    about a millisecond each time. So the networks are traced once for each shape of inputs, and the graph is run.
 
     Args:
         learner: The learner. Each call uses the values that its tensors have at that time.

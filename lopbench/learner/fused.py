@@ -26,7 +26,7 @@ class StackOptimizer(OptimizerStack):
         leaves: The leaves to train, by name.
         stacked: Whether the leaves have the replica axis. Masks, gradients and updates always have it.
         rates: Learning rate: one number, or ``(R,)`` of float64 where replicas differ; None for the rule's.
-        hidden: Names of the matrices and kernels between hidden layers.
+        hidden: Names of weight matrices and kernels, see `hidden_matrices`.
     """
 
     def __init__(

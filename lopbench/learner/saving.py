@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from lopbench.learner.learner import StackLearner
 
-#: What a recipe must hold in memory.
+#: Sections that count as memory of a recipe.
 _HELD = frozenset({"parameter", "buffer", "optimizer", "method"})
 
 
@@ -20,7 +20,7 @@ def state_dict(learner: StackLearner) -> dict[str, Tensor]:
     tensors = {f"parameter/{name}": leaf.detach() for name, leaf in learner.leaves.items()}
     tensors.update({f"buffer/{name}": value for name, value in learner.view.buffers.items()})
     tensors.update({f"optimizer/{name}": value for name, value in learner.optimizer.state_dict().items()})
-    if learner.profile is not None:  # where a clone started cannot be made again from the seed
+    if learner.profile is not None:  # the initial weights of a clone cannot be built again from the seed
         tensors.update({f"initial/{name}": value for name, value in learner.view.initial.items()})
     tensors["generator/layers"] = learner.network.generator.get_state()
     tensors.update({f"previous/{name}": value for name, value in learner.previous.state_dict().items()})
@@ -64,12 +64,12 @@ def load_state_dict(learner: StackLearner, tensors: Mapping[str, Tensor]) -> Non
 
 
 def state_bytes(learner: StackLearner) -> int:
-    """Return the bytes of parameters, buffers, optimizer and methods: what the recipe must hold in memory."""
+    """Return the bytes of parameters, buffers, optimizer and methods, which a recipe keeps from step to step."""
     return sum(tensor.nbytes for name, tensor in state_dict(learner).items() if name.split("/")[0] in _HELD)
 
 
 def sections(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return tensors named ``section/name`` by section and name."""
+    """Return tensors that are named ``section/name``, by section and by name."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         section, _, rest = key.partition("/")
