@@ -138,7 +138,7 @@ class StackLearner:
         self._hold_tensors(modules)
         self.optimizer = self._new_optimizer(optimizer, rates or [optimizer.lr])
         #: Tensors of replicas at their last probes, if a metric asks for them.
-        self.previous = probing.Memory()
+        self.previous = probing.LastProbes()
         self.boundary = Boundary(self)
         self.view = self._new_view()
         self.engine = Eager(self.leaves, self.optimizer, stacked=self.stacked)

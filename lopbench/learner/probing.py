@@ -22,7 +22,7 @@ def counted(outputs: Tensor, task: Task) -> Tensor:
     return outputs if task.classes is None else outputs.index_select(-1, task.classes)
 
 
-class Memory:
+class LastProbes:
     """Copies of the tensors of replicas at their last probes, for the replicas for which a metric asks."""
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ def take(
         initial: Its parameters as built.
         head: Names of the parameters of its head.
         lr: Learning rate of the next step.
-        recall: Returns parameters and buffers of the probe before, and keeps the current ones; see `Memory`.
+        recall: Returns parameters and buffers of the probe before, and keeps the current ones; see `LastProbes`.
         seen: What the passes over the probe batch show, if they were made already; see `together`.
     """
     inputs, targets = task.probe()
