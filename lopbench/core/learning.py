@@ -128,10 +128,10 @@ class Learner(Protocol):
 
     @property
     def age(self) -> int:
-        """Steps of the stream on which the methods were to act before this learner was built.
+        """Steps of the stream between the turn-on of the methods and the first step of this learner, at least 0.
 
-        0 but for a fresh network that is born in the middle of the stream, to see what a recipe can learn there: a
-        schedule over the steps of the stream does not begin anew for it. To be asked for in `Perturbation.begin`.
+        It is above 0 for a network that is born in the middle of the stream, to see what a recipe can learn there. A
+        schedule over the steps of the stream starts from it and not anew. Read it in `Perturbation.begin`.
         """
 
     @property

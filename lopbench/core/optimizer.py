@@ -37,7 +37,7 @@ class Optimizer(Component, ABC):
 
         Args:
             parameter: The parameter, ``(R, ...)``.
-            hidden: Whether it is a matrix or kernel between hidden layers: no vector, no embedding, not the head's.
+            hidden: Whether it is a weight matrix or kernel, the first layer's too, but not of an embedding or the head.
         """
         return {}
 

@@ -1,9 +1,10 @@
-"""Component and run specs: what the user writes, what the record holds, and the ids that both give.
+"""Specs of components and of runs: how users write them, how records hold them, and the ids made from them.
 
-A component is written ``name`` or ``name:field=value,field=value``; methods compose with ``+``. A run spec holds
-everything that changes the numbers, in canonical JSON; its hash is the run id. Its *protocol* is what is asked, its
-*entry* (methods, their start, the optimizer) the answer. Of code it names versions: of the components and of the core's
-numbers; which release made a run is recorded beside it, as is what tables show of a run (`Shown`), outside of the hash.
+A component is written ``name`` or ``name:field=value,field=value``. Several methods are joined by ``+``. A run spec
+holds everything that changes the numbers of a run. The hash of its canonical JSON is the run id. The *protocol* of a
+spec is what is asked. Its *entry* is the answer: methods, their start, the optimizer. Code enters a spec by versions
+only, those of the components and that of the core's numbers. A record holds two more things, which are not hashed: the
+release that made it, and what tables show of it (`Shown`).
 """
 
 from __future__ import annotations
@@ -31,17 +32,22 @@ from lopbench.core.tuning import TuningLog, configured, untuned
 
 SCHEMA_VERSION = 2
 
-#: Version of the core's numbers: what a learner computes of a spec, besides its components. 1 are the records of the
-#: first schema. Golden runs (``tests/locks``) fail where numbers move and no version was raised.
+#: Version of the core's numbers: of what a learner computes from a spec, besides what its components do. Records of the
+#: first schema have version 1. Golden runs (``tests/locks``) fail if numbers move and no version was raised.
 NUMBERS = 2
 
-#: Version of the score that tables make of measurements. Since 2 it has one formula for accuracies and errors, and a
-#: clone is measured against its base.
+#: Version of the score that tables compute from measurements. Since version 2 there is one formula for accuracies and
+#: errors, and a clone is measured against its base.
 SCORE = 2
 
 
 def canonical_json(value: object) -> str:
-    """Return the one JSON text of ``value``: sorted keys, no blanks, no NaN."""
+    """Return the canonical JSON text of ``value``: sorted keys, no blanks, ASCII.
+
+    Raises:
+        ValueError: If a number is not finite.
+        TypeError: If JSON has no text for a value.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
@@ -51,7 +57,11 @@ def digest(value: object, length: int) -> str:
 
 
 def _convert(text: str, annotation: object) -> Any:
-    """Return ``text`` as the type ``annotation``; raise ValueError with what was expected."""
+    """Return ``text`` as a value of the type ``annotation``.
+
+    Raises:
+        ValueError: If it is none; the message says what was expected, as in "a whole number".
+    """
     origin = typing.get_origin(annotation)
     if origin is Literal:
         choices = typing.get_args(annotation)
@@ -94,19 +104,19 @@ def _convert(text: str, annotation: object) -> Any:
             value = float(text)
         except ValueError:
             raise ValueError("a number") from None
-        if not math.isfinite(value):  # the canonical JSON has no text for it
+        if not math.isfinite(value):  # canonical JSON has no text for it
             raise ValueError("a finite number")
         return value
     return text
 
 
 def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
-    """Return ``cls`` built from ``arguments``, texts being converted to the fields' types.
+    """Return a component of class ``cls``, with texts among ``arguments`` converted to the types of its fields.
 
     Raises:
-        UsageError: If a field is unknown or its value of the wrong type.
+        UsageError: If a field is unknown or missing, or its value is of the wrong type.
         InvalidInputError: If the component refuses a value.
-        PluginError: If the class raises anything else.
+        PluginError: If the class raises any other error.
     """
     known = types_of(cls)
     values: dict[str, Any] = {}
@@ -146,7 +156,11 @@ def make(cls: type[Component], arguments: Mapping[str, str | Any]) -> Component:
 
 
 def split(text: str, positional: str | None = None) -> tuple[str, dict[str, str]]:
-    """Split ``name:field=value,...`` into name and fields.
+    """Split ``name:field=value,...`` into the name and the texts of the fields.
+
+    Args:
+        text: What the user has written.
+        positional: The field that the first value is for if it is written without a field; None if it must have one.
 
     Raises:
         UsageError: If the text is malformed.
@@ -176,10 +190,16 @@ def _default_registry() -> Registry:
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """A component by value: name, version, fields, and whose code it is.
+    """A component by value.
 
-    The origin is a distribution; where nothing says which code that is, as of a plugin that is installed editable or
-    read from a file, also its version and the content hash of the component's file.
+    Args:
+        kind: What it is, as in "methods".
+        name: Name that it is registered under.
+        version: Its version, which is raised when its numbers change.
+        origin: Name of the distribution that registers it. The code of a plugin that is installed editable, or read
+            from a file, can change unnoticed. Its origin also has the version and a hash of the component's file.
+        fields: Its hyperparameters, as JSON values.
+        track: The track of the leaderboard in which a method competes; None for other components.
     """
 
     kind: str
@@ -191,7 +211,12 @@ class ComponentSpec:
 
     @classmethod
     def of(cls, kind: str, component: Component, registry: Registry | None = None) -> ComponentSpec:
-        """Return the spec of a component that is registered."""
+        """Return the spec of a component that is registered.
+
+        Raises:
+            PluginError: If its version is no whole number, or JSON has no text for a field.
+            UnknownError: If it is not registered.
+        """
         registry = registry or _default_registry()
         if type(component.version) is not int:
             raise PluginError(f"{component.name} has the version {component.version!r}; a version is a whole number")
@@ -210,12 +235,18 @@ class ComponentSpec:
 
     @classmethod
     def parse(cls, kind: str, text: str, registry: Registry | None = None, **overrides: Any) -> ComponentSpec:
-        """Return the spec that ``text`` names, its values checked by building the component once.
+        """Return the spec that ``text`` names. The component is built once, to check its values.
+
+        Args:
+            kind: What it is, as in "methods".
+            text: What the user has written.
+            registry: Where the name is looked up; None for all plugins.
+            **overrides: Values of fields that ``text`` does not give.
 
         Raises:
             UsageError: If the name, a field or a value's type is wrong.
             InvalidInputError: If a value is out of range.
-            PluginError: If the class cannot be imported or made, which is nobody's mistake but its own.
+            PluginError: If the class cannot be imported, or is at fault when the component is built.
         """
         registry = registry or _default_registry()
         entry = registry.get(kind, split(text.partition(",")[0], "_")[0])
@@ -230,12 +261,16 @@ class ComponentSpec:
                 raise PluginError(f"{component_class.name} cannot be made as it is: {error}") from error
 
     def build(self, registry: Registry | None = None) -> Component:
-        """Return the component."""
+        """Return the component that the spec describes.
+
+        Raises:
+            LopbenchError: As `make`, or if the name is not registered.
+        """
         registry = registry or _default_registry()
         return make(registry.get(self.kind, self.name).load(), _tuples(self.fields))
 
     def changed(self, field: str, value: str) -> ComponentSpec:
-        """Return the spec with another value of a field, as the user writes it.
+        """Return the spec with another value of ``field``; ``value`` is a text as users write it.
 
         Raises:
             LopbenchError: As `parse`.
@@ -250,25 +285,25 @@ class ComponentSpec:
 
     @classmethod
     def from_json(cls, kind: str, value: Mapping[str, Any]) -> ComponentSpec:
-        """Return the spec of a record; nothing is imported or looked up.
+        """Return the spec that a record holds. Nothing is imported or looked up.
 
-        The optimizers of the first schema were part of the core, and had neither version nor origin.
+        In the first schema optimizers were part of the core. Their specs had neither version nor origin.
         """
         version, origin = value.get("version", 1), _whose(value.get("origin", OWN))
         return cls(kind, value["name"], version, origin, value["fields"], value.get("track"))
 
     def face(self, registry: Registry | None = None) -> Face | None:
-        """Return what labels and tables need of the class; None where it is not installed or cannot be imported."""
+        """Return what labels and tables need of the class; None if it is not installed or cannot be imported."""
         try:
             return face((registry or _default_registry()).get(self.kind, self.name))
         except Exception:  # a record of a plugin that is not installed here is still readable
             return None
 
     def label(self, registry: Registry | None = None) -> str:
-        """Return the shortest text that means this spec: ``name`` with the fields that are not at their defaults."""
+        """Return the shortest text for this spec: ``name``, and the fields that do not have their defaults."""
         shown = self.face(registry) or Face({}, None)
         parts: list[str] = []
-        # A record sorts its fields, and its label must not differ; what has to be given comes first.
+        # In a fixed order, since the fields of a record are sorted. Fields without default come first.
         for key in sorted(self.fields, key=lambda key: (key in shown.defaults, key)):
             value = self.fields[key]
             if key in shown.defaults and value == shown.defaults[key]:
@@ -279,13 +314,16 @@ class ComponentSpec:
 
 
 def _whose(origin: str) -> str:
-    """Return of an origin, as `Registration.origin` has it, what decides which runs stand together."""
+    """Return the part of an origin (`Registration.origin`) that runs must share to stand in one table.
+
+    It is the name of the distribution alone if its code cannot change without its version.
+    """
     name = origin.partition(" ")[0]
     return name if name == OWN or "+" not in origin else origin
 
 
 def format_value(value: object) -> str:
-    """Return a hyperparameter as the command line takes it."""
+    """Return a hyperparameter as users write it on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -294,12 +332,19 @@ def format_value(value: object) -> str:
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields with tuples in the place of lists, which JSON has instead."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """How numbers are computed, as far as it can change them."""
+    """Settings of the arithmetic that can change numbers.
+
+    Args:
+        dtype: Type of parameters and inputs.
+        tf32: Whether a GPU may multiply matrices in TF32.
+        deterministic: Whether torch must use deterministic algorithms.
+    """
 
     dtype: Literal["float32", "float64"] = "float32"
     tf32: bool = False
@@ -307,14 +352,14 @@ class Numerics:
 
 
 def build_optimizer(spec: ComponentSpec) -> Optimizer:
-    """Return the optimizer of a spec."""
+    """Return the optimizer that a spec describes."""
     rule = spec.build()
     assert isinstance(rule, Optimizer)
     return rule
 
 
 def check_start(start: float) -> None:
-    """Refuse a fraction of the stream that is none.
+    """Refuse a number that is no fraction of the stream.
 
     Raises:
         UsageError: If it is outside [0, 1].
@@ -325,10 +370,10 @@ def check_start(start: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What tables show of a run and cannot tell from its components alone.
+    """What tables show of a run, as its plugins said it when the run was made.
 
-    A record keeps it from when the run was made, so that tables need no plugin and are the same everywhere. It changes
-    no number, and no hash covers it.
+    A record keeps this, so that tables need no plugin and are the same everywhere. It changes no number, and no hash
+    covers it.
 
     Args:
         method: `RunSpec.method_label`.
@@ -351,13 +396,12 @@ class Shown:
 class RunSpec:
     """Everything that changes the numbers of one run of one seed.
 
-    ``kind`` is "continual" for the learner, "fresh" for networks freshly initialised at each scored task, or
-    "development" for a learner that is trained to choose a configuration and makes no row.
-    ``start`` is the fraction of the stream after which the methods are on, in [0, 1]; before, the learner is plain.
-    ``stop`` is the fraction of the stream, in (0, 1], after which a development run ends. ``tuning`` is the log of what
-    chose the entry, None for one that was not tuned; specs without these two have the ids that they had before.
-    ``shown`` is what the record says of its row; None for a spec that is in no record, or in one without it. A spec
-    that `replace` makes is another run and has none.
+    ``kind`` is "continual" for a learner, "fresh" for new networks at each scored task, and "development" for a learner
+    that only serves to choose a configuration and makes no row. ``start`` is the fraction of the stream, in [0, 1],
+    after which the methods are on. ``stop`` is the fraction of the stream, in (0, 1], after which a development run
+    ends. ``tuning`` is the log of the tuning that chose the entry, None without one. A ``stop`` of 1 and no log are not
+    in the JSON, so that older specs keep their ids. ``shown`` is what the record says of its row. It is None if there
+    is no record, if the record has none, and in a spec that `replace` makes, since that is another run.
 
     Raises:
         UsageError: If ``start`` is outside [0, 1].
@@ -382,11 +426,11 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         check_start(self.start)
-        object.__setattr__(self, "shown", None)  # a field without `init` is no attribute of the object yet
+        object.__setattr__(self, "shown", None)  # since a field without `init` is not set yet
         object.__setattr__(self, "start", float(self.start) + 0.0)  # 1, 1.0 and -0.0 would have other texts
 
     def to_json(self) -> dict[str, Any]:
-        """Return the canonical JSON value; its hash is the run id."""
+        """Return the JSON value whose hash is the run id."""
         value = {
             "schema_version": SCHEMA_VERSION,
             "kind": self.kind,
@@ -400,7 +444,7 @@ class RunSpec:
         return value
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a record holds: the value that is hashed, and beside it what tables show."""
+        """Return what a record holds: the value that is hashed, and in addition what tables show."""
         shown = Shown(
             method=self.method_label,
             architecture=self.architecture_label,
@@ -455,22 +499,22 @@ class RunSpec:
         return digest(self.to_json(), 16)
 
     def with_seed(self, seed: int) -> RunSpec:
-        """Return the same spec of another seed; unlike `replace` this checks nothing again, as thousands are read."""
+        """Return the same spec with another seed. Unlike `replace` it checks nothing, since thousands are made."""
         made = object.__new__(RunSpec)
         made.__dict__.update({name: self.__dict__[name] for name in self.__dataclass_fields__}, seed=seed)  # no run id
         return made
 
     def protocol(self) -> dict[str, Any]:
-        """Return what is asked, which must agree for two rows to stand together.
+        """Return what is asked. Two rows stand in one table only if it is the same for both.
 
-        Scenario, architecture and cloner with their versions, data by content, the reference, numerics, and the
-        versions of the core's numbers and of the score; of tuned entries also how they were to be tuned.
+        It is: scenario, architecture and cloner with their versions, data by content, the reference, numerics, and the
+        versions of the core's numbers and of the score. With tuned entries it is also how they had to be tuned.
         """
         tuned = {} if self.tuning is None else {"tuning": self.tuning.asked}
         return {**self._question(), "score": SCORE, **tuned}
 
     def entry(self) -> dict[str, Any]:
-        """Return the answer: methods, the fraction of the stream after which they are on, optimizer, log of tuning."""
+        """Return the answer: methods, their ``start``, optimizer, and the log of tuning if there is one."""
         tuned = {} if self.tuning is None else {"tuning": self.tuning.to_json()}
         methods = [method.to_json() for method in self.methods]
         return {"methods": methods, "start": self.start, "optimizer": self.optimizer.to_json(), **tuned}
@@ -488,7 +532,7 @@ class RunSpec:
 
     @cached_property
     def protocol_id(self) -> str:
-        """Scenario, its protocol version, and the hash of `protocol`."""
+        """Name and version of the scenario, and the hash of `protocol`, 12 hex digits."""
         return f"{self.scenario.name}@{self.scenario.version}+{digest(self.protocol(), 12)}"
 
     @cached_property
@@ -498,23 +542,23 @@ class RunSpec:
 
     @cached_property
     def method_id(self) -> str:
-        """Hash of `entry` without the optimizer, 12 hex digits: what one method label may stand for twice.
+        """Hash of `entry` without the optimizer, 12 hex digits. It tells methods apart that have the same label.
 
-        Of a tuned entry the fields that were tuned are left out, so that it is one method in all scenarios.
+        The fields that were tuned are left out, so that a tuned entry is one method in all scenarios.
         """
         family = self if self.tuning is None else self.family
         return digest({key: family.entry()[key] for key in ("methods", "start")}, 12)
 
     @property
     def family(self) -> RunSpec:
-        """A tuned entry as it was before its tuning, without the fields that were tuned; any other as it is."""
+        """The spec without tuning and the fields that were tuned; a spec that was not tuned is its own family."""
         if self.tuning is None:
             return self
         methods, optimizer = untuned(self.methods, self.optimizer, self.tuning.names)
         return replace(self, methods=methods, optimizer=optimizer, tuning=None)
 
     def development(self, k: float, values: Mapping[str, Any], seed: int) -> RunSpec:
-        """Return the run of a configuration of this entry on the first ``k`` of the stream of a development seed."""
+        """Return the run of one configuration on the first fraction ``k`` of the stream of a development seed."""
         methods, optimizer = configured(self.methods, self.optimizer, values)
         return replace(
             self, kind="development", stop=k, tuning=None, metrics=(), methods=methods, optimizer=optimizer, seed=seed
@@ -522,28 +566,28 @@ class RunSpec:
 
     @property
     def components(self) -> tuple[ComponentSpec, ...]:
-        """All that takes part in the run; of its optimizers the one that trains it."""
+        """All components that take part in the run. The reference's optimizer does not."""
         found = (self.scenario, self.architecture, self.optimizer, *self.methods, *self.metrics, self.cloner)
         return tuple(part for part in found if part is not None)
 
     def reference(self) -> RunSpec:
-        """Return the run of the fresh reference: no method, the protocol's frozen reference optimizer.
+        """Return the run of the fresh reference: no method, and the reference optimizer of the protocol.
 
-        It keeps ``start``, and so also covers the tasks that are scored before the method turns on.
+        It keeps ``start``, so that it also covers the tasks that are scored before the method turns on.
         """
         return replace(self, kind="fresh", metrics=(), methods=(), optimizer=self.reference_optimizer, tuning=None)
 
     def own_reference(self) -> RunSpec:
-        """Return the run of this recipe (method and optimizer) from fresh at each scored task; it is not diagnosed.
+        """Return the run of this recipe (methods and optimizer) on new networks at each scored task, without metrics.
 
-        The control does nothing to fresh networks and has the reference's optimizer, so that this is the reference.
+        For the control it is the reference: the control does nothing to new networks, and has the same optimizer.
         """
         methods = () if self.is_control else self.methods
         return replace(self, kind="fresh", metrics=(), methods=methods, tuning=None)
 
     @property
     def method_label(self) -> str:
-        """The methods as the command line takes them, "none" for no method; with "from 0.5" where they start later."""
+        """The methods as users write them, "none" for no method; with "from 0.5" if they start later."""
         if self.shown is not None:
             return self.shown.method
         text = "+".join(method.label() for method in self.methods) or "none"
@@ -551,17 +595,17 @@ class RunSpec:
 
     @property
     def architecture_label(self) -> str:
-        """The architecture as the command line takes it."""
+        """The architecture as users write it."""
         return self.architecture.label() if self.shown is None else self.shown.architecture
 
     @property
     def optimizer_label(self) -> str:
-        """The optimizer as the command line takes it."""
+        """The optimizer as users write it."""
         return self.optimizer.label() if self.shown is None else self.shown.optimizer
 
     @property
     def is_ranked(self) -> bool:
-        """Whether the profile enters rankings, as its scenario says; where it is not installed all but smoke do."""
+        """Whether the profile enters rankings. The scenario says so; if it is not installed, all but "smoke" do."""
         if self.shown is not None:
             return self.shown.ranked
         known = self.scenario.face()
@@ -569,7 +613,7 @@ class RunSpec:
 
     @property
     def is_control(self) -> bool:
-        """Whether the method is the control, which becomes the reference at each task; "reset" if not installed."""
+        """Whether the method is the control, which becomes the reference at each task; if not installed, "reset" is."""
         if self.shown is not None:
             return self.shown.control
         if len(self.methods) != 1:  # the control composes with nothing
@@ -579,7 +623,7 @@ class RunSpec:
 
     @property
     def headline(self) -> Headline:
-        """The axis that leads the table, as the scenario says; where it is not installed it is "trainability"."""
+        """The axis that leads the table. The scenario says so; if it is not installed, it is "trainability"."""
         if self.shown is not None:
             return self.shown.headline
         known = self.scenario.face()
@@ -587,7 +631,7 @@ class RunSpec:
 
     @property
     def profile(self) -> str:
-        """The scenario's profile; with "+custom" where fields were changed."""
+        """The scenario's profile, with "+custom" appended if fields were changed."""
         return str(self.scenario.fields["profile"])
 
     @property
@@ -600,7 +644,7 @@ class RunSpec:
 
 
 def parse_scenario(text: str, profile: str | None = None, registry: Registry | None = None) -> ComponentSpec:
-    """Return the scenario that ``text`` names, on the fields of ``profile`` (its default profile if None).
+    """Return the scenario that ``text`` names, with the fields of ``profile`` (None for its default profile).
 
     Raises:
         UsageError: If the name, the profile or a field is unknown, or a value is of the wrong type.
@@ -631,10 +675,10 @@ def parse_scenario(text: str, profile: str | None = None, registry: Registry | N
 
 
 def parse_methods(text: str, registry: Registry | None = None) -> tuple[ComponentSpec, ...]:
-    """Return the methods that ``text`` composes with ``+``, left to right; "none" is no method.
+    """Return the methods that ``text`` joins by ``+``, left to right; none for the text "none".
 
     Raises:
-        UsageError: If a part is malformed or unknown, or "none" is composed with something.
+        UsageError: If a part is malformed or unknown, or "none" is joined with something.
     """
     parts = [part.strip() for part in split_plus(text)]
     if parts == ["none"]:
@@ -645,7 +689,7 @@ def parse_methods(text: str, registry: Registry | None = None) -> tuple[Componen
 
 
 def split_plus(text: str) -> Sequence[str]:
-    """Split a composition at ``+``, but not inside a number such as 1e+3."""
+    """Return the parts of ``text`` between ``+``, which does not split a number such as 1e+3."""
     parts: list[str] = []
     for part in text.split("+"):
         if parts and parts[-1][-1:] in "eE" and parts[-1][-2:-1].isdigit() and part[:1].isdigit():

@@ -1,1 +1,1 @@
-"""The stack of replicas: its training step, optimizers, units and probe."""
+"""The stack of replicas: its networks, training steps, engines, optimizers, units and probes."""

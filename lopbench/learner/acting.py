@@ -1,4 +1,4 @@
-"""Lets the networks of a learner act in streams that are made of what they do."""
+"""Lets the networks of a learner act in streams whose batches come from their own actions."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from lopbench.learner.network import attention_for_vmap, evaluating
 if TYPE_CHECKING:
     from lopbench.learner.learner import StackLearner
 
-#: Makes outputs ``(R, N, ...)`` of parameters and buffers ``(R, ...)``, in their order, and inputs ``(R, N, ...)``.
+#: Takes parameters and buffers ``(R, ...)``, in the learner's order, and inputs ``(R, N, ...)`` last. Returns outputs
+#: ``(R, N, ...)``.
 _Function = Callable[..., Tensor]
 
 
 class Actor:
-    """The networks of a learner as they are, in evaluation mode.
+    """Runs the networks of a learner in evaluation mode, as the policies of agents.
 
-    An agent acts thousands of times between two updates, on a few inputs each. Mapping the network over replicas takes
-    a millisecond each time, so that it is traced once for inputs of one shape.
+    An agent acts thousands of times between two updates, on a few inputs each. `torch.vmap` over the replicas takes
+    about a millisecond each time. So the networks are traced once for each shape of inputs, and the graph is run.
 
     Args:
-        learner: The learner, whose networks are called as they are at the time.
+        learner: The learner. Each call uses the values that its tensors have at that time.
     """
 
     def __init__(self, learner: StackLearner) -> None:
@@ -37,13 +38,13 @@ class Actor:
 
     @torch.no_grad()
     def act(self, streams: Sequence[Batches]) -> int | None:
-        """Let the networks act if it is time.
+        """Let the networks act if their streams have no batch left.
 
         Args:
-            streams: The stream of each replica, all of one class and at one place.
+            streams: The stream of each replica, all of one class and at the same position.
 
         Returns:
-            Steps before they have to act again; None of streams in which they do not.
+            Number of steps before the networks have to act again; None if they never act in these streams.
         """
         acting = [each for each in streams if isinstance(each, ActingBatches)]
         if not acting:
@@ -54,7 +55,7 @@ class Actor:
         return acting[0].left
 
     def _policy(self) -> Callable[[Tensor], Tensor]:
-        """Return what runs the networks as they are now."""
+        """Return a function from inputs ``(R, N, ...)`` to outputs ``(R, N, ...)`` of the current networks."""
         learner = self.learner
         module, tensors = learner.network.module, {**learner.view.parameters, **learner.view.buffers}
         if not learner.stacked:
@@ -71,7 +72,7 @@ class Actor:
         return policy
 
     def _trace(self, names: Sequence[str], values: Sequence[Tensor], inputs: Tensor) -> _Function:
-        """Return the networks as a function of their tensors and inputs, a graph if they can be one."""
+        """Return the networks as a function of their tensors and inputs; it is a graph if tracing succeeds."""
         module = self.learner.network.module
 
         def one(tensors: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class Actor:
 
         try:
             graph = make_fx(functionalize(mapped), tracing_mode="fake")(*values, inputs)
-        except Exception:  # in many ways, and what was to be traced computes the same
+        except Exception:  # tracing fails in many ways, and the untraced function computes the same
             return mapped
         shorten(graph)
         graph.recompile()

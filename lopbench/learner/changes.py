@@ -1,8 +1,9 @@
-"""What tells that a method has changed something.
+"""Finds out whether a method has changed a network.
 
-Torch counts the changes of a tensor in place. Along some ways to its values it counts none (``tensor.data``, numpy):
-whoever takes one is believed to change something. What a network consists of is compared. So a change is never missed.
-Watching costs a small network about a third of a step; it ends with the first change.
+Torch counts the in-place changes of a tensor. Changes through ``tensor.data``, numpy and a few others are not counted,
+so a method that uses one of these is taken to have changed something. The modules and attributes of the network are
+compared before and after. Watching costs about a third of a step of a small network. `Hooks` therefore watches a
+method only until its first change.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-#: Ways to the values of a tensor along which torch counts no change.
+#: Functions that give access to the values of a tensor without counting what is changed.
 _AROUND = frozenset(
     {
         Tensor.data.__get__,  # type: ignore[attr-defined]
@@ -28,10 +29,10 @@ _AROUND = frozenset(
 
 
 class Watch:
-    """Whether something was changed while it was watched.
+    """Sets ``changed`` to whether something was changed during `watching`.
 
     Args:
-        versions: Counts the changes of tensors in place, and whatever else is counted.
+        versions: Returns a number that grows with each in-place change of a tensor that counts.
         module: The network.
     """
 
@@ -50,7 +51,7 @@ class Watch:
 
 
 class _Around(TorchFunctionMode):
-    """Sees whether somebody took a way to the values of a tensor along which torch counts no change."""
+    """Notes whether one of the functions `_AROUND` was called."""
 
     seen = False
 
@@ -66,12 +67,12 @@ class _Around(TorchFunctionMode):
 
 
 def versions_of(module: nn.Module) -> int:
-    """Return how often tensors of a network were changed in place, as torch counts."""
+    """Return how many in-place changes torch has counted on the parameters and buffers of a network."""
     return sum(tensor._version for tensors in (module.parameters(), module.buffers()) for tensor in tensors)
 
 
 def _parts(module: nn.Module) -> list[object]:
-    """Return what a network consists of: modules, their attributes, and what stands in their lists and dictionaries."""
+    """Return the attributes of all modules of a network, and the items of those that are containers."""
     parts: list[object] = []
     for each in module.modules():
         attributes = vars(each).values()
@@ -85,7 +86,7 @@ def _parts(module: nn.Module) -> list[object]:
 
 
 def _same(before: list[object], after: list[object]) -> bool:
-    """Return whether a network consists of the same parts; numbers and texts are the same where they are equal."""
+    """Return whether all parts are the same objects; numbers and texts may also be equal ones."""
     if len(before) != len(after):
         return False
     others = [(x, y) for x, y in zip(before, after, strict=True) if x is not y]

@@ -1,4 +1,4 @@
-"""Compiling of graphs by Inductor, once for each graph, and kept from one process to the next."""
+"""Compiles graphs with Inductor: each graph once per process, with a cache on disk for later processes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Compiled graphs of this process, by their text and the shapes of their inputs.
+#: Compiled graphs of this process, by their code, the number of threads, and the shapes and types of their inputs.
 _compiled: dict[object, Callable[..., Sequence[Tensor]]] = {}
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What runs.
+    """A graph as a function, compiled or as it is.
 
     Args:
         call: The function.
-        seconds: Seconds that compiling took; None if nothing was compiled.
-        error: Why nothing was compiled although it was to be.
+        seconds: Seconds that compiling took, 0 if this process had compiled the graph before; None if ``call`` is not
+            compiled.
+        error: Why compiling failed; None if it succeeded or was not tried.
     """
 
     call: Callable[..., Sequence[Tensor]]
@@ -33,15 +34,15 @@ class Compiled:
 def compile_graph(
     graph: torch.fx.GraphModule, arguments: Sequence[Tensor], device: torch.device, announce: Callable[[], object]
 ) -> Compiled:
-    """Compile ``graph`` for arguments such as ``arguments``; where that fails, the graph runs as it is.
+    """Compile ``graph`` for arguments like ``arguments``, or return it uncompiled if the compiler fails.
 
     On a GPU the kernels of a call are launched together, as a CUDA graph.
 
     Args:
-        graph: The graph, whose results are new tensors.
-        arguments: Contiguous tensors.
-        device: Where they are.
-        announce: Called before the compiler is; not where the same was compiled before.
+        graph: The graph. Its results must be new tensors, none of its arguments.
+        arguments: Contiguous tensors on ``device``, as examples of shape and type.
+        device: The device.
+        announce: Called before the compiler, unless this process has compiled the same before.
     """
     shapes = [(tuple(t.shape), t.dtype, t.device) for t in arguments]
     key = (graph.code, torch.get_num_threads(), *shapes)
@@ -49,18 +50,18 @@ def compile_graph(
     if known is not None:
         return Compiled(known, 0.0)
     announce()
-    from torch import _inductor  # takes seconds, and nothing else needs it
+    from torch import _inductor  # here, since this import takes seconds
 
     began = time.perf_counter()
-    # The graph needs no tracing again, and its calls no guards: with these and a wrapper in Python, a call for one
-    # replica takes two to three times as long.
+    # `torch.compile` would trace the graph again, check guards at each call and call it from Python. A call for one
+    # replica would take two to three times as long.
     options = {"cpp_wrapper": True} if device.type == "cpu" else {"triton.cudagraphs": True}
     try:
         with torch.no_grad():
             function = _inductor.compile(copy.deepcopy(graph), [*arguments], options=options)
             function(*arguments)
     except Exception as error:
-        # Compilers fail in many ways, and the graph computes the same without one.
+        # Compilers fail in many ways, and the uncompiled graph computes the same.
         return Compiled(graph, None, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
     _compiled[key] = function
     return Compiled(function, time.perf_counter() - began)
@@ -71,14 +72,14 @@ def _has_constants(graph: torch.fx.GraphModule) -> bool:
 
 
 def folder_of_compiled(folder: str) -> str:
-    """Return where compiled programs are kept between processes: ``folder``, unless the user chose another."""
+    """Return where compiled programs are kept between processes: ``folder``, or what TORCHINDUCTOR_CACHE_DIR says."""
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
     chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    # What is imported on the way to tracing may have put torch's own choice there already.
+    # Modules of torch set the variable to torch's default when they are imported. That is no choice of the user's.
     return folder if chosen in (None, default_cache_dir()) else chosen
 
 
 def cache_compiled(folder: str) -> None:
-    """Let compiled programs be kept in ``folder``."""
+    """Keep compiled programs in ``folder`` from now on, for this process and those that it starts."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder

@@ -1,8 +1,8 @@
 """Finding the groups of hidden units that a method may reset.
 
-A unit is resettable if nothing but its own outgoing weights reads it: with these at zero the network is the network
-without the unit. Units that are added into a residual stream, that meet other units in an attention product or a
-gate, or that leave the network as outputs have no such weights, and `discover` leaves them out.
+A method may reset a unit only if nothing but the unit's own outgoing weights reads it. With these weights at zero, the
+network then computes the same as without the unit. Some units have no such weights: they are added into a residual
+stream, meet other units in an attention product or a gate, or leave the network as outputs. `discover` leaves them out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lopbench.learner.groups import Consumer, Norm, UnitGroup
 from lopbench.learner.trial import OUT_OF_MEMORY, noisy_copy, on_input, own_randomness, some_samples
 from lopbench.learner.verify import unit_axis, verify
 
-#: Layers that make and read units. The unit axis of their weight is 0 where they make and 1 where they read.
+#: Layers that make and read units. Axis 0 of their weight is over the units they make, axis 1 over those they read.
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 _NORMS = (
@@ -43,8 +43,8 @@ class Discovery:
     Args:
         network: Name of the network's class.
         groups: The groups of units that a method may reset, in forward order.
-        left_out: Why the units of other layers may not be reset, by name of the layer; those that failed the test in
-            numbers first.
+        left_out: Why the units of the other layers may not be reset, by name of the layer. Layers that failed `verify`
+            come first.
     """
 
     network: str
@@ -53,7 +53,7 @@ class Discovery:
 
     @property
     def refusal(self) -> str:
-        """What to say where no group was found."""
+        """The error message for a network without any group."""
         reasons = list(self.left_out.values())
         if len(reasons) > 3:
             reasons[3:] = [f"and likewise for {counted(len(reasons) - 3, 'more layer')}"]
@@ -68,17 +68,17 @@ class _LeftOutError(Exception):
 
 @dataclass
 class _Trace:
-    """The graph of one forward pass of ``module``, as torch_pruning's nodes, and what the walk asks about it."""
+    """The graph of one forward pass of ``module``, as nodes of torch_pruning, and what `_follow` asks about it."""
 
     module: nn.Module
     names: dict[nn.Module, str]
     nodes: dict[Any, Any]  #: Module or operation -> node.
     calls: list[nn.Module]  #: Layers and norms in the order of their calls, once for each call.
-    uses: Counter[int]  #: How many modules own each parameter, by id.
+    uses: Counter[int]  #: Number of names that each parameter has, by its id.
     data: set[Any]  #: Nodes that depend on the network's input; the others derive from parameters alone.
 
     def private(self, module: nn.Module) -> bool:
-        """Whether the module is called once, ungrouped, with parameters of its own (computed ones are not)."""
+        """Return whether the module is called once, is not grouped, and owns all its parameters (none is computed)."""
         parameters = [getattr(module, name, None) for name in ("weight", "bias")]
         return (
             self.calls.count(module) == 1
@@ -90,9 +90,10 @@ class _Trace:
 def discover(module: nn.Module, batch: Tensor) -> Discovery:
     """Return the groups of units of ``module`` that a method may reset, and why the others are left out.
 
-    The network is traced by torch_pruning's dependency graph. Each candidate is then checked twice: the derivative of
-    what a consumer reads by what the layer makes must be unit by unit, and nothing but its consumers may read it
-    (`verify`). Works on copies; module, gradients, buffers and all random states stay as they are.
+    The network is traced with torch_pruning's dependency graph. Each candidate is then checked twice. First, each
+    column that a consumer reads may depend on one unit only, by its derivative. Second, nothing but the consumers may
+    read the units (`verify`). All of this runs on copies. The module, its gradients and buffers, and all random states
+    stay as they are.
 
     Args:
         module: Any network of one input and one output tensor, on any device.
@@ -109,13 +110,13 @@ def discover(module: nn.Module, batch: Tensor) -> Discovery:
             batch = some_samples(batch)
             network = noisy_copy(module)
             network.eval().requires_grad_(True)
-            untouched = copy.deepcopy(network)  # what is run may keep tensors that cannot be copied
+            untouched = copy.deepcopy(network)  # a network that has run may hold tensors that cannot be copied
             trace = _trace(network, batch)
         except OUT_OF_MEMORY:
             raise
         except Exception as error:
             raise UnsupportedError(
-                f"the units of {type(module).__name__} cannot be found, its forward pass cannot be traced "
+                f"the units of {type(module).__name__} cannot be found, because its forward pass cannot be traced "
                 f"({told(error)}); use a method that resets no units, or another architecture"
             ) from error
         for layer in dict.fromkeys(trace.calls):
@@ -135,7 +136,7 @@ def discover(module: nn.Module, batch: Tensor) -> Discovery:
 
 def _trace(module: nn.Module, example: Tensor) -> _Trace:
     """Return the graph of ``module(example)``."""
-    import torch_pruning  # takes seconds, since it imports torchvision and timm; a table of results needs none
+    import torch_pruning  # here: takes seconds (torchvision, timm), and tables of results need none
 
     names = {m: name for name, m in module.named_modules()}
     calls: list[nn.Module] = []
@@ -146,7 +147,7 @@ def _trace(module: nn.Module, example: Tensor) -> _Trace:
     inputs: list[object] = []
 
     def forward(network: nn.Module, batch: Tensor) -> Tensor:
-        # The input joins the graph as an operation of its own, so that a skip from it is seen as well.
+        # The clone makes the input an operation of the graph, so that a skip connection from it is seen as well.
         if batch.is_floating_point():
             batch = batch.detach().requires_grad_().clone()
             inputs.append(batch.grad_fn)
@@ -181,7 +182,9 @@ def _walk(trace: _Trace, layer: _Layer) -> UnitGroup:
     for maker in (layer, *norms):
         for parameter, value in maker.named_parameters():
             if parameter not in ("weight", "bias") and size in value.shape:
-                raise _LeftOutError(f"'{trace.names[maker]}.{parameter}' is a number for each unit that no reset knows")
+                raise _LeftOutError(
+                    f"'{trace.names[maker]}.{parameter}' has an entry for each unit, which no reset would change"
+                )
     return UnitGroup(
         name=name,
         size=size,
@@ -223,7 +226,7 @@ def _follow(trace: _Trace, layer: _Layer) -> tuple[set[nn.Module], set[nn.Module
         elif node.type in (kind.CONV, kind.DEPTHWISE_CONV, kind.MHA, kind.LSTM, kind.EMBED):
             raise _LeftOutError(f"units of '{name}' are read by a layer of another kind than linear or convolution")
         elif node.type == kind.PRELU and node.module.weight.numel() > 1:
-            raise _LeftOutError(f"an activation has a number for each unit of '{name}' that no reset knows")
+            raise _LeftOutError(f"an activation has a parameter for each unit of '{name}', which no reset would change")
         if node.type == kind.OUTPUT or not node.outputs:
             raise _LeftOutError(f"units of '{name}' leave the network as its outputs")
         path.add(node)
@@ -238,14 +241,14 @@ def _follow(trace: _Trace, layer: _Layer) -> tuple[set[nn.Module], set[nn.Module
 
 
 def _per_channel(norm: nn.Module, size: int) -> bool:
-    """Whether all tensors of the norm have one entry for each of ``size`` channels."""
+    """Return whether all tensors of the norm have one entry for each of ``size`` channels."""
     names = ("weight", "bias", "running_mean", "running_var")
     tensors = (getattr(norm, name, None) for name in names)
     return all(tensor is None or tensor.shape == (size,) for tensor in tensors)
 
 
 def _unit_parameter(node: Any, size: int) -> bool:
-    """Whether ``node`` derives from a free parameter with an axis of ``size``, one value for each unit."""
+    """Return whether ``node`` derives from a parameter outside of layers that may have a value for each unit."""
     import torch_pruning
 
     if node.type == torch_pruning.ops.OPTYPE.PARAMETER:
@@ -254,6 +257,8 @@ def _unit_parameter(node: Any, size: int) -> bool:
 
 
 def _norm(trace: _Trace, norm: nn.Module) -> Norm:
+    """Return the names of a normalisation and of its tensors."""
+
     def name(tensor: str) -> str | None:
         return None if getattr(norm, tensor, None) is None else f"{trace.names[norm]}.{tensor}"
 
@@ -264,7 +269,7 @@ def _consumer(trace: _Trace, layer: nn.Module, size: int) -> Consumer:
     """Return how ``layer`` reads ``size`` units.
 
     Raises:
-        _LeftOutError: If its inputs are not a whole number of columns for each.
+        _LeftOutError: If its input does not have the same whole number of columns for each unit.
     """
     assert isinstance(layer, _LAYERS)
     columns = layer.weight.shape[1]
@@ -276,9 +281,9 @@ def _consumer(trace: _Trace, layer: nn.Module, size: int) -> Consumer:
 
 
 def _mixed(module: nn.Module, batch: Tensor, groups: list[UnitGroup]) -> dict[str, str]:
-    """Return the groups with a consumer that does not read each unit in its own columns, and that consumer, by name.
+    """Return the names of the groups whose units a consumer does not read in separate columns, with that consumer.
 
-    Derivatives say so. Normalisations mix units through their statistics and are stepped over.
+    Derivatives show it. Normalisations mix units through their statistics, so they are replaced by the identity.
     """
     made: dict[str, Tensor] = {}
     reads: dict[str, Tensor] = {}
@@ -298,7 +303,7 @@ def _mixed(module: nn.Module, batch: Tensor, groups: list[UnitGroup]) -> dict[st
         axis = unit_axis(layers[group.name])
         for consumer in group.consumers:
             read = reads[consumer.module].movedim(unit_axis(layers[consumer.module]), -1)
-            # Other widths: a subclass that has its units on an axis of its own.
+            # The widths differ if a subclass of a layer has its units on another axis.
             widths = (made[group.name].shape[axis], read.shape[-1])
             if widths != (group.size, group.size * consumer.expansion) or not _own_columns(
                 made[group.name], axis, read
@@ -313,10 +318,15 @@ def _keep(reads: dict[str, Tensor], name: str, read: Tensor) -> None:
 
 
 def _own_columns(made: Tensor, axis: int, read: Tensor) -> bool:
-    """Whether the columns of ``read`` ``(..., D * expansion)`` depend each on their own unit, ``axis`` of ``made``.
+    """Return whether each column of ``read`` ``(..., D * expansion)`` depends on its own unit of ``made`` only.
 
-    Any two units differ in a bit of their numbers, so it is enough to see that for each bit the units with and
-    without it do not depend on each other.
+    The indices of any two units differ in at least one bit. It is therefore enough to check for each bit that the
+    columns of units with the bit set do not depend on units without it, and the other way round.
+
+    Args:
+        made: What a layer makes.
+        axis: The axis of ``made`` that its D units are on.
+        read: What a consumer reads.
     """
     size = made.shape[axis]
     units = torch.arange(size)

@@ -1,4 +1,4 @@
-"""One replica of a learner as it is evaluated: its tensors, its held-out scores, its probe."""
+"""Evaluates the replicas of a learner: the tensors to evaluate, held-out scores, probes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def evaluated(learner: StackLearner) -> tuple[Tensors, Tensors]:
-    """Return the evaluated parameters and buffers of all replicas, ``(R, ...)``."""
+    """Return the parameters and buffers to evaluate of all replicas, ``(R, ...)`` by name.
+
+    They are the trained ones, except those that a method replaces in its hook ``evaluated``.
+    """
     with torch.no_grad():
         changed = learner.hooks.evaluated(learner.view)
     parameters = {name: changed.get(name, value) for name, value in learner.view.parameters.items()}
@@ -29,14 +32,17 @@ def evaluated(learner: StackLearner) -> tuple[Tensors, Tensors]:
 
 
 def replica(learner: StackLearner, index: int) -> tuple[Tensors, Tensors]:
-    """Return the evaluated parameters and buffers of one replica, as a plain module holds them."""
+    """Return the parameters and buffers to evaluate of one replica, by name, without replica axis."""
     parameters, buffers = evaluated(learner)
     return {n: value[index] for n, value in parameters.items()}, {n: value[index] for n, value in buffers.items()}
 
 
 @torch.no_grad()
 def evaluate(learner: StackLearner, index: int, task: Task) -> dict[str, float]:
-    """Return replica ``index``'s mean scores on the held-out data of ``task``, in evaluation mode."""
+    """Return replica ``index``'s mean scores on the held-out data of ``task``, by name, in evaluation mode.
+
+    They are ``heldout_score`` and the task's own ``held_out_scores``.
+    """
     state = replica(learner, index)
     sums: dict[str, Tensor] = {}
     count = 0
@@ -55,15 +61,20 @@ def evaluate(learner: StackLearner, index: int, task: Task) -> dict[str, float]:
 
 
 def see_together(learner: StackLearner, tasks: Sequence[Task]) -> list[Seen] | None:
-    """Return what one pass over the probe batches of the replicas' tasks shows of each, to be given to `probe`.
+    """Return what `probe` needs of each replica, from one pass over the probe batches of all.
 
-    None if there is one replica, they are large, or they cannot be seen together.
+    Args:
+        learner: The learner.
+        tasks: The task of each replica.
+
+    Returns:
+        What was seen of each replica; None if there is only one, if they are large, or if one pass is not possible.
     """
     if not learner.stacked:
         return None
     try:
         return together.see_together(_subject(learner, *evaluated(learner)), tasks)
-    except Exception:  # whatever it is, it is found again, and told of its replica, when each is seen by itself
+    except Exception:  # `probe` meets the same error again in its replica, and reports it there
         return None
 
 
@@ -76,7 +87,7 @@ def probe(learner: StackLearner, index: int, task: Task, seen: Seen | None = Non
         learner: The learner.
         index: Index of the replica.
         task: Its task.
-        seen: What `see_together` returned of it, if it did.
+        seen: What `see_together` returned for this replica; None to run the network for it.
     """
     parameters, buffers = replica(learner, index)
     subject = _subject(learner, parameters, buffers)

@@ -1,4 +1,4 @@
-"""Which methods exclude each other: found out by building both into a small network, before anything is trained."""
+"""Finds methods that exclude each other, by building them into a small network before anything is trained."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from lopbench.core.errors import LopbenchError, UsageError
 from lopbench.core.interfaces import Optimizer, Perturbation
 from lopbench.learner.learner import StackLearner
 
-#: Layers of the small network that a method may put others in the place of.
+#: Kinds of layers in the small network that a method may replace.
 _KINDS = (nn.Linear, nn.ReLU)
 
 
 def check_pairs(methods: Sequence[Perturbation], optimizer: Optimizer) -> None:
-    """Refuse methods of which two exclude each other.
+    """Refuse methods if two of them exclude each other.
 
-    Two do if both put something else in the place of one kind of layer, or if the small network takes each of them
-    alone and not the one behind the other. What it does not take alone is left to the network of the run.
+    Two methods exclude each other if both replace all layers of one kind. They also do if the small network accepts
+    each of them alone, but not one after the other. If it does not accept a method alone, the pair passes: the network
+    of the run decides then.
 
     Args:
         methods: The methods, in the order in which they act.
         optimizer: Any optimizer; no step is taken.
 
     Raises:
-        UsageError: If two do.
+        UsageError: If two exclude each other, or could act in the opposite order only.
     """
     for pair in combinations([method for method in methods if method.active], 2):
         if any(method.has("configure") for method in pair):
@@ -38,19 +39,19 @@ def check_pairs(methods: Sequence[Perturbation], optimizer: Optimizer) -> None:
 def _check_pair(first: Perturbation, second: Perturbation, optimizer: Optimizer) -> None:
     try:
         replaced = [_replaced([method], optimizer) for method in (first, second)]
-    except Exception:  # of a plugin: the run tells it
+    except Exception:  # one method alone fails: the run reports that
         return
     names = f"methods {first.name!r} and {second.name!r} exclude each other"
     both = " and ".join(kind.__name__ for kind in _KINDS if all(kind in each for each in replaced))
     if both:
-        raise UsageError(f"{names}: both put something else in the place of every {both}; choose one of them")
+        raise UsageError(f"{names}: both replace every {both}; choose one of them")
     try:
         _replaced([first, second], optimizer)
     except LopbenchError as error:
         reason = str(error).removeprefix(f"{second.name}: ").removeprefix(f"{first.name}: ")
         if _compose(second, first, optimizer):
             raise UsageError(
-                f"method {second.name!r} cannot act behind {first.name!r}: {reason}; write {second.name}+{first.name}"
+                f"method {second.name!r} cannot act after {first.name!r}: {reason}; write {second.name}+{first.name}"
             ) from error
         raise UsageError(f"{names}, as a small network shows: {reason}; choose one of them") from error
     except Exception:
@@ -58,6 +59,7 @@ def _check_pair(first: Perturbation, second: Perturbation, optimizer: Optimizer)
 
 
 def _compose(first: Perturbation, second: Perturbation, optimizer: Optimizer) -> bool:
+    """Return whether the small network accepts ``first`` and then ``second``."""
     try:
         _replaced([first, second], optimizer)
     except Exception:
@@ -66,10 +68,10 @@ def _compose(first: Perturbation, second: Perturbation, optimizer: Optimizer) ->
 
 
 def _replaced(methods: Sequence[Perturbation], optimizer: Optimizer) -> set[type[nn.Module]]:
-    """Return the kinds of layers of which the small network has none left once methods are built into it.
+    """Build methods into the small network, and return the kinds of layers of which it has none left.
 
     Raises:
-        LopbenchError: If it does not take the methods.
+        LopbenchError: If the network does not accept the methods.
     """
     built = StackLearner(
         build=_network,

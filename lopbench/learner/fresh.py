@@ -1,4 +1,4 @@
-"""Fresh rows for units that are reset, drawn from the layer's own initialisation law, whatever that is."""
+"""Fresh rows, the new incoming weights and biases of units that are reset, from the layer's own initialisation law."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,21 +8,21 @@ from torch import Generator, Tensor
 from lopbench.core.errors import InvalidInputError
 from lopbench.learner.groups import UnitGroup
 
-#: Incoming weights ``(M, ...)`` and biases ``(M,)`` of M fresh units; None for a layer without bias.
+#: Incoming weights ``(M, ...)`` and biases ``(M,)`` of M fresh units; the biases of a layer without bias are None.
 Rows = tuple[Tensor, Tensor | None]
 
 
 class FreshPool:
-    """Hands out the rows of freshly built networks, one unused row for each unit that is reset.
+    """Hands out rows of newly built networks, one unused row for each unit that is reset.
 
-    The rows of a layer in a fresh network are draws from the layer's law, so no law has to be known here. A network
-    is built when a layer has used up its rows: one build for D resets. Each replica has its own networks, and each
-    group counts for itself; the counts are the whole state, since network ``k`` can be built again.
+    The rows of a layer in a new network are draws from the layer's initialisation law, so the law need not be known
+    here. A network is built when a layer has used up its D rows. Each replica has networks of its own. Each group
+    counts the rows that it has used. These counts are the whole state, since network ``k`` can be built again.
 
     Args:
         build: Builds a network from a generator and returns its parameters by name, without replica axis.
-        generator_for: Returns the generator of the ``k``-th network of a replica, ``generator_for(replica, k)``: a
-            new one in the same state at each call, and none that the replica's own initialisation used.
+        generator_for: Returns the generator of the ``k``-th network of a replica, ``generator_for(replica, k)``. Each
+            call returns a new generator in the same state. Its stream is not that of the replica's initialisation.
         groups: The groups that will ask for rows.
         replicas: R, the number of replicas.
     """
@@ -39,19 +39,22 @@ class FreshPool:
         self._groups = tuple(groups)
         #: Rows handed out so far: row ``taken % D`` of network ``taken // D`` is next.
         self._taken = {group.name: [0] * replicas for group in groups}
-        # Groups advance at their own pace. Each keeps the rows of the network it is at, and the newest network is
-        # kept for all, so that groups at the same network share one build and memory stays below two networks.
+        # Groups use up rows at different speeds. Each group keeps its rows of the network that it is at. The rows of
+        # all groups in the newest network are kept as well, so that groups at the same network share one build. Per
+        # replica this takes the memory of two networks at most.
         self._current: dict[tuple[str, int], tuple[int, Rows]] = {}
         self._newest: dict[int, tuple[int, dict[str, Rows]]] = {}
 
     def is_empty(self, mask: Tensor) -> bool:
-        """Return whether no unit is in ``mask``."""
+        """Return whether ``mask`` selects no unit."""
         return not bool(mask.any())
 
     def draw(self, group: UnitGroup, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return fresh incoming weights ``(R, D, ...)`` and biases ``(R, D)`` for the units in ``mask``; uses them up.
 
-        At least one unit must be in ``mask``, boolean ``(R, D)``. Elsewhere the values mean nothing.
+        Args:
+            group: The group.
+            mask: Boolean ``(R, D)``, true for at least one unit. Values for other units mean nothing.
         """
         counts = mask.sum(dim=1).tolist()
         parts = [self.look_ahead(group, replica, 0, count) for replica, count in enumerate(counts) if count]
@@ -61,7 +64,7 @@ class FreshPool:
         return _scatter(rows, mask), _scatter(torch.cat(biases), mask) if biases else None
 
     def look_ahead(self, group: UnitGroup, replica: int, skip: int, count: int) -> Rows:
-        """Return ``count`` of the rows that come next in a replica, at least 1, after ``skip`` others; uses up none."""
+        """Return a replica's next ``count`` rows (at least 1) after the first ``skip`` of them; uses up none."""
         weights: list[Tensor] = []
         biases: list[Tensor] = []
         place = self._taken[group.name][replica] + skip
@@ -77,7 +80,7 @@ class FreshPool:
         return torch.cat(weights), torch.cat(biases) if biases else None
 
     def consume(self, group: UnitGroup, counts: Sequence[int]) -> None:
-        """Count the next rows of each replica, ``(R,)``, as used."""
+        """Count the next rows of a group as used, ``counts[r]`` of them in replica ``r``."""
         taken = self._taken[group.name]
         for replica, count in enumerate(counts):
             taken[replica] += count
@@ -102,7 +105,7 @@ class FreshPool:
         return {name: torch.tensor(taken, dtype=torch.int64) for name, taken in self._taken.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from ``state``: the next rows are those that would have come next.
+        """Continue from ``state``, so that the same rows come next.
 
         Raises:
             InvalidInputError: If ``state`` is of other groups or another number of replicas.
@@ -118,7 +121,7 @@ class FreshPool:
 
 
 def _scatter(rows: Tensor, mask: Tensor) -> Tensor:
-    """Return ``rows`` ``(M, ...)`` at the M places of ``mask`` ``(R, D)``, replica by replica, zero elsewhere."""
+    """Return ``rows`` ``(M, ...)`` at the M true places of ``mask`` ``(R, D)``, replica by replica; zero elsewhere."""
     full = torch.zeros(*mask.shape, *rows.shape[1:], dtype=rows.dtype, device=mask.device)
     full[mask] = rows.to(mask.device)
     return full

@@ -1,9 +1,9 @@
-"""The optimizer of a stack of leaves: torch's fused update as long as it does the same, and the rule itself else.
+"""The optimizer of a stack of leaves: the update rule itself, or torch's fused optimizer where that does the same.
 
-torch's fused optimizers do the work as long as nothing of a parameter's state was cleared and nobody looks at an
-update that depends on where the parameters are. A parameter of which entries were cleared leaves them for the rule
-itself, whose step counts are of each entry (Dohare et al. 2021, arXiv:2108.06325v3). As long as nothing is cleared
-nothing is counted, so a method of strength zero changes no bit.
+Torch's fused optimizer has one step count for each parameter. The rule counts the steps of each entry (Dohare et al.
+2021, arXiv:2108.06325v3). So when some entries of a parameter are cleared, the parameter moves from the fused optimizer
+to the rule, unless its entries are tensors of the fused optimizer. All parameters move if a method looks at updates
+that depend on the values of parameters. Nothing moves otherwise, so a method of strength zero changes no bit.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from lopbench.learner.unapplied import fused_updates, reads_parameters
 
 
 class StackOptimizer(OptimizerStack):
-    """Trains leaves from their ``.grad``, by torch's fused optimizer where that does the same.
+    """Trains leaves from their ``.grad``, with torch's fused optimizer where that does the same as the rule.
 
     Args:
         rule: The update rule and its hyperparameters.
         leaves: The leaves to train, by name.
-        stacked: Whether the leaves carry the replica axis themselves; masks, gradients and updates always do.
-        rates: Learning rate: one number, or ``(R,)`` of float64 where replicas differ; None for that of the rule.
-        hidden: Names of the matrices and kernels between hidden layers.
+        stacked: Whether the leaves have the replica axis. Masks, gradients and updates always have it.
+        rates: Learning rate: one number, or ``(R,)`` of float64 where replicas differ; None for the rule's.
+        hidden: Names of weight matrices and kernels, see `hidden_matrices`.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class StackOptimizer(OptimizerStack):
         self.stacked = stacked
         views = {name: self._stack(leaf.detach()) for name, leaf in self.leaves.items()}
         super().__init__(rule, views, {}, rule.lr if rates is None else rates, hidden=hidden)
-        #: The scale, where it was given as one number for all replicas.
+        #: The factor of the learning rate, if it was given as one number for all replicas.
         self._number: float | None = None
-        #: torch's optimizer of the leaves that have no ``entries``.
+        #: Torch's optimizer of the leaves that have no ``entries``; None if all have some.
         self._inner: torch.optim.Optimizer | None = None
         self._numbers: dict[str, dict[str, float] | None] = {}
-        #: Whether the rule's steps depend on where the parameters are; None until it is asked.
+        #: Whether the rule's updates depend on the values of parameters; None until it is asked.
         self._reads: bool | None = None
         self._begin(self.leaves)
 
@@ -63,7 +63,7 @@ class StackOptimizer(OptimizerStack):
                 self.parameters[name].add_(self._update(name, self._stack(gradient)))
 
     def updates(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what is to be added; a rule that reads parameters ends the fused update with it."""
+        """Return updates as `OptimizerStack.updates`. If the rule reads parameters, it takes over all of them."""
         if self._inner is not None and self._reads is None:
             self._reads = reads_parameters(self.rule)
         if self._reads:
@@ -87,13 +87,13 @@ class StackOptimizer(OptimizerStack):
             leaf.grad = None
 
     def scale(self, factor: float | Tensor) -> None:
-        """Multiply the learning rate as `OptimizerStack.scale`; several numbers end the fused update."""
+        """Multiply the learning rate as `OptimizerStack.scale`; several factors end the fused optimizer."""
         super().scale(factor)
         self._number = None if isinstance(factor, Tensor) else float(factor)
         self._pass_rate()
 
     def hold(self, *names: str) -> None:
-        """Leave these parameters out of the steps to come, and out of the fused update for good."""
+        """Leave these parameters out of the steps to come. They leave the fused optimizer for good."""
         super().hold(*names)
         self._leave(names)
 
@@ -101,7 +101,7 @@ class StackOptimizer(OptimizerStack):
 
     @torch.no_grad()
     def clear(self, name: str | None = None, mask: Tensor | None = None) -> None:
-        """Forget as `OptimizerStack.clear`; what the fused optimizer cannot forget by entry leaves it."""
+        """Forget as `OptimizerStack.clear`. What the fused optimizer cannot forget by entry moves to the rule."""
         self._check_clear(name, mask)
         self.touched += 1
         if name is None:
@@ -111,21 +111,21 @@ class StackOptimizer(OptimizerStack):
         if entries is None:
             state = self._fused_state(name)
             if not state:
-                return  # it was never updated
+                return  # never updated: there is nothing to forget
             entries = self.rule.unfused(self.parameters[name], state)
             if not _is_part(entries, state):
                 self._adopt(name, entries)
         self._forget(name, entries, mask)
 
     def restart(self, rule: Optimizer) -> None:
-        """Become a new optimizer of the same parameters, with the rule's learning rate; what is held stays so."""
+        """Become a new optimizer of the same parameters, with ``rule`` and its rate. Held parameters stay held."""
         self.rule, self.rates, self._numbers, self._reads, self.scaler = rule, rule.lr, {}, None, None
-        if self.factor is not None:  # one, and not none: who scales the rate step by step goes on
+        if self.factor is not None:  # 1 and not None, since a traced step that scales the rate needs a tensor
             self.factor, self._number = torch.ones_like(self.factor), 1.0
         self.clear()
 
     def _starts(self, name: str) -> Mapping[str, Tensor | float]:
-        """Return numbers where entries start from one, whatever the parameter is; found out once."""
+        """Return numbers if the start of entries does not depend on the parameter, which is tried once."""
         if name not in self._numbers:
             samples = [
                 self.rule.init(torch.full_like(self.parameters[name], value), hidden=name in self.hidden)
@@ -140,7 +140,7 @@ class StackOptimizer(OptimizerStack):
     # -- between the fused optimizer and the entries
 
     def _begin(self, names: Iterable[str]) -> None:
-        """Start anew, with the parameters ``names`` in the fused optimizer if there is one."""
+        """Start without state, with the parameters ``names`` in a new fused optimizer if the rule has one."""
         fused = {} if isinstance(self.rates, Tensor) else {name: self.leaves[name] for name in names}
         self._inner = self.rule.fused(list(fused.values())) if fused else None
         if self._inner is None:
@@ -149,7 +149,7 @@ class StackOptimizer(OptimizerStack):
         self._pass_rate()
 
     def _pass_rate(self) -> None:
-        """Tell the fused optimizer the learning rate without a wait for the device, or do without it."""
+        """Set the rate of the fused optimizer; give that up if rates differ or setting one waits for the device."""
         if self._inner is None or isinstance(self.rates, Tensor):
             return
         rate: float | Tensor = self.rates
@@ -161,12 +161,12 @@ class StackOptimizer(OptimizerStack):
                 self._leave(self.leaves)
                 return
             scaled = self.rates * self.factor[0]
-            rate = scaled.item() if scaled.is_cpu else scaled.float()  # CUDA's kernels read single precision
+            rate = scaled.item() if scaled.is_cpu else scaled.float()  # the kernels of CUDA read single precision
         for group in self._inner.param_groups:
             group["lr"] = rate
 
     def _leave(self, names: Iterable[str]) -> None:
-        """Move parameters from the fused optimizer to entries."""
+        """Move parameters from the fused optimizer to the rule, with their state."""
         if self._inner is None:
             return
         for name in names:
@@ -175,6 +175,7 @@ class StackOptimizer(OptimizerStack):
                 self._adopt(name, self.rule.unfused(self.parameters[name], state) if state else self._start(name))
 
     def _adopt(self, name: str, entries: dict[str, Tensor]) -> None:
+        """Let the rule train a parameter from now on, from ``entries``."""
         self.entries[name] = entries
         if self._inner is None:
             return
@@ -186,7 +187,7 @@ class StackOptimizer(OptimizerStack):
             self._inner = None
 
     def _fused_state(self, name: str) -> dict[str, Tensor]:
-        """Return the state of a parameter in the fused optimizer, with the replica axis; none before its first step."""
+        """Return a parameter's state in the fused optimizer, with the replica axis; empty before its first step."""
         leaf = self.leaves[name]
         state = {} if self._inner is None else self._inner.state.get(leaf, {})
         return {
@@ -202,7 +203,7 @@ class StackOptimizer(OptimizerStack):
 
     @torch.no_grad()
     def stacked_state(self) -> dict[str, dict[str, Tensor]]:
-        """Return the entries of each parameter, tensors that broadcast with it; not to be written to."""
+        """Return the entries of each parameter, which broadcast with it. They must not be changed in place."""
         states: dict[str, dict[str, Tensor]] = {}
         for name, parameter in self.parameters.items():
             entries = self.entries.get(name)
@@ -213,14 +214,14 @@ class StackOptimizer(OptimizerStack):
         return states
 
     def adopt(self, states: Mapping[str, Mapping[str, Tensor]], factor: Tensor | None = None) -> None:
-        """Go on from the states that `stacked_state` returned and steps elsewhere have changed since.
+        """Continue from entries that a program has made of those that `stacked_state` returned.
 
         Args:
             states: Entries of each parameter.
-            factor: What multiplies the learning rate now, ``(R,)``; None for what did before.
+            factor: Factor of the learning rate, ``(R,)`` of float64; None if it is as before.
         """
         for name, entries in states.items():
-            if entries or name in self.entries:  # where nothing is remembered the fused optimizer goes on
+            if entries or name in self.entries:  # a rule without entries stays fused
                 self._adopt(name, dict(entries))
         if factor is not None:
             self.factor, self._number = factor, None
@@ -263,15 +264,16 @@ class StackOptimizer(OptimizerStack):
         self._begin(name for name in self.leaves if name not in entries)
         self.entries.update(entries)
         for name, state in fused.items():
-            assert self._inner is not None  # it took these steps before
+            assert self._inner is not None  # only a fused optimizer saves such state
             self._inner.state[self.leaves[name]] = state
 
 
 def _marked(names: Iterable[str], marks: Tensor | None) -> list[str]:
+    """Return the names with a true mark, none if there are no marks."""
     return [] if marks is None else [name for name, mark in zip(names, marks.tolist(), strict=True) if mark]
 
 
 def _is_part(entries: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
-    """Return whether all entries lie in the memory of the fused optimizer's state, so that it sees what they become."""
+    """Return whether all entries share the memory of ``state``, so that the fused optimizer sees changes."""
     memory = {value.untyped_storage().data_ptr() for value in state.values()}
     return all(entry.untyped_storage().data_ptr() in memory for entry in entries.values())

@@ -1,4 +1,4 @@
-"""Where the hidden units of a network are, told in names of its modules, parameters and buffers."""
+"""Where the hidden units of a network are, in names of its modules, parameters and buffers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Norm:
-    """A normalisation between a layer and its consumers: its name and those of its tensors ``(D,)``, None if absent."""
+    """A normalisation between a layer and its consumers.
+
+    Args:
+        module: Dotted name of the normalisation.
+        weight: Name of its weight ``(D,)``, None if it has none; likewise the other three.
+        bias: Name of its bias.
+        running_mean: Name of its running mean.
+        running_var: Name of its running variance.
+    """
 
     module: str
     weight: str | None
@@ -35,7 +43,7 @@ class Consumer:
 
 @dataclass(frozen=True)
 class UnitGroup:
-    """The hidden units of one layer, told in names of parameters and buffers (no replica axis).
+    """The hidden units of one layer. Shapes are without the replica axis.
 
     Args:
         name: Dotted name of the layer that makes the units.
@@ -55,5 +63,5 @@ class UnitGroup:
 
     @property
     def read(self) -> str:
-        """Name of the module whose input is the units' activation: the first consumer."""
+        """Name of the first consumer, whose input is the units' activation."""
         return self.consumers[0].module

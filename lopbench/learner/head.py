@@ -13,11 +13,11 @@ from lopbench.learner.trial import OUT_OF_MEMORY, noisy_copy, own_randomness, so
 
 
 def find_head(module: nn.Module, outputs: int, batch: Tensor, *, named: str | None = None) -> str:
-    """Return the name of the head, whose outputs `Task.classes` index.
+    """Return the name of the head, the layer whose outputs `Task.classes` selects from.
 
-    It is the layer that the architecture names. Otherwise it is the linear layer whose output is the network's
-    output, as a run of a copy shows, or from which the output follows without further weights (a temperature, a
-    softmax, a choice among tokens).
+    It is the layer that the architecture names, if it names one. Otherwise a copy of the network runs. The head is the
+    linear layer whose output is the network's output, or from which that output follows without further weights (by a
+    temperature, a softmax, a choice among tokens).
 
     Args:
         module: The network; left as it is.
@@ -26,7 +26,7 @@ def find_head(module: nn.Module, outputs: int, batch: Tensor, *, named: str | No
         named: What ``Architecture.head`` says.
 
     Raises:
-        UnsupportedError: If there is none, or it does not run.
+        UnsupportedError: If there is no such layer, or the network does not run.
     """
     network = type(module).__name__
     if named is not None:
@@ -36,15 +36,15 @@ def find_head(module: nn.Module, outputs: int, batch: Tensor, *, named: str | No
     linear = [n for n, m in module.named_modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
     if not linear:
         raise UnsupportedError(
-            f"the network has no linear layer with {outputs} outputs to serve as its head; an architecture that has "
-            "another kind of head names it ('head')"
+            f"the network has no linear layer with {outputs} outputs to serve as its head; an architecture with "
+            "another kind of head must name it ('head')"
         )
     with torch.enable_grad():
         head = _making_the_output(lambda: noisy_copy(module).eval().requires_grad_(True), some_samples(batch), linear)
     if head is None:
         raise UnsupportedError(
             f"no linear layer of {network} with {outputs} outputs makes the network's output (there are "
-            f"{', '.join(linear)}); an architecture that has another kind of head names it ('head')"
+            f"{', '.join(linear)}); an architecture with another kind of head must name it ('head')"
         )
     return head
 
@@ -57,7 +57,7 @@ def head_of(module: nn.Module, example: Tensor) -> str:
         example: A batch such as the network takes, ``(N, *input_shape)``.
 
     Raises:
-        UnsupportedError: If no linear layer does.
+        UnsupportedError: If no linear layer makes them, or the network does not run.
     """
     with torch.no_grad():
         outputs = _run(noisy_copy(module).eval(), example)
@@ -65,12 +65,12 @@ def head_of(module: nn.Module, example: Tensor) -> str:
 
 
 def _making_the_output(copied: Callable[[], nn.Module], batch: Tensor, linear: list[str]) -> str | None:
-    """Return which of the layers ``linear`` makes the output, the last one called if there are several."""
+    """Return which of the layers ``linear`` makes the output: the last one called if several do, None if none does."""
     module = copied()
     made: dict[str, Tensor] = {}
 
     def keep(name: str, output: Tensor) -> None:
-        made.pop(name, None)  # of a layer that is called again the last call counts
+        made.pop(name, None)  # the last call of a layer counts
         made[name] = output
 
     for name in linear:
@@ -84,12 +84,12 @@ def _making_the_output(copied: Callable[[], nn.Module], batch: Tensor, linear: l
 
 
 def _is_last(module: nn.Module, batch: Tensor, name: str) -> bool:
-    """Whether the output follows from what the layer ``name`` makes, and from no weights that come after or beside."""
+    """Return whether the output depends on the layer ``name``, and on other matrices of weights only through it."""
     made: list[Tensor] = []
 
     def cut(layer: nn.Module, inputs: object, output: Tensor) -> Tensor:
         made.append(output.detach().requires_grad_())
-        return made[-1].clone()  # what comes next may work in place
+        return made[-1].clone()  # later layers may change it in place
 
     module.get_submodule(name).register_forward_hook(cut)
     result = _run(module, batch)
@@ -110,6 +110,6 @@ def _run(module: nn.Module, batch: Tensor) -> Tensor:
         raise
     except Exception as error:
         raise UnsupportedError(
-            f"the head of {type(module).__name__} cannot be found, its forward pass fails ({type(error).__name__}: "
-            f"{error})"
+            f"the head of {type(module).__name__} cannot be found, because its forward pass fails "
+            f"({type(error).__name__}: {error})"
         ) from error

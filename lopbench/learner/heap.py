@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
-#: Bytes of a block just below the largest by which glibc sets its limits, 32 MiB.
+#: Bytes of a block just below 32 MiB, the largest whose freeing raises the limits of glibc.
 _LARGEST = 2**25 - 2**13
 
 
 def keep_freed_memory() -> None:
-    """Let up to 64 MiB that were freed stay with the process.
+    """Make glibc keep up to 64 MiB of freed memory in the process.
 
-    glibc gives what is free at the end of its heap back to the kernel once it is more than twice the largest block that
-    it has seen freed. Where that was small, the gradients of a network of some megabytes are given back in each step
-    and get new pages in the next, which can take longer than all arithmetic. So a large block is freed once. Its
-    pages are never touched, and other C libraries lose nothing by it.
+    glibc returns the free memory at the end of its heap to the kernel if that is more than twice the largest block that
+    was freed so far. If that block was small, the gradients of a network of some megabytes are returned in each step
+    and get new pages in the next. This can take longer than all arithmetic. So this function frees one large block,
+    once. The pages of the block are never touched. Other C libraries are not affected.
     """
     torch.empty(_LARGEST, dtype=torch.uint8)

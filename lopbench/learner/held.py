@@ -1,4 +1,4 @@
-"""Normalisations whose statistics stay what they were in an earlier run."""
+"""Lets normalisations use the statistics of the first run of a network in later runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from lopbench.learner.groups import UnitGroup
 
 @contextmanager
 def held_statistics(module: nn.Module, groups: Sequence[UnitGroup]) -> Iterator[None]:
-    """Give the groups' normalisations the mean and variance, in later runs, that they have in the first.
+    """For the duration, let the normalisations of ``groups`` use the mean and variance of their first run in all runs.
 
-    A unit that is made differently moves the statistics of its layer, and with them all others; that is no reader.
+    A change of one unit moves the statistics of its layer, and through them the other units. A normalisation must not
+    count as a reader of the unit for that.
     """
     names = {norm.module for group in groups for norm in group.norms}
     norms = [norm for norm in map(module.get_submodule, sorted(names)) if isinstance(norm, nn.LayerNorm | nn.GroupNorm)]
-    if not norms:  # the others normalise each unit by itself
+    if not norms:  # other kinds normalise each unit by itself
         yield
         return
     held = _HeldStatistics()
@@ -42,7 +43,7 @@ def held_statistics(module: nn.Module, groups: Sequence[UnitGroup]) -> Iterator[
 
 
 class _HeldStatistics(TorchDispatchMode):
-    """Computes normalisations with the statistics of their first run."""
+    """Computes layer and group normalisations with the statistics of their first run."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -50,13 +51,13 @@ class _HeldStatistics(TorchDispatchMode):
         self._statistics: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def enter(self, norm: nn.Module | None) -> None:
-        """Take note that ``norm`` is running."""
+        """Note that ``norm`` is running, or with None that no normalisation is."""
         self._inside = norm
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operation; a normalisation with the statistics held for it."""
+        """Run an operation. A normalisation uses the statistics that are held for it."""
         result = func(*args, **(kwargs or {}))
         if self._inside is None:
             return result

@@ -1,4 +1,4 @@
-"""Calls the hooks of methods: what they return is held against what was asked for, and what they do wrong is named."""
+"""Calls the hooks of methods, checks what they return, and names method and hook in errors."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Hooks:
 
     Args:
         acting: The methods and their memories.
-        built_in: Those of them that have changed the network when it was built.
-        labels: What each is called in its reports; its name if there are none.
+        built_in: The methods among them that changed the network when it was built.
+        labels: What each is called in its reports; none for their names.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Hooks:
     ) -> None:
         self.acting = tuple(acting)
         self._labels = tuple(labels) or tuple(each.method.name for each in self.acting)
-        #: Whether each of them has changed something, in a replica at least.
+        #: Whether each method has changed something so far, in at least one replica.
         self.acted = [any(each.method is other for other in built_in) for each in self.acting]
         self._having: dict[str, tuple[Acting, ...]] = {}
         self._called: set[tuple[int, str]] = set()
@@ -57,16 +57,16 @@ class Hooks:
         return any(map(self.having, ("batch", "loss", "penalty", "after_backward", "update", "after_step")))
 
     def run(self, hook: str, view: View) -> None:
-        """Call ``hook`` of each method that has it, for what it changes."""
+        """Call a hook that changes tensors in place, of each method that has it."""
         for acting in self.having(hook):
             self.call(acting, hook, view)
 
     def call(self, acting: Acting, hook: str, view: View) -> None:
-        """Call ``hook`` of one method, for what it changes."""
+        """Call a hook that changes tensors in place, of one method."""
         with self.calling(acting, hook, view):
             returned = getattr(acting.method, hook)(view, acting.state)
             if returned is not None:
-                raise InvalidInputError(f"it changes tensors in place and returns nothing, got {in_words(returned)}")
+                raise InvalidInputError(f"it must change tensors in place and return nothing, got {in_words(returned)}")
 
     @contextmanager
     def calling(self, acting: Acting, hook: str, view: View) -> Iterator[None]:
@@ -82,9 +82,10 @@ class Hooks:
             self.acted[place] = self.acted[place] or watch.changed
 
     def _naming(self, acting: Acting, hook: str) -> AbstractContextManager[None]:
-        """Name the method in errors, and see at its first call whether the hook leaves the process as it is.
+        """Name the method in errors, and check at a hook's first call that it leaves the settings of the process alone.
 
-        What comes later shows when the run is over: looking takes microseconds, and steps are many.
+        Later calls are not checked one by one, since a check takes microseconds. What they change is found when the
+        run is over.
         """
         key = self._place(acting), hook
         if key in self._called:
@@ -100,14 +101,14 @@ class Hooks:
             self.acted[self._place(acting)] = True
 
     def batch(self, view: View, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the batch to train on, given the stream's."""
+        """Return the batch to train on: ``inputs`` and ``targets`` of the stream, as methods change them."""
         for acting in self.having("batch"):
             method, state = acting
             with self.calling(acting, "batch", view), _left_alone("the batch", inputs, targets):
                 size = inputs.shape[1]
                 returned = method.batch(view, state, inputs, targets)
                 if not (isinstance(returned, tuple) and len(returned) == 2 and all(map(_is_tensor, returned))):
-                    raise InvalidInputError(f"it returns inputs and targets, two tensors, got {in_words(returned)}")
+                    raise InvalidInputError(f"it must return inputs and targets, two tensors, got {in_words(returned)}")
                 self._note(acting, returned[0] is not inputs or returned[1] is not targets)
                 inputs, targets = returned
                 for what, tensor in (("inputs", inputs), ("targets", targets)):
@@ -136,13 +137,13 @@ class Hooks:
         return loss
 
     def evaluated(self, view: View) -> dict[str, Tensor]:
-        """Return the parameters and buffers to evaluate where they are not the trained ones, by name."""
+        """Return the parameters and buffers that methods put in the place of trained ones for evaluation, by name."""
         found: dict[str, Tensor] = {}
         for acting in self.having("evaluated"):
             with self._naming(acting, "evaluated"):
                 returned = acting.method.evaluated(view, acting.state)
                 if not isinstance(returned, Mapping):
-                    raise InvalidInputError(f"it returns tensors by name, got {in_words(returned)}")
+                    raise InvalidInputError(f"it must return tensors by name, got {in_words(returned)}")
                 for name, value in returned.items():
                     known = view.parameters.get(name, view.buffers.get(name))
                     if known is None:
@@ -156,19 +157,19 @@ class Hooks:
         return found
 
     def report(self, view: View) -> Iterator[tuple[str, Tensor]]:
-        """Yield the numbers that methods tell of themselves, ``(R,)`` each, as ``label.name``."""
+        """Yield the numbers that methods report of themselves: ``label.name`` and the values ``(R,)``."""
         for acting in self.having("report"):
             method, state = acting
             with self._naming(acting, "report"):
                 returned = method.report(view, state)
                 if not isinstance(returned, Mapping):
-                    raise InvalidInputError(f"it returns numbers by name, got {in_words(returned)}")
+                    raise InvalidInputError(f"it must return numbers by name, got {in_words(returned)}")
                 for name, value in returned.items():
                     yield f"{self._labels[self._place(acting)]}.{name}", _per_replica(value, view.replicas)
 
 
 def labels_of(methods: Iterable[Perturbation]) -> list[str]:
-    """Return what methods are called beside each other: their names, the second of one name with "#2" behind it."""
+    """Return a label for each method: its name, with "#2" appended for the second of that name, and so on."""
     counts: Counter[str] = Counter()
     labels = []
     for method in methods:
@@ -180,7 +181,7 @@ def labels_of(methods: Iterable[Perturbation]) -> list[str]:
 
 @contextmanager
 def naming(method: Perturbation, hook: str) -> Iterator[None]:
-    """Let an error that a hook's misuse of its interface raises name method and hook."""
+    """Name method and hook in errors that the hook raises, or that its misuse of the interface causes."""
     try:
         yield
     except (InvalidInputError, PluginError, UnsupportedError) as error:
@@ -191,7 +192,7 @@ def naming(method: Perturbation, hook: str) -> Iterator[None]:
     except Exception as error:
         # Not `isinstance`, which the hook may have replaced.
         if LopbenchError in type(error).__mro__ or type(error).__module__.startswith("lopbench.runner."):
-            # It would mean something else to who runs it: that the results folder is full, that the run is recorded.
+            # To the runner such an error has another meaning, such as a full results folder or a run that has a record.
             raise UnsupportedError(f"method {method.name!r}, hook {hook}: it raised {told(error)}") from error
         error.add_note(f"in {method.name}, hook {hook}")
         raise
@@ -199,14 +200,14 @@ def naming(method: Perturbation, hook: str) -> Iterator[None]:
 
 @contextmanager
 def _leaving_all_alone(method: Perturbation, hook: str) -> Iterator[None]:
-    """As `naming`; and refuse a hook that leaves a setting of the process changed."""
+    """Do as `naming`, and refuse a hook that leaves a setting of the process changed."""
     with naming(method, hook), left_alone():
         yield
 
 
 @contextmanager
 def _left_alone(what: str, *tensors: Tensor) -> Iterator[None]:
-    """Refuse that tensors which others read as well are changed in place."""
+    """Refuse a hook that changes ``tensors`` in place, because others read them as well."""
     before = [tensor._version for tensor in tensors]
     yield
     if [tensor._version for tensor in tensors] != before:
@@ -214,14 +215,14 @@ def _left_alone(what: str, *tensors: Tensor) -> Iterator[None]:
 
 
 def _changes(view: View) -> int:
-    """Return how often the optimizer was told something, or a tensor was changed in place, as torch counts."""
+    """Return how often the optimizer was told something or torch has counted an in-place change of a tensor."""
     parts = (view.parameters, view.buffers, view.gradients, view.updates)
     return view.optimizer.touched + sum(tensor._version for part in parts for tensor in part.values())
 
 
 def _per_replica(value: object, replicas: int) -> Tensor:
     if not isinstance(value, Tensor) or value.shape != (replicas,):
-        raise InvalidInputError(f"it returns a number for each replica, shape ({replicas},), got {in_words(value)}")
+        raise InvalidInputError(f"it must return a number for each replica, shape ({replicas},), got {in_words(value)}")
     return value
 
 
@@ -230,7 +231,7 @@ def _is_tensor(value: object) -> bool:
 
 
 def in_words(value: object) -> str:
-    """Return in words what a hook returned."""
+    """Return a short description of what a hook returned, for an error."""
     if value is None:
         return "nothing"
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,4 +1,4 @@
-"""Rewrites a traced graph, so that it is short, and what its matrix products give lies in memory as it is wanted."""
+"""Rewrites traced graphs, so that they are shorter and matrix products lie in memory as they are read later."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _RESHAPES = (_aten.view.default, _aten._unsafe_view.default, _aten.expand.defaul
 def untranspose(graph: GraphModule) -> None:
     """Turn ``(A^T B)^T`` of stacks of matrices into ``B^T A``: the same products, summed over the same index.
 
-    A linear layer multiplies by its transposed weight, so that autograd gives the transposed gradient, of which the
-    transpose is taken at last. What the optimizer does to the weight then reads the gradient across its rows: more than
-    half of a compiled step of a small network under Adam went there.
+    A linear layer multiplies by its transposed weight. Autograd therefore computes the transposed gradient, and
+    transposes it at the end. The optimizer would read such a gradient across its rows. Under Adam this took more than
+    half of a compiled step of a small network.
     """
     for node in list(graph.graph.nodes):
         product = _reshaped(node.args[0]) if _is_transpose(node) else None
@@ -33,7 +33,7 @@ def untranspose(graph: GraphModule) -> None:
 
 
 def shorten(graph: GraphModule) -> None:
-    """Leave out what changes no shape and no number: mapping makes half of a small graph of it."""
+    """Remove operations that change neither shape nor values. `torch.vmap` adds many: half of a small graph."""
     for node in list(graph.graph.nodes):
         if node.target in _RESHAPES or (node.target is _aten.mul.Scalar and node.args[1] == 1):
             before, after = _value(node.args[0]), _value(node)
@@ -43,7 +43,7 @@ def shorten(graph: GraphModule) -> None:
 
 
 def _reshaped(node: object) -> Node | None:
-    """Return what ``node`` is when what only repeats its shape is left out."""
+    """Return the node that ``node`` equals when reshapes that keep the shape are skipped; None if it is no node."""
     while isinstance(node, Node) and node.target in _RESHAPES:
         before = node.args[0]
         if _value(before).shape != _value(node).shape:
@@ -53,10 +53,12 @@ def _reshaped(node: object) -> Node | None:
 
 
 def _is_transpose(node: Node) -> bool:
+    """Return whether ``node`` transposes each matrix of a stack of them."""
     return node.target is _aten.transpose.int and set(node.args[1:]) in ({1, 2}, {-1, -2}) and _value(node).ndim == 3
 
 
 def _value(node: object) -> torch.Tensor:
+    """Return the example value of a node, for its shape and type."""
     assert isinstance(node, Node)
     value = node.meta["val"]
     assert isinstance(value, torch.Tensor)

@@ -1,7 +1,7 @@
 """The learner: a stack of ``R`` replicas, each an independent network with its own seed, trained side by side.
 
-Every tensor that a method or metric sees leads with the replica axis. With one replica the module is called as it is
-and the stack's tensors are views of its parameters, so that nothing is paid for the axis.
+Every tensor that a method or metric sees leads with the replica axis. With one replica the module is called directly,
+and the stack's tensors are views of its parameters, so that the axis costs nothing.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from lopbench.learner.view import View
 
 
 def stacked_method(methods: Sequence[Perturbation]) -> Perturbation:
-    """Return one method that serves every replica with the hyperparameters of its own.
+    """Return one method for all replicas. Fields that differ between them become tensors ``(R,)`` of float64.
 
     Args:
-        methods: The method of each replica, all of one class, differing in fields that may be swept.
+        methods: The method of each replica. All are of one class, and differ only in fields that may be swept.
     """
     first = methods[0]
-    made = copy.copy(first)  # not `replace`, whose checks are for numbers
+    made = copy.copy(first)  # not `replace`, whose checks accept numbers only
     for field in fields.swept(type(first)):
         values = [getattr(method, field) for method in methods]
         if any(value != values[0] for value in values):
@@ -49,7 +49,10 @@ def stacked_method(methods: Sequence[Perturbation]) -> Perturbation:
 
 
 def _places(methods: Sequence[Perturbation]) -> list[int]:
-    """Return the place of each method among those that are on: one at strength zero shifts no other's random stream."""
+    """Return the index of each method among those that are on; it names the method's random stream.
+
+    So a method at strength zero does not change the random numbers of the others.
+    """
     return [sum(method.active for method in methods[:place]) for place in range(len(methods))]
 
 
@@ -59,24 +62,24 @@ class StackLearner:
     Args:
         build: Makes one network from a generator.
         seeds: Seed of each replica.
-        methods: The methods, in the order in which they act; `stacked_method` makes one of those of all replicas.
+        methods: The methods, in the order in which they act. Each serves all replicas, see `stacked_method`.
         optimizer: The optimizer of the run.
-        rates: Learning rate of each replica; None for that of the optimizer.
+        rates: Learning rate of each replica; None for the optimizer's.
         reference_optimizer: The optimizer of the protocol's fresh reference, for `restart`.
         example: A batch of the stream's inputs, ``(N, *input_shape)``; zeros where only the shape is known.
         targets: Targets of such a batch, ``(N, ...)``; None where no method asks for their shape.
         tokens: Whether inputs are whole numbers that are never cast.
         outputs: Number of outputs of the head.
-        head: Name of the head; None finds it.
+        head: Returns the name of a network's head; None means that it is to be found.
         layers: Returns the names of the layers to probe; None means every activation function.
-        device: Where the stack lives.
-        dtype: Type of parameters and inputs.
-        init_index: Index of the named stream of the first initialisation: networks that start at task ``t`` start
-            from the stream ``("init", t)``, whoever asks for them.
-        age: Steps of the stream on which the methods were to act before the learner is built.
-        waiting: Whether the methods wait for `turn_on`; what they make of the network they make at once.
-        clones: Cloned networks to start from, one for each replica, and what is a clone of what in them. ``build`` is
-            then of networks as wide, and asked only where something is drawn anew.
+        device: Device of all tensors.
+        dtype: Type of parameters, and of inputs that are not tokens.
+        init_index: Index t of the random stream ``("init", t)`` of the first initialisation. All networks of a seed
+            that start at task t draw from it, so they start equal.
+        age: Steps of the stream between the turn-on of the methods and the first step of the learner, at least 0.
+        waiting: Whether the methods wait for `turn_on`. Their changes to the network are built in either way.
+        clones: Cloned networks to start from, one for each replica, and the profile of what is a clone of what.
+            ``build`` then makes networks of the same width, and is called only to draw something anew.
 
     Raises:
         UnsupportedError: If a method cannot serve the network.
@@ -120,7 +123,7 @@ class StackLearner:
             MethodState(Generators([rng.derive(s, "method", i, m.name, device=self.device) for s in self.seeds]))
             for i, m in zip(_places(self.methods), self.methods, strict=True)
         ]
-        #: What is a clone of what in the network, for its probes; None where it was not cloned.
+        #: Which parts of the network are clones of which, for its probes; None if it was not cloned.
         self.profile = None if clones is None else clones[1]
         modules = self._first_networks(init_index) if clones is None else self._moved(clones[0])
         found = find_head(modules[0], outputs, example, named=head(modules[0]))
@@ -134,8 +137,8 @@ class StackLearner:
         )
         self._hold_tensors(modules)
         self.optimizer = self._new_optimizer(optimizer, rates or [optimizer.lr])
-        #: What replicas were at their last probes, where a metric asks for it.
-        self.previous = probing.Memory()
+        #: Tensors of replicas at their last probes, if a metric asks for them.
+        self.previous = probing.LastProbes()
         self.boundary = Boundary(self)
         self.view = self._new_view()
         self.engine = Eager(self.leaves, self.optimizer, stacked=self.stacked)
@@ -146,7 +149,7 @@ class StackLearner:
     # -- construction
 
     def _hold_tensors(self, modules: Sequence[nn.Module]) -> None:
-        """Make the leaves and buffers that are trained, with replica axis if there are several replicas."""
+        """Set the leaves, which are trained, and the buffers; with the replica axis if there are several replicas."""
         self._buffers: Tensors
         if self.stacked:
             stacked, self._buffers = stack_module_state(list(modules))
@@ -167,7 +170,7 @@ class StackLearner:
         return [module.to(device=self.device, dtype=self.dtype) for module in modules]
 
     def _new_optimizer(self, rule: Optimizer, rates: Sequence[float]) -> StackOptimizer:
-        """Return the optimizer of all replicas; the fused one needs one number where their rates are equal."""
+        """Return the optimizer of all replicas. Equal rates become one number, as the fused optimizer needs it."""
         head = [name for name in self.leaves if name.rpartition(".")[0] == self.network.head]
         return StackOptimizer(
             rule,
@@ -178,7 +181,7 @@ class StackLearner:
         )
 
     def _new_view(self) -> View:
-        """Return what methods see of the tensors in training."""
+        """Return the view of the stack that is given to methods."""
         return View(
             self.network,
             parameters=self._views,
@@ -206,14 +209,14 @@ class StackLearner:
             self.hooks.run("begin", self.view)
 
     def _blank(self, example: Tensor) -> Tensor:
-        """Return zeros ``(R, N, ...)``: the values are of one replica's stream, and no other may depend on them."""
+        """Return zeros ``(R, N, ...)``. The values of the example, from one replica's stream, must not reach others."""
         return example.new_zeros((), device=self.device).expand(self.replicas, *example.shape)
 
     def _stack(self, tensor: Tensor) -> Tensor:
         return tensor if self.stacked else tensor.unsqueeze(0)
 
     def cast(self, inputs: Tensor) -> Tensor:
-        """Return inputs in the type of the run; tokens stay as they are."""
+        """Return inputs in the type of the run. Tokens stay as they are."""
         return inputs if self.tokens else inputs.to(self.dtype)
 
     # -- training
@@ -221,14 +224,14 @@ class StackLearner:
     def begin_task(
         self, index: int, tasks: Sequence[Task], *, first: bool, reset_optimizer: bool, zero_head: bool
     ) -> None:
-        """Cross a task boundary: what the protocol does at it, then the methods that act at boundaries.
+        """Cross a task boundary: clear the optimizer, call the hooks ``on_task_start``, zero the head.
 
         Args:
             index: Index of the task that begins.
             tasks: The task of each replica.
-            first: Whether it is the first of the run; methods are told of the later ones only.
-            reset_optimizer: Whether the protocol clears the optimizer's state.
-            zero_head: Whether the protocol zeroes weights and bias of the head.
+            first: Whether it is the first of the run. Then neither optimizer nor methods are touched.
+            reset_optimizer: Whether the protocol clears the optimizer's state at boundaries.
+            zero_head: Whether the protocol zeroes weights and bias of the head, at the first task as well.
         """
         self.turn_to(index, tasks)
         if not first:
@@ -243,7 +246,7 @@ class StackLearner:
                 self._views[name].zero_()
 
     def turn_to(self, index: int, tasks: Sequence[Task]) -> None:
-        """Take up task ``index``, of which ``tasks`` are the replicas', without crossing a boundary."""
+        """Make task ``index`` the current one, without crossing a boundary; ``tasks`` has that of each replica."""
         self.boundary.task_index, self.boundary.tasks = index, tuple(tasks)
         classes = [task.classes for task in tasks if task.classes is not None]
         self.view.turn_to(tasks[0], torch.stack(classes) if classes else None)
@@ -260,10 +263,10 @@ class StackLearner:
         Args:
             batches: The batch of each replica.
             metrics: What to measure of the step.
-            observe: Is told the outputs ``(R, N, ...)``, and may return other targets.
+            observe: Called with the outputs ``(R, N, ...)``; may return other targets to train on.
 
         Returns:
-            Loss ``(R,)`` without penalties, mean score ``(R,)`` of the batch before the update, what was measured.
+            Loss ``(R,)`` without penalties and mean score ``(R,)`` before the update, and the values of the metrics.
         """
         inputs, targets = stacked_batch(batches)
         batch = self.cast(inputs), targets
@@ -276,15 +279,15 @@ class StackLearner:
         return evaluation.evaluate(self, index, task)
 
     def see_together(self, tasks: Sequence[Task]) -> list[Seen] | None:
-        """Return what one pass over the probe batches of ``tasks`` shows of all replicas, None if there can be none."""
+        """Return what `probe` needs of each replica, from one pass for all; None if there cannot be one."""
         return evaluation.see_together(self, tasks)
 
     def probe(self, index: int, task: Task, seen: Seen | None = None) -> NetworkProbe:
-        """Return replica ``index``'s probe on the probe batch of ``task``; ``seen`` is what `see_together` found."""
+        """Return replica ``index``'s probe on the probe batch of ``task``; ``seen`` is what `see_together` returned."""
         return evaluation.probe(self, index, task, seen)
 
     def reports(self) -> dict[str, Tensor]:
-        """Return the numbers that methods tell of themselves, ``(R,)`` each."""
+        """Return the numbers that methods report of themselves, ``(R,)`` each, by label and name."""
         with torch.no_grad():
             return dict(self.hooks.report(self.view))
 
@@ -297,5 +300,5 @@ class StackLearner:
         saving.load_state_dict(self, tensors)
 
     def state_bytes(self) -> int:
-        """Return the bytes of parameters, buffers, optimizer and methods: what the recipe must hold in memory."""
+        """Return the bytes of parameters, buffers, optimizer and methods, which a recipe keeps from step to step."""
         return saving.state_bytes(self)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError
 
-#: How the names of numbers on the host begin in a checkpoint.
+#: Prefix of the names of numbers on the host in a checkpoint.
 _HOST = "host/"
 
 
@@ -53,7 +53,7 @@ class Generators:
 
 
 class HostNumbers(UserDict[str, int | float]):
-    """Numbers by name, of a kind that a checkpoint keeps."""
+    """Numbers by name. Only those are accepted that a checkpoint can hold: floats, and whole numbers of 64 bits."""
 
     def __setitem__(self, key: str, value: int | float) -> None:
         _check_key("state.host", key)
@@ -62,17 +62,17 @@ class HostNumbers(UserDict[str, int | float]):
                 f"state.host[{key!r}] must be a number, got {type(value).__name__}; tensors go into state[{key!r}]"
             )
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise InvalidInputError(f"state.host[{key!r}]: a whole number has at most 64 bits")
+            raise InvalidInputError(f"state.host[{key!r}]: a whole number must fit into 64 bits, signed; use a float")
         super().__setitem__(key, value)
 
 
 class MethodState:
-    """A method's own tensors, numbers on the host and random numbers; implements the protocol ``State``.
+    """A method's own tensors, numbers on the host and random numbers. Implements the protocol ``State``.
 
     Args:
-        noise: Where random numbers come from.
-        tensors: What is remembered so far.
-        host: Numbers on the host.
+        noise: The source of random numbers.
+        tensors: The tensors so far, by name; None for none.
+        host: The numbers on the host so far, by name; None for none.
     """
 
     def __init__(
@@ -104,20 +104,20 @@ class MethodState:
     def __setitem__(self, key: str, value: Tensor) -> None:
         _check_key("state", key)
         if key.startswith(_HOST):
-            raise InvalidInputError(f"state[{key!r}]: names that begin with {_HOST!r} are those of state.host")
+            raise InvalidInputError(f"state[{key!r}]: names that begin with {_HOST!r} are reserved; choose another")
         if not isinstance(value, Tensor):
             raise InvalidInputError(
                 f"state[{key!r}] must be a tensor, got {type(value).__name__}; numbers on the host go into "
                 f"state.host[{key!r}]"
             )
-        # A tensor that still hangs in the graph of a step would keep all of it in memory.
+        # Detached, since a tensor with its autograd graph would keep all tensors of a step in memory.
         self.tensors[key] = value.detach()
 
     def __contains__(self, key: object) -> bool:
         return key in self.tensors
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what is remembered as named tensors; numbers on the host have names that begin with ``host/``."""
+        """Return tensors and numbers as named tensors. The names of numbers on the host begin with ``host/``."""
         host = {_HOST + key: _as_tensor(value) for key, value in self.host.items()}
         return {**self.tensors, **host}
 
@@ -130,7 +130,7 @@ class MethodState:
 
 def _check_key(what: str, key: object) -> None:
     if not isinstance(key, str) or not key.isprintable():
-        raise InvalidInputError(f"{what}[{key!r}]: a name is a text without control characters")
+        raise InvalidInputError(f"{what}[{key!r}]: a name must be a text without control characters")
 
 
 def _as_tensor(value: int | float) -> Tensor:

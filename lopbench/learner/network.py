@@ -1,4 +1,4 @@
-"""The network of a stack as a function of its tensors, with what is read inside it on the way."""
+"""The network of a stack as a function of its tensors. A pass also returns what chosen layers read and made."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lopbench.learner.reuse import Reuse
 
 Tensors = dict[str, Tensor]
 
-#: Layers whose input is kept, for they may read units.
+#: Layers whose input is kept, since they may read units.
 _READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Return whether ``module`` is an activation function: torch's own, one of timm's, or derived from such."""
+    """Return whether ``module`` is an activation function: one of torch's or timm's, or of a subclass of these."""
     is_one = any("activation" in base.__module__ for base in type(module).__mro__)
     return is_one and not isinstance(module, nn.MultiheadAttention | nn.Softmax)
 
@@ -33,7 +33,7 @@ def activation_layers(module: nn.Module) -> list[str]:
 
 
 def no_tensor(layer: str, output: object) -> UnsupportedError:
-    """Return what to raise of a probed layer whose output is no tensor."""
+    """Return the error for a probed layer whose output is no tensor."""
     return UnsupportedError(
         f"the probed layer {layer!r} returns a {type(output).__name__}, not a tensor; name other layers in the "
         "architecture's 'layers'"
@@ -53,16 +53,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def attention_for_vmap(inputs: Tensor) -> AbstractContextManager[None]:
     """Return a context in which ``torch.vmap`` maps attention over ``inputs``."""
-    # On the CPU `vmap` has no rule for fused attention, and would take one replica after another.
+    # On the CPU `vmap` has no rule for fused attention, and would run the replicas one by one.
     return sdpa_kernel(SDPBackend.MATH) if inputs.is_cpu else nullcontext()
 
 
 class Derived(Mapping[str, Tensor]):
-    """Tensors by name, each made of another one when somebody asks for it: most methods read few of them, or none.
+    """Tensors by name, each computed from another tensor when it is read. Most methods read few of them, or none.
 
     Args:
-        tensors: The others.
-        make: Makes one of the other.
+        tensors: The tensors to compute from, by the same names.
+        make: Computes one tensor from the other.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], make: Callable[[Tensor], Tensor]) -> None:
@@ -80,15 +80,15 @@ class Derived(Mapping[str, Tensor]):
 
 @dataclass(frozen=True, eq=False)
 class ForwardPass:
-    """What one forward pass of all replicas made; implements the protocol ``Pass``.
+    """What one forward pass of all replicas made. Implements the protocol ``Pass``.
 
     Args:
         outputs: Outputs of the network, ``(R, N, ...)``.
-        read: What modules read, ``(R, N, ...)`` by name: the head, and all layers that may read units.
-        activations: Outputs of the probed layers, ``(R, N, ...)``.
+        read: Inputs ``(R, N, ...)`` of the head and of all layers that may read units, by name of the layer.
+        activations: Outputs ``(R, N, ...)`` of the probed layers, by name.
         head: Name of the head.
-        alone: The outputs of one network as it made them, ``(N, ...)``: a loss of them spares autograd the way there
-            and back over the replica axis. None where there are several networks, or nobody needs it.
+        alone: The outputs of a single network without replica axis, ``(N, ...)``. A loss of these needs no autograd
+            through that axis. None with several networks, and outside autograd.
     """
 
     outputs: Tensor
@@ -103,15 +103,15 @@ class ForwardPass:
         return self.read[self.head]
 
     def detached(self) -> ForwardPass:
-        """Return the same outside autograd."""
+        """Return the same pass outside autograd."""
         read, activations = (Derived(each, Tensor.detach) for each in (self.read, self.activations))
         return ForwardPass(self.outputs.detach(), read, activations, self.head)
 
 
 class Network:
-    """One module that stands for R networks: its tensors are replaced by each replica's when it is called.
+    """One module that stands for R networks. A call replaces its tensors with those of each replica.
 
-    With one replica the module is called as it is.
+    With one replica the module can be called directly, with its own tensors.
 
     Args:
         module: The module, in training mode.
@@ -119,7 +119,10 @@ class Network:
         layers: Names of the probed layers.
         stacked: Whether there are several replicas.
         generator: What dropout inside the network draws from.
-        stochastic: Whether what the network makes in training is random.
+        stochastic: Whether the network's output in training mode is random, as under dropout.
+
+    Raises:
+        UnsupportedError: If there are several replicas and the output is random.
     """
 
     def __init__(
@@ -141,11 +144,11 @@ class Network:
         self._norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
         if stochastic and stacked:
             raise UnsupportedError("dropout draws from one global stream: its seeds run one after another")
-        #: Whether no module does something of its own where its mode changes.
+        #: Whether no module overrides ``train`` or ``eval``.
         self._has_plain_modes = all(
             (type(m).train, type(m).eval) == (nn.Module.train, nn.Module.eval) for m in module.modules()
         )
-        #: Whether a parameter or buffer has a second name, under which nobody gives it.
+        #: Whether a parameter or buffer has two names in the module; calls are given it by one of them.
         self._is_tied = any(
             len(list(named())) < len(list(named(remove_duplicate=False)))
             for named in (module.named_parameters, module.named_buffers)
@@ -156,7 +159,7 @@ class Network:
         self._watched = False
 
     def watch(self) -> None:
-        """Keep from now on what layers read and the probed ones make; it costs microseconds a layer."""
+        """Keep what layers read and what probed layers make, from now on. This costs microseconds for each layer."""
         if self._watched:
             return
         self._watched = True
@@ -193,9 +196,10 @@ class Network:
 
     @contextmanager
     def steady(self) -> Iterator[None]:
-        """Turn off what is random for the duration, as in evaluation.
+        """Turn off randomness such as dropout for the duration, by evaluation mode.
 
-        Batch normalisation goes on with the statistics of the batch, as in networks in which nothing is random.
+        Batch normalisation stays in training mode. It uses the statistics of the batch, as it does in the training
+        passes of networks without randomness.
         """
         if not self._has_plain_modes:
             with evaluating(self.module):
@@ -206,7 +210,7 @@ class Network:
         norms = set(self._norms)
         others = [module for module in self.module.modules() if module not in norms]
         try:
-            for module in others:  # as `eval`, which takes a sixth of a small network's step
+            for module in others:  # does what `eval` does, which takes a sixth of a small network's step
                 object.__setattr__(module, "training", False)
             yield
         finally:
@@ -216,21 +220,21 @@ class Network:
     # -- calling
 
     def plain(self, inputs: Tensor) -> ForwardPass:
-        """Call the module as it is on ``inputs`` ``(1, N, ...)``; its buffers move, and dropout draws."""
-        if not (self._watched or self.stochastic):  # the usual case, without what costs microseconds for nothing
+        """Call the module directly on ``inputs`` ``(1, N, ...)``. This updates its buffers, and dropout draws."""
+        if not (self._watched or self.stochastic):  # the usual case, in which nothing else is needed
             return self._unstacked_pass(self.module(inputs[0]), {}, {})
         with self._keeping() as kept, self._layer_randomness(), self._reuse.using():
             outputs = self.module(inputs[0])
         return self._unstacked_pass(outputs, *kept)
 
     def steadily(self, inputs: Tensor, *, ahead: bool = False) -> ForwardPass:
-        """Return what the one module as it is makes of ``inputs`` ``(1, N, ...)``, with all that is random off.
+        """Call the module directly on ``inputs`` ``(1, N, ...)``, with all randomness off and without side effects.
 
-        Buffers and the stream of dropout stay where they are.
+        Buffers and the random stream of dropout stay as they are.
 
         Args:
             inputs: The inputs.
-            ahead: Whether `plain` comes next, so that it finds what both passes have in common.
+            ahead: Whether `plain` is called next on the same inputs. Results that it can reuse are kept then.
         """
         before = [(buffer, buffer.clone()) for buffer in self.module.buffers()] if self._has_buffers else []
         keeping = self._reuse.keeping(inputs) if ahead else nullcontext()
@@ -241,7 +245,7 @@ class Network:
         return self._unstacked_pass(outputs, {}, {})
 
     def mapped(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> ForwardPass:
-        """Call the module on each replica's tensors ``(R, ...)`` and inputs ``(R, N, ...)``; ``buffers`` move."""
+        """Call the module on each replica's tensors ``(R, ...)`` and inputs ``(R, N, ...)``. Updates ``buffers``."""
 
         def one(parameters: Tensors, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors, Tensors]:
             with self._keeping() as (read, made):
@@ -252,7 +256,7 @@ class Network:
             return self._pass(*torch.vmap(one)(dict(parameters), dict(buffers), inputs))
 
     def aside(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> ForwardPass:
-        """Call the module likewise without side effects: buffers and the stream of dropout stay where they are."""
+        """Call the module as `mapped`, without side effects: buffers and the stream of dropout stay as they are."""
         self.watch()
         copies = {name: buffer.clone() for name, buffer in buffers.items()}
         if self.stacked:
@@ -264,16 +268,16 @@ class Network:
         return self._unstacked_pass(outputs, *kept)
 
     def _call(self, tensors: tuple[Tensors, ...], inputs: Tensor) -> Tensor:
-        """Return what the module makes of ``inputs`` with these tensors in the place of its own."""
-        # Looking for others in the module that are one with these takes a twentieth of a small network's step.
+        """Return the outputs of the module on ``inputs``, with these tensors in the place of its own."""
+        # The search for tied tensors takes a twentieth of a small network's step, so it is done only if there are any.
         outputs: Tensor = functional_call(self.module, tensors, (inputs,), tie_weights=self._is_tied)
         return outputs
 
     def beside(self, inputs: Tensor) -> ForwardPass | None:
-        """Call the one module as it is likewise, which spares putting tensors in the place of its own.
+        """Call the module directly, without side effects, which is faster than `aside`.
 
         Returns:
-            What it made; None where there are several networks, buffers that would move, or anything random.
+            The pass; None if there are several networks, buffers that a pass would update, or randomness.
         """
         if self.stacked or self.stochastic or self._has_buffers:
             return None
@@ -286,7 +290,7 @@ class Network:
         return ForwardPass(outputs, read, made, self.head)
 
     def _unstacked_pass(self, outputs: Tensor, read: Tensors, made: Tensors) -> ForwardPass:
-        """Return the pass of one network with the replica axis."""
+        """Return the pass of one network, with the replica axis added."""
         stacked = outputs.unsqueeze(0)
         return ForwardPass(stacked, Derived(read, _stack), Derived(made, _stack), self.head, outputs)
 

@@ -1,4 +1,4 @@
-"""Makes networks of a stack's kind: at its start, where something is drawn anew, and where units are."""
+"""Builds the networks of a stack, at its start and when something is drawn anew, and finds their units."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Nursery:
 
     Args:
         base: Makes one network from a generator.
-        methods: The methods, of which those that are on configure it.
+        methods: The methods. Those that are on may change each network (hook ``configure``).
         seeds: Seed of each replica.
         example: A batch of the stream's inputs, ``(N, *input_shape)``, on the device, in the type of the run.
         dtype: Type of parameters.
@@ -51,15 +51,17 @@ class Nursery:
         self._tokens = tokens
         self._discovery: Discovery | None = None
         self._pool: FreshPool | None = None
-        self._idle: set[int] = set()  #: Places of methods that have left a network as it was.
+        self._idle: set[int] = set()  #: Indices of methods whose hook left a network as it was.
 
     @property
     def built_in(self) -> list[Perturbation]:
-        """The methods that are on and change networks when they are built."""
+        """The methods that are on and change networks when these are built."""
         return [m for place, m in enumerate(self._methods) if _configures(m) and place not in self._idle]
 
     def build(self, generator: Generator) -> nn.Module:
-        """Return a new network as the methods configure it; the base network draws first and so is the same in all.
+        """Return a new network, with the changes that methods build in.
+
+        The base network draws from ``generator`` first. So it is the same whatever the methods draw.
 
         Raises:
             UnsupportedError: If a method cannot serve the network, or the network cannot take the stream.
@@ -77,7 +79,7 @@ class Nursery:
                 with naming(method, "configure"), left_alone(), watching as watch:
                     configured = method.configure(module, example=example, generator=generator)
                     if not isinstance(configured, nn.Module):
-                        raise InvalidInputError(f"it returns the network, got {in_words(configured)}")
+                        raise InvalidInputError(f"it must return the network, got {in_words(configured)}")
                 if configured is module and not watch.changed:
                     self._idle.add(place)
                 module = configured
@@ -92,13 +94,13 @@ class Nursery:
         return {name: torch.stack([network[name].detach() for network in networks]) for name in networks[0]}
 
     def groups(self, module: nn.Module) -> tuple[UnitGroup, ...]:
-        """Return where the units of ``module`` are that a method may reset.
+        """Return the groups of units of ``module`` that a method may reset.
 
         Raises:
             UnsupportedError: If it has none.
         """
         if self._discovery is None:
-            with torch._C.DisableTorchFunction():  # what it tries on the network is no change that a method makes
+            with torch._C.DisableTorchFunction():  # a trial of the network is no change by a method
                 self._discovery = discover(module, self._example)
         if not self._discovery.groups:
             raise UnsupportedError(self._discovery.refusal)
@@ -115,7 +117,7 @@ class Nursery:
         return self._pool is not None
 
     def rows(self, module: nn.Module) -> FreshPool:
-        """Return where the incoming weights of units that are reset come from."""
+        """Return the source of incoming weights for units that are reset."""
         if self._pool is None:
             self._pool = FreshPool(
                 build=lambda generator: dict(self.build(generator).named_parameters()),
@@ -127,4 +129,5 @@ class Nursery:
 
 
 def _configures(method: Perturbation) -> bool:
+    """Return whether a method is on and may change networks when these are built."""
     return method.active and method.has("configure")

@@ -1,4 +1,4 @@
-"""The optimizer of a stack of replicas as tensors: a rule, and what it remembers of each entry."""
+"""The optimizer of a stack of replicas in terms of tensors: an update rule, and its state of each parameter."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lopbench.core.optimizer import Optimizer
 
 
 def hidden_matrices(module: nn.Module, head: Collection[str]) -> frozenset[str]:
-    """Return the names of the weights that map units to units: matrices and kernels, no embedding, not the head's.
+    """Return the names of all weight matrices and kernels, except those of embeddings and of the head.
 
-    The first layer's are among them; tables of positions and tokens, which are no layer's ``weight``, are not.
+    The first layer's weight is included. Tables of positions and tokens are not, as their names have no ``weight``.
 
     Args:
         module: The network, one replica.
@@ -33,22 +33,22 @@ def hidden_matrices(module: nn.Module, head: Collection[str]) -> frozenset[str]:
 class Caller(NamedTuple):
     """The method whose hook is being called."""
 
-    place: int  #: Its place among the methods.
+    place: int  #: Its index among the methods that are on.
     name: str
-    aware: bool  #: Whether it acts at boundaries.
+    aware: bool  #: Whether it acts at boundaries (hook ``on_task_start``).
 
 
 class OptimizerStack:
-    """An optimizer made of tensors, which runs eagerly and inside a traced program alike.
+    """An optimizer in terms of tensors only. It runs in single steps and inside a traced program.
 
     Args:
         rule: The update rule.
         parameters: The parameters ``(R, ...)`` by name, changed in place by `apply`.
-        entries: What the rule remembers of each parameter, changed in place; inside a trace of the parameter's shape.
+        entries: The rule's state of each parameter, by name; changed in place. Its tensors broadcast to the parameter.
         rates: Learning rate: one number, or ``(R,)`` of float64 where replicas differ.
-        scale: What multiplies it, ``(R,)`` of float64; None for nothing.
-        held: Names of the parameters that are left out.
-        hidden: Names of the matrices and kernels between hidden layers.
+        scale: Factor of the learning rate, ``(R,)`` of float64; None if nobody scales it.
+        held: Names of the parameters that steps leave out.
+        hidden: Names of weight matrices and kernels, see `hidden_matrices`.
     """
 
     def __init__(
@@ -66,14 +66,15 @@ class OptimizerStack:
         self.parameters = dict(parameters)
         self.entries = entries
         self.rates = rates
-        #: What multiplies the learning rate, ``(R,)`` of float64; None as long as nobody scaled it.
+        #: Factor of the learning rate, ``(R,)`` of float64; None as long as nobody has scaled it.
         self.factor = scale
         self.held = held
         self.hidden = hidden
-        #: How often somebody has scaled, held, released or cleared something.
+        #: How often `scale`, `hold`, `release` and `clear` were called.
         self.touched = 0
-        #: The method whose hook is being called, None where the protocol acts, and the one that scales the rate.
+        #: The method whose hook is being called, None where the protocol acts.
         self.caller: Caller | None = None
+        #: The method that scales the learning rate, None if none does.
         self.scaler: Caller | None = None
 
     @property
@@ -94,10 +95,11 @@ class OptimizerStack:
 
         Raises:
             UnsupportedError: If another method scales it already.
+            InvalidInputError: If ``factor`` is a tensor of another shape.
         """
         if self.scaler not in (None, self.caller):
             assert self.scaler is not None
-            raise UnsupportedError(f"{self.scaler.name} scales the learning rate already, and two scales do not add up")
+            raise UnsupportedError(f"{self.scaler.name} scales the learning rate already, and only one method may")
         self.scaler = self.caller
         self.factor = self._each(factor)
         self.touched += 1
@@ -109,7 +111,7 @@ class OptimizerStack:
         self.touched += 1
 
     def release(self, *names: str) -> None:
-        """Move these parameters again."""
+        """Let steps move these parameters again."""
         self._check(names)
         self.held -= set(names)
         self.touched += 1
@@ -124,6 +126,7 @@ class OptimizerStack:
 
         Raises:
             UnsupportedError: If a method that does not act at boundaries clears everything.
+            InvalidInputError: If there is no such parameter, or ``mask`` comes without a name.
         """
         self._check_clear(name, mask)
         self.touched += 1
@@ -132,10 +135,10 @@ class OptimizerStack:
 
     @torch.no_grad()
     def updates(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what is to be added to the parameters ``(R, ...)`` and let the rule remember the gradients.
+        """Return what is to be added to the parameters ``(R, ...)``, and advance the rule's state.
 
         Args:
-            gradients: The gradients ``(R, ...)``; those of parameters that are held are left alone.
+            gradients: The gradients ``(R, ...)`` by name. Those of held parameters are not used.
         """
         return {name: self._update(name, gradient) for name, gradient in gradients.items() if name not in self.held}
 
@@ -146,6 +149,11 @@ class OptimizerStack:
             self.parameters[name].add_(update)
 
     def _update(self, name: str, gradient: Tensor) -> Tensor:
+        """Return what the rule adds to one parameter.
+
+        Raises:
+            PluginError: If the rule returns no tensor of the parameter's shape.
+        """
         rate = self.rates if self.factor is None else self.rates * self.factor
         parameter = self.parameters[name]
         update = self.rule.update(gradient, self.entries[name], parameter, rate)
@@ -158,14 +166,15 @@ class OptimizerStack:
         return update
 
     def _start(self, name: str) -> dict[str, Tensor]:
+        """Return the state of a parameter before its first step."""
         return self.rule.init(self.parameters[name], hidden=name in self.hidden)
 
     def _starts(self, name: str) -> Mapping[str, Tensor | float]:
-        """Return what the entries of a parameter start from; one number where all start from it."""
+        """Return the state that cleared entries of a parameter take, or one number where it is the same for all."""
         return self._start(name)
 
     def _forget(self, name: str, entries: dict[str, Tensor], mask: Tensor | None) -> None:
-        """Make entries new where ``mask`` is true, without a look at it; those that are too small for it grow."""
+        """Reset ``entries`` where ``mask`` is true, without reading it on the host. Smaller entries are expanded."""
         for key, start in self._starts(name).items():
             value = entries[key]
             # `torch.broadcast_shapes` takes longer than everything else here.

@@ -22,14 +22,14 @@ def counted(outputs: Tensor, task: Task) -> Tensor:
     return outputs if task.classes is None else outputs.index_select(-1, task.classes)
 
 
-class Memory:
-    """What networks were at their last probes, kept of those networks that a metric asks it of."""
+class LastProbes:
+    """Copies of the tensors of replicas at their last probes, for the replicas for which a metric asks."""
 
     def __init__(self) -> None:
         self._kept: dict[int, dict[str, Tensor]] = {}
 
     def swap(self, replica: int, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
-        """Return what was kept of a replica, None at the first time, and keep a copy of ``tensors`` in its place."""
+        """Return what was kept of a replica, None the first time, and keep a copy of ``tensors`` instead."""
         last = self._kept.get(replica)
         self._kept[replica] = {name: value.detach().clone() for name, value in tensors.items()}
         return last
@@ -48,15 +48,15 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One network, as it is evaluated.
+    """A network as it is evaluated; in `together` several at once, whose tensors lead with the axis R.
 
     Args:
-        module: The network, whose own values are not read.
-        parameters: Its parameters by name, outside autograd.
-        buffers: Its buffers by name.
+        module: The network. Its own values are not read.
+        parameters: The parameters by name, outside autograd.
+        buffers: The buffers by name.
         layers: Names of the layers to probe.
-        profile: What is a clone of what; None where it was not cloned.
-        tokens: Whether its inputs are whole numbers, which are never cast.
+        profile: Which parts are clones of which; None if the network was not cloned.
+        tokens: Whether inputs are whole numbers, which are never cast.
     """
 
     module: nn.Module
@@ -67,7 +67,7 @@ class Subject:
     tokens: bool = False
 
     def call(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        """Return all outputs of the network, in the precision of ``parameters``, which may hold buffers as well."""
+        """Return all outputs in evaluation mode, in the type of ``parameters``, which may have buffers among them."""
         dtype = next(iter(parameters.values())).dtype
         values = {**self.buffers, **parameters}
         for name in self.buffers:
@@ -90,7 +90,7 @@ class Subject:
                         raise no_tensor(name, output)
                     return None
                 found[name] = output
-                return output.clone()  # what comes next may work in place
+                return output.clone()  # later layers may change it in place
 
             return hook
 
@@ -106,12 +106,12 @@ class Subject:
     def layer_probes(
         self, kept: Mapping[str, Tensor], gradients: Sequence[Tensor], *, blocked: bool
     ) -> tuple[LayerProbe, ...]:
-        """Return the probes of layers, given their outputs by name and the gradients of these.
+        """Return the probes of layers.
 
         Args:
-            kept: Outputs by name.
-            gradients: Their gradients.
-            blocked: Whether the head lets no gradient pass.
+            kept: Outputs of the layers, by name.
+            gradients: The gradients with respect to these outputs, in the same order.
+            blocked: Whether the head passes no gradient on, as `is_blocked` finds.
         """
         return tuple(
             LayerProbe(tensor, gradient, name, self._clones(name, tensor), blocked and not gradient.any())
@@ -120,21 +120,21 @@ class Subject:
 
     def _clones(self, name: str, output: Tensor) -> Partition | None:
         partition = None if self.profile is None else self.profile.outputs.get(name)
-        # Networks that keep channels last have them elsewhere than `as_units` takes them from.
+        # With channels last, `as_units` takes another axis for that of the units, and the partition does not fit.
         return partition if partition and len(partition) == as_units(output).shape[1] else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a pass over the probe batch and back shows of one network.
+    """What a forward and a backward pass over the probe batch show of one network.
 
     Args:
         outputs: Outputs that count in the task, ``(N, ...)``.
-        kept: Outputs of the probed layers by name.
-        kept_gradients: Gradients of these, in their order.
-        gradients: Gradients of the parameters by name.
-        moments: What follows from the layers' outputs of all replicas, in their order; none of a network alone.
-        place: Which of these replicas it is.
+        kept: Outputs of the probed layers, by name.
+        kept_gradients: Gradients with respect to these outputs, in the same order.
+        gradients: Gradients with respect to the parameters, by name.
+        moments: Moments of the layers' outputs of all replicas, in the same order; empty for a network probed alone.
+        place: Index of this network among the replicas of ``moments``.
     """
 
     outputs: Tensor
@@ -163,8 +163,8 @@ def take(
         initial: Its parameters as built.
         head: Names of the parameters of its head.
         lr: Learning rate of the next step.
-        recall: Returns parameters and buffers of the probe before, and keeps those of now; see `Memory`.
-        seen: What the pass over the probe batch shows, where it was made already; see `together`.
+        recall: Returns parameters and buffers of the probe before, and keeps the current ones; see `LastProbes`.
+        seen: What the passes over the probe batch show, if they were made already; see `together`.
     """
     inputs, targets = task.probe()
     parameters = {name: value.detach().requires_grad_() for name, value in subject.parameters.items()}
@@ -208,7 +208,7 @@ def take(
 
 
 def _see(looked: tuple[Tensor, Tensor, Mapping[str, Tensor]], parameters: Mapping[str, Tensor]) -> Seen:
-    """Return what is seen, given outputs, mean loss and layers of a pass, inside autograd, at ``parameters``."""
+    """Return what a pass shows, given its outputs, mean loss and layers inside autograd, and its parameters."""
     outputs, mean, kept = looked
     gradients = _gradients(mean, [*kept.values(), *parameters.values()])
     return Seen(
@@ -220,6 +220,7 @@ def _see(looked: tuple[Tensor, Tensor, Mapping[str, Tensor]], parameters: Mappin
 
 
 def _layers(subject: Subject, seen: Seen, *, blocked: bool) -> tuple[LayerProbe, ...]:
+    """Return the probes of the layers. They share the moments of all replicas if there are some."""
     layers = subject.layer_probes(seen.kept, seen.kept_gradients, blocked=blocked)
     for layer, moments in zip(layers, seen.moments, strict=bool(seen.moments)):
         layer.share(moments, seen.place)

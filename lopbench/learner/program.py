@@ -1,12 +1,12 @@
 """Many steps of all replicas in one program.
 
-A step of a small network is all overhead: Python, dispatch, autograd. Here the steps of several batches in a row are
-traced once into a single graph of tensor operations over the stack and compiled by Inductor, so that a call advances
-every replica by ``unroll`` steps and nothing is read on the host in between. Without a compiler the graph itself runs,
-which is slower, and right.
+A step of a small network is mostly overhead: Python, dispatch, autograd. Here the steps of several batches in a row are
+traced once into a single graph of tensor operations over the stack, and Inductor compiles the graph. A call advances
+every replica by ``unroll`` steps, and nothing is read on the host in between. Without a compiler the graph itself runs.
+That is slower and computes the same.
 
-What a replica computes beside others equals what it computes alone but for the order in which sums are rounded: about
-1e-6 of a weight after one step in float32, growing as the dynamics lets rounding grow.
+A replica computes the same beside others as alone, except for the order in which sums are rounded. In float32 the
+difference is about 1e-6 of a weight after one step. It grows as far as training amplifies small differences.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from lopbench.learner.compiling import Compiled, compile_graph
 from lopbench.learner.groups import UnitGroup
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.network import Tensors
-from lopbench.learner.saving import sections
+from lopbench.learner.saving import entries_of, sections
 from lopbench.learner.step import Taken
 from lopbench.learner.tracing import Steps, portion
 from lopbench.learner.untraceable import reason_of
 
-#: Most bytes of random numbers that are drawn ahead, and of fresh rows of one group that are held.
+#: Most bytes of random numbers that are drawn ahead, and of fresh rows that are held for one group of units.
 _NOISE_BYTES, _ROW_BYTES = 32 * 2**20, 64 * 2**20
 
-#: The batches of some periods: for each batch of a period, inputs and targets ``(periods, R, N, ...)``.
+#: Batches by their place in a period, after which the sizes of batches repeat. For each place inputs and targets,
+#: ``(periods, R, N, ...)`` of several periods or ``(R, N, ...)`` of one.
 Periods = Sequence[tuple[Tensor, Tensor]]
 
 
@@ -41,12 +42,12 @@ class Program:
     """Advances the replicas of a learner by whole calls of ``unroll`` steps.
 
     Args:
-        learner: The stack of replicas; later ones of the same make can be advanced as well.
-        task: Gives loss and score; those of the tasks to come must be the same functions.
+        learner: The stack of replicas. Other learners of the same structure can be advanced later.
+        task: Gives loss and score. All later tasks must have the same functions.
         batches: The batches of one period, inputs and targets ``(R, N, ...)``, for their shapes.
-        unroll: Steps of a call, whole periods.
-        compiled: Whether to compile; otherwise the graph runs as it is.
-        announce: Called before the compiler is, which takes a while; not where the same was compiled before.
+        unroll: Number of steps in a call, a whole number of periods.
+        compiled: Whether to compile the graph; otherwise it runs as it is.
+        announce: Called before the compiler, unless this process has compiled the same before.
         metrics: What to measure of each step.
 
     Raises:
@@ -76,37 +77,37 @@ class Program:
         self._rows: dict[str, Tensors] = {}
         self._rows_from: dict[str, list[int]] = {}
         self._asked = False
-        # Calls in a row for which the rows at hand have sufficed.
+        # Most calls in a row before a check that the fresh rows have sufficed. It is halved when they have not.
         self._trusted = sys.maxsize
         with torch.no_grad(), reason_of(learner, self._steps.metrics):
             cast = [(learner.cast(x), y) for x, y in batches]
             self._asked = self._steps.record(self._state(), self._constants(), cast)
             self._bind(learner)
-            if self._asked:  # again, with units that are reset
+            if self._asked:  # again, now with fresh rows, so that units are reset
                 self._steps.record(self._state(), self._constants(), cast)
-            self._made_for = self._make()
+            self._traced_for = self._signature()
             self._blocks = self._choose_blocks()
             graph = self._trace(cast)
             self._compiled = Compiled(graph)
             if self._compiles:
                 self._compiled = compile_graph(graph, self._arguments(cast), learner.device, self._announce)
             if self._compiled.error is not None and len(self._blocks) > 1:
-                self._blocks = Blocks(learner.replicas, learner.replicas)  # fewer operations
+                self._blocks = Blocks(learner.replicas, learner.replicas)  # one block: fewer operations
                 self._compiled = replace(self._compiled, call=self._trace(cast))
 
     def _choose_blocks(self) -> Blocks:
         learner = self._steps.learner
         if self._compiles and learner.device.type == "cpu":
             return Blocks.of(learner.replicas, self._state())
-        return Blocks(learner.replicas, learner.replicas)  # a graph that is not compiled waits for Python
+        return Blocks(learner.replicas, learner.replicas)  # one block: an uncompiled graph waits for Python
 
     def _trace(self, batches: Periods) -> torch.fx.GraphModule:
         """Return the graph of a call of a block of replicas."""
         state, constants = self._blocks.first(self._state()), self._blocks.first(self._constants())
         return self._steps.trace(state, constants, self._arguments(batches))
 
-    def _make(self) -> object:
-        """Return what a graph is made for: hooks at a boundary may have held parameters, or remembered new tensors."""
+    def _signature(self) -> object:
+        """Return what a graph depends on. A hook at a boundary may change it: hold parameters, or store new tensors."""
         tensors = {**self._state(), **self._constants()}
         learner = self._steps.learner
         methods = [type(each.method) for each in learner.hooks.acting]
@@ -120,30 +121,30 @@ class Program:
 
     @property
     def compile_error(self) -> str | None:
-        """Why the graph runs as it is although it was to be compiled."""
+        """Why compiling failed; None if it succeeded or was not asked for."""
         return self._compiled.error
 
     # -- running
 
     @torch.no_grad()
     def advance(self, learner: StackLearner, batches: Periods) -> Taken:
-        """Train ``learner`` on the batches of some periods, whole calls; the steps are traced anew if they are others.
+        """Train ``learner`` on batches of whole calls. The steps are traced again if what they do has changed.
 
         Args:
             learner: The stack to train; its tensors are changed in place.
             batches: For each batch of a period, inputs and targets ``(periods, R, N, ...)``.
 
         Returns:
-            Loss and mean score of each batch before its update, ``(steps, R)`` each, and what was measured.
+            Loss and mean score ``(steps, R)`` of each batch before its update, and the values of the metrics.
         """
         if learner is not self._steps.learner or self._rows_from != self._pool_counts():
             self._bind(learner)
         shapes = [(tuple(x.shape[1:]), tuple(y.shape[1:])) for x, y in batches]
         assert shapes == self._shapes, f"a program for batches of {self._shapes} was given {shapes}"
-        if self._make() != self._made_for:
+        if self._signature() != self._traced_for:
             self._prepare(learner, [(x[0], y[0]) for x, y in batches])
         periods = self.unroll // len(batches)
-        # Contiguous, as everything that was compiled for.
+        # Contiguous, as the arguments were that the graph was compiled for.
         parts = [part.contiguous().unflatten(0, (-1, periods)) for x, y in batches for part in (learner.cast(x), y)]
         made: list[Sequence[Tensor]] = []
         at_once = self._calls_at_once()
@@ -156,14 +157,14 @@ class Program:
                 tensors, results = self._run(ahead)
                 fits = _fits(self._rows, tensors)
                 if not fits and len(ahead) > 1:
-                    # More units were reset than rows were at hand: again, with fresh rows after fewer calls.
+                    # More units were reset than there were fresh rows. Try fewer calls, after which rows are replaced.
                     self._trusted = len(ahead) // 2
                     continue
                 if not fits:
                     tensors, results = self._run_alone(ahead[0])
                 self._commit(tensors)
                 if not fits:
-                    self._bind(learner)  # the rows at hand are more than the graph takes
+                    self._bind(learner)  # `_run_alone` has left more rows than the graph takes
                 calls = calls[len(ahead) :]
                 made += results
         losses, scores, *measured = (torch.cat(each) for each in zip(*made, strict=True))
@@ -175,8 +176,8 @@ class Program:
         return self._blocks.run(self._compiled.call, self._state(), self._constants(), parts)
 
     def _run_alone(self, call: Sequence[Tensor]) -> tuple[Tensors, list[Sequence[Tensor]]]:
-        """Take the steps of one call without the graph, with as many rows as they want."""
-        networks = self.unroll  # a step may want more than one, if methods reset the same units
+        """Take the steps of one call without the graph, with as many fresh rows as they need."""
+        networks = self.unroll  # more are needed if several methods reset the same units
         while True:
             self._rows = {group.name: self._rows_at_hand(group, networks * group.size) for group in self._groups()}
             state, constants = self._state(), self._constants()
@@ -205,6 +206,7 @@ class Program:
     # -- what goes in and comes out
 
     def _state(self) -> Tensors:
+        """Return what a call changes, with no row counted as used."""
         learner = self._steps.learner
         counts = {
             group: torch.zeros(learner.replicas, dtype=torch.int64, device=learner.device) for group in self._rows
@@ -215,7 +217,7 @@ class Program:
         return self._steps.constants(self._rows)
 
     def _arguments(self, batches: Periods) -> list[Tensor]:
-        """Return tensors such as a call of a block takes: state, constants, noise, and the batches of its periods."""
+        """Return example arguments of a call of one block: state, constants, noise, and the batches of its periods."""
         periods, first = self.unroll // len(batches), self._blocks.first_of
         parts = [first(part).expand(periods, *first(part).shape).contiguous() for batch in batches for part in batch]
         values = [first(value).clone() for value in self._state().values()]
@@ -229,14 +231,10 @@ class Program:
             value.copy_(part["parameter"][name])
         for name, value in learner.view.buffers.items():
             value.copy_(part["buffer"][name])
-        states: dict[str, Tensors] = {name: {} for name in learner.view.parameters}
-        for key, value in part.get("optimizer", {}).items():
-            name, _, entry = key.rpartition("/")
-            states[name][entry] = value
+        states = entries_of(learner.view.parameters, part)
         learner.optimizer.adopt(states, part["scale"][""] if "scale" in part else None)
-        for key, value in part.get("method", {}).items():
-            index, _, name = key.partition("/")
-            learner.hooks.acting[int(index)].state.tensors[name] = value
+        for index, remembered in sections(part.get("method", {})).items():
+            learner.hooks.acting[int(index)].state.tensors.update(remembered)
         for group in self._groups():
             self._refill(group, part["taken"][group.name].tolist())
         reset = any(bool(taken.any()) for taken in part.get("taken", {}).values())
@@ -251,7 +249,7 @@ class Program:
         return self._steps.learner.boundary.groups if self._asked else ()
 
     def _bind(self, learner: StackLearner) -> None:
-        """Turn to ``learner``, and to the rows that come next in it."""
+        """Take up ``learner`` and the fresh rows that come next in it."""
         self._steps.learner = learner
         self._rows = {}
         for group in self._groups():
@@ -260,6 +258,7 @@ class Program:
         self._rows_from = self._pool_counts()
 
     def _rows_at_hand(self, group: UnitGroup, count: int) -> Tensors:
+        """Return the next rows: "weight" ``(R, count, ...)`` and "bias" ``(R, count)``; uses up none."""
         learner = self._steps.learner
         parts = [learner.boundary.rows.look_ahead(group, replica, 0, count) for replica in range(learner.replicas)]
         rows = {"weight": torch.stack([weight for weight, _ in parts]).to(learner.device)}
@@ -267,12 +266,12 @@ class Program:
         return {**rows, "bias": torch.stack(biases).to(learner.device)} if biases else rows
 
     def _pool_counts(self) -> dict[str, list[int]]:
-        """Return how many rows each group has used up in each replica; others than we may have changed it."""
+        """Return how many rows each group has used up in each replica. Steps outside of the program count as well."""
         counts = self._steps.learner.boundary.rows.state_dict() if self._rows else {}
         return {name: taken.tolist() for name, taken in counts.items()}
 
     def _refill(self, group: UnitGroup, taken: Sequence[int]) -> None:
-        """Let the rows that were not taken move up, and put new ones behind them."""
+        """Replace the rows that were taken, ``taken[r]`` in replica ``r``, by as many new ones at the end."""
         pool = self._steps.learner.boundary.rows
         pool.consume(group, taken)
         if not any(taken):
@@ -289,7 +288,7 @@ class Program:
 
 
 def _row_count(weight: Tensor, units: int, unroll: int) -> int:
-    """Return how many rows of a layer's weight to hold: for all units in each step, or fewer where that is too much."""
+    """Return how many rows to hold: one for each unit in each step, or fewer where these take too much memory."""
     row = weight.nbytes // units  # of all replicas
     return max(units, min(unroll * units, _ROW_BYTES // row))
 
@@ -300,13 +299,13 @@ def _fits(rows: Mapping[str, Tensors], tensors: Tensors) -> bool:
 
 
 def why_not(learner: StackLearner, task: Task, batches: Periods, metrics: Sequence[TrainingMetric] = ()) -> str | None:
-    """Return why the steps of ``learner`` cannot be a program, None if they can; a step is traced to find out.
+    """Return why the steps of ``learner`` cannot be a program, None if they can. This traces the steps of a period.
 
     Args:
         learner: The learner.
         task: Gives loss and score.
         batches: The batches of one period, inputs and targets ``(R, N, ...)``.
-        metrics: What is measured of each step.
+        metrics: What to measure of each step.
     """
     try:
         Program(learner, task, batches, unroll=len(batches), compiled=False, metrics=metrics)

@@ -1,8 +1,8 @@
-"""What a pass in training need not compute, since the pass for the score has: what layers made of the batch itself.
+"""Reuses what layers compute from a batch in the pass for the score, in the training pass that follows.
 
-Where a network is random in training, as under dropout, its score is that of a pass of its own, with all that is random
-off. The layers in front of the first random one make the same of the same batch in both. The first of them, which reads
-the samples, has most of the arithmetic of a multilayer perceptron on images.
+If a network is random in training, as under dropout, its score comes from a pass of its own with randomness off. A
+layer that reads the batch directly computes the same in both passes. In a multilayer perceptron on images, this layer
+has most of the arithmetic.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-#: The functions of layers that are dear enough to be kept.
+#: The functions of layers whose results are costly enough to be kept.
 _KEPT = frozenset({functional.linear, functional.conv1d, functional.conv2d, functional.conv3d})
 
 
 class _Made(NamedTuple):
-    """A call, and what came of it inside autograd."""
+    """A call of a function, what identifies its arguments, and its result inside autograd."""
 
     function: Callable[..., Tensor]
     arguments: Sequence[object]
@@ -31,20 +31,20 @@ class _Made(NamedTuple):
 
 
 class Reuse:
-    """Hands what layers made of a batch in one pass to the next pass on the same batch."""
+    """Keeps results of layers in one pass over a batch, for the next pass over the same batch."""
 
     def __init__(self) -> None:
         self._made: list[_Made] = []
 
     @contextmanager
     def keeping(self, inputs: Tensor) -> Iterator[None]:
-        """Keep, for the duration of a pass outside autograd, what layers make of ``inputs`` themselves."""
+        """Keep the results of layers that read ``inputs`` directly, for the duration of a pass outside autograd."""
         self._made.clear()
         with _Keeping(inputs, self._made):
             yield
 
     def using(self) -> AbstractContextManager[object]:
-        """Use what was kept for the duration of a pass, and forget it."""
+        """Return a context in which a pass uses the results that were kept. They are forgotten afterwards."""
         return self._handing_out() if self._made else nullcontext()
 
     @contextmanager
@@ -57,7 +57,7 @@ class Reuse:
 
 
 class _Mode(TorchFunctionMode):
-    """Looks at the calls that are worth it, and lets all others be."""
+    """Gives calls of the functions `_KEPT` to `_call`, and lets all others run as they are."""
 
     def __init__(self, made: list[_Made]) -> None:
         super().__init__()
@@ -96,14 +96,14 @@ class _Using(_Mode):
     def _call(self, function: Callable[..., Tensor], arguments: tuple[Any, ...]) -> Tensor:
         marks = _marks(arguments)
         for place, each in enumerate(self._made):
-            # What a later layer has changed in place is not what the layer made.
+            # A later layer may have changed the result in place. It is of no use then.
             if each.function is function and each.marks == marks and each.result._version == each.version:
                 return self._made.pop(place).result
         return function(*arguments)
 
 
 def _marks(arguments: Sequence[object]) -> list[object]:
-    """Return what tells the arguments of one call from those of another while both are in memory."""
+    """Return what identifies the arguments of a call as long as they are in memory."""
     return [
         (each.data_ptr(), each._version, each.shape, each.stride(), each.dtype) if isinstance(each, Tensor) else each
         for each in arguments

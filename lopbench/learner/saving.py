@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from lopbench.learner.learner import StackLearner
 
-#: What a recipe must hold in memory.
+#: Sections that count as memory of a recipe.
 _HELD = frozenset({"parameter", "buffer", "optimizer", "method"})
 
 
@@ -20,7 +20,7 @@ def state_dict(learner: StackLearner) -> dict[str, Tensor]:
     tensors = {f"parameter/{name}": leaf.detach() for name, leaf in learner.leaves.items()}
     tensors.update({f"buffer/{name}": value for name, value in learner.view.buffers.items()})
     tensors.update({f"optimizer/{name}": value for name, value in learner.optimizer.state_dict().items()})
-    if learner.profile is not None:  # where a clone started cannot be made again from the seed
+    if learner.profile is not None:  # the initial weights of a clone cannot be built again from the seed
         tensors.update({f"initial/{name}": value for name, value in learner.view.initial.items()})
     tensors["generator/layers"] = learner.network.generator.get_state()
     tensors.update({f"previous/{name}": value for name, value in learner.previous.state_dict().items()})
@@ -51,13 +51,12 @@ def load_state_dict(learner: StackLearner, tensors: Mapping[str, Tensor]) -> Non
     if learner.boundary.restarted:
         learner.optimizer.restart(learner.reference_optimizer)
     learner.optimizer.load_state_dict({n: v.to(learner.device) for n, v in part.get("optimizer", {}).items()})
-    generators = part["generator"]
+    generators, methods = part["generator"], sections(part.get("method", {}))
     learner.network.generator.set_state(generators["layers"].cpu())
     learner.hooks.acted = tensors["acted"].tolist()
     learner.boundary.samples_ahead = int(tensors["samples_ahead"])
     for index, state in enumerate(learner.states):
-        mine = {key: v for key, v in part.get("method", {}).items() if key.partition("/")[0] == str(index)}
-        state.load_state_dict({key.partition("/")[2]: value for key, value in mine.items()}, learner.device)
+        state.load_state_dict(methods.get(str(index), {}), learner.device)
         for replica, generator in enumerate(state.generators):
             generator.set_state(generators[f"{index}/{replica}"].cpu())
     if "pool" in part:
@@ -65,14 +64,23 @@ def load_state_dict(learner: StackLearner, tensors: Mapping[str, Tensor]) -> Non
 
 
 def state_bytes(learner: StackLearner) -> int:
-    """Return the bytes of parameters, buffers, optimizer and methods: what the recipe must hold in memory."""
+    """Return the bytes of parameters, buffers, optimizer and methods, which a recipe keeps from step to step."""
     return sum(tensor.nbytes for name, tensor in state_dict(learner).items() if name.split("/")[0] in _HELD)
 
 
 def sections(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return tensors named ``section/name`` by section and name."""
+    """Return tensors that are named ``section/name``, by section and by name."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         section, _, rest = key.partition("/")
         found.setdefault(section, {})[rest] = value
     return found
+
+
+def entries_of(parameters: Iterable[str], part: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Return the optimizer's entries of each parameter, from `sections` in which they are named ``parameter/entry``."""
+    entries: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
+    for key, value in part.get("optimizer", {}).items():
+        name, _, entry = key.rpartition("/")
+        entries[name][entry] = value
+    return entries

@@ -2,8 +2,8 @@
 
 batch -> forward pass -> loss -> penalty -> gradients -> after_backward -> update -> after_step
 
-Loss and score are those of the network as it would be used. Where what it makes in training is random, as under
-dropout, or a method changes the batch, they come from one more forward pass on the stream's batch, before the others.
+Loss and score measure the network on the stream's own batch, without randomness. If the network is random in training,
+as under dropout, or a method changes the batch, they come from a forward pass of their own, before the step.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from lopbench.learner.hooks import Hooks
 from lopbench.learner.network import ForwardPass
 from lopbench.learner.view import View
 
-#: Makes of parameters by name the numbers to minimise, ``(R,)``, and what was made on the way.
+#: Takes parameters by name. Returns the numbers to minimise, ``(R,)``, and what was made on the way.
 Objective = Callable[[Mapping[str, Tensor]], tuple[Tensor, "Made"]]
 
 
 class Made(NamedTuple):
-    """What the objective makes on the way: all that is read after the gradients."""
+    """What the objective makes on the way, for the parts of the step after the gradients."""
 
     losses: Tensor  #: The task's own loss, ``(R,)``.
     scores: Tensor  #: Mean score of the same outputs, ``(R,)``, outside autograd.
-    forward: ForwardPass
-    targets: Tensor
+    forward: ForwardPass  #: The pass of the networks.
+    targets: Tensor  #: The targets that were trained on, ``(R, N, ...)``.
 
 
 class Engine(Protocol):
     """How the networks are run and differentiated."""
 
     def forward(self, view: View, inputs: Tensor) -> ForwardPass:
-        """Run the networks on ``inputs`` ``(R, N, ...)``; their buffers move."""
+        """Run the networks on ``inputs`` ``(R, N, ...)``. Updates their buffers, or `differentiate` does."""
 
     def differentiate(self, view: View, objective: Objective) -> Made:
-        """Put the gradients of ``objective`` into ``view.gradients``; returns what it made, outside autograd."""
+        """Make the gradients of ``objective`` the gradients of ``view``. Return what it made, outside autograd."""
 
     def descend(self, view: View, hooks: Hooks) -> None:
-        """Take the optimizer's step, as the hooks ``update`` change it."""
+        """Take the optimizer's step, with the changes that the hooks ``update`` make to it."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What is known of a step: losses and scores ``(R,)``, and each training metric's value ``(R,)``."""
+    """What was measured in a step: losses and scores ``(R,)``, and the value ``(R,)`` of each training metric."""
 
     losses: Tensor
     scores: Tensor
@@ -72,11 +72,11 @@ def take_step(
         hooks: The hooks of the methods that are on.
         engine: How the networks are run and differentiated.
         batch: Inputs and targets of the stream, ``(R, N, ...)`` each.
-        observe: Is told the outputs ``(R, N, ...)``, and may return other targets.
+        observe: Called with the outputs ``(R, N, ...)``; may return other targets to train on.
         metrics: What to measure of the step.
 
     Returns:
-        Loss and score of the stream's batch before the update, with all that is random off, and what was measured.
+        Loss and score of the stream's batch before the update, without randomness, and the values of the metrics.
     """
     view.begin_step(*batch)
     own: Taken | None = None
@@ -113,7 +113,7 @@ def take_step(
 def _look_first(
     view: View, batch: tuple[Tensor, Tensor], observe: Callable[[Tensor], Tensor | None] | None
 ) -> tuple[tuple[Tensor, Tensor], Taken]:
-    """Return the stream's own batch, and its loss and score, which neither noise nor methods move."""
+    """Return the stream's batch, with the targets that ``observe`` gives, and its loss and score without randomness."""
     with torch.no_grad():
         inputs, targets = batch
         forward = view.pass_to_score(inputs, ahead=True)

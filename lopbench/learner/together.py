@@ -1,4 +1,4 @@
-"""One pass over the probe batches of many small replicas, which one by one would wait for Python most of the time."""
+"""Runs many small replicas on their probe batches at once. One by one, most of the time would go into Python."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from lopbench.core.probe import as_units
 from lopbench.learner.network import Tensors, attention_for_vmap
 from lopbench.learner.probing import Seen, Subject
 
-#: Most elements of the parameters and of the probe batches of all replicas that are seen together: larger networks
-#: gain nothing, and memory stays bounded.
+#: Most elements of the parameters of all replicas, and of all their probe batches, for one pass. Larger networks gain
+#: nothing by it, and memory stays bounded.
 MOST_ELEMENTS = 2**20
 
 
 def see_together(subject: Subject, tasks: Sequence[Task]) -> list[Seen] | None:
-    """Return what one pass shows of several networks, each on the probe batch of its task.
+    """Run several networks forward and back in one pass, each on the probe batch of its task.
 
     Args:
-        subject: The networks; its tensors are ``(R, ...)``.
-        tasks: The task of each.
+        subject: The networks. Its tensors are ``(R, ...)``.
+        tasks: The task of each network.
 
     Returns:
-        What it shows of each; None where they are too large, or cannot be seen in this way.
+        What the pass shows of each network; None if they are too large, or if a layer gets no gradient in this way.
     """
     if sum(value.numel() for value in subject.parameters.values()) > MOST_ELEMENTS:
         return None
@@ -51,7 +51,7 @@ def see_together(subject: Subject, tasks: Sequence[Task]) -> list[Seen] | None:
         outputs, losses, kept = mapped(parameters, dict(subject.buffers), inputs, targets, classes)
     found = torch.autograd.grad(losses.sum(), [*kept.values(), *parameters.values()], allow_unused=True)
     layers = found[: len(kept)]
-    if None in layers:  # of a layer that the loss does not read, or of which `vmap` returns another view
+    if None in layers:  # the loss does not read the layer, or `vmap` has returned another view of it
         return None
     gradients = [
         torch.zeros_like(value) if gradient is None else gradient

@@ -1,17 +1,15 @@
 """The steps of all replicas as one function of tensors, which can be traced into a graph.
 
-What a step changes comes in and goes out as named tensors. Random numbers and fresh rows for units that are reset come
-in from outside, from the same named streams as ever.
+What a step changes goes in and comes out as named tensors. Random numbers, and fresh rows for units that are reset, go
+in as tensors too. They come from the same named streams as in single steps.
 """
 
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Literal, NoReturn
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.func import functionalize
@@ -29,27 +27,29 @@ from lopbench.learner.learner import StackLearner
 from lopbench.learner.memory import MethodState
 from lopbench.learner.network import Tensors
 from lopbench.learner.optimizers import Caller, OptimizerStack
-from lopbench.learner.saving import sections
+from lopbench.learner.saving import entries_of, sections
 from lopbench.learner.step import Taken, take_step
+from lopbench.learner.trial import states_on_host
 from lopbench.learner.view import View
 
-#: Index among the active methods, kind, type.
+#: What a method asks for: its index among the active methods, the kind and the type of the random numbers.
 Request = tuple[int, Literal["normal", "uniform"], torch.dtype]
 
-#: Normal numbers are made sixteen at a time; portions of whole sixteens are the same however many are drawn at once.
+#: Torch makes normal numbers in groups of sixteen. With portions of whole groups, the numbers do not depend on how many
+#: portions are drawn at once.
 _PORTION = 16
 
 
 class UntraceableError(UnsupportedError):
-    """Steps cannot be made into a program."""
+    """The steps of a learner cannot be traced into a program."""
 
 
 class ReadOnHostError(RuntimeError):
-    """A step makes numbers of the host of tensors."""
+    """A step reads the values of a tensor on the host, which it does not have while it is traced."""
 
 
 def portion(numel: int, unroll: int) -> int:
-    """Return how many numbers are drawn for a call of ``unroll`` steps that uses ``numel`` a step."""
+    """Return how many numbers to draw for a call of ``unroll`` steps with ``numel`` numbers each."""
     return -(-numel * unroll // _PORTION) * _PORTION
 
 
@@ -57,10 +57,10 @@ class Steps:
     """The steps of one call, as a function of tensors.
 
     Args:
-        learner: What is trained; later ones of the same make can be trained as well.
-        task: Gives loss and score; those of the tasks to come are the same functions.
+        learner: The stack to train. It may be replaced by another one of the same structure.
+        task: Gives loss and score. All later tasks must have the same functions.
         period: Number of batches after which their sizes repeat.
-        unroll: Steps of a call, whole periods.
+        unroll: Number of steps in a call, a whole number of periods.
         metrics: What to measure of each step.
     """
 
@@ -78,21 +78,22 @@ class Steps:
         self.period = period
         self.unroll = unroll
         self.metrics = tuple(metrics)
-        #: How many random numbers of each kind methods ask for in a step.
+        #: How many random numbers methods ask for in a step, by request.
         self.requests: dict[Request, int] = {}
         self._asked = False
-        #: Shapes that entries of the optimizer grow to in a step, where some are cleared.
+        #: Shapes of the optimizer's entries after a step, which may have expanded them to clear some.
         self._shapes: dict[str, torch.Size] = {}
-        #: Whether a step is taken on real tensors, to see what it does.
+        #: Whether `record` is taking a step on real tensors, to find out what it does.
         self._trying = False
-        #: Which of the active methods change something in a step besides units, and which may reset units, by place.
+        #: Whether each active method changes something in a step, resets of units apart.
         self.acts: list[bool] = []
+        #: Indices of the active methods that may reset units in a step.
         self.resetting: set[int] = set()
 
     # -- what goes in and comes out
 
     def state(self, taken: Tensors) -> Tensors:
-        """Return all that a step changes, by name; ``taken`` are the counts of rows used up, by group."""
+        """Return all tensors that a step changes, by name; ``taken`` counts used rows, ``(R,)`` by group."""
         view, optimizer = self.learner.view, self.learner.optimizer
         tensors = {f"parameter/{name}": value for name, value in view.parameters.items()}
         tensors.update({f"buffer/{name}": value for name, value in view.buffers.items()})
@@ -108,7 +109,7 @@ class Steps:
         return {name: value.contiguous() for name, value in tensors.items()}
 
     def constants(self, rows: Mapping[str, Tensors]) -> Tensors:
-        """Return all that a step reads only, by name; ``rows`` are the fresh rows at hand, by group."""
+        """Return all tensors that a step only reads, by name; ``rows`` has the fresh rows, by group."""
         learner = self.learner
         tensors = {"rates/": learner.optimizer.base_rates}
         tensors.update({f"initial/{name}": value for name, value in learner.view.initial.items()})
@@ -124,7 +125,7 @@ class Steps:
         return tensors
 
     def noise(self) -> list[Tensor]:
-        """Return tensors such as hold the random numbers of a call."""
+        """Return tensors of the shapes of a call's random numbers, one for each request."""
         learner = self.learner
         return [
             torch.zeros(learner.replicas, portion(numel, self.unroll), dtype=dtype, device=learner.device)
@@ -134,7 +135,7 @@ class Steps:
     # -- the function
 
     def record(self, state: Tensors, constants: Tensors, batches: Sequence[tuple[Tensor, Tensor]]) -> bool:
-        """Take a step on copies, to find out what methods ask for; returns whether they ask for units."""
+        """Take a step on copies, to find out what methods ask for. Return whether they ask for units."""
         noise = _Noise({}, [])
         copies = {name: value.clone() for name, value in state.items()}
         self._trying = True
@@ -145,13 +146,16 @@ class Steps:
         return self._asked
 
     def call(self, names: Sequence[str], constant_names: Sequence[str], *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Take the steps of a call: the new state, losses and scores ``(unroll, R)``, and what was measured.
+        """Take the steps of a call.
 
         Args:
-            names: Names of the state, which comes first among ``tensors``.
-            constant_names: Names of what is only read, which comes next; then noise, then for each batch of a period
-                inputs and targets ``(periods, R, N, ...)``.
-            tensors: All of these.
+            names: Names of the tensors that change.
+            constant_names: Names of the tensors that are only read.
+            tensors: The tensors that change, those that are only read, the noise, and for each batch of a period inputs
+                and targets ``(periods, R, N, ...)``.
+
+        Returns:
+            The new values of the tensors that change; then losses, scores and each metric, ``(unroll, R)`` each.
         """
         # Copies, since hooks change tensors in place and a call must not change what it was given.
         state = {name: value.clone() for name, value in zip(names, tensors, strict=False)}
@@ -169,12 +173,9 @@ class Steps:
         return *(value.contiguous() for value in state.values()), losses, scores, *measured
 
     def step(self, state: Tensors, constants: Tensors, batch: tuple[Tensor, Tensor], noise: _Noise, step: int) -> Taken:
-        """Take one step of all replicas: ``state`` is changed."""
+        """Take one step of all replicas. Changes ``state`` and its tensors."""
         learner, parts, fixed = self.learner, sections(state), sections(constants)
-        entries: dict[str, Tensors] = {name: {} for name in parts["parameter"]}
-        for key, value in parts.get("optimizer", {}).items():
-            name, _, entry = key.rpartition("/")
-            entries[name][entry] = value
+        entries = entries_of(parts["parameter"], parts)
         optimizer = OptimizerStack(
             learner.optimizer.rule,
             parts["parameter"],
@@ -196,13 +197,14 @@ class Steps:
             host=_TraceHost(learner, rows),
         )
         view.turn_to(self.task, fixed["classes"][""] if "classes" in fixed else None)
-        hooks = self._hooks(parts.get("method", {}), fixed.get("swept", {}), noise, step)
+        remembered = sections(parts.get("method", {}))
+        hooks = self._hooks(remembered, sections(fixed.get("swept", {})), noise, step)
         trained = tuple(name for name, leaf in learner.leaves.items() if leaf.requires_grad)
         taken = take_step(view, hooks, Traced(trained), batch, metrics=self.metrics)
         self._asked = rows.asked
         if optimizer.held != learner.optimizer.held:
-            raise UntraceableError("a method holds or releases parameters from one step to the next")
-        if self._trying and rows.nothing:  # with rows at hand units are reset that nobody wanted to
+            raise UntraceableError("a method holds or releases parameters in a step")
+        if self._trying and rows.nothing:  # with fresh rows a reset writes tensors even if no unit is to be reset
             self.acts = hooks.acted
         for name, each in entries.items():
             state.update({f"optimizer/{name}/{key}": value for key, value in each.items()})
@@ -210,36 +212,43 @@ class Steps:
             assert optimizer.factor is not None
             state["scale/"] = optimizer.factor
         elif optimizer.factor is not None:
-            raise UntraceableError("a method scales the learning rate of which none was scaled in 'begin'")
+            raise UntraceableError("a method scales the learning rate in a step, and none did in 'begin'")
         for index, (method, memory) in enumerate(hooks.acting):
-            before = {key.partition("/")[2] for key in parts.get("method", {}) if _of(key, index)}
+            before = remembered.get(str(index), {}).keys()
             if memory.tensors.keys() != before:
                 new = ", ".join(f"state[{key!r}]" for key in sorted(memory.tensors.keys() ^ before))
-                raise UntraceableError(f"method {method.name!r} makes {new} anew in a step and not in 'begin'")
+                raise UntraceableError(f"method {method.name!r} makes {new} in a step, and not in 'begin'")
             state.update({f"method/{index}/{key}": value for key, value in memory.tensors.items()})
         return taken
 
     def _note_reset(self, caller: Caller | None) -> None:
+        """Note that a method may reset units."""
         if caller is not None:
             self.resetting.add(caller.place)
 
-    def _hooks(self, remembered: Tensors, swept: Tensors, noise: _Noise, step: int) -> Hooks:
-        """Return the hooks over the tensors of a step, with memories of their own."""
+    def _hooks(
+        self, remembered: Mapping[str, Tensors], swept: Mapping[str, Tensors], noise: _Noise, step: int
+    ) -> Hooks:
+        """Return the hooks of a step, with new memories that hold the step's tensors.
+
+        Args:
+            remembered: What methods remember, by index of the method and name.
+            swept: Fields ``(R,)`` that differ between replicas, likewise.
+            noise: The random numbers of the call.
+            step: Index of the step in the call.
+        """
         made = []
         for index, (method, _) in enumerate(self.learner.hooks.acting):
-            tensors, values = (
-                {key.partition("/")[2]: value for key, value in each.items() if _of(key, index)}
-                for each in (remembered, swept)
-            )
+            tensors, values = (dict(each.get(str(index), {})) for each in (remembered, swept))
             memory = MethodState(_TracedNoise(noise, index, step), tensors, _NoHost())
             made.append(Acting(_with_fields(method, values), memory))
         hooks = Hooks(made)
         if not self._trying:
-            hooks.acted = [True] * len(made)
+            hooks.acted = [True] * len(made)  # so that nothing is watched for changes while it is traced
         return hooks
 
     def trace(self, state: Tensors, constants: Tensors, arguments: Sequence[Tensor]) -> torch.fx.GraphModule:
-        """Return the graph of a call, of ``arguments`` such as it takes.
+        """Return the graph of a call, traced with ``arguments`` as an example.
 
         Raises:
             UntraceableError: If a step reads a value on the host, or does something else that a graph cannot.
@@ -249,10 +258,10 @@ class Steps:
         def steps(*tensors: Tensor) -> tuple[Tensor, ...]:
             return self.call(names, constant_names, *tensors)
 
-        before = _global_states()
+        before = states_on_host()
         with _NoNumpy():
             graph = make_fx(functionalize(steps), tracing_mode="fake")(*arguments)
-        if _global_states() != before:
+        if states_on_host() != before:
             raise UntraceableError("a step draws from the global generator of Python or numpy")
         for node in graph.graph.nodes:
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
@@ -264,7 +273,7 @@ class Steps:
 
 
 class _NoNumpy(TorchFunctionMode):
-    """Refuses what would give the graph the memory of tensors that hold no values while they are traced."""
+    """Refuses functions that hand values of tensors to numpy or Python: there are none while steps are traced."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -277,17 +286,11 @@ class _NoNumpy(TorchFunctionMode):
 _TO_NUMPY = (Tensor.numpy, Tensor.__array__, Tensor.tolist)
 
 
-def _global_states() -> tuple[object, ...]:
-    """Return the state of the generators that torch does not know of."""
-    _, keys, *rest = np.random.get_state()
-    return random.getstate(), np.asarray(keys).tobytes(), *rest
-
-
 class _Noise:
-    """Hands out the random numbers of a call, or, given none, counts what is asked for in a step.
+    """Hands out the random numbers of a call. Without any, counts how many a step asks for.
 
     Args:
-        requests: How many numbers a step uses, by who asks for what; empty to count.
+        requests: How many numbers a step uses, by request; empty to count.
         numbers: The numbers of the call, ``(R, portion)`` for each of ``requests``.
     """
 
@@ -318,7 +321,7 @@ class _TracedNoise:
 
     @property
     def generators(self) -> list[Generator]:
-        raise UntraceableError("it draws from state.generators, not from state.normal and state.uniform")
+        raise UntraceableError("it draws from state.generators, and not by state.normal and state.uniform")
 
     def normal(self, like: Tensor) -> Tensor:
         return self._noise.take(self._index, "normal", like, self._step)
@@ -328,16 +331,16 @@ class _TracedNoise:
 
 
 class _NoHost(MutableMapping[str, "int | float"]):
-    """In place of the numbers on the host, which a program cannot read."""
+    """Stands in for ``state.host``, which a program cannot use."""
 
     def _refuse(self, *args: object) -> NoReturn:
-        raise UntraceableError("it counts on the host")
+        raise UntraceableError("it uses state.host")
 
     __getitem__ = __setitem__ = __delitem__ = __iter__ = __len__ = _refuse
 
 
 class _TraceHost:
-    """What methods may ask for outside of a program, refused; and the units."""
+    """Gives traced steps the groups of units and fresh rows, and refuses what only single steps can have."""
 
     def __init__(self, learner: StackLearner, rows: _RowBuffer) -> None:
         self._learner = learner
@@ -351,24 +354,24 @@ class _TraceHost:
 
     @property
     def age(self) -> int:
-        raise UntraceableError("it asks in a step for the age of the learner")
+        raise UntraceableError("it asks for the age of the learner in a step")
 
     def fresh(self, state: State) -> Mapping[str, Tensor]:
         raise UntraceableError("it builds networks in a step")
 
     def restart(self) -> None:
-        raise UntraceableError("it builds networks in a step")
+        raise UntraceableError("it restarts the learner in a step")
 
     def coming(self, steps: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         raise UntraceableError("it asks for data in a step")
 
 
 class _RowBuffer:
-    """Fresh rows inside a traced step: those at hand, and how many of them were taken, as tensors.
+    """Hands out fresh rows inside a traced step, as tensors. It knows a number of rows ahead.
 
     Args:
-        rows: "weight" ``(R, M, ...)`` and "bias" ``(R, M)`` of the rows at hand, by group.
-        taken: How many were taken, int64 ``(R,)``, by group; changed in place.
+        rows: The rows that come next, by group: "weight" ``(R, M, ...)`` and "bias" ``(R, M)``.
+        taken: How many of them were taken so far, int64 ``(R,)``, by group; changed in place.
         on_draw: Called when units may be reset.
     """
 
@@ -380,18 +383,18 @@ class _RowBuffer:
 
     @property
     def nothing(self) -> bool:
-        """Whether there are no rows at hand, and so nothing is reset: a step is being tried."""
+        """Whether there are no rows, so that nothing is reset. So it is when `Steps.record` first takes a step."""
         return not self._fresh
 
     def is_empty(self, mask: Tensor) -> bool:
-        """Return False where there are rows: it cannot be read on the host."""
+        """Return False if there are rows, since a program cannot read ``mask`` on the host."""
         return self.nothing
 
     def draw(self, group: UnitGroup, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return fresh incoming weights ``(R, D, ...)`` and biases ``(R, D)`` for the units in ``mask``."""
         self._on_draw()
         rows, taken = self._fresh[group.name], self._taken[group.name]
-        last = rows["weight"].shape[1] - 1  # beyond it the call is done again
+        last = rows["weight"].shape[1] - 1  # if more rows are taken, `Program` repeats the call
         place = (taken.unsqueeze(1) + mask.cumsum(dim=1) - 1).clamp(0, last)  # (R, D)
         flat = rows["weight"].flatten(2)
         weights = flat.gather(1, place.unsqueeze(2).expand(-1, -1, flat.shape[2]))
@@ -400,12 +403,8 @@ class _RowBuffer:
         return weights.view(*mask.shape, *rows["weight"].shape[2:]), biases
 
 
-def _of(key: str, index: int) -> bool:
-    return key.partition("/")[0] == str(index)
-
-
 def _with_fields(method: Perturbation, values: Tensors) -> Perturbation:
-    """Return ``method`` with the given fields, which it had as tensors already."""
+    """Return a copy of ``method`` with other values of fields that are tensors."""
     made = copy.copy(method)
     for field, value in values.items():
         object.__setattr__(made, field, value)

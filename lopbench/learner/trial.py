@@ -1,4 +1,4 @@
-"""Trying a network out without a trace: copies of it, a few samples, and random numbers that nobody misses."""
+"""Runs networks on trial without side effects: on copies, with a few samples and random numbers of their own."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lopbench.core import rng
 
 #: Errors that say nothing about the network.
 OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
-#: A trial takes as many samples as have this many numbers together, within these bounds.
+#: How many numbers the samples of a trial may have together, and the least and the most samples.
 _NUMBERS, _FEWEST, _MOST = 2**13, 2, 16
 
 
 def some_samples(batch: Tensor) -> Tensor:
-    """Return 2 to 16 samples for a trial, fewer where they are large.
+    """Return 2 to 16 samples for a trial, the fewer the larger they are.
 
     Args:
-        batch: A batch of the stream, ``(N, *input_shape)``, N at least 1; a single sample is repeated. In place of
-            floating-point zeros there is normal noise. Tokens stay what they are.
+        batch: A batch of the stream, ``(N, *input_shape)``, N at least 1. A single sample is repeated. Normal noise
+            replaces a batch of floating-point zeros. Tokens stay as they are.
     """
     count = min(max(_NUMBERS // max(1, batch[0].numel()), _FEWEST), _MOST)
     if batch.is_floating_point() and not batch.any():
@@ -37,16 +37,16 @@ def some_samples(batch: Tensor) -> Tensor:
 
 
 def noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Return normal noise of the shape of ``like``, repeated after some thousand numbers: large networks have many."""
+    """Return normal noise of the shape of ``like``. It repeats after 4,099 numbers, to be quick for large networks."""
     length = min(like.numel(), 4099)
     drawn = torch.randn(length, generator=generator).to(like)
     return drawn.repeat(-(-like.numel() // max(1, length)))[: like.numel()].view(like.shape)
 
 
 def noisy_copy(module: nn.Module) -> nn.Module:
-    """Return a copy in which every parameter differs a little, and none is zero.
+    """Return a copy of a network in which every parameter is changed a little, so that none is zero.
 
-    A head that was zeroed or a branch that starts at zero lets nothing through, and so would hide what it reads.
+    A zeroed head, or a branch that starts at zero, lets nothing through. A trial could not see what it reads.
     """
     module = copy.deepcopy(module)
     generator = rng.derive(0, "trial", "parameters")
@@ -66,7 +66,8 @@ class Trial:
     """A network that runs any number of times, each time from the same state.
 
     Args:
-        module: Has not run yet. Its buffers and attributes, and what was replaced, are put back after each run.
+        module: The network, which has not run yet. Its buffers and attributes, and tensors that a run replaces, are
+            put back after each run.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -76,12 +77,19 @@ class Trial:
         self._attributes = self._copy([_attributes(m) for m in self._modules])
 
     def run(self, batch: Tensor, *, training: bool, replaced: Mapping[Tensor, Tensor] | None = None) -> Tensor:
-        """Return the output, with other values in place of those of some parameters and buffers.
+        """Return the output of a run. Gradients are on, as in training, since a network may ask for that.
 
-        With gradients, as in training: a network may ask whether they are on.
+        Args:
+            batch: The inputs.
+            training: Whether to run in training mode.
+            replaced: Values for the run in the place of those of some parameters and buffers; None for none.
+
+        Raises:
+            TypeError: If the network does not return one tensor.
         """
         values = dict(replaced or {})
-        values |= {buffer: values.get(buffer, buffer).clone() for buffer in self.module.buffers()}  # these may move
+        # A run may update buffers.
+        values |= {buffer: values.get(buffer, buffer).clone() for buffer in self.module.buffers()}
         before = {tensor: tensor.data for tensor in values}
         buffers = [dict(m._buffers) for m in self._modules]
         for tensor, value in values.items():
@@ -116,7 +124,7 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 @contextmanager
 def own_randomness(device: torch.device) -> Iterator[None]:
-    """Start all global generators at the same place each time; afterwards they are where they were."""
+    """Set all global generators to the same fixed state for the duration. Afterwards they are as before."""
     python, numpy = random.getstate(), np.random.get_state()
     with ExitStack() as stack:
         stack.enter_context(rng.isolated(rng.derive(0, "trial", "layers")))
@@ -132,10 +140,11 @@ def own_randomness(device: torch.device) -> Iterator[None]:
 
 
 def is_random(module: nn.Module, batch: Tensor) -> bool:
-    """Return whether what a network makes in training is random: it draws, or makes something else the second time.
+    """Return whether the output of a network in training mode is random.
 
-    Drawing is seen however seldom it shows, as at a small rate of dropout; a generator of the network's own by what
-    comes of it. The network is left as it is. What it cannot run for is told where it is trained.
+    It is random if a run draws from a global generator, even if the output rarely shows it, as with a small rate of
+    dropout. It is also random if two runs differ, as with a generator of the network's own. Only a copy runs. If the
+    copy fails, the answer is False, and training will report the error.
 
     Args:
         module: The network, which has not run yet.
@@ -163,13 +172,18 @@ def is_random(module: nn.Module, batch: Tensor) -> bool:
 
 def _drawn(device: torch.device) -> tuple[object, ...]:
     """Return the states of all global generators."""
-    _, keys, *rest = np.random.get_state()
     states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-    return random.getstate(), np.asarray(keys).tobytes(), *rest, *(state.numpy().tobytes() for state in states)
+    return *states_on_host(), *(state.numpy().tobytes() for state in states)
+
+
+def states_on_host() -> tuple[object, ...]:
+    """Return the states of the global generators of Python and numpy, to be compared."""
+    _, keys, *rest = np.random.get_state()
+    return random.getstate(), np.asarray(keys).tobytes(), *rest
 
 
 def on_input(layer: nn.Module, act: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-    """Call ``act`` with what ``layer`` reads at each call; what it returns, if anything, is read instead."""
+    """Call ``act`` with the input of ``layer`` at each call. If it returns a tensor, the layer reads that instead."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         given = args[0] if args else kwargs["input"]

@@ -1,4 +1,4 @@
-"""What torch's fused optimizers would add to parameters, for methods that look at it before it is added."""
+"""Computes what torch's fused optimizers would add to parameters, for methods that change updates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lopbench.core.optimizer import Optimizer
 
 @torch.no_grad()
 def reads_parameters(rule: Optimizer) -> bool:
-    """Return whether the steps of a rule depend on where the parameters are, as under weight decay; it is tried."""
+    """Return whether a rule's updates depend on the values of parameters, as under weight decay. Tries three values."""
     steps = []
     for start in (0.0, 1.0, 3.0):
         parameter = torch.full((1, 2, 2), start, dtype=torch.float64)
@@ -31,14 +31,14 @@ def fused_updates(
 ) -> dict[str, Tensor]:
     """Return what ``optimizer`` would add ``(R, ...)`` to those of its parameters that have a gradient.
 
-    It moves zeros in their place, which comes to the same where its rule does not read them, and remembers the
-    gradients.
+    It takes its step on zeros in the place of the parameters. The update is the same if its rule does not read
+    parameters, see `reads_parameters`. The optimizer's state advances as in a step.
 
     Args:
         optimizer: Torch's optimizer.
         leaves: Its parameters, by name; left as they are.
-        gradients: Gradients ``(R, ...)``, by name, among them those of others.
-        stacked: Whether the leaves carry the replica axis themselves.
+        gradients: Gradients ``(R, ...)``, by name. There may be gradients of other parameters.
+        stacked: Whether the leaves have the replica axis.
     """
     before = {name: (leaf.data, leaf.grad) for name, leaf in leaves.items()}
     made: dict[str, Tensor] = {}
@@ -51,7 +51,7 @@ def fused_updates(
                 continue
             leaf.data = zeros = torch.zeros_like(data)
             made[name] = zeros if stacked else zeros.unsqueeze(0)
-            if own is None or own.data_ptr() != gradient.data_ptr():  # in a step it is the leaf's own
+            if own is None or own.data_ptr() != gradient.data_ptr():  # in a training step it may be the leaf's own
                 leaf.grad = gradient if stacked else gradient.squeeze(0)
         optimizer.step()
     finally:

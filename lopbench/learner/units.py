@@ -1,4 +1,4 @@
-"""Hidden units in a stack of replicas, and the one ``reset`` behind every method that resets some."""
+"""Hidden units in a stack of replicas, with the ``reset`` that every method uses to reset some."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 class Rows(Protocol):
-    """Where the incoming weights of units that are reset come from: rows of freshly built networks, in order."""
+    """A source of incoming weights for units that are reset: the rows of newly built networks, in order."""
 
     def is_empty(self, mask: Tensor) -> bool:
-        """Return whether it is known that nothing is to be reset; False where that cannot be read on the host."""
+        """Return True if ``mask`` is known to select no unit, False if it selects some or a program cannot read it."""
 
     def draw(self, group: UnitGroup, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return fresh incoming weights ``(R, D, ...)`` and biases ``(R, D)`` for the units in ``mask``; uses them up.
 
-        Elsewhere the values mean nothing. The biases of a layer without any are None.
+        Values for other units mean nothing. The biases of a layer without biases are None.
         """
 
 
 class StackUnits:
-    """The units of one group in a stack of R replicas; implements the protocol ``Units``.
+    """The units of one group in a stack of R replicas. Implements the protocol ``Units``.
 
     Args:
         group: Where the units are.
@@ -47,8 +47,8 @@ class StackUnits:
     def activation(self) -> Tensor:
         """What the outgoing weights multiplied in the last training step, ``(R, N, D)``, detached.
 
-        With several consumers it is what the first one read. In convolutions N counts samples x height x width, in
-        transformers samples x tokens; behind a flattened feature map each of its positions is a row as well.
+        With several consumers it is the input of the first one. In convolutions N counts samples x height x width, in
+        transformers samples x tokens. If a linear layer reads a flattened feature map, N counts its positions as well.
         """
         read = self._view.read(self.group.read).detach()
         consumer = self.group.consumers[0]
@@ -65,7 +65,7 @@ class StackUnits:
     def outgoing(self) -> Tensor:
         """Return the outgoing weights of all consumers as a new tensor ``(R, D, fan_out)``."""
         columns = [self._outgoing_to(consumer) for consumer in self.group.consumers]
-        # A clone keeps the order in memory, which `cat` would transpose at three times the cost.
+        # `clone` keeps the order in memory. `cat` would transpose it, at three times the cost.
         return columns[0].clone() if len(columns) == 1 else torch.cat(columns, dim=2)
 
     @torch.no_grad()
@@ -78,20 +78,20 @@ class StackUnits:
     ) -> None:
         """Make the units where ``mask`` is true as good as new, in place.
 
-        Incoming weights are redrawn from the layer's own initialisation law, outgoing columns are zeroed, the norms'
-        affine (to 1 and 0) and running statistics (to mean 0 and variance 1) of these channels are reset, and
-        exactly these entries of the optimizer's state are cleared. The consumers' biases keep theirs.
+        Incoming weights are redrawn from the layer's own initialisation law. Outgoing columns become zero. In the norms
+        of these channels, weights become 1, biases 0, running means 0 and running variances 1. The optimizer's state of
+        exactly these entries is cleared. Its state of the consumers' biases stays.
 
         Args:
             mask: Units to reset, boolean ``(R, D)``.
             bias: Whether the bias is redrawn from the layer's law or set to zero.
-            transfer_mean: If given, ``(R, D)``: each reset unit's mean activation, whose contribution moves into the
-                bias of the consumers before the outgoing columns are zeroed. In convolutions it is the contribution
-                to positions that no padding touches. Entries outside ``mask`` are not read.
+            transfer_mean: Mean activation of each unit, ``(R, D)``. If given, what a reset unit contributes on average
+                moves into the biases of the consumers. In convolutions it is what it contributes to positions that no
+                padding touches. Entries outside ``mask`` are not used.
 
         Raises:
             InvalidInputError: If ``mask`` or ``transfer_mean`` has another shape, or ``mask`` is not boolean.
-            UnsupportedError: If ``transfer_mean`` is given and a consumer has no bias; nothing is changed then.
+            UnsupportedError: If ``transfer_mean`` is given and a consumer has no bias. Nothing is changed then.
         """
         group, parameters, optimizer = self.group, self._view.parameters, self._view.optimizer
         shape = parameters[group.weight].shape[:2]
@@ -133,7 +133,7 @@ class StackUnits:
         initialisation law, and outgoing ones ``(1 - share) * w``. Biases, norms and the optimizer's state stay.
 
         Args:
-            share: Share of each unit in [0, 1], ``(R, D)``; at 0 nothing is changed or drawn.
+            share: Share of each unit in [0, 1], ``(R, D)``. For a share of 0 nothing is changed or drawn.
 
         Raises:
             InvalidInputError: If ``share`` has another shape.
@@ -172,13 +172,14 @@ class StackUnits:
         return torch.unflatten(self._view.parameters[consumer.weight], 2, (self.size, consumer.expansion))
 
     def _outgoing_to(self, consumer: Consumer) -> Tensor:
-        """Return a view ``(R, D, ...)`` of the weights that read the units, what each contributes to in one row."""
+        """Return the weights that read the units, ``(R, D, fan_out)``: one row for each unit; a view if possible."""
         weight = self._view.parameters[consumer.weight]
         if weight.ndim == 3 and consumer.expansion == 1:
             return weight.mT  # as below, in one call
         return self._columns(consumer).movedim(2, 1).flatten(2)
 
     def _check_transfer(self, mean: Tensor, shape: torch.Size) -> None:
+        """Refuse means of another shape, and consumers without a bias to move them into."""
         if mean.shape != shape:
             raise InvalidInputError(
                 f"transfer_mean for units of {self.name} needs shape {tuple(shape)}, got {tuple(mean.shape)}"
@@ -191,7 +192,7 @@ class StackUnits:
                 )
 
     def _transfer(self, mask: Tensor, mean: Tensor) -> None:
-        """Add what the masked units contribute on average to the biases of their consumers."""
+        """Add to the biases of the consumers what the masked units contribute to their outputs on average."""
         # `where` and not a product: the mean of a unit that was never measured may be NaN.
         mean = torch.where(mask, mean, 0.0)
         for consumer in self.group.consumers:

@@ -1,4 +1,4 @@
-"""Says in one line why steps cannot be a program."""
+"""Says in one sentence why steps cannot be a program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lopbench.core.metric import TrainingMetric
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.tracing import ReadOnHostError
 
-#: What torch calls the ways in which a value is read while there is none, by the names of its errors.
+#: Errors with which torch refuses to read a value that a traced tensor does not have, by name or by words in them.
 _READS = ("DataDependentOutputException", "GuardOnDataDependentSymNode", "LocalScalarDense", ReadOnHostError.__name__)
 _READING = ("item()", "_local_scalar_dense", "data-dependent control flow")
 _SHAPES = ("DynamicOutputShapeException",)
@@ -19,11 +19,11 @@ _SHAPES = ("DynamicOutputShapeException",)
 
 @contextmanager
 def reason_of(learner: StackLearner, metrics: Sequence[TrainingMetric] = ()) -> Iterator[None]:
-    """Turn whatever tracing raises into an `UnsupportedError` that says which method or metric cannot be, and why.
+    """Turn what tracing raises into an `UnsupportedError` that says which method, metric or network fails, and why.
 
     Raises:
         UnsupportedError: If the steps cannot be a program.
-        InvalidInputError: If a hook misuses its interface; it would step by step as well.
+        InvalidInputError: If a hook misuses its interface. Single steps would raise the same.
     """
     refused = next((m.name for m, _ in learner.hooks.acting if not m.as_program), None)
     if refused is not None:
@@ -43,7 +43,7 @@ def reason_of(learner: StackLearner, metrics: Sequence[TrainingMetric] = ()) -> 
 
 
 def _who(learner: StackLearner, metrics: Sequence[TrainingMetric], error: Exception) -> str:
-    """Return the method whose hook failed, or the metric, or the network."""
+    """Return the name of the method or metric that failed, else that of the network's class."""
     notes = getattr(error, "__notes__", ())
     for method, _ in learner.hooks.acting:
         if any(note.startswith(f"in {method.name},") for note in notes):
@@ -55,6 +55,7 @@ def _who(learner: StackLearner, metrics: Sequence[TrainingMetric], error: Except
 
 
 def _what(error: Exception) -> str:
+    """Return what went wrong, as the end of a sentence."""
     kind = type(error).__name__
     if kind in _READS or any(words in str(error) for words in _READING):
         return "reads a value on the host"

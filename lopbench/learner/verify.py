@@ -1,10 +1,10 @@
-"""The test in numbers: does nothing but their own outgoing weights read the units of a group?
+"""Tests by running a network whether anything but their own outgoing weights reads the units of a group.
 
-Two networks are compared. In one, some units are hidden from the layers that are said to read them, and all else is as
-it was. In the other, the outgoing weights of these units are zero and everything that makes the units is other than
-it was. Where the weights are private, both are the network without the units, and their outputs are equal. Readers
-that autograd does not see (a gate, a mask, an index, a layer that exists in training only) and layers that change their
-weight inside ``forward`` make them differ.
+The outputs of two networks are compared. In the first, the consumers of some units read zeros in their place, and all
+else is unchanged. In the second, the outgoing weights of these units are zero, and all that makes the units has other
+values. If nothing else reads the units, both compute the same as the network without them, and the outputs are equal.
+The outputs differ if there is a reader that autograd does not see (a gate, a mask, an index, a layer that exists in
+training only), or a layer that changes its weight inside ``forward``.
 """
 
 from __future__ import annotations
@@ -24,24 +24,26 @@ from lopbench.learner.trial import OUT_OF_MEMORY, Trial, noise, on_input
 
 #: Largest change of the output, relative to its largest entry, that counts as rounding.
 _ROUNDING = 1e-9
-#: The same for a network that runs in its own precision only.
+#: The same for a network that does not run in float64.
 _COARSE_ROUNDING = 1e-4
-#: Groups with fewer units are tested in several sets: so few may all be silent, and hide what another group does.
+#: Groups with fewer units than this are tested in so many sets. Few units may all be silent, which hides what another
+#: group does.
 _FEW, _SETS = 8, 4
 
-#: Masks ``(D,)`` of the units under test, by name of their group.
+#: The units under test, boolean ``(D,)``, by name of their group.
 _Chosen = Mapping[str, Tensor]
 
 
 def verify(module: nn.Module, batch: Tensor, groups: Sequence[UnitGroup]) -> dict[str, str]:
-    """Return, by name, the groups whose units something else reads, and where that is seen first.
+    """Return why groups fail the test, by name of the group; groups that pass are left out.
 
-    All groups are tested at once and halved only where that fails. Each test hides one random half of the units and
-    then the other, in training and in evaluation mode. Outputs that are equal to the bit are equal; others are
-    compared in float64.
+    All groups are tested at once. If that fails, each half of them is tested, and so on. Each test takes one random
+    half of the units and then the other, in training and in evaluation mode. Outputs that agree in all bits are equal.
+    Others are computed again in float64, and may differ by rounding only.
 
     Args:
-        module: The network; only copies of it run. No parameter may be zero, see `noisy_copy`.
+        module: A copy of the network, which has not run yet. No parameter may be zero, see `noisy_copy`. Its mode
+            may change.
         batch: A few samples, at least 2.
         groups: The groups to test.
 
@@ -57,7 +59,7 @@ def verify(module: nn.Module, batch: Tensor, groups: Sequence[UnitGroup]) -> dic
 
 
 def _halve(test: _Test, groups: Sequence[UnitGroup]) -> None:
-    """Test groups at once, and again by halves where that fails."""
+    """Test groups at once, and each half of them if that fails."""
     if groups and test.fails(groups) and len(groups) > 1:
         middle = len(groups) // 2
         _halve(test, groups[:middle])
@@ -65,13 +67,13 @@ def _halve(test: _Test, groups: Sequence[UnitGroup]) -> None:
 
 
 class _Test:
-    """The comparison of the two networks, in the precision of the network and, where that differs, in float64."""
+    """The comparison of the two networks: in the precision of the network, and in float64 if the outputs differ."""
 
     def __init__(self, module: nn.Module, batch: Tensor) -> None:
         self._module = module
         self._pairs = _Pairs(module, batch)
         self._exact: _Pairs | None = None
-        #: Why a group fails, of those that were tested alone.
+        #: Why groups fail that were tested alone, by name.
         self.reasons: dict[str, str] = {}
 
     def fails(self, groups: Sequence[UnitGroup]) -> bool:
@@ -95,7 +97,7 @@ class _Test:
             )
         try:
             return self._exact.distance(groups, chosen, training) > _ROUNDING
-        except UnsupportedError:  # it only runs in its own precision
+        except UnsupportedError:  # it does not run in float64
             return coarse > _COARSE_ROUNDING
 
 
@@ -106,11 +108,11 @@ class _Pairs:
         self.batch = batch
         self._module = module
         self._trial = Trial(module)
-        #: The last values of `_remade`, which serve both modes, and what they were made for.
+        #: The last result of the function `_remade` and the units it was made for; it serves both modes.
         self._remade: tuple[_Chosen, dict[Tensor, Tensor]] | None = None
 
     def distance(self, groups: Sequence[UnitGroup], chosen: _Chosen, training: bool) -> float:
-        """Return how far the outputs of the two networks are apart, relative to the largest entry.
+        """Return the largest difference of the outputs of the two networks, relative to the largest entry.
 
         Raises:
             UnsupportedError: If the network as it is does not run.
@@ -121,7 +123,7 @@ class _Pairs:
             raise
         except Exception:
             self._check(training)
-            return float("inf")  # the network runs as it is: what fails has read a unit
+            return float("inf")  # the unchanged network runs, so what fails has read a unit
 
     def _check(self, training: bool) -> None:
         try:
@@ -136,7 +138,7 @@ class _Pairs:
             ) from error
 
     def explain(self, group: UnitGroup, chosen: _Chosen, training: bool) -> str:
-        """Return why the group fails: what differs first, of all layers with parameters but those that make it."""
+        """Return why a group fails, with the first layer whose output differs, of those that do not make the group."""
         makers = {group.name, *(norm.module for norm in group.norms)}
         seen: list[tuple[str, object]] = []
         handles = [
@@ -148,9 +150,9 @@ class _Pairs:
         try:
             lengths.extend(len(seen) for _ in self._outputs([group], chosen, training))
         except _OtherCallsError as error:
-            return f"'{error}' reads units of '{group.name}', but not in one call in {_mode(training)} mode"
+            return f"'{error}' reads units of '{group.name}', and is not called exactly once in {_mode(training)} mode"
         except Exception:
-            pass  # what ran until then may show it
+            pass  # the layers that ran before the error may show it
         finally:
             for handle in handles:
                 handle.remove()
@@ -176,11 +178,11 @@ class _Pairs:
 
 
 class _OtherCallsError(Exception):
-    """The consumer of this name is not called once."""
+    """The consumer of this name is not called exactly once."""
 
 
 class _Hidden:
-    """Puts zeros in place of units where a consumer reads them."""
+    """Makes a consumer read zeros in the place of units."""
 
     def __init__(self, module: nn.Module, group: UnitGroup, consumer: Consumer, units: Tensor) -> None:
         layer = module.get_submodule(consumer.module)
@@ -194,11 +196,12 @@ class _Hidden:
         self.calls += 1
         shape = [1] * read.ndim
         shape[self._axis] = -1
-        return read.masked_fill(self._columns.view(shape), 0)  # keeps the layout in memory, and so the order of sums
+        # Keeps the layout in memory, and with it the order of sums.
+        return read.masked_fill(self._columns.view(shape), 0)
 
 
 def _remade(module: nn.Module, groups: Sequence[UnitGroup], chosen: _Chosen) -> dict[Tensor, Tensor]:
-    """Return values with which the chosen units are made differently and their outgoing weights are zero."""
+    """Return new values of all tensors that make the chosen units, and zeros for the units' outgoing weights."""
     values: dict[Tensor, Tensor] = {}
     generator = rng.derive(0, "trial", "units")
     for group in groups:
@@ -211,7 +214,7 @@ def _remade(module: nn.Module, groups: Sequence[UnitGroup], chosen: _Chosen) -> 
             for name in filter(None, (norm.running_mean, norm.running_var)):
                 buffer = module.get_buffer(name)
                 values[buffer] = _redrawn(buffer, units, generator, positive=name == norm.running_var)
-    for group in groups:  # only now: what reads one group may make another
+    for group in groups:  # after all were redrawn, since the same weight may read one group and make another
         for consumer in group.consumers:
             parameter = module.get_parameter(consumer.weight)
             if parameter not in values:
@@ -222,7 +225,7 @@ def _remade(module: nn.Module, groups: Sequence[UnitGroup], chosen: _Chosen) -> 
 
 
 def _redrawn(tensor: Tensor, units: Tensor, generator: torch.Generator, positive: bool = False) -> Tensor:
-    """Return ``tensor`` with other values, of three times the size, in the rows ``units``."""
+    """Return ``tensor`` with new random values in the rows ``units``, about three times as large as before."""
     size = 3 * tensor.square().mean().sqrt() if tensor.ndim > 1 else 1 + tensor.abs().mean()
     values = tensor.clone()
     fresh = noise(values[units], generator).mul_(size)
@@ -231,7 +234,7 @@ def _redrawn(tensor: Tensor, units: Tensor, generator: torch.Generator, positive
 
 
 def _choices(groups: Sequence[UnitGroup], device: torch.device) -> Iterator[_Chosen]:
-    """Yield the units to test at once: a random half of each group, the other half, and of a single group all."""
+    """Yield the units of each test: a random half of each group, then the other half; for a single group also all."""
     first = {}
     for group in groups:
         order = torch.randperm(group.size, generator=rng.derive(0, "trial", "half", group.name))
@@ -243,7 +246,7 @@ def _choices(groups: Sequence[UnitGroup], device: torch.device) -> Iterator[_Cho
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
-    """Return the largest difference relative to the largest finite entry; infinity where they cannot be compared."""
+    """Return the largest difference relative to the largest finite entry; infinity if the two cannot be compared."""
     if one.shape != other.shape or not one.isfinite().any():
         return float("inf")
     differ = ~((one == other) | (one.isnan() & other.isnan()))
@@ -273,5 +276,5 @@ def _mode(training: bool) -> str:
 
 
 def unit_axis(layer: nn.Module) -> int:
-    """Return the axis of the units in what ``layer`` takes and makes."""
+    """Return the axis of the units in the input and the output of ``layer``."""
     return -1 if isinstance(layer, nn.Linear) else 1

@@ -1,4 +1,4 @@
-"""What a method sees of the networks in training: one object made of tensors, in an eager step and in a program."""
+"""What a method sees of the networks in training. The same class serves single steps and programs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 
 class Named(dict[str, Tensor]):
-    """Tensors by name, to be changed in place: none can be put in another's place."""
+    """Tensors by name, which can be changed in place, but not assigned, added or removed."""
 
     def __setitem__(self, name: str, value: object) -> None:
         if self.get(name) is value:
-            return  # Python puts what `tensors[name] *= 2` has changed in its own place
+            return  # Python assigns the same tensor again after `tensors[name] *= 2`
         raise InvalidInputError(
             f"{name!r} cannot be assigned: the network would go on with the old tensor; change it in place, as in "
             f"tensors[{name!r}].copy_(new)"
@@ -38,28 +38,28 @@ class Named(dict[str, Tensor]):
 
 
 class Host(Protocol):
-    """What only exists outside of a program: it makes networks, and knows the stream."""
+    """What a view asks the learner for. Most of it exists in single steps only, and a program refuses it."""
 
     def fresh(self, state: State) -> Mapping[str, Tensor]:
-        """Return the parameters ``(R, ...)`` of newly initialised networks."""
+        """Return the parameters ``(R, ...)`` of newly initialised networks, by name."""
 
     def restart(self) -> None:
         """Become the protocol's fresh reference."""
 
     @property
     def age(self) -> int:
-        """Steps of the stream on which the methods were to act before the learner was built."""
+        """Steps of the stream between the turn-on of the methods and the first step of the learner, at least 0."""
 
     def coming(self, steps: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches of the task that begins."""
+        """Yield batches ``(R, N, ...)`` and targets of the task that begins; None is one pass over its data."""
 
     @property
     def groups(self) -> Sequence[UnitGroup]:
-        """Where the units are that a method may reset."""
+        """The groups of units that a method may reset."""
 
     @property
     def rows(self) -> Rows:
-        """Where their fresh incoming weights come from."""
+        """The source of incoming weights for units that are reset."""
 
 
 class View:
@@ -67,11 +67,11 @@ class View:
 
     Args:
         network: The network.
-        parameters: Parameters ``(R, ...)``.
-        buffers: Buffers ``(R, ...)``.
-        initial: Parameters as built, ``(R, ...)``.
+        parameters: Parameters ``(R, ...)`` by name, outside autograd.
+        buffers: Buffers ``(R, ...)`` by name.
+        initial: Parameters as built, ``(R, ...)`` by name.
         optimizer: The optimizer.
-        host: What only exists outside of a program.
+        host: What the view asks for new networks, data and units.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class View:
 
     @property
     def age(self) -> int:
-        """Steps of the stream on which the methods were to act before this learner was built."""
+        """Steps of the stream between the turn-on of the methods and the first step of this learner, at least 0."""
         return self._host.age
 
     @property
@@ -123,7 +123,7 @@ class View:
 
     @property
     def is_random(self) -> bool:
-        """Whether what the networks make of a batch in training is random, as under dropout."""
+        """Whether the output of the networks in training mode is random, as under dropout."""
         return self.network.stochastic
 
     @property
@@ -145,16 +145,16 @@ class View:
     # -- the step
 
     def turn_to(self, task: Task, classes: Tensor | None) -> None:
-        """Take up a task, of which ``classes`` ``(R, K)`` count, all outputs if None."""
+        """Take up a task in which the outputs ``classes``, ``(R, K)``, count; with None all outputs count."""
         self._task, self.classes = task, classes
 
     def begin_step(self, inputs: Tensor, targets: Tensor) -> None:
-        """Take up a batch ``(R, N, ...)``, and let go of what the last step left."""
+        """Take up a batch ``(R, N, ...)``, and forget the pass of the last step."""
         self._batch, self._pass = (inputs, targets), None
 
     @contextmanager
     def showing(self, inputs: Tensor, targets: Tensor | None) -> Iterator[None]:
-        """Show a batch ``(R, N, ...)`` for the duration, which is not of a step."""
+        """For the duration, show a batch ``(R, N, ...)`` outside of steps, as in the hook ``begin``."""
         before = self._batch, self._pass
         self._batch, self._pass = (inputs, targets), None
         try:
@@ -163,28 +163,34 @@ class View:
             self._batch, self._pass = before
 
     def made(self, forward: ForwardPass, targets: Tensor | None = None) -> None:
-        """Take note of what the network made of the batch, and of targets that came after it."""
+        """Take up the pass over the batch, and other targets if there are some."""
         self._pass = forward
         if targets is not None:
             self._batch = self.inputs, targets
 
     def end_step(self) -> None:
-        """Let go of the gradients."""
+        """Forget the gradients."""
         self._gradients = Named()
 
     def inside(self, parameters: Mapping[str, Tensor] | None) -> None:
-        """Enter autograd, where the parameters are ``parameters``, or leave it."""
+        """Enter autograd, with ``parameters`` as the differentiable ones; leave it with None."""
         self._differentiable = parameters
 
     @property
     def differentiable(self) -> Mapping[str, Tensor]:
-        """The parameters inside autograd."""
+        """The parameters inside autograd, by name.
+
+        Raises:
+            UnsupportedError: Outside of the hooks ``loss`` and ``penalty``.
+        """
         if self._differentiable is None:
-            raise UnsupportedError("learner.differentiable is for the hooks loss and penalty; read learner.parameters")
+            raise UnsupportedError(
+                "learner.differentiable exists only in the hooks loss and penalty; read learner.parameters"
+            )
         return self._differentiable
 
     def descended(self, gradients: Callable[[], Named]) -> None:
-        """Take note of the gradients, which are looked up when somebody asks for them."""
+        """Take up a function that returns the gradients; it is called when they are first read."""
         self._gradients = gradients
 
     @property
@@ -201,26 +207,26 @@ class View:
 
     @property
     def targets(self) -> Tensor:
-        """Its targets, ``(R, N, ...)``."""
+        """The targets of the batch, ``(R, N, ...)``."""
         return self._of_step(self._of_step(self._batch)[1])
 
     @property
     def outputs(self) -> Tensor:
-        """What the network made of the batch, ``(R, N, ...)``."""
+        """Outputs of the networks on the batch, ``(R, N, ...)``."""
         return self._of_step(self._pass).outputs
 
     @property
     def features(self) -> Tensor:
-        """What its head read, ``(R, N, ...)``."""
+        """Input of the head in the pass over the batch, ``(R, N, ...)``."""
         return self._of_step(self._pass).features
 
     @property
     def activations(self) -> Mapping[str, Tensor]:
-        """Outputs of the probed layers, ``(R, N, ...)``."""
+        """Outputs of the probed layers, ``(R, N, ...)`` by name."""
         return self._of_step(self._pass).activations
 
     def read(self, module: str) -> Tensor:
-        """Return what ``module`` read in this step, ``(R, N, ...)``."""
+        """Return the input of ``module`` in this step, ``(R, N, ...)``."""
         return self._of_step(self._pass).read[module]
 
     def _of_step(self, value: T | None) -> T:
@@ -235,7 +241,7 @@ class View:
         return self._each(lambda counting, y: (self._of_step(self._task).loss(counting, y),), outputs, targets)[0]
 
     def loss_and_score(self, forward: ForwardPass, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same of a forward pass, and the mean score ``(R,)``, in float64 and outside autograd."""
+        """Return the task's loss ``(R,)`` of a pass, and the mean score ``(R,)`` in float64, outside autograd."""
         task = self._of_step(self._task)
 
         def both(counting: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,7 +258,7 @@ class View:
         targets: Tensor,
         alone: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return what ``function`` makes of each replica's outputs that count and its targets, ``(R,)`` each."""
+        """Return the results ``(R,)`` of ``function`` on each replica's targets and those of its outputs that count."""
 
         def counting(outputs: Tensor, targets: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
             return function(outputs if classes is None else outputs[..., classes], targets)
@@ -271,7 +277,7 @@ class View:
         buffers: Mapping[str, Tensor] | None = None,
     ) -> ForwardPass:
         """Run the networks on ``inputs`` ``(R, N, ...)`` in training mode, without side effects."""
-        is_own = parameters is None and buffers is None and isinstance(self._differentiable, Derived)  # of the leaves
+        is_own = parameters is None and buffers is None and isinstance(self._differentiable, Derived)  # of `Eager`
         if is_own and (made := self.network.beside(inputs)) is not None:
             return made
         current: Tensors = {**self.parameters, **(self._differentiable or {})}
@@ -279,11 +285,11 @@ class View:
         return self.network.aside(*used, inputs)
 
     def pass_to_score(self, inputs: Tensor, *, ahead: bool = False) -> ForwardPass:
-        """Return what the networks make of ``inputs`` ``(R, N, ...)`` with all that is random off, likewise.
+        """Run the networks on ``inputs`` ``(R, N, ...)`` with all randomness off, without side effects.
 
         Args:
             inputs: Inputs.
-            ahead: Whether the pass of the step comes next.
+            ahead: Whether the training pass on the same inputs comes next.
         """
         if self.network.stochastic:  # one network, and no program: its own tensors are those in training
             return self.network.steadily(inputs, ahead=ahead)
@@ -298,5 +304,5 @@ class View:
         return self._host.fresh(state)
 
     def restart(self) -> None:
-        """Become the protocol's fresh reference."""
+        """Become the protocol's fresh reference: new networks, and the reference's optimizer, also new."""
         self._host.restart()

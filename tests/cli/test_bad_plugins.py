@@ -79,16 +79,16 @@ component(Perturbation, "report_float", report=returns({"x": 3.0}))
 TOLD = {
     "assigns": "after_step: 'layers.0.linear.weight' cannot be assigned: the network would go on with the old tensor; "
     "change it in place, as in tensors['layers.0.linear.weight'].copy_(new)",
-    "returns_one": "after_step: it changes tensors in place and returns nothing, got dict",
+    "returns_one": "after_step: it must change tensors in place and return nothing, got dict",
     "no_such_name": "evaluated: the network has no parameter or buffer 'nope'",
     "other_shape": "evaluated: 'layers.0.linear.bias' must be of shape (1, 8), got shape (3,)",
-    "evaluated_none": "evaluated: it returns tensors by name, got nothing",
-    "penalty_scalar": "penalty: it returns a number for each replica, shape (1,), got shape ()",
-    "penalty_none": "penalty: it returns a number for each replica, shape (1,), got nothing",
-    "loss_none": "loss: it returns a number for each replica, shape (1,), got nothing",
-    "batch_none": "batch: it returns inputs and targets, two tensors, got nothing",
-    "configure_none": "configure: it returns the network, got nothing",
-    "report_float": "report: it returns a number for each replica, shape (1,), got float",
+    "evaluated_none": "evaluated: it must return tensors by name, got nothing",
+    "penalty_scalar": "penalty: it must return a number for each replica, shape (1,), got shape ()",
+    "penalty_none": "penalty: it must return a number for each replica, shape (1,), got nothing",
+    "loss_none": "loss: it must return a number for each replica, shape (1,), got nothing",
+    "batch_none": "batch: it must return inputs and targets, two tensors, got nothing",
+    "configure_none": "configure: it must return the network, got nothing",
+    "report_float": "report: it must return a number for each replica, shape (1,), got float",
 }
 
 METRICS = """
@@ -173,7 +173,7 @@ def test_a_study_from_python_that_was_refused_raises(written, tmp_path, one_thre
             device="cpu",
             results=tmp_path / "results",
         )
-    assert "penalty_none, seed 0 (online_mlp): method 'penalty_none', hook penalty: it returns a number" in str(
+    assert "penalty_none, seed 0 (online_mlp): method 'penalty_none', hook penalty: it must return a number" in str(
         raised.value
     )
 

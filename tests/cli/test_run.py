@@ -358,14 +358,14 @@ def test_what_stands_beside_clones_is_told(lopbench):
         (
             ["--method=crelu+activation"],
             2,
-            "'crelu' and 'activation' exclude each other: both put something",
+            "'crelu' and 'activation' exclude each other: both replace every",
         ),
         (
             ["--method=layernorm+nap"],
             2,
             "'layernorm' and 'nap' exclude each other, as a small network shows",
         ),
-        (["--method=infer+crelu"], 2, "'crelu' cannot act behind 'infer': "),
+        (["--method=infer+crelu"], 2, "'crelu' cannot act after 'infer': "),
         (["--method=l2", "--from=1.5"], 2, "in [0, 1], got 1.5"),
         (["--from=-0.5"], 2, "in [0, 1], got -0.5"),
         (["--method=l2", "--from=half"], 2, "'half' is not a valid float"),

@@ -116,7 +116,7 @@ def restarts(self: Perturbation, learner: Learner, state: State) -> None:
 @pytest.mark.parametrize("hook", ["begin", "after_backward", "after_step"])
 def test_a_restart_is_refused_inside_of_tasks(hook: str) -> None:
     learner = make(methods=[method(**{hook: restarts})], waiting=True)
-    sentence = f"^method 'method', hook {hook}: learner.restart is for the hook on_task_start$"
+    sentence = f"^method 'method', hook {hook}: learner.restart may be called only in the hook on_task_start$"
 
     def act() -> None:
         learner.turn_on()
@@ -206,7 +206,9 @@ def test_none_is_one_pass_over_the_data_of_a_task() -> None:
 
 
 def test_coming_data_are_for_methods_that_say_so() -> None:
-    with pytest.raises(UnsupportedError, match=r"^method 'method', hook on_task_start: data .* uses_data = True$"):
+    with pytest.raises(
+        UnsupportedError, match=r"^method 'method', hook on_task_start: learner\.coming .* uses_data = True$"
+    ):
         cross(make(methods=[looks(1)]), 1)
 
 
@@ -215,7 +217,9 @@ def test_coming_data_are_refused_inside_of_tasks() -> None:
         learner.coming(1)  # refused when it is asked for, and not only when it is looked at
 
     learner = make(methods=[method(after_step=look, uses_data=True)])
-    with pytest.raises(UnsupportedError, match=r"^method 'method', hook after_step: data of the coming task are for"):
+    with pytest.raises(
+        UnsupportedError, match=r"^method 'method', hook after_step: learner\.coming may be called only"
+    ):
         train(learner, range(1))
     assert learner.boundary.samples_ahead == 0
 
@@ -229,7 +233,7 @@ def test_coming_data_cannot_be_kept_for_later() -> None:
 
     learner = make(methods=[method(on_task_start=keep, uses_data=True)])
     cross(learner, 1)
-    with pytest.raises(UnsupportedError, match="are for the hook on_task_start"):
+    with pytest.raises(UnsupportedError, match=r"learner\.coming may be called only in the hook on_task_start"):
         next(kept[-1])
     assert learner.boundary.samples_ahead == 12
 

@@ -36,10 +36,7 @@ def putting(name: str, new: type[nn.Module], **more: Any) -> Perturbation:
 
 
 def test_two_that_replace_the_same_layers_exclude_each_other() -> None:
-    sentence = (
-        "^methods 'even' and 'odd' exclude each other: both put something else in the place of every ReLU; choose one "
-        "of them$"
-    )
+    sentence = "^methods 'even' and 'odd' exclude each other: both replace every ReLU; choose one of them$"
     with pytest.raises(UsageError, match=sentence):
         check_pairs([putting("even", Even), Noise(), putting("odd", Odd)], SGD)
 
@@ -72,7 +69,7 @@ def first(name: str) -> Perturbation:
 
 
 def test_the_order_that_works_is_told() -> None:
-    with pytest.raises(UsageError, match=r"^method 'first' cannot act behind 'even': .*; write first\+even$"):
+    with pytest.raises(UsageError, match=r"^method 'first' cannot act after 'even': .*; write first\+even$"):
         check_pairs([putting("even", Even), first("first")], SGD)
     check_pairs([first("first"), putting("even", Even)], SGD)
 

@@ -133,5 +133,5 @@ def test_looking_for_the_head_leaves_no_trace() -> None:
 
 
 def test_a_network_that_does_not_run_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="head of Linear cannot be found, its forward pass fails"):
+    with pytest.raises(UnsupportedError, match="head of Linear cannot be found, because its forward pass fails"):
         find_head(nn.Linear(4, 3), 3, BATCH)

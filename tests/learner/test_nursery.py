@@ -50,7 +50,7 @@ def test_configure_returns_the_network(returned: object) -> None:
     given = method(configure=lambda self, module, **others: returned)
     kind = "nothing" if returned is None else type(returned).__name__
     with pytest.raises(
-        InvalidInputError, match=rf"^method 'method', hook configure: it returns the network, got {kind}$"
+        InvalidInputError, match=rf"^method 'method', hook configure: it must return the network, got {kind}$"
     ):
         make(methods=[given])
 

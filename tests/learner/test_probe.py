@@ -249,12 +249,12 @@ def test_replicas_have_a_memory_each() -> None:
 
 
 def test_memory_survives_its_state_and_costs_nothing_unless_asked_for() -> None:
-    memory = probing.Memory()
+    memory = probing.LastProbes()
     assert memory.state_dict() == {}
     value = torch.ones(2)
     assert memory.swap(1, {"a.b": value}) is None
     value.zero_()
-    other = probing.Memory()
+    other = probing.LastProbes()
     other.load_state_dict(memory.state_dict(), torch.device("cpu"))
     memory.swap(1, {"a.b": value})
     found = other.swap(1, {})

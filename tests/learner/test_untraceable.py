@@ -91,10 +91,10 @@ def draws(learner: Learner, state: State) -> None:
 
 
 SENTENCES: dict[str, tuple[Perturbation, str]] = {
-    "host": (after_step(counts), "method 'method', hook after_step: it counts on the host"),
+    "host": (after_step(counts), "method 'method', hook after_step: it uses state.host"),
     "generators": (
         after_step(draws),
-        "method 'method', hook after_step: it draws from state.generators, not from state.normal and state.uniform",
+        "method 'method', hook after_step: it draws from state.generators, and not by state.normal and state.uniform",
     ),
     "global": (
         after_step(lambda learner, state: learner.parameters[BIAS].add_(torch.rand(CLASSES))),
@@ -108,14 +108,14 @@ SENTENCES: dict[str, tuple[Perturbation, str]] = {
         after_step(lambda learner, state: learner.parameters[BIAS].mul_(np.random.rand())),
         "a step draws from the global generator of Python or numpy",
     ),
-    "key": (after_step(remembers), "method 'method' makes state['new'] anew in a step and not in 'begin'"),
+    "key": (after_step(remembers), "method 'method' makes state['new'] in a step, and not in 'begin'"),
     "fresh": (
         after_step(lambda learner, state: learner.fresh(state)),
         "method 'method', hook after_step: it builds networks in a step",
     ),
     "restart": (
         after_step(lambda learner, state: learner.restart()),
-        "method 'method', hook after_step: it builds networks in a step",
+        "method 'method', hook after_step: it restarts the learner in a step",
     ),
     "coming": (
         after_step(lambda learner, state: learner.coming(1), uses_data=True),
@@ -123,11 +123,11 @@ SENTENCES: dict[str, tuple[Perturbation, str]] = {
     ),
     "hold": (
         after_step(lambda learner, state: learner.optimizer.hold(BIAS)),
-        "a method holds or releases parameters from one step to the next",
+        "a method holds or releases parameters in a step",
     ),
     "scale": (
         after_step(lambda learner, state: learner.optimizer.scale(0.5)),
-        "a method scales the learning rate of which none was scaled in 'begin'",
+        "a method scales the learning rate in a step, and none did in 'begin'",
     ),
     "declared": (after_step(lambda learner, state: None, as_program=False), "method declares as_program = False"),
 }

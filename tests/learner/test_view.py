@@ -143,7 +143,9 @@ def test_differentiable_parameters_are_for_loss_and_penalty() -> None:
         _ = learner.differentiable
 
     learner = make(methods=[method(after_step=after_step)])
-    sentence = r"^method 'method', hook after_step: learner\.differentiable is for the hooks loss and penalty; read"
+    sentence = (
+        r"^method 'method', hook after_step: learner\.differentiable exists only in the hooks loss and penalty; read"
+    )
     with pytest.raises(UnsupportedError, match=sentence):
         train(learner, range(1))
 

@@ -23,7 +23,7 @@ METHODS = {
 }
 SENTENCE = re.compile(
     r"methods '\w+' and '\w+' exclude each other(, as a small network shows)?: [^\n]+; choose one of them|"
-    r"method '\w+' cannot act behind '\w+': [^\n]+; write \w+\+\w+"
+    r"method '\w+' cannot act after '\w+': [^\n]+; write \w+\+\w+"
 )
 #: Pairs that exclude each other: two that replace the activation functions or normalise in front of them, and units of
 #: which each is read as two features.
@@ -106,7 +106,7 @@ def test_two_methods_compose_or_are_refused(first):
 
 def test_the_other_order_is_told_where_it_composes():
     crelu, infer = strong("crelu"), strong("infer")
-    with pytest.raises(UsageError, match=r"^method 'crelu' cannot act behind 'infer': .*; write crelu\+infer$"):
+    with pytest.raises(UsageError, match=r"^method 'crelu' cannot act after 'infer': .*; write crelu\+infer$"):
         check_pairs([infer, crelu], SGD(lr=0.1))
     assert differing(snapshot(crelu, infer), snapshot(crelu)) != []
 
