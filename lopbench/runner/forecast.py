@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import RunSpec, canonical_json
@@ -71,47 +72,81 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
     """Return how long the pending runs will take, None if none of them can even start; about ``limit_s`` seconds.
 
     A group of runs takes the time that its steps took in records of the same methods, protocol, hardware and number of
-    replicas, or else take now; where they will be compiled, what such programs took elsewhere. Once ``limit_s`` is
-    over, groups are taken for as slow as the slowest of those timed. What follows the tuning of an entry is foretold
-    as if the entry were not tuned.
+    replicas, or else take now, timed once for all groups of which these agree; where they will be compiled, what such
+    programs took elsewhere. Once ``limit_s`` is over, groups are taken for as slow as the slowest of those timed,
+    programs of several replicas and runs by themselves each for itself. What follows the tuning of an entry is
+    foretold as if the entry were not tuned.
 
     Args:
         study: The study.
         limit_s: Seconds that it may take.
         threads: CPU threads of those who do the runs; those of this process if None.
     """
-    import torch
-
-    from lopbench.runner.survival import survives
-    from lopbench.runner.timing import seconds_per_step
-
-    device = torch.device(study.device)
     with using_threads(threads):
         recorded, record_bytes = _recorded(study)
         steps_of = study.steps_by_id
-        began = time.perf_counter()
-        known, slowest, compiles, compiling = [], 0.0, False, _Compiling()
+        timings, compiling, times = _Timings(study, limit_s), _Compiling(), []
         for group in (*study.groups, *study.groups_following):
-            steps = steps_of[group[0].run_id]
             seconds = recorded.get(_workload(group[0], len(group)))
-            is_compiled = compiles and seconds is None
-            if seconds is None and (slowest == 0 or time.perf_counter() - began < limit_s):
-                if not survives(group, data=study.images, device=device, limit_s=limit_s / 4):
-                    continue
-                try:
-                    seconds, is_compiled = seconds_per_step(
-                        group, data=study.images, device=device, limit_s=limit_s / 8
-                    )
-                except KeyboardInterrupt:
-                    raise
-                except BaseException:  # whatever a plugin raises is told when its turn comes; other runs may go well
-                    continue
-                slowest, compiles = max(slowest, seconds), compiles or is_compiled
-            known.append((steps, seconds, compiling.seconds(group) if is_compiled else 0.0))
-    if not known:
+            step = timings.step(group) if seconds is None else _Step(seconds)
+            if step is not None:
+                start = compiling.seconds(group) if step.is_compiled else 0.0
+                times.append(steps_of[group[0].run_id] * step.seconds + start)
+    if not times:
         return None
-    times = [steps * (slowest if seconds is None else seconds) + start for steps, seconds, start in known]
     return Forecast(sum(times), compiling.is_new, max(times), len(times), record_bytes * study.runs)
+
+
+class _Step(NamedTuple):
+    """What a step of a group takes."""
+
+    seconds: float
+    is_compiled: bool = False  #: Whether it will be taken by a compiled program.
+
+
+class _Timings:
+    """What steps of a study's groups take now.
+
+    Args:
+        study: The study.
+        limit_s: Seconds after which nothing more is timed.
+    """
+
+    def __init__(self, study: Study, limit_s: float) -> None:
+        import torch
+
+        self._data, self._device, self._limit_s = study.images, torch.device(study.device), limit_s
+        self._timed: dict[str, _Step] = {}
+        self._slowest: dict[bool, _Step] = {}  #: By whether several replicas train together.
+        self._began = time.perf_counter()
+
+    def step(self, group: Sequence[RunSpec]) -> _Step | None:
+        """Return what a step of ``group`` takes, None if it cannot start."""
+        several = len(group) > 1
+        is_over = time.perf_counter() - self._began >= self._limit_s
+        kind = f"{group[0].kind} {_workload(group[0], len(group))}"  # fresh networks do other things beside their steps
+        if kind not in self._timed:
+            if is_over and several in self._slowest:
+                return self._slowest[several]
+            step = self._take(group)
+            if step is None:
+                return None
+            self._timed[kind] = step
+            self._slowest[several] = max(step, self._slowest.get(several, step))
+        return self._timed[kind]
+
+    def _take(self, group: Sequence[RunSpec]) -> _Step | None:
+        from lopbench.runner.survival import survives
+        from lopbench.runner.timing import seconds_per_step
+
+        if not survives(group, data=self._data, device=self._device, limit_s=self._limit_s / 4):
+            return None
+        try:
+            return _Step(*seconds_per_step(group, data=self._data, device=self._device, limit_s=self._limit_s / 8))
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # whatever a plugin raises is told when its turn comes; other runs may go well
+            return None
 
 
 class _Compiling:

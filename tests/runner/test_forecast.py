@@ -101,6 +101,29 @@ def test_groups_beyond_the_time_limit_are_as_slow_as_the_slowest(make_study, tim
     assert found.seconds == 2.0 * sum(planned.steps) / 2
 
 
+def test_groups_that_train_together_and_runs_by_themselves_stand_for_their_like(make_study, monkeypatch):
+    taken = []
+
+    def take(specs, **_):
+        taken.append(len(specs))
+        return (1.0 if len(specs) > 1 else 100.0), False
+
+    monkeypatch.setattr(timing, "seconds_per_step", take)
+    alone = "dropout"  # whose seeds train one after another
+    planned = make_study(**BITS, methods=[alone, "none", "cbp"], seeds=[0, 1])
+    found = forecast(planned, limit_s=0)
+    assert sorted(taken) == [1, 2]
+    steps = dict(zip((spec.run_id for spec in planned.pending), planned.steps, strict=True))
+    assert found.seconds == sum((1.0 if len(g) > 1 else 100.0) * steps[g[0].run_id] for g in planned.groups)
+
+
+def test_groups_of_one_workload_are_timed_once(make_study, timed):
+    planned = make_study(**BITS, optimizers=["sgd:lr=0.01", "sgd:lr=0.01,momentum=0.9"], seeds=[0, 1])
+    assert len(planned.groups) == 4  # learners and fresh networks, of two optimizers
+    forecast(planned, limit_s=100)
+    assert [len(group) for group in timed] == [2, 2]
+
+
 def test_group_that_cannot_start_takes_no_time(make_study, monkeypatch):
     def take(specs, **_):
         if specs[0].methods:
