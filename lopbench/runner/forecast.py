@@ -73,9 +73,9 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
 
     A group of runs takes the time that its steps took in records of the same methods, protocol, hardware and number of
     replicas, or else take now, timed once for all groups of which these agree; where they will be compiled, what such
-    programs took elsewhere. Once ``limit_s`` is over, groups are taken for as slow as the slowest of those timed,
-    programs of several replicas and runs by themselves each for itself. What follows the tuning of an entry is
-    foretold as if the entry were not tuned.
+    programs took elsewhere. Once ``limit_s`` is over, a group is taken for as slow as the slowest of those timed that
+    are of its kind and train several replicas, or one, as it does. What follows the tuning of an entry is foretold as
+    if the entry were not tuned.
 
     Args:
         study: The study.
@@ -85,8 +85,9 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
     with using_threads(threads):
         recorded, record_bytes = _recorded(study)
         steps_of = study.steps_by_id
+        groups = (*study.groups, *study.groups_following)  # which takes seconds where methods are many
         timings, compiling, times = _Timings(study, limit_s), _Compiling(), []
-        for group in (*study.groups, *study.groups_following):
+        for group in groups:
             seconds = recorded.get(_workload(group[0], len(group)))
             step = timings.step(group) if seconds is None else _Step(seconds)
             if step is not None:
@@ -117,23 +118,24 @@ class _Timings:
 
         self._data, self._device, self._limit_s = study.images, torch.device(study.device), limit_s
         self._timed: dict[str, _Step] = {}
-        self._slowest: dict[bool, _Step] = {}  #: By whether several replicas train together.
+        self._slowest: dict[tuple[str, bool], _Step] = {}  #: By kind, and by whether several replicas train together.
         self._began = time.perf_counter()
 
     def step(self, group: Sequence[RunSpec]) -> _Step | None:
         """Return what a step of ``group`` takes, None if it cannot start."""
-        several = len(group) > 1
-        is_over = time.perf_counter() - self._began >= self._limit_s
-        kind = f"{group[0].kind} {_workload(group[0], len(group))}"  # fresh networks do other things beside their steps
-        if kind not in self._timed:
-            if is_over and several in self._slowest:
-                return self._slowest[several]
+        # Fresh networks do other things beside their steps; those of a tuning may be too few to be compiled.
+        sort = (group[0].kind, len(group) > 1)
+        workload = f"{group[0].kind} {_workload(group[0], len(group))}"
+        if workload not in self._timed:
+            is_over = time.perf_counter() - self._began >= self._limit_s
+            if is_over and sort in self._slowest:
+                return self._slowest[sort]
             step = self._take(group)
             if step is None:
                 return None
-            self._timed[kind] = step
-            self._slowest[several] = max(step, self._slowest.get(several, step))
-        return self._timed[kind]
+            self._timed[workload] = step
+            self._slowest[sort] = max(step, self._slowest.get(sort, step))
+        return self._timed[workload]
 
     def _take(self, group: Sequence[RunSpec]) -> _Step | None:
         from lopbench.runner.survival import survives

@@ -94,27 +94,24 @@ def test_programs_that_were_compiled_before_are_only_loaded(make_study, monkeypa
     assert forecast(same, threads=2).most
 
 
-def test_groups_beyond_the_time_limit_are_as_slow_as_the_slowest(make_study, timed):
-    planned = make_study(**BITS, methods=["none", "cbp"], seeds=[0, 1])
-    found = forecast(planned, limit_s=0)
-    assert len(timed) == 1
-    assert found.seconds == 2.0 * sum(planned.steps) / 2
-
-
-def test_groups_that_train_together_and_runs_by_themselves_stand_for_their_like(make_study, monkeypatch):
+def test_groups_beyond_the_time_limit_are_as_slow_as_the_slowest_of_their_sort(make_study, monkeypatch):
     taken = []
+    costs = {("continual", True): 1.0, ("fresh", True): 2.0, ("continual", False): 100.0, ("fresh", False): 150.0}
+
+    def sort(group):
+        return group[0].kind, len(group) > 1
 
     def take(specs, **_):
-        taken.append(len(specs))
-        return (1.0 if len(specs) > 1 else 100.0), False
+        taken.append(sort(specs))
+        return costs[sort(specs)], False
 
     monkeypatch.setattr(timing, "seconds_per_step", take)
     alone = "dropout"  # whose seeds train one after another
     planned = make_study(**BITS, methods=[alone, "none", "cbp"], seeds=[0, 1])
     found = forecast(planned, limit_s=0)
-    assert sorted(taken) == [1, 2]
-    steps = dict(zip((spec.run_id for spec in planned.pending), planned.steps, strict=True))
-    assert found.seconds == sum((1.0 if len(g) > 1 else 100.0) * steps[g[0].run_id] for g in planned.groups)
+    assert sorted(taken) == sorted(costs)
+    steps = planned.steps_by_id
+    assert found.seconds == sum(costs[sort(group)] * steps[group[0].run_id] for group in planned.groups)
 
 
 def test_groups_of_one_workload_are_timed_once(make_study, timed):
