@@ -10,6 +10,7 @@ import rich_click as click
 
 from lopbench.cli.output import console, format_choice, tell_left_out, write_json
 from lopbench.core.errors import UsageError
+from lopbench.core.executor import MOST_THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the data, looked in first."),
         click.option("--device", default="auto", show_default=True, help="Where to train: cpu, cuda, cuda:1."),
-        click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch."),
+        click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads of torch."),
         click.option("--jobs", type=click.IntRange(min=1), help="Workers that share the runs; one by default."),
     ):
         command = option(command)

@@ -166,9 +166,12 @@ def test_series_of_plain_learning_alone_have_colours(made):
             {**FIGURE, "panels": [{"kind": "curves", "label": "x", "column": "retention", "marks": CURVES["marks"]}]},
             "curves are of a 'metric', and 'retention' is one number for the whole stream",
         ),
-        (
-            {**FIGURE, "panels": [{**CURVES, "marks": [{"series": "a", "entry": "none", "published": [[2, 1]]}]}]},
-            "'published' of a line is a list of points",
+        *(
+            (
+                {**FIGURE, "panels": [{**CURVES, "marks": [{"series": "a", "entry": "none", "published": points}]}]},
+                "'published' of a line is a list of points",
+            )
+            for points in ([[2, 1]], [[1]], [[1, math.nan]], [[1, 1e308]], [[1, 10**400]], [[1, True]], {})
         ),
         (
             {**FIGURE, "panels": [{**BARS, "marks": [{"series": "a", "entry": "none", "at": "8", "published": "x"}]}]},
