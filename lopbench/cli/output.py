@@ -1,11 +1,13 @@
 """What the commands share: where they write, and how numbers look."""
 
 import json
+import math
 import os
 import re
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import rich_click as click
@@ -44,6 +46,17 @@ def format_choice(
 
 #: Adds ``--format table|json`` to a command.
 format_option = format_choice("table", "json")
+
+
+class Finite(click.FloatRange):
+    """A number in a range; infinity and NaN are in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return what was given as a number; fail if it is none."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -85,6 +98,13 @@ def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
     """Print a message, `plain` and cut to a length that somebody reads; with ``err`` on stderr."""
     text = plain(str(message))
     click.echo(text if len(text) <= _MOST_TEXT or not err else f"{text[:_MOST_TEXT]}...", err=err, nl=nl)
+
+
+def tell_saved(path: Path, missing: str) -> None:
+    """Say on stderr where a figure is, and which characters its font does not have."""
+    echo(f"Written to {path}.", err=True)
+    if missing:
+        echo(f"The font has no {' '.join(missing)}: each is drawn as a box.", err=True)
 
 
 def tell_left_out(problems: Iterable[object]) -> None:

@@ -85,7 +85,7 @@ class FigureData:
         source: The published figure.
         minutes: How long its runs may take.
         panels: Its panels, side by side.
-        note: What is done otherwise than there; empty for nothing.
+        note: How it differs from the published figure; empty if it does not.
         where: The file, for messages.
     """
 
