@@ -100,7 +100,7 @@ def command(
     for panel in data.panels:
         for quantity in panel.quantities:
             check_measured(quantity, (entries[mark.entry] for mark in panel.marks), data.where)
-    _check_time(str(name), data, runs.studies or (), within, how["threads"])
+    _check_time(str(name), data, runs.studies or (), within, runs.how.threads)
     groups = _groups(entries, runs.rows(), data)
     panels = [drawn(panel, groups, {key: list(each.seeds) for key, each in entries.items()}) for panel in data.panels]
     made = draw(data, panels)

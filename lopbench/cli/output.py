@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import rich_click as click
 
-from lopbench.core.text import plain
+from lopbench.core.text import counted, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,9 @@ _PIPE_WIDTH = 100_000
 
 #: Width of a terminal that does not tell it, and the least that any is taken to have.
 _USUAL_WIDTH, _LEAST_WIDTH = 80, 20
+
+#: Most records that are told one by one where they are left out.
+_MOST_PROBLEMS = 20
 
 #: Most characters of a message.
 _MOST_TEXT = 20_000
@@ -108,9 +111,13 @@ def tell_saved(path: Path, missing: str) -> None:
 
 
 def tell_left_out(problems: Iterable[object]) -> None:
-    """Say on stderr which records were left out, and why."""
-    for problem in problems:
+    """Say on stderr which records were left out, and why: of the first ones each, of the others their number."""
+    listed = list(problems)
+    for problem in listed[:_MOST_PROBLEMS]:
         echo(f"Left out: {problem}", err=True)
+    more = len(listed) - _MOST_PROBLEMS
+    if more > 0:
+        echo(f"Left out: {counted(more, 'more record')}.", err=True)
 
 
 def write_json(value: object) -> None:

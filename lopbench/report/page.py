@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lopbench.core.manager import build_manager
+from lopbench.core.reading import real_path
 from lopbench.core.registry import OWN, Registry
 from lopbench.report.command import beyond, command
 from lopbench.report.rows import Dress, Dresses, Places, has_several_optimizers, key_of, labels_of, names_of
@@ -94,8 +95,8 @@ def write_report(path: str | os.PathLike[str], *results: str | os.PathLike[str])
         ResultsError: If there are no runs that can be used, or the file cannot be written.
     """
     summary = summarise(*results)
-    title = ", ".join(Path(each).resolve().name for each in results)
-    write_whole(path, render(summary, title, Path(path).resolve().parent), "The report")
+    title = ", ".join(real_path(each).name for each in results)
+    write_whole(path, render(summary, title, real_path(path).parent), "The report")
     return summary
 
 

@@ -98,7 +98,9 @@ def test_a_line_of_many_tasks_is_of_windows(results):
 def test_a_layer_is_drawn_by_itself_and_one_that_is_not_there_is_told(made):
     _, [[line]] = made(LAYER)
     assert [point[1] for point in line.points] == pytest.approx([0.41] * 10)
-    with pytest.raises(ResultsError, match=r"has no layer 2 of dead_fraction; it was measured of hidden"):
+    with pytest.raises(
+        ResultsError, match=r"dead_fraction has no layer 2 in .*; its layers, counted from 1, are hidden"
+    ):
         made({**LAYER, "marks": [{"series": "second", "entry": "none", "layer": 2}]})
 
 

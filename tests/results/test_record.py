@@ -441,9 +441,24 @@ def test_records_are_found_from_every_level_and_once(results):
         assert sorted(record.spec.seed for record in find_records(*places)) == [0, 1, 2]
 
 
+def test_links_in_a_circle_spoil_no_folder(results):
+    results.add(results.spec(), 0.5)
+    runs = results.root / "runs"
+    for name in ("circle", "circle.lopbench"):
+        (runs / name).symlink_to(name)
+    (runs / "gone").symlink_to("nowhere")
+    records, problems = scan_records(results.root)
+    assert len(records) == 1
+    assert [str(problem) for problem in problems] == [
+        f"{runs / 'circle.lopbench'} cannot be read: Too many levels of symbolic links."
+    ]
+    with pytest.raises(ResultsError, match="circle is not a folder; give a results folder"):
+        scan_records(runs / "circle")
+
+
 def test_empty_folder_holds_no_records_and_a_missing_one_is_an_error(tmp_path):
     assert find_records(tmp_path) == []
-    with pytest.raises(ResultsError, match="is not a folder"):
+    with pytest.raises(ResultsError, match="does not exist"):
         find_records(tmp_path / "absent")
 
 
