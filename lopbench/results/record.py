@@ -266,7 +266,7 @@ def write_record(
             return target
         raise ResultsError(
             f"The record of run {run_id} cannot be written to {target.parent}: {reason(error)}. "
-            "Make room or choose another results folder, then run the same command again."
+            "Make it writable, make room, or choose another folder; then run the same command again."
         ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

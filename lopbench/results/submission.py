@@ -114,13 +114,13 @@ def submit(
         raise ResultsError(f"{output} exists; remove it, or choose another folder for the entry.")
     made = board(*paths)
     for found in _board_problems(made):
-        raise ResultsError(f"These runs make no entry yet: {found}.")
+        raise ResultsError(f"These runs make no entry yet: {found.rstrip('.')}.")
     try:
         logs = recorded_logs(made) if tuning is None else _json_bytes(Path(tuning))
     except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(f"The logs of the tuning {tuning} cannot be read: {reason(error)}.") from error
     for found in () if logs is None else log_problems(logs, made):
-        raise ResultsError(f"These runs make no entry yet: {found}.")
+        raise ResultsError(f"These runs make no entry yet: {found.rstrip('.')}.")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".partial", dir=output.parent) as partial:
