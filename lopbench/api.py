@@ -195,9 +195,11 @@ def plot(
         ResultsError: If the runs do not belong in one figure, or it cannot be written.
     """
     from lopbench.cli.plot import figure
-    from lopbench.results.plots import save
+    from lopbench.results.plots import check_target, save
     from lopbench.results.sheet import fit
 
+    if output is not None:
+        check_target(output, width)
     made = figure(kind, [Path(each) for each in results], metrics=metrics, wanted=(protocols, methods, (), optimizers))
     fit(made, width=width)
     if output is not None:

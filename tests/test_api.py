@@ -90,7 +90,7 @@ def test_measurements_are_one_frame_with_names_in_front(tiny):
     only = lopbench.measurements(tiny["results"], metric="online_accuracy")
     assert set(only["metric"]) == {"online_accuracy"}
     assert len(only) == (frame["metric"] == "online_accuracy").sum()
-    with pytest.raises(LopbenchError, match=r"is not a folder"):
+    with pytest.raises(LopbenchError, match="does not exist"):
         lopbench.measurements(tiny["results"] / "nothing")
 
 

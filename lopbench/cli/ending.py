@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lopbench.cli.output import console
+from lopbench.core.reading import real_path
 from lopbench.core.text import counted
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def next_steps(studies: Sequence[Study], rows: pd.DataFrame) -> list[str]:
     from lopbench.cli.shell import here, quoted
 
     folder, call = quoted(studies[0].results), here()
-    lines = [f"Records: {studies[0].results.resolve() / 'runs'}"]
+    lines = [f"Records: {real_path(studies[0].results) / 'runs'}"]
     if not rows["ranked"].all():
         return [*lines, "Next: the same command without --profile smoke measures."]
     lines.append(f"Next: {call} report {folder} makes a page of it, with curves and diagnostics.")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_choice, roughly, write_frame
+from lopbench.cli.output import Finite, console, echo, format_choice, roughly, tell_saved, write_frame
 from lopbench.cli.verify import run_options
 from lopbench.core.errors import LopbenchError, UsageError
 from lopbench.core.grid import Column, Grid
+from lopbench.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,18 +36,27 @@ _PAPER = "-paper"
     type=click.Choice(["small", "paper"]),
     default="small",
     show_default=True,
-    help="How large its runs are: for two cores, or as published.",
+    help="Which runs an installed figure is of: small ones, for two cores, or those of the paper.",
 )
-@click.option("--results", type=click.Path(path_type=Path), help="Folder of its runs, or a packed set.  [results]")
 @click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="The figure: .svg, .pdf or .png.  [NAME.svg]"
+    "--results", type=click.Path(path_type=Path), help="Folder with the runs of the figure, or a packed set.  [results]"
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the figure goes: .svg, .pdf or .png.  [NAME.svg]",
 )
 @click.option(
     "--width", type=float, help="Width in inches, as of a column (3.3) or a page, with text of 8 points.  [6.8]"
 )
-@click.option("--within", type=click.FloatRange(min=0), metavar="MINUTES", help="Time that its runs may take here.")
+@click.option(
+    "--within",
+    type=Finite(min=0),
+    metavar="MINUTES",
+    help="How long missing runs may take on this machine.  [what the figure allows]",
+)
 @run_options
-@format_choice("table", "csv", "json", text="How its numbers are printed.")
+@format_choice("table", "csv", "json", text="How the numbers of the figure are printed.")
 def command(
     name: Path,
     budget: str,
@@ -56,10 +67,10 @@ def command(
     output_format: str,
     **how: Any,
 ) -> None:
-    """Draw a published figure from our own runs, beside what can be read off it, and print both as numbers.
+    """Draw a published figure again, from our own runs, and print its numbers beside the published ones.
 
     NAME is an installed figure ('lopbench list figures'), or a study file with a table [figure]. Missing runs are done
-    first, if they take no longer than the figure allows, or than --within.
+    first. If they would take longer than the figure allows, or than --within, nothing is run and nothing is drawn.
 
     \b
       lopbench figure B.2
@@ -69,41 +80,46 @@ def command(
     from lopbench.core.shipped import study_path
     from lopbench.results.figure_plot import draw
     from lopbench.results.figures import drawn, frame
-    from lopbench.results.plots import save
+    from lopbench.results.plots import check_target, save
     from lopbench.results.sheet import fit
     from lopbench.runner.claimed import check_measured, meant
     from lopbench.runner.study_file import read_study
 
-    chosen = Path(f"{name}{_PAPER}") if budget == "paper" and not name.is_file() else name
+    is_file = name.is_file()
+    if is_file and budget == "paper":
+        raise UsageError(f"--budget paper is for installed figures, and {name} is a file; write its size into the file")
+    chosen = Path(f"{name}{_PAPER}") if budget == "paper" else name
+    target = output or Path(f"{name.stem if is_file else chosen.name}.svg")
+    check_target(target, width)
     file = read_study(study_path(chosen, "figures"))
     data = file.figure
     if data is None:
-        raise UsageError(f"{file.path} draws nothing: add a table [figure], or name one of 'lopbench list figures'")
+        raise UsageError(f"{file.path} has no table [figure]: add one, or name a figure of 'lopbench list figures'")
     runs = Runs.of(file, () if results is None else (results,), How(**how))
     entries = {each: meant(each, runs.tables, data.where) for each in data.names}
     for panel in data.panels:
         for quantity in panel.quantities:
             check_measured(quantity, (entries[mark.entry] for mark in panel.marks), data.where)
-    _check_time(str(name), data, runs.studies or (), within, how["threads"])
+    _check_time(str(name), data, runs.studies or (), within, runs.how.threads)
     groups = _groups(entries, runs.rows(), data)
     panels = [drawn(panel, groups, {key: list(each.seeds) for key, each in entries.items()}) for panel in data.panels]
-    target = output or Path(f"{name.stem if name.is_file() else chosen.name}.svg")
     made = draw(data, panels)
     fit(made, width=width)
-    save(made, target)
+    missing = save(made, target)
     _print(frame(data, panels), output_format)
+    echo(f"Published: {data.source}.", err=True)
     if data.note:
-        echo(f"Otherwise than there: {data.note}", err=True)
-    echo(f"{data.source}. Written to {target}.", err=True)
+        echo(f"Different from the publication: {data.note}", err=True)
+    tell_saved(target, missing)
 
 
 def _check_time(
     name: str, data: FigureData, studies: Sequence[Study], within: float | None, threads: int | None
 ) -> None:
-    """Refuse runs that take longer than they may.
+    """Refuse to do missing runs that would take longer than they may.
 
     Raises:
-        UsageError: If they do.
+        UsageError: If they would.
     """
     from lopbench.runner.forecast import Forecast, forecast
 
@@ -111,9 +127,9 @@ def _check_time(
     most = 60 * (data.minutes if within is None else within)
     if found is not None and found.seconds > most:
         raise UsageError(
-            f"figure {name} lacks {sum(study.runs for study in studies)} runs, which take "
-            f"{roughly(found.seconds)} on this machine, and may take {roughly(most, '')}; give them time with --within "
-            f"MINUTES, or name a folder that has them with --results"
+            f"figure {name} lacks {counted(sum(study.runs for study in studies), 'run')}. Here they would take "
+            f"{roughly(found.seconds)}, and {roughly(most, '') if most else 'no time'} is allowed. Allow more with "
+            "--within MINUTES, or name a folder that has the runs with --results"
         )
 
 
@@ -121,13 +137,16 @@ def _groups(entries: Mapping[EntryName, Meant], rows: Rows, data: FigureData) ->
     """Return the runs of each entry.
 
     Raises:
-        LopbenchError: If one has none, or the log of its tuning is not here: half a figure is none.
+        LopbenchError: If an entry has no runs, or the log of its tuning is missing. No figure is drawn in parts.
     """
     found = {}
     for name, each in entries.items():
         group = rows.group(each, data.where)
         if group is None:
-            raise LopbenchError(f"{data.where}: no run of {name} can be used; the figure is not drawn")
+            raise LopbenchError(
+                f"{data.where}: no run of {name} can be used, so nothing is drawn. The lines above say why they are "
+                "left out"
+            )
         found[name] = group
     return found
 
@@ -159,5 +178,7 @@ def _print_table(rows: pd.DataFrame) -> None:
 
 
 def _with_interval(mark: Mapping[Any, Any]) -> str:
+    if math.isnan(mark["value"]):  # no run was completed
+        return "-"
     interval = "" if mark["low"] == mark["high"] else f" [{mark['low']:.3g}, {mark['high']:.3g}]"
     return f"{mark['value']:.3g}{interval}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lopbench.cli.output import roughly
 from lopbench.core.grid import Column, Grid
+from lopbench.core.reading import real_path
 from lopbench.core.text import counted
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
         "Data": _data(study),
         "Runs": runs,
         "Device": _device(study, staff),
-        "Results": str(study.results.resolve()),
+        "Results": str(real_path(study.results)),
     }
     if study.later:
         tuning = study.later[0].tuning

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 #: Exit code where ``--check`` finds a difference; errors have 1, usage errors 2.
 FOUND = 3
 
-#: Most problems of a folder that are told one by one.
-_MOST_TOLD = 20
-
 
 @click.command("leaderboard")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -92,9 +89,7 @@ def command(
     asked = None if suite is None else _suite(suite)
     with reading():
         made = board(*results)
-    tell_left_out(made.problems[:_MOST_TOLD])
-    if len(made.problems) > _MOST_TOLD:
-        echo(f"Left out: {len(made.problems) - _MOST_TOLD} more.", err=True)
+    tell_left_out(made.problems)
     if is_crossed:
         _print_crossed(made, rows or "method", columns or "method", output_format)
     elif asked is not None:

@@ -1,16 +1,18 @@
 """What the commands share: where they write, and how numbers look."""
 
 import json
+import math
 import os
 import re
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import rich_click as click
 
-from lopbench.core.text import plain
+from lopbench.core.text import counted, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,9 @@ _PIPE_WIDTH = 100_000
 
 #: Width of a terminal that does not tell it, and the least that any is taken to have.
 _USUAL_WIDTH, _LEAST_WIDTH = 80, 20
+
+#: Most records that are told one by one where they are left out.
+_MOST_PROBLEMS = 20
 
 #: Most characters of a message.
 _MOST_TEXT = 20_000
@@ -44,6 +49,17 @@ def format_choice(
 
 #: Adds ``--format table|json`` to a command.
 format_option = format_choice("table", "json")
+
+
+class Finite(click.FloatRange):
+    """A number in a range; infinity and NaN are in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return what was given as a number; fail if it is none."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -87,10 +103,21 @@ def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
     click.echo(text if len(text) <= _MOST_TEXT or not err else f"{text[:_MOST_TEXT]}...", err=err, nl=nl)
 
 
+def tell_saved(path: Path, missing: str) -> None:
+    """Say on stderr where a figure is, and which characters its font does not have."""
+    echo(f"Written to {path}.", err=True)
+    if missing:
+        echo(f"The font has no {' '.join(missing)}: each is drawn as a box.", err=True)
+
+
 def tell_left_out(problems: Iterable[object]) -> None:
-    """Say on stderr which records were left out, and why."""
-    for problem in problems:
+    """Say on stderr which records were left out, and why: of the first ones each, of the others their number."""
+    listed = list(problems)
+    for problem in listed[:_MOST_PROBLEMS]:
         echo(f"Left out: {problem}", err=True)
+    more = len(listed) - _MOST_PROBLEMS
+    if more > 0:
+        echo(f"Left out: {counted(more, 'more record')}.", err=True)
 
 
 def write_json(value: object) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import rich_click as click
 
-from lopbench.cli.output import echo
+from lopbench.cli.output import tell_saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,15 +96,15 @@ def command(
 
     Runs that do not belong in one figure are refused, and the message says what they differ in. The options select.
     """  # noqa: D301  (click reads the backspace)
-    from lopbench.results.plots import save
+    from lopbench.results.plots import check_target, save
     from lopbench.results.sheet import fit
 
+    check_target(output, width)
     wanted = (protocols, methods, architectures, optimizers)
     called = _labels(labels)
     made = figure(kind, results, metrics=metrics, panels=panels, colours=colours, wanted=wanted)
     fit(made, width=width, title=not no_title, labels=called)
-    save(made, output)
-    echo(f"Written to {output}.", err=True)
+    tell_saved(output, save(made, output))
 
 
 def figure(
@@ -153,15 +153,17 @@ def _labels(given: Sequence[str]) -> dict[str, str]:
     """Return the labels that ``NAME=TEXT`` give; a name may hold ``=`` itself, as in ``cbp:maturity=7=CBP``.
 
     Raises:
-        UsageError: If one has no text.
+        UsageError: If one has no text, or a name has two.
     """
     from lopbench.core.errors import UsageError
 
-    found = {}
+    found: dict[str, str] = {}
     for each in given:
         name, separator, text = each.rpartition("=")
-        if not (name and separator and text):
+        if not (name and separator and text.strip()):
             raise UsageError(f"--label {each!r} is not NAME=TEXT; write the name as the legend has it")
+        if name in found:
+            raise UsageError(f"--label gives {name!r} two texts, {found[name]!r} and {text!r}; leave one of them out")
         found[name] = text
     return found
 

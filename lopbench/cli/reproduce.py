@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.output import Finite, console, format_option, write_json
 from lopbench.cli.plugins import plugin_option
 from lopbench.core.grid import Column, Grid
 
@@ -25,7 +25,7 @@ FOUND = 3
 @click.option("--device", help="Where to train; by default the kind of device in the record, if there is one here.")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=0.05,
     show_default=True,
     help="Largest relative difference of a score's mean over the tasks, where code or environment differ.",

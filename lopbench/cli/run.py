@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from lopbench.cli.output import console, echo, roughly
 from lopbench.cli.plugins import broken_files, tried_plugin_option, try_files
 from lopbench.core.errors import UsageError
+from lopbench.core.executor import MOST_THREADS
 from lopbench.core.seeds import parse_seeds
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ _OPTIONS = ("results", "device", "data_dir")
     help="Folder of the records.",
 )
 @click.option("--metrics", help="Diagnostics to measure, separated by commas; a cheap set by default.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch.")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads of torch.")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),

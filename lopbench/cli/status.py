@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_option, roughly, write_json
+from lopbench.cli.output import Finite, console, format_option, roughly, write_json
 from lopbench.core.grid import Column, Grid
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class _Found:
     is_flag=False,
     flag_value=str(_WATCH_S),
     metavar="[SECONDS]",
-    type=click.FloatRange(min=0.1),
+    type=Finite(min=0.1),
     help="Refresh every so many seconds, until q or an interrupt; in a pipe it is shown once.",
 )
 @format_option

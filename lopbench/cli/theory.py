@@ -9,7 +9,7 @@ from typing import Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_option, write_json
+from lopbench.cli.output import console, format_option, tell_saved, write_json
 from lopbench.core.grid import LEAST_NAME, Column, Grid
 
 #: The activation functions that the field uses.
@@ -70,8 +70,11 @@ def command(
     frozen: share of pre-activations, normal with mean bias and standard deviation gain, where the function's slope is
     below 1e-4: dead or saturated.
     """
+    from lopbench.results.plots import check_target
     from lopbench.theory.kernels import CorrelationKernel
 
+    if plot is not None:
+        check_target(plot)
     activations, biases, gains = activations or _FIELD, biases or (0.0,), gains or (1.0,)
     rows = [describe(CorrelationKernel(*each)) for each in product(activations, biases, gains)]
     if as_json or output_format == "json":
@@ -82,8 +85,7 @@ def command(
         from lopbench.results.plots import save
         from lopbench.theory.plots import operating_regimes
 
-        save(operating_regimes(activations, bias=biases[0], gain=gains[0]), plot)
-        echo(f"Written to {plot}.", err=True)
+        tell_saved(plot, save(operating_regimes(activations, bias=biases[0], gain=gains[0]), plot))
 
 
 def describe(kernel: Any) -> dict[str, Any]:

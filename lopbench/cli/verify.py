@@ -1,4 +1,4 @@
-"""``lopbench verify``: whether what is claimed of methods holds."""
+"""``lopbench verify``: whether claims about methods hold."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import rich_click as click
 
 from lopbench.cli.output import console, format_choice, tell_left_out, write_json
 from lopbench.core.errors import UsageError
+from lopbench.core.executor import MOST_THREADS
+from lopbench.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,21 +28,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class How:
-    """Where and how missing runs are done, as the options of `run_options` say."""
+    """Where and how missing runs are done: the options of `run_options`, or, where none is given, a study file.
+
+    Args:
+        data_dir: Folder with the data, looked in first.
+        device: Where to train; "auto" chooses.
+        threads: CPU threads of torch; None for the usual number.
+        jobs: Workers that share the runs; None for one.
+    """
 
     data_dir: Path | None
     device: str
     threads: int | None
     jobs: int | None
 
+    def completed(self, file: StudyFile) -> How:
+        """Return the same with what a study file says in the place of what no option says."""
+        return How(
+            self.data_dir or file.options.get("data_dir"),
+            self.device if self.device != "auto" else file.options.get("device", "auto"),
+            self.threads or file.options.get("threads"),
+            self.jobs or file.options.get("jobs"),
+        )
+
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where and how missing runs are done."""
+    """Add the options that `How` has to a command."""
     for option in (
         click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the data, looked in first."),
         click.option("--device", default="auto", show_default=True, help="Where to train: cpu, cuda, cuda:1."),
-        click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch."),
-        click.option("--jobs", type=click.IntRange(min=1), help="Workers that share the runs; one by default."),
+        click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads of torch."),
+        click.option("--jobs", type=click.IntRange(min=1), help="Workers that share the runs.  [1]"),
     ):
         command = option(command)
     return command
@@ -49,21 +67,16 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("verify")
 @click.argument("study", type=click.Path(path_type=Path))
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--no-run", is_flag=True, help="Train nothing: judge by the runs that are there.")
+@click.option("--no-run", is_flag=True, help="Train nothing, and judge by the runs that are there.")
 @run_options
 @format_choice("table", "csv", "json")
-def command(
-    study: Path,
-    results: tuple[Path, ...],
-    no_run: bool,
-    output_format: str,
-    **how: Any,
-) -> None:
-    """Say whether what is claimed of methods agrees with runs, disagrees, or cannot be told yet.
+def command(study: Path, results: tuple[Path, ...], no_run: bool, output_format: str, **how: Any) -> None:
+    """Say of each claim whether the runs agree with it, disagree with it, or cannot tell.
 
-    STUDY is a study file with claims, or the name of one that is installed ('lopbench list claims'). Missing runs are
-    done first, in the folder RESULTS. With --no-run, or if RESULTS is a packed set or there are several, nothing is
-    trained: claims are judged by the runs that are there, and their data need not be here.
+    STUDY is a study file with claims, or the name of an installed one ('lopbench list claims'). RESULTS are folders or
+    packed sets with its runs. If RESULTS is one folder, missing runs are done in it first. Nothing is trained if
+    RESULTS is a packed set, if there are several, or with --no-run. Claims are then judged by the runs that are there,
+    and the data set is not needed.
 
     \b
       lopbench verify D7
@@ -84,16 +97,18 @@ def command(
       at_least = 0
 
     \b
-    number       of an entry, or of each of the entries: at_least, at_most, or number with its tolerance
-    difference   of an entry to another one, than: at_least, at_most
-    order        entries from the highest to the lowest, each at least by more than the next
-    trend        of entries, is = "falling", "level" or "rising"; of the column trend, or of a metric
-    correlation  rank correlation of two columns over the entries: at_least, at_most
+    number       each entry's number lies in a range: at_least, at_most, or number with its tolerance
+    difference   an entry's number minus that of another one, than, lies in a range: at_least, at_most
+    order        the entries stand from the highest to the lowest number, each above the next, or by this much: by
+    trend        the number of each entry changes over the stream: is = "falling", "level" or "rising"
+    correlation  the rank correlation of two columns over the entries lies in a range: at_least, at_most
 
-    A column is one of the leaderboard; a metric, with of = "late", "early", "change", "trend", "end" or "mean",
-    is a diagnostic over a part of the stream, and with layer = 2 in the second layer of the network. An entry is a
-    method, or a table of method, optimizer, runs (which of the tables of runs) and called (its name in the output). If
-    the study has a table [tune], it is named as it is before its tuning, and means what that chose.
+    The number is a column of the leaderboard, or a metric. Of a metric, of = "late", "early", "change", "trend", "end"
+    or "mean" says over which part of the stream, and layer = 2 means the second layer of the network.
+
+    An entry is a method, or a table with some of these keys: method, optimizer, runs (which of the tables of runs,
+    counted from 1) and called (its name in the output). In a study with a table [tune], an entry is named as it is
+    before its tuning. The configuration that tuning chose is judged.
     """  # noqa: D301  (click reads the backspace)
     from lopbench.core.shipped import study_path
     from lopbench.results.cells import csv_text
@@ -103,7 +118,7 @@ def command(
 
     file = read_study(study_path(study, "claims"))
     if not file.claims:
-        raise UsageError(f"{file.path} claims nothing: add a table [[claim]], as 'lopbench verify --help' shows")
+        raise UsageError(f"{file.path} has no claims: add a table [[claim]], as 'lopbench verify --help' shows")
     runs = Runs.of(file, results, How(**how), no_run=no_run)
     found = judged(file.claims, resolved(file.claims, runs.tables), runs.rows())
     if output_format == "json":
@@ -116,15 +131,15 @@ def command(
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a study file, of which some may have to be done.
+    """The runs of a study file, of which some may be missing.
 
     Args:
         file: The study file.
-        results: The results folder in which they are done.
-        how: Where and how missing runs are done.
-        found: The records in it, and why others cannot be used.
+        results: The results folder in which missing ones are done.
+        how: Where and how they are done.
+        found: The records that there are, and why others cannot be used.
         tables: The runs, one sequence for each table of runs.
-        studies: The same as they are done; None if nothing is run.
+        studies: The studies that do missing runs; None if nothing is run.
     """
 
     file: StudyFile
@@ -140,13 +155,13 @@ class Runs:
 
         Args:
             file: The study file.
-            results: Folders and packed sets in which its runs are; none for where it says.
+            results: Folders and packed sets with its runs; if empty, the folder that the file names.
             how: Where and how missing runs are done.
-            no_run: Whether those that there are have to do.
+            no_run: Whether missing runs are left out.
 
         Raises:
-            UsageError: If runs are missing of a packed set or of several folders, which take none, and they do not
-                have to do.
+            UsageError: If a folder does not exist in which nothing is to be run, or if runs are missing that can be
+                done nowhere, since there is a packed set or several folders.
             LopbenchError: If a part of the study cannot be made.
         """
         from lopbench.cli.plugins import try_files
@@ -155,8 +170,13 @@ class Runs:
         places = results or (file.options.get("results") or Path("results"),)
         folder = places[0]
         try_files(file.plugins)
+        how = how.completed(file)
+        is_fixed = no_run or len(places) > 1 or folder.is_file()
+        absent = [place for place in results if not place.exists()]
+        if is_fixed and absent:
+            raise UsageError(f"{absent[0]} does not exist; name a results folder or a packed set")
         found = _found(places)
-        if not (no_run or len(places) > 1 or folder.is_file()):
+        if not is_fixed:
             studies = _planned(file, folder, how)
             return cls(file, folder, how, found, [study.asked for study in studies], studies)
         records, _ = found
@@ -165,12 +185,13 @@ class Runs:
         if lacks:
             named = " and ".join(map(str, places))
             raise UsageError(
-                f"{file.path} needs {lacks} runs that are not in {named}; name a folder for them to be done"
+                f"{counted(lacks, 'run')} of {file.path} {'is' if lacks == 1 else 'are'} missing in {named}, and "
+                "neither a packed set nor several folders take new runs. Name one folder to do them in"
             )
         return cls(file, folder, how, found, tables, None)
 
     def rows(self) -> Rows:
-        """Do the runs that are missing, unless nothing is run, and return what all of them come to.
+        """Do missing runs, unless nothing is run, and return the rows that all runs make.
 
         Raises:
             LopbenchError: If a run cannot be done.
@@ -179,7 +200,7 @@ class Runs:
 
         records, problems = self.found
         if self.studies is not None and lacking(records, self.tables):
-            _work_off(self.studies, self.file, self.how)
+            _work_off(self.studies, self.how)
             records, problems = _found((self.results,))
         rows = Rows(records, self.tables, problems)
         tell_left_out(rows.problems)
@@ -187,7 +208,7 @@ class Runs:
 
 
 def _found(places: Sequence[Path]) -> Found:
-    """Return the records of folders and packed sets, and why others cannot be used, which is told."""
+    """Return the records of folders and packed sets, and why others cannot be used; tell of those on stderr."""
     from lopbench.results.record import scan_records
 
     records, problems = scan_records(*(place for place in places if place.exists()))
@@ -196,7 +217,7 @@ def _found(places: Sequence[Path]) -> Found:
 
 
 def _planned(file: StudyFile, results: Path, how: How) -> tuple[Study, ...]:
-    """Return the runs of a study file, whole: what claims and figures speak of has to be there.
+    """Return the studies of a file. Claims and figures may speak of any part of them, so none may be left out.
 
     Raises:
         LopbenchError: If a plugin cannot make a part of it, or as `plan_all`.
@@ -213,17 +234,17 @@ def _planned(file: StudyFile, results: Path, how: How) -> tuple[Study, ...]:
         studies = plan_all(
             file.requests,
             results=results,
-            data_dir=how.data_dir or file.options.get("data_dir"),
-            device=how.device if how.device != "auto" else file.options.get("device", "auto"),
+            data_dir=how.data_dir,
+            device=how.device,
             progress=work,
         )
     if len(studies) < len(file.requests) or any(study.aside for study in studies):
         what, reason = studies[0].aside[0]
-        raise LopbenchError(f"{file.path} cannot be judged, since {what} is left out: {reason}")
+        raise LopbenchError(f"{file.path} needs {what}, which cannot be made: {reason}")
     return studies
 
 
-def _work_off(studies: Sequence[Study], file: StudyFile, how: How) -> None:
+def _work_off(studies: Sequence[Study], how: How) -> None:
     """Do what is pending of some studies, and tell what that is.
 
     Raises:
@@ -235,10 +256,8 @@ def _work_off(studies: Sequence[Study], file: StudyFile, how: How) -> None:
     from lopbench.runner.pool import Staff, executor_of
 
     err = console(stderr=True)
-    jobs = how.jobs or file.options.get("jobs")
-    staff = Staff.of(executor_of("local"), jobs=jobs, device=studies[0].device, threads=how.threads)
+    staff = Staff.of(executor_of("local"), jobs=how.jobs, device=studies[0].device, threads=how.threads)
     staff, forecasts = foretold(staff, studies, err, chooses=False)
     summarise(studies, forecasts, staff, err)
-    data_dir = how.data_dir or file.options.get("data_dir")
-    refused = do(studies, staff, err, data_dir=data_dir, sinks=(), detach=False)
+    refused = do(studies, staff, err, data_dir=how.data_dir, sinks=(), detach=False)
     check_complete(refused or [], sum(study.runs for study in studies), [], most=1)

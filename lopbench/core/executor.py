@@ -76,6 +76,10 @@ def threads_of(count: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
 
 
+#: Most CPU threads of a worker: more than any machine has cores for.
+MOST_THREADS = 1024
+
+
 def usable_cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

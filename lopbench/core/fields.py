@@ -223,15 +223,16 @@ def _expected(kind: object, value: Any, limit: Bounds) -> str | None:
 def _expected_number(is_whole: bool, value: Any, limit: Bounds) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int if is_whole else int | float):
         return "a whole number" if is_whole else "a number"
-    if not is_whole and not _is_finite(value):
+    if not is_whole and not is_finite(value):
         return "a finite number"
     return None if value in limit else str(limit)
 
 
-def _is_finite(value: float) -> bool:
+def is_finite(value: float) -> bool:
+    """Return whether a float holds a number: infinity, NaN and whole numbers beyond all floats are none."""
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:
         return False
 
 

@@ -27,6 +27,7 @@ from lopbench.core import hookspecs
 from lopbench.core.errors import LopbenchError, PluginError
 from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import KINDS, Component
+from lopbench.core.reading import real_path
 from lopbench.core.registry import OWN, Distribution, Registration, Registry
 from lopbench.core.text import plain, told
 
@@ -118,7 +119,7 @@ class Plugins:
         Raises:
             PluginError: If the file cannot be imported or registers nothing, or for the reasons of `register`.
         """
-        path = path.resolve()
+        path = real_path(path)
         distribution = Distribution(UNPUBLISHED, path.name, mutable=True)
         if self.manager.has_plugin(f"{UNPUBLISHED}:{path}"):
             return
@@ -153,7 +154,7 @@ class Plugins:
         Raises:
             PluginError: If there is no such file.
         """
-        name = str(path.resolve())
+        name = str(real_path(path))
         known = next((each for each in self.skipped if (each.plugin, each.distribution) == (name, UNPUBLISHED)), None)
         if known is not None:
             return known
@@ -289,7 +290,7 @@ def try_file(path: Path) -> Skipped | None:
 
 def _hand_down(path: Path) -> None:
     """Have processes that are started by this one load a file."""
-    os.environ[_FILES] = os.pathsep.join(dict.fromkeys([*plugin_files(), str(path.resolve())]))
+    os.environ[_FILES] = os.pathsep.join(dict.fromkeys([*plugin_files(), str(real_path(path))]))
 
 
 def plugin_files() -> list[str]:

@@ -86,6 +86,14 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else _no_number(f"{text[:40]}, which is too large,")
 
 
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path that links lead to, from the root; of links in a circle the path of one of them.
+
+    `Path.resolve` raises what no caller expects where links lead round in a circle.
+    """
+    return Path(os.path.realpath(path))
+
+
 def is_free(path: Path) -> bool:
     """Return whether a file can be written at ``path``: nothing stands there, or a file does."""
     try:  # one look, for another process may put the file there at any moment

@@ -1,5 +1,7 @@
 """How seeds are written, how large they may be, and how many of them."""
 
+from collections.abc import Collection
+
 from lopbench.core.errors import UsageError
 
 #: Largest seed: what 64 bits hold.
@@ -7,6 +9,19 @@ MOST_SEED = 2**63 - 1
 
 #: Most seeds of one study.
 MOST_SEEDS = 10_000
+
+
+def check_seeds(seeds: Collection[int]) -> None:
+    """Refuse seeds that no study has.
+
+    Raises:
+        UsageError: If one is negative or too large, or there are too many.
+    """
+    for seed in seeds:
+        if not 0 <= seed <= MOST_SEED:
+            raise UsageError(f"seeds are whole numbers from 0 to {MOST_SEED:,}, got {seed}")
+    if len(seeds) > MOST_SEEDS:
+        raise UsageError(f"a study has at most {MOST_SEEDS:,} seeds, and these are more")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

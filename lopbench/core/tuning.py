@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -101,13 +102,9 @@ def _pair(part: str) -> tuple[str, str]:
 def _number(name: str, value: Any) -> float | int:
     """Return a value as a number, given as text or as one."""
     kind, wanted = (float, "a number") if name == "k" else (int, "a whole number")
-    if isinstance(value, str):
-        try:
+    if isinstance(value, str) or (not isinstance(value, bool) and isinstance(value, int | kind)):
+        with suppress(ValueError, OverflowError):  # no number, or one beyond all floats
             return kind(value)
-        except ValueError:
-            pass
-    elif not isinstance(value, bool) and isinstance(value, int | float if kind is float else int):
-        return kind(value)
     raise UsageError(f"tune: {name} must be {wanted}, got {str(value)[:40]!r}")
 
 

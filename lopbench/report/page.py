@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lopbench.core.manager import build_manager
+from lopbench.core.reading import real_path
 from lopbench.core.registry import OWN, Registry
 from lopbench.report.command import beyond, command
 from lopbench.report.rows import Dress, Dresses, Places, has_several_optimizers, key_of, labels_of, names_of
@@ -97,10 +98,10 @@ def write_report(path: str | os.PathLike[str], *results: str | os.PathLike[str])
         ResultsError: If there are no runs that can be used, or the file cannot be written.
     """
     summary = summarise(*results)
-    names = [Path(each).resolve().name for each in results]
+    names = [real_path(each).name for each in results]
     few = len(names) <= _MOST_IN_TITLE
     title = ", ".join(names) if few else f"{len(names)} sets of results"
-    page = render(summary, title, Path(path).resolve().parent, sets=() if few else names)
+    page = render(summary, title, real_path(path).parent, sets=() if few else names)
     write_whole(path, page, "The report")
     return summary
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from lopbench.core.reading import real_path
 from lopbench.report.summary import Row, Table
 from lopbench.results.looks import Fields, fields_of, looks
 from lopbench.results.record import Record
@@ -93,7 +94,7 @@ class Places:
         if self._page is None or not folder.is_dir():  # as of a packed set
             return None
         try:
-            below = folder.resolve().relative_to(self._page)
+            below = real_path(folder).relative_to(self._page)
         except ValueError:
             return None
         return "".join(f"{quote(part)}/" for part in (".", *below.parts))

@@ -63,9 +63,9 @@ class EntryName:
     def __str__(self) -> str:
         if self.called is not None:
             return self.called
-        parts = [self.method or "", f"with {self.optimizer}" if self.optimizer else ""]
-        parts.append(f"of runs {self.runs}" if self.runs else "")
-        return " ".join(filter(None, parts))
+        named = " with ".join(filter(None, (self.method, self.optimizer)))
+        runs = "" if self.runs is None else f"runs {self.runs}"
+        return " of ".join(filter(None, (named, runs)))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lopbench.core.text import plain
 from lopbench.results.drawing import Curve, draw_curve, errors_in_log, shared
 from lopbench.results.figures import Drawn, FigureData, Kind, Panel
 from lopbench.results.looks import COLOURS, PLAIN, looks, shades
@@ -103,7 +104,7 @@ def _bars(axes: Axes, panel: Panel, marks: Sequence[Drawn], colours: Mapping[str
                 axes.bar(at, mean, size, yerr=bars, color=colour, capsize=2, error_kw={"elinewidth": 0.8})
             for _, published in each.mark.published:
                 axes.plot([at], [published], **_PUBLISHED)
-    axes.set_xticks(range(len(places)), labels=list(places))
+    axes.set_xticks(range(len(places)), labels=list(map(plain, places)), parse_math=False)
     axes.set_xlabel(panel.across)
     axes.grid(visible=False, axis="x")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from lopbench.core.errors import UsageError
 from lopbench.results.claims import EntryName, entry_name, read_quantity
 from lopbench.results.per_seed import Quantity
-from lopbench.results.toml_table import Table
+from lopbench.results.toml_table import Table, is_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ class FigureData:
         source: The published figure.
         minutes: How long its runs may take.
         panels: Its panels, side by side.
-        note: What is done otherwise than there; empty for nothing.
+        note: How it differs from the published figure; empty if it does not.
         where: The file, for messages.
     """
 
@@ -170,8 +170,7 @@ def _mark(value: Mapping[str, Any], kind: Kind, where: str) -> Mark:
 
 
 def _is_point(value: Any) -> bool:
-    numbers = isinstance(value, list) and all(type(each) in (int, float) and math.isfinite(each) for each in value)
-    return numbers and len(value) == 2 and 0 <= value[0] <= 1
+    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value)) and 0 <= value[0] <= 1
 
 
 # -- what the runs come to

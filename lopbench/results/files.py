@@ -8,14 +8,14 @@ from typing import BinaryIO
 from lopbench.core.errors import ResultsError
 
 
-def write_whole(path: str | os.PathLike[str], text: str, what: str) -> None:
-    """Write ``text`` to ``path``, over what is there, so that the old file stays until the new one is whole.
+def write_whole(path: str | os.PathLike[str], content: str | bytes, what: str) -> None:
+    """Write ``content`` to ``path``, over what is there, so that the old file stays until the new one is whole.
 
     What is no file, such as a pipe or a device, is written to as it is.
 
     Args:
         path: The file.
-        text: Its content, written as UTF-8.
+        content: What it shall hold; a text is written as UTF-8.
         what: What it is, for the message if that fails, as in "The leaderboard".
 
     Raises:
@@ -26,16 +26,18 @@ def write_whole(path: str | os.PathLike[str], text: str, what: str) -> None:
         path = path.resolve()  # the link stays
     through = path.exists() and not path.is_file()
     partial = path if through else path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # A name that is no UTF-8 may stand in a message.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
-        # A name that is no UTF-8 may stand in a message.
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        partial.write_bytes(data)
         if not through:
             partial.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            if not through:
-                partial.unlink()
         raise ResultsError(f"{what} cannot be written to {path}: {error.strerror or error}.") from error
+    finally:  # whatever happened, an interrupt too
+        if not through:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def flush(file: BinaryIO) -> None:

@@ -276,7 +276,7 @@ def _is_told(found: Finding) -> bool:
 
 def _notes(judged: Judged) -> Iterator[str]:
     if judged.claim.deviation:
-        yield f"otherwise than there: {judged.claim.deviation}"
+        yield f"different from the source: {judged.claim.deviation}"
     yield from dict.fromkeys(f"{each.link.what}: {each.finding.note}" for each in judged.numbers if each.finding.note)
     seeds = [
         each.finding.seeds

@@ -84,7 +84,7 @@ class Quantity:
         """Return the number of each seed of a row that has one; runs that stopped early have none of a metric.
 
         Raises:
-            ResultsError: If a metric was not measured of so many layers.
+            ResultsError: If a metric has no such layer.
         """
         if self.of is None:
             column = COLUMNS[self.name]
@@ -108,7 +108,7 @@ def of_metric(record: Record, metric: str, part: Part, layer: int | None = None)
         The number; NaN if the run stopped early, since what is left would flatter it, or nothing was measured there.
 
     Raises:
-        ResultsError: If there are not as many layers.
+        ResultsError: If the metric has no such layer.
     """
     if record.outcome != "completed":
         return math.nan

@@ -4,14 +4,17 @@ They are made without pyplot's state and without a display; seaborn and matplotl
 are those of scores over learning rates and tasks; `lopbench.results.stream_plots` has those of long streams.
 """
 
+import io
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lopbench.core.errors import ResultsError
+from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.windows import late_window
 from lopbench.results.drawing import (
     CHANCE_STYLE,
@@ -25,11 +28,12 @@ from lopbench.results.drawing import (
     key,
     named,
 )
+from lopbench.results.files import write_whole
 from lopbench.results.looks import fields_of, looks
 from lopbench.results.plotted import REFERENCE, constant, grouped, heading, line_of, references_of, spread
 from lopbench.results.record import Record, one_of_each
 from lopbench.results.seed_scores import Reference, References, reference_name, retentions_over
-from lopbench.results.sheet import dress
+from lopbench.results.sheet import check_width, dress
 from lopbench.results.tasks import Floors, late_count, task_count, task_means, task_scores
 
 if TYPE_CHECKING:
@@ -49,6 +53,9 @@ RETENTION = "retention"
 
 #: The metadata that each format we save would stamp with the time.
 _DATE: Mapping[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+
+#: Dots an inch of a PNG, and from how many on, in all, matplotlib makes none.
+_DOTS, _MOST_DOTS = 300, 2**16
 
 #: What chance is called; of errors it is a learner that always says the same.
 CHANCE, CONSTANT = "chance", "best constant"
@@ -159,24 +166,60 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
     return figure
 
 
-def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Write a figure as SVG, PDF or PNG (300 dots an inch), by the suffix of ``path``.
+def check_target(path: str | os.PathLike[str], width: float | None = None) -> None:
+    """Refuse a file or a width that no figure can have, before the runs of the figure are read or done.
+
+    Args:
+        path: Where the figure will be saved.
+        width: Its width in inches; None where nobody asked for one.
 
     Raises:
-        ResultsError: If the suffix is another one or the file cannot be written.
+        UsageError: If the suffix is not one of a figure, the folder does not exist, or the width is none.
+    """
+    path = Path(path)
+    if _format(path) not in _DATE:
+        raise UsageError(f"A figure is saved as .svg, .pdf or .png, not as {path.name!r}.")
+    if not path.parent.is_dir():
+        raise UsageError(f"The folder {path.parent} of the figure does not exist; make it first.")
+    check_width(width)
+
+
+def save(figure: "Figure", path: str | os.PathLike[str]) -> str:
+    """Write a figure as SVG, PDF or PNG (300 dots an inch), by the suffix of ``path``.
+
+    Returns:
+        The characters that the font does not have and that are drawn as boxes; mostly none.
+
+    Raises:
+        UsageError: If the suffix is another one.
+        ResultsError: If the figure has no room for what it shows, or the file cannot be written.
     """
     import matplotlib as mpl
 
     path = Path(path)
-    suffix = path.suffix.lower().removeprefix(".")
+    suffix = _format(path)
     if suffix not in _DATE:
-        raise ResultsError(f"A figure is saved as .svg, .pdf or .png, not as {path.name!r}.")
+        raise UsageError(f"A figure is saved as .svg, .pdf or .png, not as {path.name!r}.")
+    made = io.BytesIO()
     # No date and a fixed salt for ids: the same data gives the same file. Type 42: text stays text in a PDF.
-    with mpl.rc_context({"svg.hashsalt": "lopbench", "svg.fonttype": "none", "pdf.fonttype": 42}):
-        try:
-            figure.savefig(path, dpi=300, metadata=_DATE[suffix])
-        except OSError as error:
-            raise ResultsError(f"The figure cannot be written to {path}: {error.strerror or error}.") from error
+    with (
+        mpl.rc_context({"svg.hashsalt": "lopbench", "svg.fonttype": "none", "pdf.fonttype": 42}),
+        warnings.catch_warnings(record=True) as told,
+    ):
+        warnings.simplefilter("always")
+        if suffix == "png" and max(figure.get_size_inches()) * _DOTS >= _MOST_DOTS:
+            raise ResultsError(f"{path} would be too high for a PNG; save it as .svg or .pdf, or shorten its labels.")
+        figure.savefig(made, format=suffix, dpi=_DOTS, metadata=_DATE[suffix])
+    texts = [str(each.message) for each in told]
+    if any("layout not applied" in text for text in texts):
+        raise ResultsError(f"{path} has no room for its panels; give it a larger --width, or shorten its labels.")
+    write_whole(path, made.getvalue(), "The figure")
+    missing = (re.match(r"Glyph (\d+) ", text) for text in texts)
+    return "".join(dict.fromkeys(chr(int(found[1])) for found in missing if found))
+
+
+def _format(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
 
 
 def _known(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lopbench.core.errors import InvalidInputError, LopbenchError, ResultsError, UsageError
-from lopbench.core.reading import open_regular, parsed_json
+from lopbench.core.reading import open_regular, parsed_json, real_path
 from lopbench.core.spec import SCHEMA_VERSION, RunSpec, canonical_json
 from lopbench.results.files import flush, flush_directory
 from lopbench.results.measurements import Measurements, Series
@@ -266,7 +266,7 @@ def write_record(
             return target
         raise ResultsError(
             f"The record of run {run_id} cannot be written to {target.parent}: {reason(error)}. "
-            "Make room or choose another results folder, then run the same command again."
+            "Make it writable, make room, or choose another folder; then run the same command again."
         ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -349,7 +349,7 @@ class _Reader:
             raise stored.damaged(f"{STATUS}: idle is not of the {len(recipe.rest['methods'])} methods of {SPEC}")
         stored.check()
         run_id = recipe.stored_id(seed)  # of the spec as it stands there, whatever its schema
-        if not (path.name.endswith(run_id) or path.resolve().name.endswith(run_id)):
+        if not (path.name.endswith(run_id) or real_path(path).name.endswith(run_id)):
             name = f"run id {run_id}, which the directory's name does not end in"
             raise stored.damaged(f"{SPEC} has {name}: one was changed")
         return Record(stored, recipe, seed, environment, status)
@@ -476,11 +476,12 @@ def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[str, Sto
         yield from _in_pack(path)
     elif path.parent.is_file():
         stored = Packed(path.parent).find(path.name)
-        yield f"{path.parent.resolve()}/{path.name}", stored
+        yield f"{real_path(path.parent)}/{path.name}", stored
     elif not path.is_dir():
-        raise ResultsError(f"{path} is not a folder; give a results folder, a run directory or a packed set.")
+        what = "is not a folder" if os.path.lexists(path) else "does not exist"
+        raise ResultsError(f"{path} {what}; give a results folder, a run directory or a packed set.")
     elif os.path.exists(path / SPEC):  # noqa: PTH110  (where the folder may not be entered it is False)
-        yield str(path.resolve()), Loose(path)
+        yield str(real_path(path)), Loose(path)
     else:
         for real, child in _children(path, problems):
             if child.suffix == SUFFIX and not child.is_dir():
@@ -493,7 +494,7 @@ def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[str, Sto
 
 
 def _in_pack(path: Path) -> Iterator[tuple[str, Stored]]:
-    real = path.resolve()
+    real = real_path(path)
     for stored in Packed(path).records():
         yield f"{real}/{stored.path.name}", stored
 
@@ -501,15 +502,15 @@ def _in_pack(path: Path) -> Iterator[tuple[str, Stored]]:
 def _children(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, Path]]:
     """Yield the run directories and packed sets of a results folder, each with its real path and as it was named."""
     try:
-        runs, root = path / "runs", path.resolve()
+        runs, root = path / "runs", real_path(path)
         for folder in (path, runs) if runs.is_dir() else (path,):
-            real = folder.resolve()
+            real = real_path(folder)
             with os.scandir(folder) as entries:
                 for entry in entries:
                     child = folder / entry.name
                     if entry.name.startswith(".") or not _is_run(entry, child, foreign=folder is path):
                         continue
-                    target = child.resolve() if entry.is_symlink() else real / entry.name
+                    target = real_path(child) if entry.is_symlink() else real / entry.name
                     if entry.is_symlink() and not target.is_relative_to(root):
                         problems.append(
                             ResultsError(
@@ -525,7 +526,11 @@ def _children(path: Path, problems: list[ResultsError]) -> Iterator[tuple[Path, 
 
 def _is_run(entry: "os.DirEntry[str]", child: Path, *, foreign: bool) -> bool:
     """Return whether an entry of a folder may be a record or packed set; in a foreign folder it must look like one."""
-    if not entry.is_dir():
+    try:
+        is_folder = entry.is_dir()
+    except OSError:  # links that lead round in a circle are no folder
+        is_folder = False
+    if not is_folder:
         return child.suffix == SUFFIX
     return not foreign or os.path.exists(child / SPEC)  # noqa: PTH110  (as above)
 

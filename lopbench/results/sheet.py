@@ -1,6 +1,7 @@
 """The sheet that a figure is on: the house style, the width of a column or a page, and where legend and title stand."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lopbench.core.errors import UsageError
-from lopbench.core.text import broken
+from lopbench.core.text import broken, plain
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 #: Width of a page of text, in inches: what figures have unless told.
 PAGE = 6.8
@@ -60,10 +62,23 @@ def dress(figure: "Figure", title: str, keys: Sequence["Artist"]) -> None:
         title: The title; empty for none.
         keys: What the legend shows, each with its label.
     """
+    title = plain(title)
     figure.suptitle(title).set_label(title)  # what `fit` breaks into lines
+    for key in keys:
+        key.set_label(_label(str(key.get_label())))
     if keys:
         figure.legend(handles=list(keys), labels=[str(key.get_label()) for key in keys])
     fit(figure, width=PAGE)
+
+
+def check_width(width: float | None) -> None:
+    """Refuse a width, in inches, that no figure has; None is the usual one.
+
+    Raises:
+        UsageError: If it is below 1 or above 40, or no number.
+    """
+    if width is not None and not 1 <= width <= 40:  # also refuses NaN
+        raise UsageError(f"--width is a width in inches from 1 to 40, got {width:g}")
 
 
 def fit(
@@ -77,34 +92,41 @@ def fit(
         figure: What `lopbench.results.plots` drew.
         width: Width in inches, from 1 to 40; None leaves it as it is.
         title: False leaves out the title, whose place is the caption.
-        labels: What stands in the legend in place of the names.
+        labels: What stands in the legend in place of the names. It is text: nothing in it is a formula, and "?" stands
+            for what cannot be printed.
 
     Raises:
         UsageError: If the width is none, or a name is not in the legend.
     """
     from matplotlib.text import Text
 
-    if width is not None and not (math.isfinite(width) and 1 <= width <= 40):
-        raise UsageError(f"--width is a width in inches from 1 to 40, got {width:g}")
+    check_width(width)
     keys = [key for legend in figure.legends for key in legend.legend_handles if key is not None]
     names = {str(key.get_label()): key for key in keys}
     for name, label in (labels or {}).items():
         if name not in names:
             raise UsageError(f"--label {name}={label}: the figure has no {name!r}; it has {', '.join(names)}")
-        names[name].set_label(label)
+        names[name].set_label(_label(label))
     wide = float(width or figure.get_size_inches()[0])
     with house_style():
         rows, columns = _stack(figure, wide)
         for axes in figure.axes:
             axes.tick_params(which="both", labelsize=POINTS)  # those that are made when it is drawn too
-            axes.set_title(_lines(axes.get_title(), 72 * wide / columns - 30))
-            axes.set_ylabel(_lines(axes.get_ylabel(), 72 * _row(wide, rows, columns) - 45))
+            axes.set_title(_lines(plain(axes.get_title()), 72 * wide / columns - 30), parse_math=False)
+            axes.set_xlabel(plain(axes.get_xlabel()), parse_math=False)
+            room = 72 * _row(wide, rows, columns) - 45
+            axes.set_ylabel(_lines(plain(axes.get_ylabel()), room), parse_math=False)
         beside = _beside(keys, wide) if rows * columns == 1 else 0.0
         lines = _title(figure, wide, beside, shown=title) + _legend(figure, keys, wide, beside)
         for text in figure.findobj(Text):
             text.set_fontsize(POINTS)
         lines += rows * max(axes.get_title().count("\n") + bool(axes.get_title()) for axes in figure.axes)
         figure.set_size_inches(wide, rows * _row(wide, rows, columns) + lines * _LINE + _AROUND)
+
+
+def _label(text: str) -> str:
+    """Return a text as a legend shows it: one line that can be printed."""
+    return " ".join(plain(text).split())
 
 
 def _lines(text: str, room: float) -> str:
@@ -132,7 +154,9 @@ def text_width(text: str) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextToPath
 
-    width, _, _ = TextToPath().get_text_width_height_descent(text, FontProperties(size=POINTS), ismath=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # `save` tells of characters that the font does not have
+        width, _, _ = TextToPath().get_text_width_height_descent(text, FontProperties(size=POINTS), ismath=False)
     return float(width)
 
 
@@ -167,6 +191,7 @@ def _title(figure: "Figure", width: float, beside: float, *, shown: bool) -> int
     room = 72 * width - beside
     title.set_label(whole)
     title.set_text(_lines(whole, room - 20))
+    title.set_parse_math(False)
     title.set_x(room / 2 / (72 * width))
     return len(title.get_text().split("\n")) if whole else 0
 
@@ -186,17 +211,22 @@ def _legend(figure: "Figure", keys: Sequence["Artist"], width: float, beside: fl
     style: dict[str, Any] = {"frameon": False, "fontsize": POINTS, "handlelength": 1.7, "handletextpad": 0.6}
     names = [str(key.get_label()) for key in keys]
     if beside:
-        figure.legend(keys, names, loc="outside right upper", **style)
+        _as_text(figure.legend(keys, names, loc="outside right upper", **style))
         return 0
     room = 72 * width - 16
     names = [_lines(name, room - _HANDLE) for name in names]
     widths = [_HANDLE + max(map(text_width, name.split("\n"))) for name in names]
     columns = _columns(widths, room)
-    figure.legend(
-        keys, names, loc="outside lower center", ncols=columns, columnspacing=_GAP / POINTS, labelspacing=0.3, **style
-    )
+    style |= {"ncols": columns, "columnspacing": _GAP / POINTS, "labelspacing": 0.3}
+    _as_text(figure.legend(keys, names, loc="outside lower center", **style))
     heights = [name.count("\n") + 1 for name in names]
     return max(int(column.sum()) for column in np.array_split(heights, columns))
+
+
+def _as_text(legend: "Legend") -> None:
+    """Let a legend show dollars as they are: what stands between two of them is no formula."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _columns(widths: Sequence[float], room: float) -> int:

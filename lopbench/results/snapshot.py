@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
@@ -52,9 +53,13 @@ def snapshot(
         listed[found.name] = {"rows": len(found.rows), "sha256": file_digests(path)}
     value = {"snapshot_version": 1, "day": day.isoformat(), "lopbench": version("lopbench"), "entries": listed}
     try:
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent) as partial:
+            made = Path(partial) / "snapshot"
+            made.mkdir()
+            to_csv(pd.concat(tables, ignore_index=True), made / TABLE)
+            write_whole(made / MANIFEST, json.dumps(value, indent=2, sort_keys=True) + "\n", "The manifest")
+            made.rename(folder)  # whole, or not at all: it can never be completed later
     except OSError as error:
         raise ResultsError(f"The snapshot cannot be written to {folder}: {reason(error)}.") from error
-    to_csv(pd.concat(tables, ignore_index=True), folder / TABLE)
-    write_whole(folder / MANIFEST, json.dumps(value, indent=2, sort_keys=True) + "\n", "The manifest")
     return folder

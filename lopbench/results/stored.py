@@ -115,8 +115,14 @@ class Loose(Stored):
         except TooLargeError as error:
             raise self.damaged(f"{name}: {reason(error)}") from error
         except OSError as error:
-            if (self.path / name).is_symlink():
+            # Not what `Path` has for this: it raises where a folder may not be entered.
+            if os.path.islink(f"{self.path}/{name}"):  # noqa: PTH114
                 raise self.damaged(f"{name} is a link, and a record's files are its own") from error
+            if isinstance(error, PermissionError):
+                raise ResultsError(
+                    f"The run record {self.path} cannot be read: {name}: {reason(error)}. Give yourself the right to "
+                    "read it, or copy the record."
+                ) from error
             raise self.damaged(f"{name} cannot be read ({reason(error)})") from error
 
     def has_log(self) -> bool:
@@ -125,7 +131,7 @@ class Loose(Stored):
 
     def check(self) -> None:
         """Look whether the file is there."""
-        if not (self.path / MEASUREMENTS).is_file():
+        if not os.path.isfile(self.path / MEASUREMENTS):  # noqa: PTH113  (as above)
             raise self.damaged(f"{MEASUREMENTS} is missing")
 
     def table(self) -> "pa.Table":

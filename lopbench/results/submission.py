@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lopbench.core.errors import LopbenchError, ResultsError, UsageError
-from lopbench.core.reading import MOST_JSON_BYTES, open_regular, parsed_json, read_regular
+from lopbench.core.reading import MOST_JSON_BYTES, open_regular, parsed_json, read_regular, real_path
 from lopbench.core.seeds import parse_seeds
 from lopbench.core.text import counted
 from lopbench.results.check import check
@@ -108,19 +108,19 @@ def submit(
         ResultsError: If the runs are not those of an entry, saying which are missing, or it cannot be written.
     """
     output = Path(output)
-    for found in (*_name_problems(output.resolve().name), *metadata.problems()):
+    for found in (*_name_problems(real_path(output).name), *metadata.problems()):
         raise UsageError(f"{found}; write it otherwise")
     if output.exists() or output.is_symlink():
         raise ResultsError(f"{output} exists; remove it, or choose another folder for the entry.")
     made = board(*paths)
     for found in _board_problems(made):
-        raise ResultsError(f"These runs make no entry yet: {found}.")
+        raise ResultsError(f"These runs make no entry yet: {found.rstrip('.')}.")
     try:
         logs = recorded_logs(made) if tuning is None else _json_bytes(Path(tuning))
     except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(f"The logs of the tuning {tuning} cannot be read: {reason(error)}.") from error
     for found in () if logs is None else log_problems(logs, made):
-        raise ResultsError(f"These runs make no entry yet: {found}.")
+        raise ResultsError(f"These runs make no entry yet: {found.rstrip('.')}.")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".partial", dir=output.parent) as partial:
@@ -130,7 +130,7 @@ def submit(
             to_csv(made.rows, folder / TABLE)
             if logs is not None:
                 (folder / TUNING).write_bytes(logs)
-            value = _entry_json(output.resolve().name, metadata, folder, made.rows)
+            value = _entry_json(real_path(output).name, metadata, folder, made.rows)
             (folder / ENTRY).write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
             folder.rename(output)
     except (OSError, ValueError) as error:
@@ -206,7 +206,7 @@ def _file_problems(folder: Path) -> Iterator[str]:
     if folder.is_symlink() or not folder.is_dir():
         yield "it is no folder"
         return
-    yield from _name_problems(folder.resolve().name)
+    yield from _name_problems(real_path(folder).name)
     names = set()
     with os.scandir(folder) as listed:
         for each in sorted(listed, key=lambda each: each.name):
@@ -231,8 +231,8 @@ def _read_entry(path: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{ENTRY}: {found}"]
     metadata = Metadata(code=value["code"], contact=value["contact"], paper=value["paper"])
     problems = [f"{ENTRY}, {each}" for each in metadata.problems()]
-    if value["name"] != path.resolve().parent.name:
-        problems.append(f"{ENTRY}, name: it is {value['name']!r}, and the folder is {path.resolve().parent.name!r}")
+    if value["name"] != real_path(path).parent.name:
+        problems.append(f"{ENTRY}, name: it is {value['name']!r}, and the folder is {real_path(path).parent.name!r}")
     if not value["lopbench"].isprintable():
         problems.append(f"{ENTRY}, lopbench: it cannot be printed")
     return value, problems

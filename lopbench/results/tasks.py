@@ -109,16 +109,15 @@ def task_means(record: Record, metric: str, layer: int | None = None) -> dict[in
         layer: One of the layers instead, in the order in which they are measured, counted from 1.
 
     Raises:
-        ResultsError: If there are not as many layers.
+        ResultsError: If the metric has no such layer.
     """
     frame = record.measurements
     rows = frame[frame["metric"] == metric]
     if layer is not None:
-        layers = rows["layer"].unique().tolist()
+        layers = [each for each in rows["layer"].unique().tolist() if each]
         if layer > len(layers):
-            raise ResultsError(
-                f"{record.path} has no layer {layer} of {metric}; it was measured of {', '.join(layers) or 'none'}."
-            )
+            known = f"its layers, counted from 1, are {', '.join(layers)}" if layers else "it has no layers"
+            raise ResultsError(f"{metric} has no layer {layer} in {record.path}; {known}.")
         rows = rows[rows["layer"] == layers[layer - 1]]
     last = rows["step"] == rows.groupby("task")["step"].transform("max")
     mean = rows[last].groupby("task")["value"].mean().dropna()

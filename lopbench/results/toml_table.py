@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +10,9 @@ from lopbench.core.errors import UsageError
 from lopbench.core.registry import suggest
 
 T = TypeVar("T")
+
+#: Largest number in size. Squares of larger ones are beyond all floats, and so is what is made of them.
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,12 @@ class Table:
         return self.text(key) if key in self.table else None
 
     def number(self, key: str, default: float | None = None) -> float:
-        """Return a finite number, or the default."""
-        value = self.value(key) if default is None else self.table.get(key, default)
-        wrong = isinstance(value, bool) or not isinstance(value, int | float)
-        if wrong or (key in self.table and not math.isfinite(value)):
-            raise self.wrong(f"{key!r} must be a number, got {str(value)[:60]!r}")
+        """Return a number that one can calculate with, or the default where none is given."""
+        if key not in self.table and default is not None:
+            return default
+        value = self.value(key)
+        if not is_number(value):
+            raise self.wrong(f"{key!r} must be a number from {-_LARGEST:g} to {_LARGEST:g}, got {str(value)[:60]!r}")
         return float(value)
 
     def whole(self, key: str) -> int | None:
@@ -74,3 +77,8 @@ class Table:
     def wrong(self, what: str) -> UsageError:
         """Return the error that says what is wrong with the table."""
         return UsageError(f"{self.where}: {what}.")
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a number that one can calculate with; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST  # NaN is not

@@ -1,4 +1,4 @@
-"""Which runs of a study its claims and figures speak of: found, or refused, before anything is trained."""
+"""The runs that claims and figures of a study speak of; what they name wrongly is refused before anything runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lopbench.core.errors import LopbenchError, ResultsError, UsageError
 from lopbench.core.interfaces import Scenario
 from lopbench.core.registry import suggest
 from lopbench.core.spec import ComponentSpec, RunSpec, parse_methods
+from lopbench.core.text import counted
 from lopbench.results.claims import Claim, EntryName
 from lopbench.results.group import Group
 from lopbench.results.judged import Asked, Judged, judge
@@ -36,7 +37,7 @@ class Meant:
 
     Args:
         name: The name.
-        specs: They, as they are asked for, one for each seed.
+        specs: The runs as the study asks for them, one for each seed.
     """
 
     name: EntryName
@@ -55,7 +56,9 @@ def meant(name: EntryName, tables: Tables, where: str) -> Meant:
         UsageError: If there is no such entry, or more than one.
     """
     if name.runs is not None and name.runs > len(tables):
-        raise UsageError(f"{where}: there are no runs {name.runs}; the study has {len(tables)} tables of runs.")
+        raise UsageError(
+            f"{where}: an entry has runs = {name.runs}, and the study has {counted(len(tables), 'table')} of runs."
+        )
     specs = [spec for table in (tables if name.runs is None else [tables[name.runs - 1]]) for spec in table]
     if name.method is not None:
         methods = _methods(name.method, where)
@@ -72,19 +75,21 @@ def meant(name: EntryName, tables: Tables, where: str) -> Meant:
         entries.setdefault((spec.protocol_id, spec.entry_id), {})[spec.seed] = spec
     if len(entries) > 1:
         several = [next(iter(by_seed.values())) for by_seed in entries.values()]
-        raise UsageError(f"{where}: {str(name)!r} is more than one entry: {_several(name, several, tables)}.")
+        raise UsageError(f"{where}: {str(name)!r} matches more than one entry: {_several(name, several, tables)}.")
     (by_seed,) = entries.values()
     return Meant(name, tuple(by_seed.values()))
 
 
 def check_measured(quantity: Quantity, runs: Iterable[Meant], where: str) -> None:
-    """Refuse a metric that the runs do not measure.
+    """Refuse a metric that the runs do not measure, and a layer of what the network has one of.
 
     Raises:
         UsageError: If there is one.
     """
     if quantity.of is None:
         return
+    if quantity.layer is not None and quantity.name.startswith(("online_", "heldout_")):
+        raise UsageError(f"{where}: {quantity.name!r} is of the whole network; leave out 'layer = {quantity.layer}'.")
     for each in runs:
         spec = each.specs[0]
         known = _measured(spec)
@@ -93,7 +98,7 @@ def check_measured(quantity: Quantity, runs: Iterable[Meant], where: str) -> Non
             continue
         raise UsageError(
             f"{where}: no run of {spec.method_label} measures {quantity.name!r}.{suggest(quantity.name, known)} "
-            f"Measured are: {', '.join(known)}; add it to 'metrics'."
+            f"Measured are: {', '.join(known)}; add it to the 'metrics' of the study."
         )
 
 
@@ -101,7 +106,7 @@ def resolved(claims: Sequence[Claim], tables: Tables) -> list[Mapping[EntryName,
     """Return the entries that each claim names.
 
     Raises:
-        UsageError: If one is not in the study, or is not measured as the claim says.
+        UsageError: If the study has no such entry, or does not measure what is claimed of it.
     """
     found: list[Mapping[EntryName, Meant]] = []
     for claim in claims:
@@ -115,7 +120,7 @@ def resolved(claims: Sequence[Claim], tables: Tables) -> list[Mapping[EntryName,
 
 
 def lacking(records: Sequence[Record], tables: Tables) -> bool:
-    """Return whether runs of a study have no record: learners, fresh networks, or what is still to be tuned.
+    """Return whether runs of a study have no record, be it learners, fresh networks, or entries that are not tuned yet.
 
     Raises:
         ResultsError: If a log of tuning was edited.
@@ -128,12 +133,12 @@ def lacking(records: Sequence[Record], tables: Tables) -> bool:
 
 
 def recorded_tables(requests: Iterable[Mapping[str, Any]], records: Sequence[Record]) -> list[list[RunSpec]]:
-    """Return the runs of a study as they are asked for, on the data that its records are of, which need not be here.
+    """Return the runs of a study as they are asked for, without its data set, which only training needs.
 
     Args:
         requests: The keywords of each request, as a study file has them.
-        records: What there is. Where runs of a scenario are on several data sets, that of most is meant, unless the
-            request names one.
+        records: The records that there are. They say on which data the runs are. If the records of a scenario are on
+            several data sets, the one of most records is meant, unless the request names one.
 
     Raises:
         LopbenchError: If a request means nothing that could be run, or a plugin cannot make a part of it.
@@ -144,7 +149,7 @@ def recorded_tables(requests: Iterable[Mapping[str, Any]], records: Sequence[Rec
         asked = Request(**fields).asked()
         if asked.aside:
             what, reason = asked.aside[0]
-            raise LopbenchError(f"{what} is left out: {reason}")
+            raise LopbenchError(f"the study needs {what}, which cannot be made: {reason}")
         name = request.get("data", "auto")
         data = None if asked.scenario.data is None else _recorded_data(asked.scenario_spec.name, name, records)
         specs = asked.specs(data)
@@ -155,7 +160,7 @@ def recorded_tables(requests: Iterable[Mapping[str, Any]], records: Sequence[Rec
 
 
 def _recorded_data(scenario: str, name: str, records: Sequence[Record]) -> Mapping[str, Any]:
-    """Return the data that most runs of a scenario are on, of this name unless it is "auto"."""
+    """Return the data that most runs of a scenario are on; unless ``name`` is "auto", of those of this name."""
     counts: Counter[tuple[str, str]] = Counter()
     for record in records:
         data = record.spec.data
@@ -166,7 +171,7 @@ def _recorded_data(scenario: str, name: str, records: Sequence[Record]) -> Mappi
 
 
 def missing(records: Sequence[Record], tables: Tables) -> int:
-    """Return how many runs of learners there are no records of.
+    """Return how many runs of learners have no record.
 
     Raises:
         ResultsError: If a log of tuning was edited.
@@ -199,7 +204,7 @@ class Rows:
         """Return the row of an entry; None if it has no runs.
 
         Raises:
-            ResultsError: If it is to be tuned and the log of that is not here.
+            ResultsError: If it has to be tuned, and the log of its tuning is missing.
         """
         try:
             run = self._chosen.needed(entry.specs[0])
@@ -209,10 +214,9 @@ class Rows:
 
 
 def of_study(records: Iterable[Record], tables: Tables) -> list[Record]:
-    """Return those of some records that are of the entries and seeds of a study, and all that rows rest on.
+    """Return the records of the entries and seeds of a study, and all records of fresh networks and of tuning.
 
-    These are runs of fresh networks, and of tuning. A run that measured other diagnostics than the study asks for is of
-    its entry all the same.
+    Which diagnostics a run measured does not matter.
     """
     asked = _rows(tables)
     return [record for record in records if record.spec.kind != "continual" or _row(record) in asked]
@@ -227,7 +231,7 @@ def judged(claims: Sequence[Claim], entries: Sequence[Mapping[EntryName, Meant]]
         rows: What the records make of the study.
 
     Raises:
-        ResultsError: If an entry is to be tuned and the log of that is not here.
+        ResultsError: If an entry has to be tuned, and the log of its tuning is missing.
     """
     return [
         judge(claim, {name: Asked(rows.group(each, claim.where), each.seeds) for name, each in named.items()})
@@ -282,11 +286,11 @@ def _several(name: EntryName, found: Sequence[RunSpec], tables: Tables) -> str:
         "runs": len({numbers[id(spec)] for spec in found}),
     }
     missing = [key for key, count in told_apart.items() if count > 1 and getattr(name, key) is None]
-    return f"{', '.join(listing[:4])}{more}; say which by {' or '.join(missing)}"
+    return f"{', '.join(listing[:4])}{more}; add {' or '.join(missing)} to its name"
 
 
 def _measured(spec: RunSpec) -> list[str]:
-    """Return the names of what is measured of a run, but for what methods tell of themselves."""
+    """Return the names of what is measured of a run. What methods tell of themselves is not among them."""
     scenario = spec.scenario.build()
     assert isinstance(scenario, Scenario)
     score = scenario.score

@@ -11,7 +11,7 @@ from lopbench.core.errors import UsageError
 from lopbench.core.given import GivenMethod, methods_of, scenario_of, spec_of
 from lopbench.core.interfaces import Architecture, Cloner, Component, Metric, Optimizer, Perturbation, Recipe, Scenario
 from lopbench.core.manager import plugins
-from lopbench.core.seeds import MOST_SEED, MOST_SEEDS
+from lopbench.core.seeds import MOST_SEEDS, check_seeds
 from lopbench.core.spec import ComponentSpec, RunSpec, build_optimizer, check_start
 from lopbench.core.tuning import Tuning
 from lopbench.core.windows import MOST_TASKS
@@ -137,10 +137,7 @@ class Asked:
         Raises:
             UsageError: If there is something.
         """
-        if any(seed < 0 for seed in self.seeds):
-            raise UsageError(f"seeds must be at least 0, got {min(self.seeds)}")
-        if len(self.seeds) > MOST_SEEDS or any(seed > MOST_SEED for seed in self.seeds):
-            raise UsageError(f"a study has at most {MOST_SEEDS:,} seeds, each at most {MOST_SEED:,}")
+        check_seeds(self.seeds)
         if not (self.methods and self.seeds and self.optimizers):
             raise UsageError("nothing to run: give at least one method, one seed and one optimizer")
         if self.scenario.tasks < 2:

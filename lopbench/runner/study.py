@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.interfaces import Samples, Scenario, Sink
+from lopbench.core.reading import real_path
 from lopbench.core.spec import RunSpec
 from lopbench.data import Progress, load_data
 from lopbench.results.record import check_recordable, is_recorded
@@ -315,7 +316,7 @@ def prepare(results: Path) -> None:
         ResultsError: If it is nearly full.
     """
     clear(results)
-    existing = next(folder for folder in (results, *results.resolve().parents) if folder.exists())
+    existing = next(folder for folder in (results, *real_path(results).parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < MIN_FREE_BYTES:
         raise ResultsError(

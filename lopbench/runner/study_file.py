@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from lopbench.core.errors import UsageError
+from lopbench.core.executor import MOST_THREADS
 from lopbench.core.reading import MOST_JSON_BYTES, read_regular
 from lopbench.core.registry import suggest
-from lopbench.core.seeds import parse_seeds
+from lopbench.core.seeds import check_seeds, parse_seeds
 from lopbench.core.tuning import Tuning
 from lopbench.results.claims import Claim, read_claims
 from lopbench.results.figures import FigureData, read_figure
+from lopbench.results.toml_table import is_number
 
 #: The tables of what is asked for, and of what starts workers, beside the keys that hold for all of it.
 RUNS, EXECUTOR = "runs", "executor"
 
 #: What may stand beside them: what the study is called, what is claimed of it, and what is drawn of it.
 TITLE, CLAIM, FIGURE = "title", "claim", "figure"
+
+#: Most levels of tables and lists in each other. A study has half as many.
+_DEEPEST = 12
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def _texts(value: Any, folder: Path) -> tuple[str, ...]:
 
 
 def _fraction(value: Any, folder: Path) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value) or not 0 <= value <= 1:
         raise TypeError
     return float(value)
 
@@ -91,12 +96,19 @@ def _whole(value: Any, folder: Path) -> int:
     return value
 
 
+def _threads(value: Any, folder: Path) -> int:
+    if _whole(value, folder) > MOST_THREADS:
+        raise TypeError
+    return int(value)
+
+
 def _seeds(value: Any, folder: Path) -> tuple[int, ...]:
     if isinstance(value, str):
         return parse_seeds(value)
     given = value if isinstance(value, list) else [value]
-    if any(isinstance(each, bool) or not isinstance(each, int) for each in given):
+    if not given or any(isinstance(each, bool) or not isinstance(each, int) for each in given):
         raise TypeError
+    check_seeds(given)
     return tuple(given)
 
 
@@ -107,11 +119,14 @@ def _tuning(value: Any, folder: Path) -> Tuning:
 
 
 def _path(value: Any, folder: Path) -> Path:
-    return folder / _text(value, folder)
+    text = _text(value, folder)
+    if "\0" in text:  # no system has such a path
+        raise TypeError
+    return folder / text
 
 
 def _paths(value: Any, folder: Path) -> tuple[Path, ...]:
-    return tuple(folder / each for each in _texts(value, folder))
+    return tuple(_path(each, folder) for each in _texts(value, folder))
 
 
 _A_TEXT, _A_LIST = _Key("a text", _text), _Key('a list of texts, as in ["none", "l2"]', _texts)
@@ -125,7 +140,7 @@ _REQUEST: Mapping[str, _Key] = {
     "seeds": _Key('seeds, as in "0-4", 3 or [0, 2]', _seeds),
     "optimizers": _A_LIST,
     "sweeps": _A_LIST,
-    "from": _Key("a number", _fraction, "start"),
+    "from": _Key("a number from 0 to 1", _fraction, "start"),
     "profile": _A_TEXT,
     "metrics": _A_LIST,
     "data": _A_TEXT,
@@ -137,7 +152,7 @@ _STUDY: Mapping[str, _Key] = {
     "results": _Key("a path", _path),
     "device": _A_TEXT,
     "data_dir": _Key("a path", _path),
-    "threads": _Key("a whole number, at least 1", _whole),
+    "threads": _Key(f"a whole number from 1 to {MOST_THREADS}", _threads),
     "jobs": _Key("a whole number, at least 1", _whole),
     "plugins": _Key("a list of paths", _paths),
     "sinks": _A_LIST,
@@ -150,14 +165,7 @@ def read_study(path: Path) -> StudyFile:
     Raises:
         UsageError: If it cannot be read, is no TOML, has an unknown key, or a value of another kind.
     """
-    try:
-        table = tomllib.loads(read_regular(path, most=MOST_JSON_BYTES).decode())
-    except OSError as error:
-        raise UsageError(f"The study {path} cannot be read: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"The study {path} is no text in UTF-8: byte {error.start} is none.") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"The study {path} is no TOML: {error}.") from error
+    table = _parsed(path)
     parts = table.pop(RUNS, [{}])
     if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
         raise UsageError(f"{path}: '{RUNS}' is written as one or more tables, each begun by a line [[{RUNS}]]")
@@ -182,6 +190,47 @@ def read_study(path: Path) -> StudyFile:
         requests.append(_read({**shared, **part}, _REQUEST, where, path.parent))
     plugins = options.pop("plugins", ())
     return StudyFile(path, tuple(requests), plugins, options, executor, fields, title, claims, figure)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """Return the tables of a study file.
+
+    Raises:
+        UsageError: If it cannot be read, is no TOML, is nested too deeply, or holds a number of more than 64 bits.
+    """
+    try:
+        table = tomllib.loads(read_regular(path, most=MOST_JSON_BYTES).decode("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"The study {path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"The study {path} is no text in UTF-8: byte {error.start} is none.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The study {path} is no TOML: {error}.") from error
+    except RecursionError as error:
+        raise _too_deep(path) from error
+    except ValueError as error:  # Python itself reads no number of 5,000 digits
+        raise _too_large(path) from error
+    _check_values(table, path)
+    return table
+
+
+def _check_values(value: Any, path: Path, depth: int = 0) -> None:
+    """Refuse what TOML allows and no study means, so that no message has to print it."""
+    if depth > _DEEPEST:
+        raise _too_deep(path)
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise _too_large(path)
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_values(each, path, depth + 1)
+
+
+def _too_deep(path: Path) -> UsageError:
+    return UsageError(f"The study {path} is no study: its tables are nested deeper than {_DEEPEST} levels.")
+
+
+def _too_large(path: Path) -> UsageError:
+    return UsageError(f"The study {path} holds a whole number of more than 64 bits; write a smaller one.")
 
 
 def _executor(path: Path, table: Any) -> tuple[str | None, dict[str, Any], Any]:

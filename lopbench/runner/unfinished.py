@@ -146,8 +146,8 @@ def tidy(results: Path) -> None:
 def unwritable(results: Path, error: OSError) -> ResultsError:
     """Return what to tell the user about ``error``."""
     return ResultsError(
-        f"The results folder {results} cannot be written to: {error.strerror or error}. Make room or choose another "
-        "with --results, then run the same command again."
+        f"The results folder {results} cannot be written to: {error.strerror or error}. Make it writable, make room, "
+        "or choose another folder; then run the same command again."
     )
 
 

@@ -47,8 +47,9 @@ def test_it_is_drawn_and_its_numbers_are_printed_beside_the_published_ones(figur
     svg = (tmp_path / "fig.svg").read_text()
     assert "read off the published figure" in svg
     assert "dead units" in svg
-    assert "Otherwise than there: Far fewer samples." in shown.stderr
-    assert "Somebody 2024, Fig. 1. Written to fig.svg." in shown.stderr
+    assert "Published: Somebody 2024, Fig. 1." in shown.stderr
+    assert "Different from the publication: Far fewer samples." in shown.stderr
+    assert "Written to fig.svg." in shown.stderr
     rows = json.loads(figure(STUDY, "--format=json", "--output=again.svg").stdout)
     assert [(row["panel"], row["series"], row["published"]) for row in rows] == [
         ("error", "SGD", 0.5),
@@ -63,16 +64,47 @@ def test_runs_that_take_longer_than_they_may_are_not_begun_and_nothing_is_drawn(
     shown = figure(STUDY, "--within=0")
     assert shown.exit_code == 2, shown.output
     told = shown.stderr.replace("\n", "")
-    assert "figure fig.toml lacks" in told
-    assert "give them time with --within MINUTES, or name a folder that has them with --results" in told
+    assert "figure fig.toml lacks 12 runs. Here they would take" in told
+    assert "and no time is allowed. Allow more with --within MINUTES, or name a folder that has the runs" in told
     assert runs() == []
     assert not (tmp_path / "fig.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--width=0"], "--width is a width in inches from 1 to 40, got 0"),
+        (["--width=-1"], "--width is a width in inches from 1 to 40, got -1"),
+        (["--width=1e9"], "--width is a width in inches from 1 to 40, got 1e+09"),
+        (["--width=nan"], "--width is a width in inches from 1 to 40, got nan"),
+        (["--within=nan"], "nan is not a finite number"),
+        (["--within=inf"], "inf is not a finite number"),
+        (["--output=fig.jpg"], "A figure is saved as .svg, .pdf or .png, not as 'fig.jpg'"),
+        (["--output=nowhere/fig.svg"], "The folder nowhere of the figure does not exist; make it first"),
+        (["--budget=paper"], "--budget paper is for installed figures, and fig.toml is a file"),
+    ],
+)
+def test_a_wrong_option_is_told_before_anything_runs(figure, runs, options, told):
+    shown = figure(STUDY, *options)
+    assert shown.exit_code == 2, shown.output
+    assert told in " ".join(shown.stderr.split())
+    assert runs() == []
+
+
+def test_texts_of_a_study_are_drawn_as_text(figure, tmp_path):
+    hostile = "$\\\\foo{$ <b> \\u001b[31m \\u202e"
+    text = STUDY.replace('"L2"', f'"{hostile}"').replace('"dead units"', f'"{hostile}"').replace('"5"', f'"{hostile}"')
+    shown = figure(text)
+    assert shown.exit_code == 0, shown.output
+    svg = (tmp_path / "fig.svg").read_text()
+    assert svg.count("$\\foo{$ &lt;b&gt; ?[31m ?") == 3
+    assert not {"\x1b", "\u202e"} & {*svg, *shown.output}
 
 
 def test_a_study_that_draws_nothing_is_told(figure):
     shown = figure(STUDY.partition("[figure]")[0])
     assert shown.exit_code == 2
-    assert "fig.toml draws nothing: add a table [figure]" in shown.stderr.replace("\n", "")
+    assert "fig.toml has no table [figure]: add one" in shown.stderr.replace("\n", "")
 
 
 def test_a_figure_of_what_is_not_in_the_study_is_told_before_anything_runs(figure, runs):

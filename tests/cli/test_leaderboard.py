@@ -87,4 +87,4 @@ def test_of_many_damaged_records_the_first_are_named(lopbench, results):
     shown = lopbench("leaderboard", results)
     assert shown.exit_code == 1
     assert shown.stderr.count("is damaged") == 20
-    assert "Left out: 10 more." in shown.stderr
+    assert "Left out: 10 more records." in shown.stderr

@@ -34,6 +34,18 @@ def test_what_is_foretold_has_no_more_digits_than_it_deserves(seconds, text):
     assert roughly(seconds, "") == text.removeprefix("about ")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("status", ".", "--watch={}"), ("reproduce", ".", "--tolerance={}"), ("figure", "B.2", "--within={}")],
+)
+@pytest.mark.parametrize("number", ["nan", "inf", "1e999"])
+def test_a_number_is_finite(lopbench, arguments, number):
+    shown = lopbench(*(each.format(number) for each in arguments))
+    assert shown.exit_code == 2
+    told = " ".join(shown.stderr.split())
+    assert f"{number} is not a finite number" in told
+
+
 def test_a_frame_is_json_with_null_for_nan_and_all_digits(capsys):
     write_frame(pd.DataFrame({"a": [0.1 + 0.2, float("nan")], "b": ["x", "é"]}))
     assert json.loads(capsys.readouterr().out) == [

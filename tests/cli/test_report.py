@@ -106,6 +106,11 @@ def test_a_method_that_is_not_chosen_is_not_drawn(lopbench, results):
         (["curves", "--colours=method"], "--colours is for cloning"),
         (["curves", "--method=nnoe"], "There is no method 'nnoe'. Did you mean 'none'?"),
         (["curves", "--protocol=bitflip"], "There is no protocol 'bitflip'."),
+        (["curves", "--output=figure.jpg"], "A figure is saved as .svg, .pdf or .png, not as 'figure.jpg'"),
+        (["curves", "--width=nan"], "--width is a width in inches from 1 to 40, got nan"),
+        (["curves", "--label=nnoe=x"], "the figure has no 'nnoe'; it has none"),
+        (["curves", "--label=none= "], "--label 'none= ' is not NAME=TEXT"),
+        (["curves", "--label=none=x", "--label=none=y"], "--label gives 'none' two texts, 'x' and 'y'"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )

@@ -68,7 +68,7 @@ def test_what_a_command_in_one_process_left_undone_is_told_and_gone_on_with(lopb
 def test_a_folder_that_is_not_there_is_one_sentence(lopbench):
     shown = lopbench("status", "nowhere")
     assert shown.exit_code == 1
-    assert shown.stderr == "Error: nowhere is not a folder; give a results folder, a run directory or a packed set.\n"
+    assert shown.stderr == "Error: nowhere does not exist; give a results folder, a run directory or a packed set.\n"
 
 
 @pytest.fixture

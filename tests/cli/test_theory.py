@@ -52,7 +52,7 @@ def test_the_plot_is_written_and_said_on_stderr(lopbench, tmp_path):
         (["--activation=rleu"], 2, "Unknown activation 'rleu'. Did you mean 'relu'"),
         (["--gain=0"], 1, "gain must be a number above 0, got 0.0"),
         (["--activation=relu", "--bias=-40"], 1, "is constant"),
-        (["--activation=relu", "--plot=figure.jpg"], 1, "saved as .svg, .pdf or .png"),
+        (["--activation=relu", "--plot=figure.jpg"], 2, "saved as .svg, .pdf or .png"),
     ],
 )
 def test_a_users_mistake_is_a_sentence(lopbench, arguments, code, reason):

@@ -71,7 +71,7 @@ def test_without_runs_nothing_can_be_told(verify, runs):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (STUDY, "study.toml claims nothing: add a table [[claim]], as 'lopbench verify --help' shows"),
+        (STUDY, "study.toml has no claims: add a table [[claim]], as 'lopbench verify --help' shows"),
         (
             STUDY + CLAIM.replace("lifetime_online", "lifetime_onlin"),
             "claim 1: 'lifetime_onlin' is no column with a number for each seed. Did you mean 'lifetime_online'",
@@ -82,11 +82,15 @@ def test_without_runs_nothing_can_be_told(verify, runs):
         ),
         (
             STUDY + CLAIM.replace('"none"', '{ method = "none", runs = 2 }'),
-            "claim 1: there are no runs 2; the study has 1 tables of runs.",
+            "claim 1: an entry has runs = 2, and the study has 1 table of runs.",
         ),
         (
             STUDY + CLAIM.replace('column = "lifetime_online"', 'metric = "dead_fractoin"'),
             "claim 1: no run of l2:strength=0.5 measures 'dead_fractoin'. Did you mean 'dead_fraction'",
+        ),
+        (
+            STUDY + CLAIM.replace('column = "lifetime_online"', 'metric = "online_error"\nlayer = 2'),
+            "claim 1: 'online_error' is of the whole network; leave out 'layer = 2'.",
         ),
         (
             TUNED.replace("budget = 4", "budget = 3") + TUNED_CLAIM,
@@ -132,6 +136,28 @@ def test_an_edited_log_is_one_sentence(verify, tmp_path):
         assert "the log of its tuning has 4 configurations, and its budget is 5" in last
 
 
+@pytest.mark.parametrize(
+    "places", [["nowhere", "--no-run"], ["results", "nowhere"], ["nowhere", "results", "--no-run"]]
+)
+def test_a_folder_that_does_not_exist_is_told_where_nothing_is_run(verify, tmp_path, places):
+    (tmp_path / "results").mkdir()
+    shown = verify(STUDY + CLAIM, *places)
+    assert shown.exit_code == 2
+    assert "nowhere does not exist; name a results folder or a packed set" in shown.stderr
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_a_study_says_of_threads_holds(lopbench, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("torch.set_num_threads", asked.append)
+    monkeypatch.setattr("lopbench.cli.run.do", lambda *_, **__: [])
+    (tmp_path / "study.toml").write_text(f"threads = 3\n{STUDY}{CLAIM}")
+    for options, threads in (((), 3), (("--threads=2",), 2)):
+        asked.clear()
+        assert lopbench("verify", "study.toml", "--device=cpu", *options).exit_code == 0
+        assert asked[0] == threads
+
+
 def test_a_name_that_nothing_has_is_told(lopbench):
     shown = lopbench("verify", "D77")
     assert shown.exit_code == 2
@@ -145,7 +171,11 @@ def test_a_packed_set_is_judged_and_takes_no_runs(verify, lopbench, tmp_path):
     more = STUDY.replace('"0-2"', '"0-3"') + CLAIM
     refused = verify(more, "mine.lopbench")
     assert refused.exit_code == 2
-    assert "runs that are not in mine.lopbench; name a folder for them to be done" in " ".join(refused.stderr.split())
+    told = " ".join(refused.stderr.split())
+    assert (
+        "2 runs of study.toml are missing in mine.lopbench, and neither a packed set nor several folders take" in told
+    )
+    assert "Name one folder to do them in" in told
     assert "no record of seeds 3" in verify(more, "mine.lopbench", "--no-run").stdout
 
 
@@ -159,7 +189,10 @@ def test_runs_in_several_folders_are_judged_together(verify, tmp_path):
     assert verify(STUDY + CLAIM, "results", "more", "--format=json").stdout == whole
     refused = verify(STUDY.replace('"0-2"', '"0-3"') + CLAIM, "results", "more")
     assert refused.exit_code == 2
-    assert "runs that are not in results and more; name a folder" in " ".join(refused.stderr.split())
+    assert (
+        "2 runs of study.toml are missing in results and more, and neither a packed set nor several folders"
+        in " ".join(refused.stderr.split())
+    )
 
 
 def test_runs_that_came_out_differently_in_two_folders_are_told(verify, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lopbench.core.reading import is_free, open_regular, read_regular
+from lopbench.core.reading import is_free, open_regular, read_regular, real_path
 
 
 def test_a_file_is_read_up_to_its_last_byte(tmp_path):
@@ -54,3 +54,12 @@ def test_a_place_is_free_where_nothing_stands_or_a_file(tmp_path):
     assert is_free(tmp_path / "file")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     assert not is_free(tmp_path / "dangling")
+
+
+def test_the_real_path_is_that_of_what_links_lead_to_and_links_in_a_circle_raise_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "circle").symlink_to("circle")
+    assert real_path(tmp_path / "link") == (tmp_path / "file").resolve()
+    assert real_path(tmp_path / "circle" / "below").name == "below"
+    assert real_path("file").is_absolute()

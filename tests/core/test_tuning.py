@@ -36,6 +36,8 @@ def test_what_is_left_out_is_at_its_default():
         ("k=1.5", "above 0 and at most 1, got 1.5"),
         ("k=nan", "above 0 and at most 1"),
         ("k=half", "k must be a number, got 'half'"),
+        ({"k": 10**400}, "k must be a number, got '1000"),
+        ("budget=1" + "0" * 5000, "budget must be a whole number, got '1000"),
         ("budget=0", "budget is a whole number from 1 to 1000, got 0"),
         ("budget=2.5", "budget must be a whole number, got '2.5'"),
         ({"budget": True}, "budget must be a whole number, got 'True'"),

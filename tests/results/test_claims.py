@@ -97,8 +97,17 @@ def test_a_correlation_is_of_two_columns_over_entries():
         ),
         ({"test": "trend", "layer": 1, "entry": "l2", "is": "falling"}, "'layer' says of which layer a 'metric' is"),
         ({"test": "number", "metric": "x", "of": "last", "entry": "l2", "at_least": 0}, "'of' is 'last'."),
-        ({"test": "number", "column": "trend", "entry": "l2", "at_least": "0"}, "'at_least' must be a number, got '0'"),
-        ({"test": "number", "column": "trend", "entry": "l2", "at_least": math.nan}, "'at_least' must be a number"),
+        *(
+            (
+                {"test": "number", "column": "trend", "entry": "l2", "at_least": value},
+                f"'at_least' must be a number from -1e+100 to 1e+100, got {str(value)[:60]!r}",
+            )
+            for value in ("0", True, math.nan, math.inf, -math.inf, 1e308, -1e101, 10**400)
+        ),
+        (
+            {"test": "number", "column": "trend", "entry": "l2", "number": 1, "tolerance": math.nan},
+            "'tolerance' must be a number from -1e+100 to 1e+100, got 'nan'",
+        ),
         ({"test": "number", "column": "trend", "entry": "l2", "at_least": 2, "at_most": 1}, "no number is both"),
         ({"test": "number", "column": "trend", "entry": "l2", "number": 2}, "'tolerance' is missing"),
         (

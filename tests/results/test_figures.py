@@ -98,7 +98,9 @@ def test_a_line_of_many_tasks_is_of_windows(results):
 def test_a_layer_is_drawn_by_itself_and_one_that_is_not_there_is_told(made):
     _, [[line]] = made(LAYER)
     assert [point[1] for point in line.points] == pytest.approx([0.41] * 10)
-    with pytest.raises(ResultsError, match=r"has no layer 2 of dead_fraction; it was measured of hidden"):
+    with pytest.raises(
+        ResultsError, match=r"dead_fraction has no layer 2 in .*; its layers, counted from 1, are hidden"
+    ):
         made({**LAYER, "marks": [{"series": "second", "entry": "none", "layer": 2}]})
 
 
@@ -166,9 +168,12 @@ def test_series_of_plain_learning_alone_have_colours(made):
             {**FIGURE, "panels": [{"kind": "curves", "label": "x", "column": "retention", "marks": CURVES["marks"]}]},
             "curves are of a 'metric', and 'retention' is one number for the whole stream",
         ),
-        (
-            {**FIGURE, "panels": [{**CURVES, "marks": [{"series": "a", "entry": "none", "published": [[2, 1]]}]}]},
-            "'published' of a line is a list of points",
+        *(
+            (
+                {**FIGURE, "panels": [{**CURVES, "marks": [{"series": "a", "entry": "none", "published": points}]}]},
+                "'published' of a line is a list of points",
+            )
+            for points in ([[2, 1]], [[1]], [[1, math.nan]], [[1, 1e308]], [[1, 10**400]], [[1, True]], {})
         ),
         (
             {**FIGURE, "panels": [{**BARS, "marks": [{"series": "a", "entry": "none", "at": "8", "published": "x"}]}]},

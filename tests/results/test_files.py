@@ -2,7 +2,11 @@
 
 import os
 import subprocess
+from pathlib import Path
 
+import pytest
+
+from lopbench.core.errors import ResultsError
 from lopbench.results.files import write_whole
 
 
@@ -26,3 +30,29 @@ def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path):
 def test_a_name_that_is_no_utf_8_can_stand_in_a_page(tmp_path):
     write_whole(tmp_path / "page", "bad\udcff", "It")
     assert (tmp_path / "page").read_text() == "bad\\udcff"
+
+
+def test_bytes_are_written_as_they_are(tmp_path):
+    write_whole(tmp_path / "figure", b"\xff\r\n\0", "It")
+    assert (tmp_path / "figure").read_bytes() == b"\xff\r\n\0"
+
+
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_what_was_there_stays_whole_and_nothing_lies_beside_it_if_writing_is_stopped(
+    tmp_path, monkeypatch, step, error
+):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def stopped(self, *_):
+        if step == "write_bytes":
+            self.touch()
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, step, stopped)
+        with pytest.raises((KeyboardInterrupt, ResultsError)):
+            write_whole(path, "new", "It")
+    assert path.read_text() == "old"
+    assert [*tmp_path.iterdir()] == [path]

@@ -134,7 +134,7 @@ def test_all_formats_say_the_same(claimed):
     assert as_json[1]["deviation"] == "Fewer tasks"
     shown = printed(found)
     assert "retention of l2 minus that of none" in shown
-    assert "2: otherwise than there: Fewer tasks" in shown
+    assert "2: different from the source: Fewer tasks" in shown
     assert "agrees" in shown
     assert "at least 0.9" in shown
 

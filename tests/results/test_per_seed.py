@@ -60,7 +60,9 @@ def test_a_metric_of_one_layer_is_no_mean(results):
     results.add(spec, 0.5, metrics={"dead_fraction": dict.fromkeys(range(10), 0.25)})
     [entry] = board(results.root).entries
     assert Quantity("dead_fraction", "late", 1).values(entry.group) == {0: 0.25}
-    with pytest.raises(ResultsError, match="has no layer 2 of dead_fraction; it was measured of hidden"):
+    with pytest.raises(
+        ResultsError, match=r"dead_fraction has no layer 2 in .*; its layers, counted from 1, are hidden"
+    ):
         Quantity("dead_fraction", "late", 2).values(entry.group)
 
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from lopbench.core.errors import ResultsError
+from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.spec import NUMBERS
 from lopbench.results.leaderboard import leaderboard, to_csv
 from lopbench.results.looks import PLAIN
 from lopbench.results.plots import RETENTION, curves, retention_vs_learning_rate, save
 from lopbench.results.record import find_records, write_record
+from lopbench.results.sheet import fit
 from lopbench.results.statistics import interval
 from lopbench.results.stream_plots import cloning_curves, error_curves, recovery_bars, recovery_curves
 
@@ -392,10 +393,45 @@ def test_saved_figures_are_the_same_bytes_for_the_same_runs(sweep, tmp_path, suf
 
 def test_save_refuses_other_formats_and_bad_places(sweep, tmp_path):
     figure = retention_vs_learning_rate(sweep)
-    with pytest.raises(ResultsError, match=r"not as 'figure\.jpg'"):
+    with pytest.raises(UsageError, match=r"not as 'figure\.jpg'"):
         save(figure, tmp_path / "figure.jpg")
     with pytest.raises(ResultsError, match="cannot be written"):
         save(figure, tmp_path / "absent" / "figure.svg")
+
+
+def test_a_figure_that_is_interrupted_leaves_the_old_one(sweep, tmp_path, monkeypatch):
+    figure = retention_vs_learning_rate(sweep)
+    path = tmp_path / "figures" / "figure.svg"
+    path.parent.mkdir()
+    path.write_text("old")
+
+    def interrupted(target, **_):
+        target.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figure, "savefig", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(figure, path)
+    assert path.read_text() == "old"
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_characters_that_the_font_does_not_have_are_told(sweep, tmp_path):
+    figure = retention_vs_learning_rate(sweep)
+    assert save(figure, tmp_path / "figure.svg") == ""
+    fit(figure, labels={"m": "\u4e2d\u6587\u4e2d"})
+    assert save(figure, tmp_path / "figure.svg") == "\u4e2d\u6587"
+
+
+def test_a_figure_without_room_is_a_sentence_and_no_file(sweep, tmp_path):
+    figure = retention_vs_learning_rate(sweep)
+    figure.set_size_inches(0.3, 0.3)
+    with pytest.raises(ResultsError, match="has no room for its panels; give it a larger --width"):
+        save(figure, tmp_path / "figure.svg")
+    figure.set_size_inches(4, 220)
+    with pytest.raises(ResultsError, match="would be too high for a PNG"):
+        save(figure, tmp_path / "figure.png")
+    assert [*tmp_path.glob("*figure*")] == []
 
 
 def test_figure_from_the_csv_is_the_figure_of_the_frame(sweep, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import SCHEMA_VERSION, digest
+from lopbench.results import stored
 from lopbench.results.pack import pack
 from lopbench.results.record import (
     Measurements,
@@ -191,7 +192,9 @@ def test_two_writers_of_one_run_publish_one_record(results):
 
 def test_folder_that_cannot_be_written_to_is_a_sentence(results, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ResultsError, match=r"cannot be written to .*file.*Make room or choose another results folder"):
+    with pytest.raises(
+        ResultsError, match=r"cannot be written to .*file.*Make it writable, make room, or choose another folder"
+    ):
         results.add(results.spec(), 0.5, root=tmp_path / "file" / "results")
 
 
@@ -441,9 +444,56 @@ def test_records_are_found_from_every_level_and_once(results):
         assert sorted(record.spec.seed for record in find_records(*places)) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("denied", ["spec.json", "measurements.parquet", ""])
+def test_a_record_that_may_not_be_read_is_left_out_and_told(results, monkeypatch, denied):
+    """The tests may run as one who may read everything, so the refusals of the system are made here."""
+    first, second = (results.add(results.spec(seed=seed), 0.5) for seed in (0, 1))
+    stat, opened = os.stat, stored.open_regular
+
+    def refused(path):
+        return str(path).startswith(str(first / denied)) and path != first
+
+    def deny(real):
+        def call(path, *arguments, **options):
+            if refused(path):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, *arguments, **options)
+
+        return call
+
+    if not denied:  # a folder that may not be entered
+        monkeypatch.setattr(os, "stat", deny(stat))
+    monkeypatch.setattr(stored, "open_regular", deny(opened))
+    if denied == "measurements.parquet":
+        with pytest.raises(ResultsError, match=r"cannot be read: measurements\.parquet: Permission denied"):
+            _ = read_record(first).table
+        return
+    records, problems = scan_records(results.root / "runs" if denied else results.root)
+    assert [record.path for record in records] == [second]
+    assert [str(problem) for problem in problems] == [
+        f"The run record {first} cannot be read: spec.json: Permission denied. Give yourself the right to read it, or "
+        "copy the record."
+    ]
+
+
+def test_links_in_a_circle_spoil_no_folder(results):
+    results.add(results.spec(), 0.5)
+    runs = results.root / "runs"
+    for name in ("circle", "circle.lopbench"):
+        (runs / name).symlink_to(name)
+    (runs / "gone").symlink_to("nowhere")
+    records, problems = scan_records(results.root)
+    assert len(records) == 1
+    assert [str(problem) for problem in problems] == [
+        f"{runs / 'circle.lopbench'} cannot be read: Too many levels of symbolic links."
+    ]
+    with pytest.raises(ResultsError, match="circle is not a folder; give a results folder"):
+        scan_records(runs / "circle")
+
+
 def test_empty_folder_holds_no_records_and_a_missing_one_is_an_error(tmp_path):
     assert find_records(tmp_path) == []
-    with pytest.raises(ResultsError, match="is not a folder"):
+    with pytest.raises(ResultsError, match="does not exist"):
         find_records(tmp_path / "absent")
 
 

@@ -1,6 +1,7 @@
 """Figures of the width of a column or a page."""
 
 import itertools
+from xml.etree import ElementTree
 
 import pytest
 from matplotlib.figure import Figure
@@ -8,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from lopbench.core.errors import UsageError
+from lopbench.results.plots import save
 from lopbench.results.sheet import PAGE, POINTS, dress, fit, text_width
 
 SAID = "mean of 5 seeds, 95% confidence interval (bootstrap over seeds)"
@@ -109,6 +111,29 @@ def test_text_is_as_wide_as_it_is_drawn():
     drawn = figure.text(0, 0, "retention", fontsize=POINTS)
     figure.draw_without_rendering()
     assert text_width("retention") == pytest.approx(drawn.get_window_extent().width * 72 / figure.dpi, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r"$\foo{$", r"$\foo{$"),
+        ("$5 and $6", "$5 and $6"),
+        ("_hidden", "_hidden"),
+        ("<b>&amp;</b>", "<b>&amp;</b>"),
+        ("\x1b[31mred\x07", "?[31mred?"),
+        ("\u202eright to left\udcff", "?right to left?"),
+        ("two\n\nlines\ttab", "two lines?tab"),
+    ],
+)
+def test_whatever_is_written_in_a_figure_is_text_and_nothing_else(tmp_path, text, shown):
+    figure = made(names=("none", text))
+    for axes in figure.axes:
+        axes.set(title=text, xlabel=text, ylabel=text)
+    fit(figure, labels={"none": text})
+    assert names(figure) == [shown] * 2
+    save(figure, tmp_path / "figure.svg")
+    drawn = [each.text for each in ElementTree.parse(tmp_path / "figure.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert drawn.count(shown) >= 2
 
 
 def test_bad_requests_are_a_sentence():

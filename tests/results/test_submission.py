@@ -341,6 +341,21 @@ def test_an_archive_that_unpacks_outside_its_folder_is_refused_and_unpacks_nowhe
     assert not list(tmp_path.rglob("outside"))
 
 
+@pytest.mark.parametrize("step", ["to_csv", "write_whole"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_snapshot_that_is_stopped_leaves_nothing_and_can_be_made_again(entry, tmp_path, monkeypatch, step, error):
+    def stopped(*_):
+        raise error
+
+    output = tmp_path / "snapshots"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"lopbench.results.snapshot.{step}", stopped)
+        with pytest.raises((KeyboardInterrupt, ResultsError)):
+            snapshot(entry.parent, output, day=date(2026, 1, 31))
+    assert [*output.iterdir()] == []
+    assert snapshot(entry.parent, output, day=date(2026, 1, 31)) == output / "2026-01-31"
+
+
 def test_a_snapshot_holds_the_tables_of_all_entries_and_what_their_files_are(entry, runs, tmp_path):
     submit(runs, output=entry.parent / "other", metadata=WHOSE)
     told = []

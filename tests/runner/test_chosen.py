@@ -70,7 +70,7 @@ def test_an_entry_is_named_as_it_was_asked_for_and_means_what_its_tuning_chose(f
     assert found.tuning.configurations
     untuned = meant(EntryName("none", runs=2), tables, "claim 1").specs[0]
     assert Chosen([]).of(untuned) is untuned
-    with pytest.raises(UsageError, match=r"'none' is more than one entry: .*; say which by runs"):
+    with pytest.raises(UsageError, match=r"'none' matches more than one entry: .*; add runs to its name"):
         meant(EntryName("none"), tables, "claim 1")
 
 

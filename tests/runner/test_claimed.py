@@ -42,8 +42,8 @@ def test_a_name_that_is_clear_means_the_runs_of_one_entry(tables):
             "no run of the study has the optimizer 'sgd:lr=0.2'. Did you mean 'sgd:lr=0.1'",
         ),
         (EntryName("none", "sgd:rate=1"), "claim 1: "),
-        (EntryName("l2"), "l2 with sgd:lr=0.1 of runs 2, l2 with sgd:lr=0.01 of runs 2; say which by optimizer."),
-        (EntryName("none", runs=3), "there are no runs 3; the study has 2 tables of runs."),
+        (EntryName("l2"), "l2 with sgd:lr=0.1 of runs 2, l2 with sgd:lr=0.01 of runs 2; add optimizer to its name."),
+        (EntryName("none", runs=3), "an entry has runs = 3, and the study has 2 tables of runs."),
     ],
 )
 def test_a_name_that_means_no_entry_or_several_is_told(tables, name, told):

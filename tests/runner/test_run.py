@@ -445,7 +445,10 @@ def interrupted(function):
 def test_results_folder_under_a_file_is_one_sentence(make_study, tmp_path):
     (tmp_path / "file").write_text("")
     planned = make_study(tmp_path / "file" / "results", scenario=FEW_STEPS)
-    with pytest.raises(ResultsError, match=r"file/results cannot be written to: Not a directory\. Make room or choose"):
+    with pytest.raises(
+        ResultsError,
+        match=r"file/results cannot be written to: Not a directory\. Make it writable, make room, or choose",
+    ):
         study.execute(planned)
 
 

@@ -217,5 +217,5 @@ def test_a_worker_that_was_killed_here_is_silent_at_once(tmp_path):
 
 def test_a_folder_that_is_not_there_is_an_error_and_an_empty_one_has_no_runs(tmp_path):
     assert status(tmp_path) == []
-    with pytest.raises(ResultsError, match="is not a folder"):
+    with pytest.raises(ResultsError, match="does not exist"):
         status(tmp_path / "nothing")

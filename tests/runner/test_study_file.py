@@ -72,6 +72,36 @@ def test_a_study_may_have_a_title_and_claims(tmp_path):
     assert found.options == {}
 
 
+@pytest.mark.parametrize("number", ["9223372036854775808", "-1" + "0" * 400, "1" + "0" * 5000, "0x" + "f" * 9000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seeds = {}",
+        "from = {}",
+        "threads = {}",
+        "tune = {{ k = {} }}",
+        "title = {}",
+        "[executor]\nname = 'slurm'\ncpus = {}",
+        "[[claim]]\ntext = 'a'\nsource = 'b'\ntest = 'trend'\nis = 'falling'\nentry = {{ runs = {} }}",
+        "[figure]\nsource = 'a'\nminutes = {}",
+        "[figure]\nsource = 'a'\nminutes = 1\npanels = [{{ kind = 'bars', marks = [{{ published = [[0, {}]] }}] }}]",
+    ],
+)
+def test_a_number_of_more_than_64_bits_is_refused_wherever_it_stands(tmp_path, text, number):
+    with pytest.raises(UsageError, match="holds a whole number of more than 64 bits"):
+        read_study(written(tmp_path, text.format(number)))
+
+
+@pytest.mark.parametrize("text", ["title" + ".a" * 5000 + " = 1", "title = " + "[" * 90 + "]" * 90])
+def test_a_file_whose_tables_are_nested_without_end_is_refused(tmp_path, text):
+    with pytest.raises(UsageError, match="is no study: its tables are nested deeper than 12 levels"):
+        read_study(written(tmp_path, text))
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_file(tmp_path):
+    assert read_study(written(tmp_path, b"\xef\xbb\xbfseeds = 3")).requests == ({"seeds": (3,)},)
+
+
 def test_every_field_of_a_request_has_a_key():
     fields = {key.keyword or name for name, key in _REQUEST.items()}
     assert fields - {"data"} == {*Request.__dataclass_fields__}
@@ -81,7 +111,7 @@ def test_every_field_of_a_request_has_a_key():
     ("text", "told"),
     [
         ("seeds = = 3", "is no TOML: Invalid value (at line 1, column 9)."),
-        ("a = " + "[" * 5000, "is no TOML:"),
+        ("a = " + "[" * 5000, "is no study: its tables are nested"),
         (b"seeds = '\xff'", "is no text in UTF-8: byte 9 is none."),
         ('method = ["l2"]', "unknown key 'method'. Did you mean 'methods'"),
         ("[[run]]", "unknown key 'run'. Did you mean 'runs'"),
@@ -99,9 +129,16 @@ def test_every_field_of_a_request_has_a_key():
         ('seeds = "4-0"', "'seeds': seeds '4-0' count down; write 0-4"),
         ("seeds = 1.5", "'seeds' must be seeds, as in \"0-4\", 3 or [0, 2], got '1.5'"),
         ("seeds = [true]", "'seeds' must be seeds"),
-        ('from = "half"', "'from' must be a number, got 'half'"),
-        ("from = true", "'from' must be a number"),
-        ("threads = 0", "'threads' must be a whole number, at least 1, got '0'"),
+        ("seeds = []", "'seeds' must be seeds, as in \"0-4\", 3 or [0, 2], got '[]'"),
+        ("seeds = [0, -3]", "'seeds': seeds are whole numbers from 0 to 9,223,372,036,854,775,807, got -3"),
+        ('from = "half"', "'from' must be a number from 0 to 1, got 'half'"),
+        ("from = true", "'from' must be a number from 0 to 1"),
+        ("from = nan", "'from' must be a number from 0 to 1, got 'nan'"),
+        ("from = 1.5", "'from' must be a number from 0 to 1, got '1.5'"),
+        ("threads = 0", "'threads' must be a whole number from 1 to 1024, got '0'"),
+        ("threads = 1025", "'threads' must be a whole number from 1 to 1024, got '1025'"),
+        ('results = "a\\u0000b"', "'results' must be a path"),
+        ('plugins = ["a\\u0000b"]', "'plugins' must be a list of paths"),
         ("results = 3", "'results' must be a path, got '3'"),
         ("title = 3", "'title' must be a text, got '3'"),
         ("claim = 3", "'claim' is written as one or more tables, each begun by a line [[claim]]"),
