@@ -57,17 +57,18 @@ _HELP = {
 
 #: What ``lopbench`` alone says.
 _FIRST_STEP = """\
-lopbench measures how much plasticity a network keeps while it learns task after task.
+Measure how much plasticity a network keeps while it learns task after task.
 
 See that it works, in half a minute:
   {call} run --profile smoke
 Measure plain learning beside a method, in a minute or two:
   {call} run --method none --method cbp
+Write a method of your own:
+  {call} plugins new my-method --like reset
 See what methods and scenarios there are:
   {call} list
 
-All commands: {call} --help
-"""
+All commands: {call} --help"""
 
 
 #: What a system says of a path that leads nowhere: too long, round in circles, or through what may not be entered.
@@ -97,6 +98,16 @@ class Commands(click.RichGroup):
             return None
         found: click.Command = importlib.import_module(f"lopbench.cli.{cmd_name.replace('-', '_')}").command
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is called, with what is left of ``args``; the nearest ones are named if none is."""
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from lopbench.core.registry import suggest
+
+            raise click.UsageError(f"There is no command {args[0]!r}.{suggest(args[0], [*_COMMANDS])}", ctx)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; exit with the error's code on a user's mistake, with 130 when interrupted."""
@@ -144,7 +155,7 @@ def cli(context: click.RichContext, debug: bool) -> None:
     if context.invoked_subcommand is None:
         from lopbench.cli.shell import here
 
-        echo(_FIRST_STEP.format(call=here()), nl=False)
+        echo(_FIRST_STEP.format(call=here()))
 
 
 def main() -> None:

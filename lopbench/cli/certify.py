@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_option, write_json
+from lopbench.cli.output import console, echo, format_option, tell, write_json
 from lopbench.cli.plugins import plugin_option
 from lopbench.core.errors import LopbenchError
 from lopbench.core.grid import LEAST_NAME, Column, Grid
@@ -91,7 +91,6 @@ def command(
 
 
 def _print(certificate: Certificate | FrozenCertificate) -> None:
-    from rich.text import Text
 
     from lopbench.cloning.certify import Certificate
 
@@ -120,7 +119,7 @@ def _print(certificate: Certificate | FrozenCertificate) -> None:
     out.print(Grid(columns, out.width).rows())
     out.print()
     if certificate.passed:
-        out.print(Text(certificate.verdict), soft_wrap=True)
+        tell(out, certificate.verdict)
 
 
 def _checked(heading: str, checks: Sequence[Check]) -> Column:

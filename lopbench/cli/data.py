@@ -90,7 +90,7 @@ def get(name: str, data_dir: Path | None) -> None:
     echo(f"Terms: {data.data_set(name).terms}", err=True)
     with Work(console(stderr=True)) as work:
         path = data.get(name, data_dir, work)
-    echo(path)
+    echo(f"{path}\n", nl=False)
 
 
 @command.command("verify")

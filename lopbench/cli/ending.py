@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lopbench.cli.output import console
+from lopbench.cli.output import console, tell
 from lopbench.core.reading import real_path
 from lopbench.core.text import counted
 
@@ -34,8 +34,6 @@ def conclude(
     Raises:
         LopbenchError: If runs are missing, or failed.
     """
-    from rich.text import Text
-
     from lopbench.api import study_leaderboard
     from lopbench.results.conclusion import in_words
     from lopbench.results.leaderboard import render
@@ -46,9 +44,9 @@ def conclude(
         render(rows, out, told=out.is_terminal and err.is_terminal)  # the heading has told that data are not real
         err.print()
         for sentence in in_words(rows):
-            err.print(Text(sentence, style="bold"), soft_wrap=True)
+            tell(err, sentence, "bold")
         for line in next_steps(studies, rows):
-            err.print(Text(line), soft_wrap=True)
+            tell(err, line)
     check_complete(studies, refused or [], aside)
     _check_outcomes(paths, sum(len(study.specs) for study in studies))
 
@@ -61,9 +59,9 @@ def next_steps(studies: Sequence[Study], rows: pd.DataFrame) -> list[str]:
     lines = [f"Records: {real_path(studies[0].results) / 'runs'}"]
     if not rows["ranked"].all():
         return [*lines, "Next: the same command without --profile smoke measures."]
-    lines.append(f"Next: {call} report {folder} makes a page of it, with curves and diagnostics.")
+    lines.append(f"Next: '{call} report {folder}' makes a page of it, with curves and diagnostics.")
     if (rows["seeds"] > 1).any() and len(rows) > 1:
-        lines.append(f"      {call} compare {folder} has the differences with their intervals.")
+        lines.append(f"'{call} compare {folder}' has the differences with their intervals.")
     return lines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lopbench.cli.output import roughly
+from lopbench.cli.output import roughly, tell
 from lopbench.core.grid import Column, Grid
 from lopbench.core.reading import real_path
 from lopbench.core.text import counted
@@ -45,7 +45,7 @@ def summarise(
     whole = Forecast.of_all(forecasts)
     if several:
         runs, steps = sum(study.runs for study in studies), sum(study.all_steps for study in studies)
-        err.print(Text(f"In all {counted(runs, 'run')} to do, {steps:,} steps, {_time(whole, staff)}."), soft_wrap=True)
+        tell(err, f"In all {counted(runs, 'run')} to do, {steps:,} steps, {_time(whole, staff)}.")
     return whole
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_option, write_json
+from lopbench.cli.baseline import ROW
+from lopbench.cli.output import console, format_option, tell, write_json
 from lopbench.core.grid import Column, Grid
 from lopbench.core.interfaces import KINDS
 
@@ -23,12 +24,16 @@ _SUMMARY = 32
 #: What stands behind the summary, in the order in which it goes where there is no room.
 _FACTS = ("distribution", "cost", "track")
 
-#: What study files are there for, which plugins bring.
-_STUDIES = ("claims", "figures", "suites")
+#: What study files are there for, which plugins bring: the command that reads one, and what it does.
+STUDIES = {
+    "claims": ("verify", "judges the claim"),
+    "figures": ("figure", "draws the figure"),
+    "suites": ("run", "runs the suite"),
+}
 
 
 @click.command("list")
-@click.argument("kind", metavar="[KIND]", type=click.Choice([*KINDS, *_STUDIES]), required=False)
+@click.argument("kind", metavar="[KIND]", type=click.Choice([*KINDS, *STUDIES]), required=False)
 @format_option
 def command(kind: str | None, output_format: str) -> None:
     """List the installed components, all of them or one KIND.
@@ -43,7 +48,7 @@ def command(kind: str | None, output_format: str) -> None:
     """
     from lopbench.core.manager import plugins
 
-    if kind in _STUDIES:
+    if kind in STUDIES:
         _list_studies(kind, output_format)
         return
     loaded = plugins()
@@ -66,6 +71,8 @@ def command(kind: str | None, output_format: str) -> None:
     if output_format == "json":
         write_json({**listed, "skipped": skipped})
     else:
+        if kind is None:
+            listed["methods"].insert(0, {key: ROW[key] for key in ("name", "summary")})
         _print(_by_family(listed[kind]) if kind == "methods" else listed, skipped)
 
 
@@ -83,6 +90,9 @@ def _list_studies(folder: str, output_format: str) -> None:
         write_json({folder: rows})
     else:
         _print({folder: rows}, [])
+        verb, what = STUDIES[folder]
+        scale = "" if folder == "suites" else "; NAME-paper has runs as published, NAME smaller ones, for two cores"
+        tell(console(), f"'lopbench {verb} NAME' {what}{scale}.", "dim")
 
 
 def _with_faces(entries: Sequence[Registration], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -102,7 +112,6 @@ def _with_faces(entries: Sequence[Registration], rows: Sequence[dict[str, Any]])
 
 def _by_family(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Return methods by family, in the order of families, with plain learning among the controls."""
-    from lopbench.cli.baseline import ROW
     from lopbench.core.perturbation import FAMILIES
 
     found = {f"methods: {family}": [row for row in rows if row["family"] == family] for family in FAMILIES}

@@ -7,12 +7,13 @@ import re
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import rich_click as click
 
-from lopbench.core.text import counted, plain
+from lopbench.core.text import between_words, counted, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +87,12 @@ def _width(file: TextIO) -> int | None:
         return _PIPE_WIDTH
     if asked is None:
         return None
-    with suppress(OSError):  # rich would believe what stands there
+    return _terminal_width(file)  # rich would believe what stands there
+
+
+def _terminal_width(file: TextIO) -> int:
+    """Return how wide the terminal behind a file says it is."""
+    with suppress(OSError):
         return max(os.get_terminal_size(file.fileno()).columns, _LEAST_WIDTH)
     return _USUAL_WIDTH
 
@@ -98,9 +104,26 @@ def reading() -> "AbstractContextManager[object]":
 
 
 def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
-    """Print a message, `plain` and cut to a length that somebody reads; with ``err`` on stderr."""
+    """Print a message, `plain` and cut to a length that somebody reads; with ``err`` on stderr.
+
+    On a terminal its sentences are broken between words, and names longer than a line stay whole. Lines that begin with
+    a blank are commands, to be copied, and stay as they are; so does all of a message without ``nl``, a document.
+    """
     text = plain(str(message))
-    click.echo(text if len(text) <= _MOST_TEXT or not err else f"{text[:_MOST_TEXT]}...", err=err, nl=nl)
+    text = text if len(text) <= _MOST_TEXT or not err else f"{text[:_MOST_TEXT]}..."
+    file = sys.stderr if err else sys.stdout
+    if nl and file.isatty():
+        width = _width(file) or _terminal_width(file)
+        lines = ([line] if line[:1].isspace() else between_words(line, width) for line in text.split("\n"))
+        text = "\n".join(chain.from_iterable(lines))
+    click.echo(text, err=err, nl=nl)
+
+
+def tell(out: "Console", sentence: str, style: str = "") -> None:
+    """Print a sentence on a console, broken between words alone: a path longer than a line stays whole."""
+    from rich.text import Text
+
+    out.print(Text(sentence, style), overflow="ignore", crop=False)
 
 
 def tell_saved(path: Path, missing: str) -> None:

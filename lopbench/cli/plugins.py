@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_option, write_json
+from lopbench.cli.output import console, echo, format_option, tell, write_json
 from lopbench.core.errors import LopbenchError, UsageError
 from lopbench.core.grid import Column, Grid
 from lopbench.core.interfaces import KINDS
@@ -130,7 +130,7 @@ def list_(verbose: bool, output_format: str) -> None:
         out.print(Text("skipped", style="bold yellow"))
     for each in skipped:
         last = (each["reason"].strip().splitlines() or ["no reason was given"])[-1]
-        out.print(Text(f"  {each['plugin']} of {each['distribution']}: {last}"), soft_wrap=True)
+        tell(out, f"  {each['plugin']} of {each['distribution']}: {last}")
         if verbose and each["details"]:
             out.print(Text(each["details"], style="dim"), soft_wrap=True)
 
@@ -210,12 +210,12 @@ def _print(components: list[Component], outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         if outcome.status == "failed":
             out.print()
-            out.print(Text(outcome.message), soft_wrap=True)
+            tell(out, outcome.message)
     counts = {status: sum(o.status == status for o in outcomes) for status in _STYLES}
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     out.print(Text(f"{summary}; {sum(o.seconds for o in outcomes):.0f} s", style="bold"))
     slowest = sorted(outcomes, key=lambda outcome: -outcome.seconds)[:_SLOWEST]
-    out.print(Text(f"slowest: {', '.join(f'{o.check.name} {o.seconds:.1f} s' for o in slowest)}"), soft_wrap=True)
+    tell(out, f"slowest: {', '.join(f'{o.check.name} {o.seconds:.1f} s' for o in slowest)}")
 
 
 @command.command("new")

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from lopbench.cli.bars import Row, Rows
-from lopbench.cli.output import roughly
+from lopbench.cli.output import roughly, tell
 from lopbench.runner.pace import TimeLeft
 from lopbench.runner.report import Reporter
 
@@ -180,7 +180,7 @@ class Lines:
 
     def note(self, message: str) -> None:
         """Print a line."""
-        self._console.print(Text(message), soft_wrap=True)
+        tell(self._console, message)
 
 
 class Work:
@@ -219,4 +219,4 @@ class Work:
         """Print a line where there is no terminal."""
         self._said[description] = time.monotonic()
         if not self._console.is_terminal:
-            self._console.print(Text(f"{description} {what}"), soft_wrap=True)
+            tell(self._console, f"{description} {what}")

@@ -14,6 +14,7 @@ import rich_click as click
 
 from lopbench.cli.output import console, format_option, write_json
 from lopbench.cli.plugins import plugin_option
+from lopbench.core.errors import UsageError
 from lopbench.core.grid import Column, Grid, indented
 from lopbench.core.interfaces import Component, DataSet, Optimizer, Perturbation, Scenario
 
@@ -45,6 +46,7 @@ def command(name: str, output_format: str) -> None:
 
     registry = plugins().registry
     parts = [part.strip() for part in name.split("+")]
+    _refuse_study(name)
     kinds = {part: [baseline.NAME] if part == baseline.NAME else registry.kinds(part) for part in parts}
     described = [
         baseline.described() if kind == baseline.NAME else describe(registry.get(kind, part))
@@ -56,6 +58,20 @@ def command(name: str, output_format: str) -> None:
     else:
         for component in described:
             _print(component)
+
+
+def _refuse_study(name: str) -> None:
+    """Raise if a name is that of a study file that plugins bring, with the commands that read it.
+
+    Raises:
+        UsageError: If it is.
+    """
+    from lopbench.cli.list import STUDIES
+    from lopbench.core.shipped import shipped
+
+    found = [f"'lopbench {verb} {name}' {what}" for folder, (verb, what) in STUDIES.items() if name in shipped(folder)]
+    if found:
+        raise UsageError(f"{name} is no component but a study file: {', '.join(found)}.")
 
 
 def describe(entry: Registration) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.live import Live
-from rich.text import Text
 
 from lopbench.cli.bars import Row, Rows
+from lopbench.cli.output import tell
 from lopbench.cli.progress import LINE_S
 from lopbench.core.text import counted
 from lopbench.runner.pace import TimeLeft
@@ -114,7 +114,7 @@ class _Shown:
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
-        self._console.print(Text(line, style="dim"), soft_wrap=True)
+        tell(self._console, line, "dim")
 
     def update(self, reports: Sequence[Report]) -> None:
         """Print what is new, and move the bars."""

@@ -202,7 +202,6 @@ class Registry:
         found = self._entries[kind].get(name)
         if found is None:
             singular = kind.removesuffix("s")
-            raise UnknownError(
-                f"Unknown {singular} {name!r}.{suggest(name, self.names(kind))} 'lopbench list {kind}' shows all."
-            )
+            known = [*self.names(kind), *(("none",) if kind == "methods" else ())]  # which is written in their place
+            raise UnknownError(f"Unknown {singular} {name!r}.{suggest(name, known)} 'lopbench list {kind}' shows all.")
         return found

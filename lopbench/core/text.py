@@ -59,6 +59,11 @@ def broken(text: str, fits: Callable[[str], bool]) -> list[str]:
     return [each.rstrip() for each in whole_lines(text, fits)] or [""]
 
 
+def between_words(text: str, width: int) -> list[str]:
+    """Return a text in lines of at most ``width`` characters, broken between words alone; a longer word stays whole."""
+    return [each.rstrip() for each in whole_lines(text, lambda line: len(line) <= width, _BREAKS[:1])] or [""]
+
+
 def whole_lines(text: str, fits: Callable[[str], bool], breaks: Sequence[re.Pattern[str]] = _BREAKS) -> list[str]:
     """Return the same with the blanks at the ends of lines, so that they are the text when they are joined.
 

@@ -18,7 +18,7 @@ _MOST_SENTENCES = 4
 def in_words(frame: "pd.DataFrame") -> list[str]:
     """Return what the rows of a leaderboard say about each method against plain learning, a sentence a line.
 
-    Numbers are retentions, that of plain learning first. Fewer than five seeds give no verdict, and the sentence says
+    Numbers are retentions, that of plain learning last. Fewer than five seeds give no verdict, and the sentence says
     with which seeds to repeat the runs.
 
     Args:
@@ -78,7 +78,7 @@ class _Row:
     def against(self, baseline: "_Row") -> str:
         """Return the sentence that compares the row with plain learning."""
         ours, theirs = _number(self.retention), _number(baseline.retention)
-        numbers = f"{theirs} to {ours}"
+        numbers = f"{ours} against {theirs}"
         if self.verdict == "not shown":
             why = f" ({self.rank_note})" if self.rank_note else ""
             return f"{self.name} and {baseline.name} cannot be told apart: {numbers} over {self.seeds} seeds{why}."

@@ -238,9 +238,9 @@ def _cell(row: "pd.Series[Any]", name: str, *, wide: bool) -> str:
 
 
 def _word(value: object, *, wide: bool) -> str:
-    """Return the word of a verdict or trend, or in a terminal the sign for it; "-" for none."""
+    """Return the word of a verdict or trend, or in a terminal the sign for it; for none "-" among words alone."""
     if not _is_text(value):
-        return "-"
+        return "-" if wide else ""  # among signs it would look like "worse"
     return str(value) if wide else _SIGNS[str(value)]
 
 

@@ -18,6 +18,19 @@ def test_it_lists_every_registered_component(lopbench):
             assert entry.summary in shown
 
 
+def test_plain_learning_stands_among_the_methods_of_all_kinds(lopbench):
+    methods = lopbench("list").stdout.partition("\nmethods\n")[2].partition("\n\n")[0]
+    assert re.search(r"^  none +plain learning, without any method", methods, re.MULTILINE)
+
+
+@pytest.mark.parametrize("folder", ["claims", "figures", "suites"])
+def test_study_files_have_titles_and_a_command_that_reads_them(lopbench, folder):
+    rows = json.loads(lopbench("list", folder, "--format", "json").stdout)[folder]
+    assert all(row["summary"] for row in rows)
+    verb = {"claims": "verify", "figures": "figure", "suites": "run"}[folder]
+    assert lopbench("list", folder).stdout.splitlines()[-1].startswith(f"'lopbench {verb} NAME' ")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_kind_lists_no_other(lopbench, kind):
     value = json.loads(lopbench("list", kind, "--format", "json").stdout)

@@ -39,7 +39,14 @@ def test_lopbench_alone_gives_a_first_step(lopbench):
     assert shown.exit_code == 0
     assert "run --profile smoke\n" in shown.stdout
     assert "--help\n" in shown.stdout
+    assert "plugins new my-method" in shown.stdout
     assert len(shown.stdout.splitlines()) <= 12
+
+
+def test_a_command_that_is_misspelt_is_answered_with_the_nearest(lopbench):
+    shown = lopbench("leaderbord", "results")
+    assert shown.exit_code == 2
+    assert "There is no command 'leaderbord'. Did you mean 'leaderboard'?" in " ".join(shown.stderr.split())
 
 
 def test_help_stands_in_groups_that_name_every_command(lopbench):

@@ -125,12 +125,12 @@ def test_a_run_ends_with_what_the_table_comes_to_and_what_to_do_next(tiny):
     verdict = next(line for line in told if line.startswith("l2 keeps "))
     assert verdict.endswith("; one seed, may be chance; repeat with --seeds 0-4.")
     number = r"-?\d\.\d\d"
-    assert re.search(rf" ((more|less) than none: {number} to {number}|as much as none: {number});", verdict)
-    assert any(re.match(r"Next: .*lopbench.* report results makes a page", line) for line in told)
+    assert re.search(rf" ((more|less) than none: {number} against {number}|as much as none: {number});", verdict)
+    assert any(re.match(r"Next: '.*lopbench.* report results' makes a page", line) for line in told)
     assert not any("compare" in line for line in told)
     more = tiny("--method=none", "--method=l2", "--seeds=0-1").stderr
     assert "2 seeds, may be chance" in more
-    assert re.search(r"lopbench.* compare results has the differences", more)
+    assert re.search(r"lopbench.* compare results' has the differences", more)
 
 
 def test_numbers_of_smoke_mean_nothing_and_the_run_says_so(lopbench, one_thread):

@@ -192,6 +192,15 @@ def test_none_is_said_to_be_no_method_where_one_is_checked(lopbench):
     assert shown.stderr == "Error: 'none' is no component: as a method it stands for plain learning, without any.\n"
 
 
+def test_a_study_file_is_answered_with_the_commands_that_read_it(lopbench):
+    shown = lopbench("show", "B.2")
+    assert shown.exit_code == 2
+    assert shown.stderr == (
+        "Error: B.2 is no component but a study file: 'lopbench verify B.2' judges the claim, 'lopbench figure B.2' "
+        "draws the figure.\n"
+    )
+
+
 def test_an_unknown_name_suggests_the_nearest_of_all_kinds(lopbench):
     shown = lopbench("show", "efective_rank")
     assert shown.exit_code == 2

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,26 @@ def test_lines_and_what_can_be_printed_stay():
     assert plain("line\nä 漢 🙂") == "line\nä 漢 🙂"
     assert line(" first\x1b\nsecond") == "first?"
     assert line("") == ""
+
+
+@pytest.mark.parametrize("command", [["show", "efective_rank"], []])
+def test_sentences_are_broken_between_words_on_a_narrow_terminal(command):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    called = [sys.executable, "-m", "lopbench", *command]
+    with subprocess.Popen(called, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # what a terminal says at its end
+            while more := os.read(ours, 1000):
+                shown += more
+    os.close(ours)
+    assert process.returncode == (2 if command else 0)
+    lines = shown.decode().replace("\r", "").splitlines()
+    assert all(len(each) <= 40 for each in lines if not each.startswith("  "))  # commands stay whole, to be copied
+    wide = subprocess.run(called, capture_output=True, text=True, env=environment, check=False)
+    assert (wide.stdout + wide.stderr).split() == " ".join(lines).split()
 
 
 def test_a_message_has_an_end(capsys):

@@ -25,7 +25,7 @@ def test_one_seed_may_be_chance_and_the_sentence_says_what_to_repeat(many_seeds,
     many_seeds([0.5])
     many_seeds([0.6], method())
     assert said(results) == [
-        "mine keeps more than none: 0.50 to 0.67; one seed, may be chance; repeat with --seeds 0-4."
+        "mine keeps more than none: 0.67 against 0.50; one seed, may be chance; repeat with --seeds 0-4."
     ]
 
 
@@ -33,7 +33,7 @@ def test_three_seeds_are_still_too_few(many_seeds, results, method):
     many_seeds([0.6] * 3)
     many_seeds([0.5] * 3, method())
     assert said(results) == [
-        "mine keeps less than none: 0.67 to 0.50; 3 seeds, may be chance; repeat with --seeds 0-4."
+        "mine keeps less than none: 0.50 against 0.67; 3 seeds, may be chance; repeat with --seeds 0-4."
     ]
 
 
@@ -49,9 +49,9 @@ def test_five_seeds_give_a_verdict(many_seeds, results, method):
     many_seeds(around(0.4), method("down"))
     many_seeds(around(0.5)[::-1], method("same"))
     assert said(results) == [
-        "up keeps more than none: 0.50 to 0.67, shown over 5 seeds.",
-        "same and none cannot be told apart: 0.50 to 0.50 over 5 seeds.",
-        "down keeps less than none: 0.50 to 0.33, shown over 5 seeds.",
+        "up keeps more than none: 0.67 against 0.50, shown over 5 seeds.",
+        "same and none cannot be told apart: 0.50 against 0.50 over 5 seeds.",
+        "down keeps less than none: 0.33 against 0.50, shown over 5 seeds.",
     ]
 
 
@@ -100,5 +100,5 @@ def test_optimizers_are_named_where_they_tell_rows_apart(many_seeds, results, me
     many_seeds(around(0.5))
     many_seeds(around(0.6), lr=1e-3)
     assert said(results) == [
-        "none with adam:lr=0.003 keeps less than none with adam:lr=0.001: 0.67 to 0.50, shown over 5 seeds."
+        "none with adam:lr=0.003 keeps less than none with adam:lr=0.001: 0.50 against 0.67, shown over 5 seeds."
     ]
