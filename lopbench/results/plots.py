@@ -146,6 +146,8 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
 
     of_seeds = {name: _known(group, points, ends=metric != RETENTION) for name, group in groups.items()}
     if not any(map(any, of_seeds.values())):
+        if metric == RETENTION:
+            raise ResultsError("These runs have no fresh networks beside them, over which retention is drawn.")
         raise ResultsError(f"No run measured {metric!r}; 'lopbench list metrics' shows what can be measured.")
     drawn = looks(groups, {name: fields_of(group[0].spec, optimizer=several) for name, group in groups.items()})
     with axes_grid() as (figure, (axes,)):
@@ -161,6 +163,7 @@ def curves(records: Sequence[Record], metric: str = "online_accuracy") -> "Figur
         spec = runs[0].spec
         setting = f"{spec.scenario.name} {spec.profile}, {spec.architecture_label}"
         setting += "" if several else f", {spec.optimizer_label}"
+        setting += "" if spec.tuning is None else f", tuned by {spec.tuning.tuning.label}"
         seeds = [len(found) for found in of_seeds.values() if found]
         dress(figure, f"{setting}\n{spread(min(seeds), max(seeds))}", keys)
     return figure

@@ -34,10 +34,11 @@ def check_alike(runs: Iterable[Record], but: Literal["", "width", "lr and archit
     """Refuse runs whose protocols differ in anything ``but`` what is named.
 
     Raises:
-        ResultsError: If they do, naming the parts that differ.
+        ResultsError: If they do, naming the parts that differ and the protocols to choose from.
     """
     found: dict[str, set[str]] = defaultdict(set)
-    for record in runs:
+    listed = list(runs)
+    for record in listed:
         asked = {**record.spec.protocol(), "optimizer": record.spec.entry()["optimizer"]}
         protocol = json.loads(canonical_json(asked))  # a copy, to cut up
         if but == "width":
@@ -52,7 +53,14 @@ def check_alike(runs: Iterable[Record], but: Literal["", "width", "lr and archit
             found[part].add(canonical_json(value))
     differing = [part for part, values in found.items() if len(values) > 1]
     if differing:
-        raise ResultsError(f"One figure cannot hold these runs: they differ in {', '.join(differing)}. Select fewer.")
+        if differing == ["optimizer"]:
+            what, choice = "optimizer", {record.spec.optimizer_label for record in listed}
+        else:
+            what, choice = "protocol", {record.spec.protocol_id for record in listed}
+        raise ResultsError(
+            f"One figure cannot hold these runs: they differ in {', '.join(differing)}. Select one {what}: "
+            f"{', '.join(sorted(choice))}."
+        )
 
 
 def check_measured(runs: Iterable[Record], metric: str) -> None:

@@ -133,6 +133,9 @@ def test_curves_refuse_several_protocols_and_unmeasured_metrics(many_seeds, resu
     many_seeds([0.5])
     with pytest.raises(ResultsError, match="No run measured 'dead_fraction'"):
         curves(find_records(results.root), "dead_fraction")
+    learners = [record for record in find_records(results.root) if record.spec.kind == "continual"]
+    with pytest.raises(ResultsError, match="no fresh networks beside them"):
+        curves(learners, RETENTION)
     many_seeds([0.5], data=None)
     with pytest.raises(ResultsError, match="several protocols"):
         curves(find_records(results.root))
@@ -521,7 +524,7 @@ def test_cloning_figure_of_optimizers_names_them_and_refuses_several_methods(clo
     clones([(0.8, 0.8)], lr=1e-3)
     clones([(0.7, 0.9)], lr=1e-2)
     records = find_records(results.root)
-    with pytest.raises(ResultsError, match="they differ in optimizer"):
+    with pytest.raises(ResultsError, match=r"optimizer\. Select one optimizer: adam:lr=0\.001, adam:lr=0\.01\."):
         cloning_curves(records)
     assert labels(cloning_curves(records, "optimizer"))[:2] == ["adam:lr=0.001", "adam:lr=0.01"]
     clones([(0.7, 0.9)], results.component("methods", "m", track="boundary-free"), lr=1e-2)
