@@ -44,6 +44,9 @@ _COMMANDS = (
     "work",
 )
 
+#: Commands that do runs.
+_RUNNING = ("run", "verify", "figure")
+
 #: Headings of the help, and the commands under each; any other stands under "Commands".
 _HELP = {
     "Measure": ["run", "status", "reproduce"],
@@ -131,10 +134,9 @@ class Commands(click.RichGroup):
             echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as error:
-            kept = (
-                "What was done is checkpointed; the same command resumes it." if ctx.invoked_subcommand == "run" else ""
-            )
-            echo(f"\nInterrupted. {str(error) or kept}".rstrip(), err=True)
+            kept = "What was done is checkpointed; the same command resumes it."
+            told = str(error) or (kept if ctx.invoked_subcommand in _RUNNING else "")
+            echo(f"\nInterrupted. {told}".rstrip(), err=True)
             ctx.exit(130)
 
 

@@ -33,29 +33,29 @@ FOUND = 3
     "checked",
     metavar="FILE.csv",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help=f"Print where this CSV differs from what the records give, and exit with {FOUND} if it does.",
+    help=f"Compare this CSV with the records: print each difference, and exit with {FOUND} if there is one.",
 )
 @format_choice("table", "csv", "markdown", "latex", "html", "json")
 @click.option(
     "--rows",
     metavar="FACTOR",
-    help="Print retentions by two factors, this one in the rows: method, or as --columns.",
+    help="Print a table of retentions by two factors. This one is in the rows: method, or any that --columns takes.",
 )
 @click.option(
     "--columns",
     metavar="FACTOR",
-    help="Print retentions by two factors, this one in the columns: optimizer, architecture, activation, scenario, "
-    "profile, or a field, as in optimizer.lr, architecture.width, scenario.tasks or cbp.replacement_rate.",
+    help="Print a table of retentions by two factors. This one is in the columns: optimizer, architecture, activation, "
+    "scenario, profile, or a field, as optimizer.lr, architecture.width, scenario.tasks or cbp.replacement_rate.",
 )
 @click.option(
     "--sensitivity",
     is_flag=True,
-    help="Print how the score of each tuned method depends on each of its hyperparameters, by the log of its tuning.",
+    help="Print the score of each tuned method over the values of each of its hyperparameters, from its tuning log.",
 )
 @click.option(
     "--suite",
     metavar="NAME",
-    help="Print methods over the scenarios of a suite, as cpu: mean and worst retention, ranks, share of cells.",
+    help="Print a table of methods over the scenarios of a suite, as cpu: mean, worst, ranks, performance profile.",
 )
 @click.pass_context
 def command(
@@ -84,14 +84,17 @@ def command(
     is_file = checked is not None or output is not None
     if is_crossed + sensitivity + (suite is not None) + is_file > 1:
         raise UsageError(
-            "--rows with --columns, --sensitivity, --suite, and --output or --check make different tables; ask for one"
+            "--rows and --columns, --sensitivity, --suite, and --output and --check are for different tables; ask for "
+            "one of these"
         )
     asked = None if suite is None else _suite(suite)
     with reading():
         made = board(*results)
     tell_left_out(made.problems)
     if is_crossed:
-        _print_crossed(made, rows or "method", columns or "method", output_format)
+        _print_crossed(
+            made, "method" if rows is None else rows, "method" if columns is None else columns, output_format
+        )
     elif asked is not None:
         _print_suite(made, asked, output_format)
     elif sensitivity:
@@ -136,7 +139,7 @@ def _print_sensitivity(made: Board, output_format: str) -> None:
 
     found = list(lines(made.entries))
     if not found:
-        raise ResultsError("No entry was tuned, so there are no tuning logs to read; 'lopbench run --tune' makes some.")
+        raise ResultsError("No entry here was tuned, so there is no tuning log; 'lopbench run --tune' makes some.")
     _print_tables(list(sensitivity_tables(found)), lambda: frame(found), output_format)
 
 
@@ -153,7 +156,7 @@ def _print_suite(made: Board, asked: Suite, output_format: str) -> None:
 
 
 def _print_tables(tables: list[Table], frame: Callable[[], DataFrame], output_format: str) -> None:
-    """Print tables in a format; a frame of them where it holds numbers."""
+    """Print tables in a format. Formats for programs print ``frame`` instead, which has all digits."""
     from lopbench.results.cells import csv_text
     from lopbench.results.layout import in_html, in_latex, in_markdown, printed
 
@@ -178,9 +181,9 @@ def _check(ctx: click.Context, made: Board, path: Path) -> None:
     for difference in found:
         echo(difference)
     if found:
-        echo(f"{path} is not what the records give: {counted(len(found), 'difference')}.", err=True)
+        echo(f"{path} differs from the records: {counted(len(found), 'difference')}.", err=True)
         ctx.exit(FOUND)
-    echo(f"{path} is what the records give: {counted(len(made.rows), 'row')}.")
+    echo(f"{path} agrees with the records: {counted(len(made.rows), 'row')}.")
 
 
 def _as_json(made: Board) -> dict[str, object]:

@@ -1,10 +1,10 @@
 """How entries are tuned: what is asked of the tuning of each, and the log of what came of it.
 
 Every entry has the same number of configurations: the settings of its method's own grid, crossed with learning rates.
-Each trains on the first part of the streams of development seeds, of which no result is made, and the best mean online
-score chooses. A part of the stream, because tuning on all of it looks at what is asked (G. Mesbahi et al., 2024,
-arXiv:2404.02113). The log is a part of the entry: its hash is of it, and whoever has the records of the development
-runs can derive it again.
+Each configuration trains on the first part of the streams of development seeds, which no result is made of. The one
+with the best mean online score is chosen. It trains on a part of the stream, because tuning on all of it would use the
+answer (G. Mesbahi et al., 2024, arXiv:2404.02113). The log is a part of the entry and of its hash. It can be derived
+again from the records of the development runs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.registry import suggest
+from lopbench.core.text import counted
 
 if TYPE_CHECKING:
     from lopbench.core.spec import ComponentSpec
@@ -28,7 +29,7 @@ FIRST_SEED = 1000
 #: Most configurations of an entry, and most development seeds.
 MOST_BUDGET, MOST_SEEDS = 1000, 100
 
-#: What the optimizer's fields begin with in a configuration, where those of methods begin with the method's name.
+#: Prefix of the optimizer's fields in a configuration. Fields of a method have its name as their prefix.
 OPTIMIZER = "optimizer"
 
 
@@ -59,7 +60,7 @@ class Tuning:
 
     @classmethod
     def of(cls, given: str | Mapping[str, Any] | Tuning) -> Tuning:
-        """Return what ``k=0.1,budget=16,seeds=3`` or a table of these means; what is left out is at its default.
+        """Return the tuning that ``k=0.1,budget=16,seeds=3`` or a table of these asks for; the rest has its defaults.
 
         Raises:
             UsageError: If it is malformed, or a value is out of range.
@@ -79,7 +80,7 @@ class Tuning:
 
     @property
     def label(self) -> str:
-        """What it is, as the command line takes it."""
+        """The tuning as a text that the command line takes."""
         return f"k={self.k:g},budget={self.budget},seeds={self.seeds}"
 
     @property
@@ -113,8 +114,8 @@ class Configuration:
     """One of the configurations of an entry.
 
     Args:
-        values: The values of the fields that are tuned, as specs have them, by ``optimizer.FIELD`` or ``METHOD.FIELD``.
-        scores: Mean online score of each development run, by seed; None of one that did not complete.
+        values: Values of the tuned fields, as specs have them, by ``optimizer.FIELD`` or ``METHOD.FIELD``.
+        scores: Mean online score of each development run, in the order of seeds; None if it did not complete.
     """
 
     values: Mapping[str, Any]
@@ -122,7 +123,7 @@ class Configuration:
 
     @property
     def mean(self) -> float | None:
-        """Mean over the development seeds; None if one of them did not complete."""
+        """Mean over the development seeds; None if a run did not complete."""
         known = [score for score in self.scores if score is not None]
         return math.fsum(known) / len(known) if known and len(known) == len(self.scores) else None
 
@@ -138,16 +139,16 @@ class Configuration:
 
 
 def best(configurations: Sequence[Configuration], score: str) -> int | None:
-    """Return which configuration is chosen: that of the best mean score, of equal ones the first.
+    """Return the place of the chosen configuration: the one with the best mean score, and of equal ones the first.
 
-    A configuration of which a development run diverged or failed is not chosen.
+    A configuration is never chosen if one of its development runs diverged or failed.
 
     Args:
-        configurations: All of them.
-        score: What the scenario scores: of an "error" the lowest is best.
+        configurations: All configurations.
+        score: What the scenario scores. The lowest "error" is best, and the highest of any other score.
 
     Returns:
-        Its place; None if none completed.
+        The place, counted from 0; None if no configuration completed.
     """
     sign = -1.0 if score == "error" else 1.0
     means = [each.mean for each in configurations]
@@ -161,10 +162,10 @@ class TuningLog:
 
     Args:
         tuning: What was asked.
-        score: What the scenario scores: "accuracy", say, or "error", of which less is better.
-        steps: Training steps of all its development runs, what the tuning cost.
-        configurations: All configurations, with what came of them.
-        chosen: Which of them is the entry's.
+        score: What the scenario scores, such as "accuracy", or "error", of which less is better.
+        steps: Training steps of all development runs: the cost of the tuning.
+        configurations: All configurations, with their scores.
+        chosen: Place of the chosen one, counted from 0.
     """
 
     tuning: Tuning
@@ -175,7 +176,7 @@ class TuningLog:
 
     @cached_property
     def asked(self) -> dict[str, Any]:
-        """What must agree for two entries to stand in one table."""
+        """What two entries of one table have in common."""
         return self.tuning.to_json()
 
     @property
@@ -206,38 +207,40 @@ class TuningLog:
         return cls(tuning, value["score"], value["steps"], tried, value["chosen"])
 
     def check(self, methods: Sequence[ComponentSpec], optimizer: ComponentSpec) -> None:
-        """Refuse a log that cannot have led to an entry.
+        """Refuse a log that cannot be the one of an entry.
 
         Args:
             methods: The entry's methods.
             optimizer: Its optimizer.
 
         Raises:
-            ResultsError: If it is empty, of more or fewer configurations than its budget, without a score of each seed,
-                of fields that the entry has not, or if its best configuration is not the one that it chose and that the
-                entry has.
+            ResultsError: If it is empty, has more or fewer configurations than its budget, lacks a score, has fields
+                that the entry does not have, or if its best configuration is not the chosen one, or not the entry's.
         """
         tried, budget = self.configurations, self.tuning.budget
         if not tried:
             raise ResultsError("the log of its tuning is empty")
         if len(tried) != budget:
-            raise ResultsError(f"the log of its tuning has {len(tried)} configurations, and its budget is {budget}")
+            raise ResultsError(
+                f"the log of its tuning has {counted(len(tried), 'configuration')}, and its budget is {budget}"
+            )
         if any(len(each.scores) != self.tuning.seeds or each.values.keys() != tried[0].values.keys() for each in tried):
-            raise ResultsError("the log of its tuning has configurations of other fields, or of other seeds")
+            raise ResultsError("the configurations in the log of its tuning differ in their fields or seeds")
         owners = {OPTIMIZER, *(part.name for part in methods)}
         foreign = [name for name in tried[0].names if name.rpartition(".")[0] not in owners]
         if foreign:
-            raise ResultsError(f"the log of its tuning has values of {foreign[0]}, which is no field of what was run")
+            raise ResultsError(f"the log of its tuning has values of {foreign[0]}, and what was run has no such field")
         if len({each.label for each in tried}) < budget:
             raise ResultsError("the log of its tuning has one configuration twice")
         place = best(tried, self.score)
         if place != self.chosen:
-            by_scores = "none" if place is None else f"number {place}, {tried[place].label}"
+            by_scores = "none" if place is None else f"number {place} ({tried[place].label})"
             raise ResultsError(
-                f"the log of its tuning was edited: it chose configuration {self.chosen}, by its scores {by_scores}"
+                f"the log of its tuning was edited: it says that configuration {self.chosen} was chosen, and by its "
+                f"scores {by_scores} is best"
             )
         if configured(methods, optimizer, tried[place].values) != (tuple(methods), optimizer):
-            raise ResultsError(f"the log of its tuning chose {tried[place].label}, which is not what was run")
+            raise ResultsError(f"the log of its tuning chose {tried[place].label}, and something else was run")
 
 
 def configured(
@@ -255,7 +258,7 @@ def configured(
 def untuned(
     methods: Sequence[ComponentSpec], optimizer: ComponentSpec, names: Sequence[str]
 ) -> tuple[tuple[ComponentSpec, ...], ComponentSpec]:
-    """Return methods and optimizer without the fields that were tuned: what the entry is whatever came of it."""
+    """Return methods and optimizer without the tuned fields: what they are whichever configuration is chosen."""
     tuned = set(names)
 
     def left(part: ComponentSpec, owner: str) -> ComponentSpec:

@@ -1,7 +1,7 @@
-"""Claims: what somebody says of methods, as a test on the tables that a study makes.
+"""Claims: what somebody says of methods, as a test on the tables of a study.
 
-A claim is a table of a study file. It names entries of the study and a number of theirs, a column of the leaderboard or
-a diagnostic, and says where this number lies if the claim holds. `lopbench.results.judging` says whether it does.
+A claim is a table of a study file. It names entries of the study and one number of each: a column of the leaderboard or
+a diagnostic. It also says in which range this number lies if the claim holds. `lopbench.results.judging` tests that.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from lopbench.results.per_seed import COLUMNS, Part, Quantity
 from lopbench.results.toml_table import Table
 from lopbench.results.trend import FLAT
 
-#: What a claim says: that a number lies somewhere, that it does so more in one entry than in another, that entries
-#: stand in an order, that something changes over the stream, or that two columns go together over entries.
+#: Kinds of claims: a number lies in a range, the difference of two entries does, entries stand in an order, a number
+#: changes over the stream, or two columns are correlated over entries.
 Test = Literal["number", "difference", "order", "trend", "correlation"]
 
-#: Where a trend lies, per tenth of the stream.
+#: Ranges of a trend, per tenth of the stream.
 TRENDS: Mapping[str, tuple[float, float]] = {
     "falling": (-math.inf, 0.0),
     "level": (-FLAT, FLAT),
@@ -39,20 +39,20 @@ _KEYS: Mapping[Test, tuple[str, ...]] = {
     "trend": ("entry", "entries", "metric", "layer", "is"),
     "correlation": ("entries", "columns", "at_least", "at_most"),
 }
-_NO_LAYERS = "'layer' says of which layer a 'metric' is, and a column is of the whole network"
+_NO_LAYERS = "'layer' is for a 'metric'; a column is of the whole network"
 _COMMON = ("text", "source", "test", "deviation")
 _ENTRY_KEYS = ("runs", "method", "optimizer", "called")
 
 
 @dataclass(frozen=True)
 class EntryName:
-    """How a claim names an entry of its study. A part that is not given matches anything, and one entry has to match.
+    """How a claim names an entry of its study. A part that is not given matches anything; just one entry has to match.
 
     Args:
         method: The methods, as on the command line.
         optimizer: The optimizer, likewise.
-        runs: Which table of runs it is in, counted from 1.
-        called: What tables and figures call it; as it is named if None.
+        runs: Number of its table of runs, counted from 1.
+        called: What tables and figures call it; if None, the other parts.
     """
 
     method: str | None = None
@@ -70,13 +70,13 @@ class EntryName:
 
 @dataclass(frozen=True)
 class Link:
-    """One number that a claim is about: of an entry, of the difference to another, or of several entries.
+    """One number that a claim is about: of an entry, of the difference of two, or over several entries.
 
     Args:
-        quantities: What it is made of; two for a correlation.
-        entries: The entry; two where the number is the first minus the second; all for a correlation.
-        low: The least value with which the claim holds.
-        high: The largest.
+        quantities: What is measured of each entry; two quantities for a correlation.
+        entries: The entry; for a difference the first one and the one that is subtracted; for a correlation all.
+        low: The least value with which the claim holds; may be minus infinity.
+        high: The largest value; may be infinite.
     """
 
     quantities: tuple[Quantity, ...]
@@ -98,7 +98,7 @@ class Link:
 
     @property
     def range(self) -> str:
-        """The range in which it lies if the claim holds, in words."""
+        """The claimed range in words."""
         if math.isinf(self.low):
             return f"at most {self.high:g}"
         return f"at least {self.low:g}" if math.isinf(self.high) else f"{self.low:g} to {self.high:g}"
@@ -111,10 +111,10 @@ class Claim:
     Args:
         text: What is claimed, a sentence.
         source: By whom, and where.
-        test: What kind of claim it is.
-        links: The numbers that it is about; all of them lie where it says if it holds.
-        deviation: What its study does otherwise than those who claim it; empty for nothing.
-        where: The file and the claim's number in it, for messages.
+        test: The kind of claim.
+        links: The numbers that it is about. It holds if all of them lie in their ranges.
+        deviation: How its study differs from the source; empty if it does not.
+        where: The file, and the number of the claim in it, for messages.
     """
 
     text: str
@@ -133,15 +133,15 @@ def read_claims(value: Any, path: object) -> tuple[Claim, ...]:
         path: The file, for messages.
 
     Raises:
-        UsageError: If it is no list of tables, a key is unknown or missing, or a value of another kind.
+        UsageError: If it is no list of tables, a key is unknown or missing, or a value is of the wrong kind.
     """
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise UsageError(f"{path}: 'claim' is written as one or more tables, each begun by a line [[claim]]")
+        raise UsageError(f"{path}: 'claim' must be one or more tables, each begun by a line [[claim]]")
     return tuple(_Reader(table, f"{path}, claim {number}").claim() for number, table in enumerate(value, start=1))
 
 
 def entry_name(value: Any, where: str) -> EntryName:
-    """Return the entry that a text (its method) or a table names.
+    """Return the entry that a text, which is its method, or a table names.
 
     Raises:
         UsageError: If it is neither, or a key is unknown.
@@ -162,7 +162,7 @@ def read_quantity(table: Mapping[str, Any], where: str, default: str | None = No
     """Return the column or metric that a table names.
 
     Raises:
-        UsageError: If it names both or none, or one that is unknown.
+        UsageError: If it names both or neither, or a column or part of the stream that is unknown.
     """
     return _Reader(table, where).quantity(default)
 
@@ -234,18 +234,18 @@ class _Reader(Table):
         if metric is not None:
             return Quantity(metric, self.choice("of", get_args(Part), default="late"), self.whole("layer"))
         if "of" in self.table:
-            raise self.wrong("'of' says over which part of the stream a 'metric' is taken; a column has its own")
+            raise self.wrong("'of' is for a 'metric'; a column is of a fixed part of the stream")
         if "layer" in self.table:
             raise self.wrong(_NO_LAYERS)
         if column is None and default is None:
-            raise self.wrong("say what is compared: a 'column' of the leaderboard, or a 'metric'")
+            raise self.wrong("give the number that the claim is about: a 'column' of the leaderboard, or a 'metric'")
         return self._column(column or default)
 
     def _column(self, name: Any) -> Quantity:
         if not isinstance(name, str) or name not in COLUMNS:
             raise self.wrong(
                 f"{name!r} is no column with a number for each seed.{suggest(str(name), [*COLUMNS])} "
-                f"There are: {', '.join(COLUMNS)}; a diagnostic is a 'metric'"
+                f"Columns: {', '.join(COLUMNS)}. A diagnostic is given as 'metric'"
             )
         return Quantity(name)
 
@@ -263,8 +263,8 @@ class _Reader(Table):
 
     def _range(self) -> tuple[float, float]:
         if not {"at_least", "at_most"} & self.table.keys():
-            raise self.wrong("say where the number lies if the claim holds: 'at_least', 'at_most' or both")
+            raise self.wrong("give the range of the number: 'at_least', 'at_most' or both")
         low, high = self.number("at_least", -math.inf), self.number("at_most", math.inf)
         if low > high:
-            raise self.wrong(f"'at_least' is {low:g} and 'at_most' {high:g}: no number is both")
+            raise self.wrong(f"'at_least' is {low:g}, which is above 'at_most', {high:g}; exchange them")
         return low, high

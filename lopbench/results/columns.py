@@ -79,7 +79,7 @@ def _of_axis(axis: Axis) -> Iterator[Column]:
     yield Column(f"{axis}_low", low, lambda g: g.intervals[axis][0])
     yield Column(f"{axis}_high", high, lambda g: g.intervals[axis][1])
     yield Column(f"{axis}_rank_low", "The best rank that is possible on this axis.", _unplaced)
-    yield Column(f"{axis}_rank_high", "The worst of them.", _unplaced)
+    yield Column(f"{axis}_rank_high", "The worst rank that is possible on this axis.", _unplaced)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -93,7 +93,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("method", "The methods.", lambda g: g.spec.method_label, "method"),
     Column(
         "method_id",
-        "Hash of the methods with their versions, origins and start: what one label may stand for twice.",
+        "Hash of the methods with their versions, origins and start. Rows with one label may differ in it.",
         lambda g: g.spec.method_id,
     ),
     Column(
@@ -105,7 +105,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("headline", "The axis that the scenario goes by: `retention` is of it.", lambda g: g.headline),
     Column("rank_low", f"Ranks that are possible within the track: {RANK_METHOD}.", _unplaced, "#"),
-    Column("rank_high", "The worst of them.", _unplaced),
+    Column("rank_high", "The worst rank that is possible.", _unplaced),
     Column("verdict", f"Shown to be better or worse than none: {VERDICT_METHOD}.", lambda _: "", "to none"),
     Column(
         "seeds",
@@ -115,10 +115,10 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "collapsed",
-        f"Number of seeds whose retention is below {COLLAPSED:g}; where there are any, the interval does not hold.",
+        f"Number of seeds whose retention is below {COLLAPSED:g}. If there are any, the interval does not hold.",
         lambda g: Entrant(g.retentions).collapsed,
     ),
-    Column("coverage", "Their seeds.", lambda g: g.coverage),
+    Column("coverage", "The seeds of the runs.", lambda g: g.coverage),
     Column("score", "What the scenario measures a learner by: accuracy or error.", lambda g: g.score),
     Column(
         "reference",
@@ -133,7 +133,7 @@ COLUMNS: tuple[Column, ...] = (
         "retention",
     ),
     Column("retention_low", "The low end of its 95% interval over seeds.", lambda g: g.intervals[g.headline][0]),
-    Column("retention_high", "The high end of it.", lambda g: g.intervals[g.headline][1]),
+    Column("retention_high", "The high end of its 95% interval over seeds.", lambda g: g.intervals[g.headline][1]),
     *(column for axis in AXES for column in _of_axis(axis)),
     Column(
         "trend",
@@ -142,7 +142,7 @@ COLUMNS: tuple[Column, ...] = (
         "trend",
     ),
     Column("trend_low", "The low end of its 95% interval over seeds.", lambda g: g.trend_interval[0]),
-    Column("trend_high", "The high end of it.", lambda g: g.trend_interval[1]),
+    Column("trend_high", "The high end of its 95% interval over seeds.", lambda g: g.trend_interval[1]),
     Column(
         "trend_word",
         f"What the interval of the trend shows: losing, gaining, level (no change above {FLAT:g} is left possible), or "
@@ -232,7 +232,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("failed", "Number of runs that failed.", lambda g: g.count("failed")),
     Column(
         "unpaired",
-        "Number of runs without a retention, for want of a reference.",
+        "Number of runs without a retention, because their reference is missing.",
         lambda g: len(g.runs) - len(g.retentions),
     ),
     Column("data", "Name and start of the content hash of the data set.", lambda g: g.data),

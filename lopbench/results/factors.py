@@ -1,4 +1,4 @@
-"""Tables of two factors: the retention of rows of a leaderboard, by any two things in which they differ."""
+"""Tables of two factors: retentions by any two things in which rows of a leaderboard differ."""
 
 import math
 from collections import defaultdict
@@ -17,13 +17,13 @@ from lopbench.results.statistics import INTERVAL_METHOD
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What stands in no cell.
+#: What an empty cell shows.
 _NOTHING = "-"
 
-#: Parts of a run that are factors themselves, and with the names of their fields behind a dot.
+#: Parts of a run that are factors, and whose fields are: "optimizer", "optimizer.lr".
 _PARTS = ("scenario", "architecture", OPTIMIZER)
 
-#: Factors with a name of their own, and what they are.
+#: Factors that are not fields, and what a run has of each.
 _NAMED: Mapping[str, Callable[[RunSpec], Any]] = {
     "method": lambda spec: spec.family.method_label,
     "optimizer": lambda spec: spec.family.optimizer_label,
@@ -33,14 +33,14 @@ _NAMED: Mapping[str, Callable[[RunSpec], Any]] = {
     "activation": lambda spec: spec.architecture.fields.get("activation"),
 }
 
-#: What a protocol may differ in where its runs differ in a factor: what follows from that factor.
+#: Parts of a protocol that change with a factor. Rows that differ in them share a table.
 _FOLLOWS: Mapping[str, tuple[str, ...]] = {
     "scenario": ("scenario", "architecture", "cloner", "data", "reference_optimizer"),
     "architecture": ("architecture", "reference_optimizer"),
     "profile": ("scenario", "architecture", "reference_optimizer"),
 }
 
-#: What two entries of one cell may differ in, as they are told.
+#: Columns in which rows of one cell may differ, as the message names them.
 _TOLD = ("method", "optimizer", "architecture", "scenario", "profile")
 
 
@@ -57,21 +57,21 @@ class Factor:
 
     @property
     def part(self) -> tuple[str, str]:
-        """Whose field it is, and which; empty for a factor with a name of its own."""
+        """The owner of the field, and the field; both empty if the factor is no field."""
         if self.name == "activation":
             return "architecture", "activation"
         owner, _, field = self.name.rpartition(".")
         return owner, field if owner else ""
 
     def of(self, spec: RunSpec) -> Any:
-        """Return what a run has of it; None if it has no such thing."""
+        """Return the value that a run has; None if it has none."""
         if self.name in _NAMED:
             return _NAMED[self.name](spec)
         owner, field = self.part
         return next((each.fields[field] for each in _owners(spec, owner) if field in each.fields), None)
 
     def without(self, spec: RunSpec) -> RunSpec:
-        """Return a run without the field that the factor is, so that runs which differ in it alone are called alike."""
+        """Return a run without the field, so that runs which differ in it alone have one name."""
         owner, field = self.part
         if not owner:
             return spec
@@ -85,7 +85,7 @@ class Factor:
         return replace(spec, methods=tuple(left(part) if part.name == owner else part for part in spec.methods))
 
     def freed(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a protocol without what may differ between runs that differ in the factor."""
+        """Return a protocol without the parts that may differ within one table of the factor."""
         found = {name: value for name, value in asked.items() if name not in _FOLLOWS.get(self.name, ())}
         owner, field = self.part
         if owner in found:
@@ -111,12 +111,12 @@ def factor(name: str, entries: Iterable[Entry]) -> Factor:
         for owner in (*_PARTS, *(part.name for part in spec.methods)):
             known += [f"{owner}.{field}" for part in _owners(spec, owner) for field in part.fields]
     known = list(dict.fromkeys(known))
-    raise UsageError(f"no run has {name!r}.{suggest(name, known)} Known are: {', '.join(known)}.")
+    raise UsageError(f"No run has {name!r}.{suggest(name, known)} Factors here: {', '.join(known)}.")
 
 
 @dataclass(frozen=True, eq=False)
 class Crossing:
-    """The rows of a leaderboard that differ in two factors, and in nothing else that is asked.
+    """The rows of a leaderboard that differ in two factors and otherwise have one protocol.
 
     Args:
         rows, columns: The factors.
@@ -139,19 +139,21 @@ class Crossing:
 
 
 def cross(entries: Sequence[Entry], rows: str, columns: str) -> list[Crossing]:
-    """Return the tables of two factors, one for each protocol but for what follows from the factors.
+    """Return tables of two factors. Rows share a table if their protocols differ in nothing but the factors.
+
+    A table of one column is left out if another has more.
 
     Args:
         entries: Rows of a leaderboard, in order.
         rows: The factor of rows.
-        columns: That of columns.
+        columns: The factor of columns.
 
     Raises:
-        UsageError: If no run has a factor, or both are one.
-        ResultsError: If a cell would hold several rows, which differ in something else.
+        UsageError: If no run has a factor, or both are the same.
+        ResultsError: If no row has both, or a cell would hold several rows, which differ in something else.
     """
     if rows == columns:
-        raise UsageError(f"--rows and --columns are both {rows!r}; a table has two factors")
+        raise UsageError(f"--rows and --columns are both {rows!r}; name two factors")
     first, second = factor(rows, entries), factor(columns, entries)
     found: dict[str, dict[tuple[str, str], Entry]] = defaultdict(dict)
     for entry in entries:
@@ -167,8 +169,10 @@ def cross(entries: Sequence[Entry], rows: str, columns: str) -> list[Crossing]:
         other = found[key].setdefault(cell, entry)
         if other is not entry:
             raise ResultsError(_twice(other, entry, first, second, cell))
+    if not found:
+        raise ResultsError(f"No row has both {rows} and {columns}; name factors that one row has.")
     tables = [Crossing(first, second, cells) for cells in found.values()]
-    return [each for each in tables if len(each.column_labels) > 1 or len(tables) == 1]
+    return [each for each in tables if len(each.column_labels) > 1] or tables
 
 
 def frame(tables: Iterable[Crossing]) -> "pd.DataFrame":
@@ -193,10 +197,10 @@ def frame(tables: Iterable[Crossing]) -> "pd.DataFrame":
 
 
 def crossing_tables(tables: Iterable[Crossing], *, wide: bool) -> Iterator[Table]:
-    """Yield tables of two factors as texts.
+    """Yield tables of two factors, in texts.
 
     Args:
-        tables: They.
+        tables: The tables.
         wide: Whether there is room for intervals.
     """
     for each in tables:
@@ -222,7 +226,7 @@ def _cell(entry: Entry | None, *, wide: bool) -> str:
 
 
 def _title(table: Crossing) -> str:
-    """Return what all cells share."""
+    """Return what all cells have in common."""
     specs = [entry.row for entry in table.cells.values()]
     shared = [_only(row[name] for row in specs) for name in ("scenario", "profile", "architecture", "optimizer")]
     tuned = _only(row["tuning"] for row in specs)
@@ -247,12 +251,12 @@ def _notes(table: Crossing, *, wide: bool) -> Iterator[str]:
 
 
 def _twice(one: Entry, other: Entry, first: Factor, second: Factor, cell: tuple[str, str]) -> str:
-    """Say that a cell would hold two rows, and in what they differ."""
+    """Return the sentence that a cell would hold two rows, and in what they differ."""
     apart = [name for name in _TOLD if name not in (first.name, second.name) and one.row[name] != other.row[name]]
-    named = "; ".join(f"{name} is {one.row[name]} and {other.row[name]}" for name in apart)
+    named = ", ".join(f"{name} ({one.row[name]} and {other.row[name]})" for name in apart)
     return (
-        f"{first.name} {cell[0]} at {second.name} {cell[1]} stands for several rows, which differ in something else: "
-        f"{named or 'code or start of their methods'}. Name a folder with one of them, or choose that as a factor."
+        f"Several rows have {first.name} {cell[0]} and {second.name} {cell[1]}, and a cell holds one. They differ in "
+        f"{named or 'the code or the start of their methods'}. Name a folder with one of them, or make that a factor."
     )
 
 

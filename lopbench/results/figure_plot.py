@@ -1,4 +1,4 @@
-"""Draws figures that are data: our runs, and beside them what can be read off the published figure."""
+"""Draws figures of studies: our runs, and beside them what can be read off the published figure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: How what was published looks: black on white, on whatever stands beside it.
+#: Style of published values: black and white, above everything else.
 _PUBLISHED: Mapping[str, Any] = {
     "marker": "D",
     "markersize": 4.5,
@@ -29,18 +29,18 @@ _PUBLISHED: Mapping[str, Any] = {
 }
 _LABEL = "read off the published figure"
 
-#: Areas of the points of a scatter, in square points: where what they show is zero, and where it is largest.
+#: Areas of the points of a scatter, in square points, for zero and for the largest value.
 _SMALLEST, _LARGEST = 4.0, 60.0
 
 
 def draw(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> Figure:
-    """Return a figure: bars with their 95% intervals, lines with theirs as a band, published values as diamonds.
+    """Return a figure. Bars have their 95% intervals, lines theirs as a band, and published values are diamonds.
 
-    The points of a scatter are the darker the later they are.
+    The later a point of a scatter is in the stream, the darker it is.
 
     Args:
-        data: What is drawn.
-        panels: Of each panel what `drawn` returned.
+        data: The figure.
+        panels: What `drawn` returned for each panel.
     """
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -69,8 +69,8 @@ def draw(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> Figure:
 def _colours(data: FigureData) -> dict[str, str]:
     """Return the colour of each series.
 
-    Where each series is one method, it has the colour that the method has everywhere. Otherwise series that are
-    numbered, as layers are, are a ramp, and plain learning is grey, where it is one series alone or called none.
+    If each series is one method, it has the colour that the method has in all figures. Otherwise numbered series, such
+    as layers, are a ramp. Plain learning is grey if it is just one series, or the series is called none.
     """
     methods: dict[str, set[str | None]] = {}
     for panel in data.panels:

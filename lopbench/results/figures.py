@@ -1,4 +1,4 @@
-"""Figures as data: what a study file says is drawn of its runs, and what can be read off the published figure."""
+"""Figures as data: what a study file says to draw of its runs, beside what can be read off the published figure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from lopbench.results.group import Group
 
-#: How a panel is drawn: bars of a number, a metric over the stream, or a metric against another, with a point for each
-#: part of the stream.
+#: Kinds of panels: bars of a number, curves of a metric over the stream, or a scatter of one metric against another,
+#: with a point for each part of the stream.
 Kind = Literal["bars", "curves", "scatter"]
 
-#: Most points of a line: where there are more tasks it is of windows, as the published curves are.
+#: Most points of a line. If there are more tasks, each point is the mean of a window, as in published curves.
 MOST_POINTS = 100
 
 #: The columns of `frame`.
@@ -34,12 +34,12 @@ class Mark:
     """One bar or one line.
 
     Args:
-        series: What its colour stands for.
-        entry: The entry of the study that it is of.
-        at: Where a bar stands; empty of a line.
-        layer: Which of the layers in the order of the network, counted from 1; their mean if None.
-        published: What is read off the published figure: the height of a bar, at place 1, or points of a line, each
-            the share of the stream and the value.
+        series: Its name in the legend, which its colour stands for.
+        entry: The entry of the study that it shows.
+        at: The place of a bar on the horizontal axis; empty for a line.
+        layer: The layer, counted from 1 in the order of the network; the mean of all if None.
+        published: What is read off the published figure: points of a line, each a share of the stream and a value, or
+            the height of a bar as one point at share 1.
     """
 
     series: str
@@ -56,11 +56,11 @@ class Panel:
     Args:
         kind: How it is drawn.
         label: What its vertical axis shows.
-        quantity: What is drawn of each entry; of curves the metric, whatever the part of the stream.
+        quantity: What is drawn of each entry. Curves show a metric over the whole stream.
         marks: Its bars or lines.
-        across: What the places of bars are, as "width"; empty for nothing.
-        against: The metric that a scatter shows to the right.
-        size: The metric that it shows as the size of points, None for points of one size.
+        across: Label of the horizontal axis, as "width"; empty for none.
+        against: The metric on the horizontal axis of a scatter.
+        size: The metric that a scatter shows as the size of points; None for points of one size.
     """
 
     kind: Kind
@@ -73,13 +73,13 @@ class Panel:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """All that is drawn of each entry."""
+        """Everything that is drawn of each entry."""
         return [each for each in (self.quantity, self.against, self.size) if each is not None]
 
 
 @dataclass(frozen=True)
 class FigureData:
-    """What is drawn of a study.
+    """A figure of a study.
 
     Args:
         source: The published figure.
@@ -97,7 +97,7 @@ class FigureData:
 
     @property
     def names(self) -> dict[EntryName, None]:
-        """The entries that it shows, each once."""
+        """The entries in the figure, each once."""
         return dict.fromkeys(mark.entry for panel in self.panels for mark in panel.marks)
 
 
@@ -109,16 +109,16 @@ def read_figure(value: Any, path: object) -> FigureData:
         path: The file, for messages.
 
     Raises:
-        UsageError: If it is no table, a key is unknown or missing, or a value of another kind.
+        UsageError: If it is no table, a key is unknown or missing, or a value is of the wrong kind.
     """
     where = f"{path}, figure"
     if not isinstance(value, dict):
-        raise UsageError(f"{path}: 'figure' is written as a table, begun by a line [figure]")
+        raise UsageError(f"{path}: 'figure' must be a table, begun by a line [figure]")
     table = Table(value, where)
     table.refuse_others(("source", "minutes", "panels", "note"))
     panels = table.value("panels")
     if not isinstance(panels, list) or not panels or not all(isinstance(each, dict) for each in panels):
-        raise table.wrong("'panels' is written as one or more tables, each begun by a line [[figure.panels]]")
+        raise table.wrong("'panels' must be one or more tables, each begun by a line [[figure.panels]]")
     minutes = table.number("minutes")
     if minutes <= 0:
         raise table.wrong(f"'minutes' must be above 0, got {minutes:g}")
@@ -136,10 +136,10 @@ def _panel(value: Mapping[str, Any], where: str) -> Panel:
         raise table.wrong("'marks' must be a list of tables, each a bar or a line")
     quantity = read_quantity(value, where)
     if kind == "curves" and quantity.of is None:
-        raise table.wrong(f"curves are of a 'metric', and {quantity.name!r} is one number for the whole stream")
+        raise table.wrong(f"curves show a 'metric', and {quantity.name!r} is one number for the whole stream")
     read = tuple(_mark(each, kind, where) for each in marks)
     if quantity.of is None and any(mark.layer is not None for mark in read):
-        raise table.wrong(f"'layer' is of a 'metric', and {quantity.name!r} is a column")
+        raise table.wrong(f"'layer' is for a 'metric', and {quantity.name!r} is a column")
     panel = Panel(kind, table.text("label"), quantity, read, table.maybe("across") or "")
     if kind != "scatter":
         return panel
@@ -162,7 +162,8 @@ def _mark(value: Mapping[str, Any], kind: Kind, where: str) -> Mark:
         read = value.get("published", [])
     if not isinstance(read, list) or not all(map(_is_point, read)):
         raise table.wrong(
-            f"'published' of a line is a list of points, as in [[0.0, 0.2], [1.0, 0.53]], got {str(read)[:60]!r}"
+            "'published' of a line must be a list of points, each a share of the stream and a value, as in "
+            f"[[0.0, 0.2], [1.0, 0.53]], got {str(read)[:60]!r}"
         )
     points = tuple((float(place), float(height)) for place, height in read)
     at = table.text("at") if kind == "bars" else ""
@@ -173,18 +174,18 @@ def _is_point(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_number, value)) and 0 <= value[0] <= 1
 
 
-# -- what the runs come to
+# -- the numbers of the runs
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A bar or a line with what the runs come to.
+    """A bar or a line with the numbers of its runs.
 
     Args:
-        mark: What it is.
-        points: Place in the stream, mean over seeds, low and high end of its 95% interval, in order; a bar has one.
+        mark: The bar or line.
+        points: Share of the stream, mean over seeds, and low and high end of its 95% interval; a bar has one point.
         seeds: Number of seeds.
-        beside: Of the points of a scatter the mean of what is to the right, and of what their size shows.
+        beside: For each point of a scatter the means of what its horizontal place and its size show.
     """
 
     mark: Mark
@@ -196,12 +197,12 @@ class Drawn:
 def drawn(panel: Panel, groups: Mapping[EntryName, Group], seeds: Mapping[EntryName, Sequence[int]]) -> list[Drawn]:
     """Return the bars or lines of a panel.
 
-    A number is that of the seeds whose runs were completed; a line ends where the first of its seeds does.
+    A bar is the mean of the seeds whose runs completed. A line ends where the first run of a seed ends.
 
     Args:
         panel: The panel.
         groups: The runs of each entry.
-        seeds: The seeds of each that are drawn.
+        seeds: The seeds of each entry that are drawn.
     """
     return [_drawn(panel, mark, groups[mark.entry], seeds[mark.entry]) for mark in panel.marks]
 
@@ -231,7 +232,7 @@ def _drawn(panel: Panel, mark: Mark, group: Group, seeds: Sequence[int]) -> Draw
 
 
 def _windows(known: Sequence[Mapping[int, float]], tasks: int) -> dict[float, list[float]]:
-    """Return the mean of each window of the stream in each run, by the window's end, as far as all runs know it."""
+    """Return the mean of each window of the stream in each run, by the window's end; only of windows that all have."""
     number = min(tasks, MOST_POINTS)
     found = {}
     for window in range(number):
@@ -257,8 +258,8 @@ def _point(place: float, values: list[float], quantity: Quantity) -> tuple[float
 def frame(data: FigureData, panels: Sequence[Sequence[Drawn]]) -> pd.DataFrame:
     """Return a figure as a table, in the columns `COLUMNS`.
 
-    Each bar has a row, and each line one for each published point, beside it the nearest of ours, or for its last point
-    where nothing was published.
+    A bar has one row. A line has one for each published point, with the nearest of ours; if nothing was published, one
+    for its last point. A scatter has one for its first and one for its last point.
     """
     import pandas as pd
 
@@ -282,7 +283,7 @@ def _rows(each: Drawn) -> Iterator[tuple[str, tuple[float, float, float], float]
 
 
 def _scattered(each: Drawn) -> Iterator[tuple[str, tuple[float, float, float], float]]:
-    """Yield the first and the last point of a scatter, and where they are."""
+    """Yield the first and the last point of a scatter."""
     for index in dict.fromkeys((0, len(each.points) - 1)):
         place, *found = each.points[index]
         yield f"{place:.0%} of the stream, at {each.beside[index][0]:.3g}", (found[0], found[1], found[2]), math.nan

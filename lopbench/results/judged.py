@@ -1,4 +1,4 @@
-"""Claims against the rows of a leaderboard: each with its numbers, their intervals and a verdict."""
+"""Claims with their verdicts, from the rows of a leaderboard: each with its numbers and their intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lopbench.core.grid import Column, Grid
 from lopbench.results.claims import Claim, EntryName, Link
-from lopbench.results.group import Group, seed_ranges
+from lopbench.results.group import Group, seed_ranges, seeds_in_words
 from lopbench.results.judging import COLLAPSE_NOTE, Finding, Word, find, rank_correlation, unstable, verdict
 from lopbench.results.pairs import unseen_collapse
 from lopbench.results.per_seed import Quantity
@@ -41,7 +41,7 @@ COLUMNS = (
     "deviation",
 )
 
-#: Least width of the column of numbers: in a narrower one their names, which are many words, would be a ladder.
+#: Least width of the column of numbers. Their names are long, and a narrower column would break them after each word.
 _LEAST_NUMBER = 40
 
 _STYLES = {"agrees": "green", "disagrees": "red", "cannot tell": "yellow"}
@@ -65,10 +65,10 @@ class Number:
     """One number of a claim.
 
     Args:
-        link: What it is, and where it is claimed to lie.
+        link: What the number is, and its claimed range.
         finding: What the seeds show of it.
-        low: Low end of its 95% interval over seeds, NaN where there is none.
-        high: High end.
+        low: Low end of its 95% interval over seeds; NaN if it has none.
+        high: High end of that interval.
     """
 
     link: Link
@@ -93,7 +93,7 @@ class Judged:
 
     @property
     def needed_seeds(self) -> int | None:
-        """How many seeds would decide the claim; None if it is decided, or if that is unknown for a number of it."""
+        """Number of seeds that would decide the claim; None if it is decided, or if that is unknown for a number."""
         open_numbers = [each.finding for each in self.numbers if not _is_told(each.finding)]
         needed = [found.needed_seeds for found in open_numbers]
         if self.word != "cannot tell" or None in needed:
@@ -104,8 +104,8 @@ class Judged:
 def judge(claim: Claim, asked: Mapping[EntryName, Asked]) -> Judged:
     """Return a claim with its verdict.
 
-    Seeds that have no run yet are left out. Where a run stopped, failed or has no reference, and so has no value, its
-    number is not judged: the other seeds would flatter it.
+    Seeds that have no run yet are left out. If a run has no value, because it stopped or failed or lacks a reference,
+    the number is not judged: the mean of the other seeds would be too good.
 
     Args:
         claim: The claim.
@@ -183,21 +183,21 @@ def render(judged: Sequence[Judged], console: Console) -> None:
             console.print(Text(f"{index}: {note}"), style="dim")
     console.print(
         Text(
-            "Value: mean over seeds with its 95% interval. Verdict: two-sided tests over seeds at 5%, those of the "
-            "leaderboard, for each claim by itself; it agrees if all of its numbers are shown to lie where it says. "
-            "Needed: seeds that would tell in 80% of cases, if the number is what these few say."
+            "Value: mean over seeds, with its 95% interval. Verdict: the tests of the leaderboard, two-sided at 5%, "
+            "for each claim by itself. A claim agrees if all of its numbers are shown to lie in their claimed "
+            "ranges. Needed: number of seeds that would decide in 80% of cases, if the true value is the one shown."
         ),
         style="dim",
     )
 
 
 def _number(link: Link, asked: Sequence[Asked]) -> Number:
-    """Return what the runs at hand come to."""
+    """Return a number of a claim, as far as there are runs."""
     groups = [each.group for each in asked if each.group is not None]
     notes = [*_missing(link.entries, asked), *_unchecked(link.entries, asked)]
     if len(groups) < len(asked):
         return Number(link, Finding(math.nan, 0, math.nan, math.nan, None, "; ".join(notes)), math.nan, math.nan)
-    # Only the seeds of the study: others in the folder were not asked for.
+    # Only the seeds that the study asks for; the folder may hold more.
     rows = [_rows(link.quantities, group, each.seeds) for group, each in zip(groups, asked, strict=True)]
     seeds = sorted(set.intersection(*(set(row) for part in rows for row in part)))
     voids = sorted(
@@ -214,7 +214,10 @@ def _number(link: Link, asked: Sequence[Asked]) -> Number:
     collapse = quantity.is_retention and not link.is_correlation and unstable([row for part in rows for row in part])
     finding = find(first, link.low, link.high, base=second, collapse=collapse, at_ceiling=_at_ceiling(link, groups))
     if voids:
-        notes.append(f"no value, as of a run that stopped: seeds {seed_ranges(voids)}; the others would flatter it")
+        notes.append(
+            f"there is no value of {seeds_in_words(seed_ranges(voids))}, where a run stopped or lacks a reference; the "
+            "mean of the others would be too good, so it is not judged"
+        )
         finding = replace(finding, p_inside=math.nan, p_outside=math.nan, needed_seeds=None)
     finding = replace(finding, note="; ".join(filter(None, (*notes, finding.note))))
     low, high = quantity.interval(values) if values else (math.nan, math.nan)
@@ -257,7 +260,7 @@ def _missing(names: Sequence[EntryName], asked: Sequence[Asked]) -> Iterator[str
     for name, each in zip(names, asked, strict=True):
         missing = set(each.seeds).difference(() if each.group is None else _runs(each.group, each.seeds))
         if missing:
-            yield f"{name}: no record of seeds {seed_ranges(missing)}"
+            yield f"{name}: there is no record of {seeds_in_words(seed_ranges(missing))}"
 
 
 def _unchecked(names: Sequence[EntryName], asked: Sequence[Asked]) -> Iterator[str]:
@@ -285,8 +288,8 @@ def _notes(judged: Judged) -> Iterator[str]:
     ]
     if judged.word != "cannot tell" and seeds and min(seeds):
         yield (
-            f"{min(seeds)} seeds without a collapse leave a rate of {unseen_collapse(min(seeds)):.0%} possible, under "
-            "which the verdict does not hold"
+            f"none of {min(seeds)} seeds collapsed. Up to {unseen_collapse(min(seeds)):.0%} of all seeds may still do "
+            "so, and then the verdict does not hold"
         )
 
 

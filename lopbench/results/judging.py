@@ -1,10 +1,9 @@
-"""Verdicts on claims: whether the seeds show that a number lies where a claim says, or elsewhere, or neither.
+"""Verdicts on claims: whether the seeds show that a number lies in its claimed range, or outside, or neither.
 
-The tests are those of the leaderboard (`pair_tests`), two-sided at 5%. A claim holds only if all of its numbers are
-shown to lie where it says, each by a test at the full level: were one of them elsewhere, that test alone would be wrong
-in at most 2.5% of cases (J. O. Berger, 1982, doi:10.1080/00401706.1982.10487790). It fails if one of its numbers is
-shown to lie elsewhere, after Holm's correction for their number. "Cannot tell" is what is left, and few seeds tell
-little.
+The tests are those of the leaderboard (`pair_tests`), two-sided at 5%. A claim agrees if each of its numbers is shown
+to lie in its range, by a test at the full level. If one of them lies outside, its own test is wrong in at most 2.5% of
+cases, and so is the verdict (J. O. Berger, 1982, doi:10.1080/00401706.1982.10487790). A claim disagrees if one of its
+numbers is shown to lie outside, after Holm's correction for their number. In all other cases the seeds cannot tell.
 
 Share of studies with a false verdict, at 5, 10 and 20 seeds (2,000 studies each, ``tests/results/simulate_claims.py``).
 The mean is 1, seeds below .2 have collapsed, and the claims are that it is at least 1, at most 1, .95 to 1, and that
@@ -18,9 +17,9 @@ three equal entries stand in an order:
 | 40% collapse | .076 .007 .021 | .009 .012 .019 | .000 .000 .000 | .000 .000 .000 | .021 .002 .009 |
 | 60% collapse | .007 .015 .020 | .086 .007 .018 | .000 .000 .000 | .000 .000 .000 | .160 .011 .011 |
 
-So verdicts hold for roughly normal numbers. What is too much elsewhere is what `pair_tests` has too much: from five
-seeds that show no collapse although there could be one, or nothing else. Verdicts on retentions therefore say how large
-a rate of collapse their seeds leave open.
+So verdicts hold for roughly normal numbers. The rates that are too high are those of `pair_tests`: five seeds may by
+chance show no collapse, or nothing but collapses. Verdicts on retentions therefore say how large a rate of collapse
+their seeds leave open.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from lopbench.results.statistics import FEWEST_SEEDS, LEVEL, MOST_SEEDS, holm, n
 
 Word = Literal["agrees", "disagrees", "cannot tell"]
 
-#: What is said where the tests of a claim rest on few seeds of which some collapse.
+#: Note of a number of which a seed collapsed.
 COLLAPSE_NOTE = "seeds collapsed: the interval does not hold, a test of bounded differences was made"
 
 
@@ -48,11 +47,11 @@ class Finding:
     Args:
         value: Its mean over seeds; NaN without seeds.
         seeds: Number of seeds.
-        p_inside: Two-sided p-value of its lying in the claimed range; NaN where no test can be made.
-        p_outside: Two-sided p-value of its lying outside.
-        needed_seeds: How many seeds would tell, if the number is what these say; None if they do, or more than 1000
-            would, or it cannot be told.
-        note: What holds the test back, or what to know about it; empty for nothing.
+        p_inside: Two-sided p-value for the claimed range; NaN if no test can be made.
+        p_outside: Two-sided p-value for what lies outside of it.
+        needed_seeds: Number of seeds that would decide, if the true value is this one. None if these seeds decide, if
+            more than 1000 are needed, or if it cannot be computed.
+        note: Why no test was made, or what to know about it; empty for nothing.
     """
 
     value: float
@@ -72,16 +71,16 @@ def find(
     collapse: bool = False,
     at_ceiling: bool = False,
 ) -> Finding:
-    """Return what the seeds show of a number that is claimed to lie between two others.
+    """Return what the seeds show of a number that is claimed to lie in a range.
 
     Args:
         values: The number of each seed, ``(S,)``, finite.
         low: The least value with which the claim holds; may be minus infinity.
-        high: The largest; may be infinite.
-        base: What is subtracted of it, of the same seeds; 0 if None.
+        high: The largest value; may be infinite.
+        base: What is subtracted from it, of the same seeds; 0 if None.
         collapse: Whether a seed collapsed, so that the numbers are not roughly normal.
-        at_ceiling: Whether both sides are too near the ceiling of the score to be told apart: then nothing is shown
-            but that they are not further apart than the claim allows.
+        at_ceiling: Whether both sides of a difference are too near the ceiling of the score to be told apart. Then
+            only a range around 0 can be shown.
     """
     size = len(values)
     second = np.array([values], dtype=np.float64)

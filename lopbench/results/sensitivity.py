@@ -1,4 +1,4 @@
-"""How much a tuned entry depends on each of its hyperparameters, by the log of its tuning."""
+"""How the score of a tuned entry depends on each of its hyperparameters, from the log of its tuning."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -21,12 +21,12 @@ _MARK = "*"
 
 @dataclass(frozen=True)
 class Line:
-    """The scores of an entry over one of its fields, the others being as they were chosen.
+    """The scores of an entry over one of its fields, with the others at their chosen values.
 
     Args:
         entry: The entry.
         field: The field, as "optimizer.lr" or "l2.strength".
-        points: Values in order, each with the mean score of the development runs, NaN where one did not complete.
+        points: Values in order, each with the mean score of its development runs; NaN if one did not complete.
         chosen: The value that was chosen.
     """
 
@@ -37,7 +37,7 @@ class Line:
 
 
 def lines(entries: Iterable[Entry]) -> Iterator[Line]:
-    """Yield the lines of tuned entries, those of untuned ones left out."""
+    """Yield the lines of tuned entries; untuned ones have none."""
     for entry in entries:
         log = entry.spec.tuning
         if log is not None:
@@ -76,7 +76,7 @@ def frame(found: Iterable[Line]) -> "pd.DataFrame":
 
 
 def sensitivity_tables(found: Iterable[Line]) -> Iterator[Table]:
-    """Yield a table for each protocol: for each method and field the scores over its values, from low to high."""
+    """Yield a table for each protocol, with a row for each field of each method: the scores over its values."""
     by_protocol: dict[str, list[Line]] = {}
     for line in found:
         by_protocol.setdefault(line.entry.row["protocol_id"], []).append(line)
@@ -99,9 +99,8 @@ def sensitivity_tables(found: Iterable[Line]) -> Iterator[Table]:
                 for line in group
             ],
             notes=[
-                f"VALUE: mean online {log.score} of the development runs{less}, from the low end of the values to the "
-                f"high one, the other fields being as they were chosen; {_MARK} is the tuned point, - did not come "
-                "through.",
+                f"VALUE: SCORE, from low to high values. The score is the mean online {log.score} of the development "
+                f"runs{less}. The other fields are at their chosen values. {_MARK}: chosen. -: a run did not complete.",
                 f"Tuned by {row['tuning']}.",
             ],
         )

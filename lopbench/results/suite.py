@@ -1,6 +1,7 @@
 """Methods over the scenarios of a suite: mean and worst retention, ranks over scenarios, and the performance profile.
 
-A cell is a scenario and a seed. What is said of a method that lacks cells is of those that it has, and it has no rank.
+A cell is a scenario and a seed. A method that lacks cells has no mean and no rank; its worst retention is of the cells
+that it has.
 """
 
 import itertools
@@ -22,22 +23,22 @@ from lopbench.results.statistics import LEVEL
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Fewest methods with all cells that are ranked.
+#: Fewest methods with all cells for which there are ranks.
 FEWEST_ENTRIES = 3
 
 #: Fewest scenarios in which one method can be shown to be better: of fewer, more than 5% of the signs agree by chance.
 FEWEST_SCENARIOS = 6
 
-#: Retentions at which tables show the performance profile.
+#: Retentions at which tables show the profile.
 SHOWN = (0.5, 0.8, 1.0)
 
-#: Retentions at which the profile is made.
+#: Retentions at which JSON has it.
 TAUS = tuple(round(0.02 * step, 2) for step in range(61))
 
-#: What the columns of a value end in, and of both ends of its band.
+#: Ends of the names of columns: of a value, and of the low and the high end of its band.
 _ENDS = ("", "_low", "_high")
 
-#: Most sign patterns that are gone through; of more scenarios as many are drawn.
+#: Most patterns of signs that are tried. If there are more, as many are drawn.
 _MOST_SIGNS = 4096
 
 #: Resamples of seeds for the bands.
@@ -76,11 +77,13 @@ class Suite:
         name: Its name.
         cells: Its protocols, at least one.
         tuning: How entries are tuned, as tables have it; empty for not at all.
+        study: How ``lopbench run`` calls it, where that is not its name.
     """
 
     name: str
     cells: tuple[Cell, ...]
     tuning: str
+    study: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +92,7 @@ class Member:
 
     Args:
         entry: Its row in the first scenario that it has.
-        scores: Its retentions, clipped, by scenario and seed; of the seeds of the suite.
+        scores: Its clipped retentions, by scenario and seed, of the seeds of the suite.
         missing: Names of the scenarios in which it lacks seeds.
     """
 
@@ -109,14 +112,14 @@ class Member:
 
 
 def members(suite: Suite, entries: Iterable[Entry]) -> list[Member]:
-    """Return the methods of a suite: first those with all cells, by falling mean, then the others.
+    """Return the methods of a suite: first those with all cells, from the highest mean to the lowest, then the others.
 
     Args:
         suite: The suite.
         entries: Rows of a leaderboard.
 
     Raises:
-        ResultsError: If no row is of the suite, or a method stands in a scenario twice.
+        ResultsError: If no row is of the suite, or a method has several rows in a scenario.
     """
     found: dict[str, dict[str, Entry]] = defaultdict(dict)
     wanted = {(cell.scenario, cell.profile): cell for cell in suite.cells}
@@ -127,15 +130,16 @@ def members(suite: Suite, entries: Iterable[Entry]) -> list[Member]:
         other = found[row["method_id"]].setdefault(row["scenario"], entry)
         if other is not entry:
             apart = [name for name in ("architecture", "optimizer", "data") if other.row[name] != row[name]]
-            named = "; ".join(f"{name} is {other.row[name]} and {row[name]}" for name in apart)
+            named = ", ".join(f"{name} ({other.row[name]} and {row[name]})" for name in apart)
             raise ResultsError(
-                f"{row['method']} stands in {row['scenario']} twice, and a suite has one of each: "
-                f"{named or 'their protocols differ'}. Name a folder with one of them."
+                f"{row['method']} has several rows in {row['scenario']}, and a suite takes one. They differ in "
+                f"{named or 'their protocols'}. Name a folder with one of them."
             )
     if not found:
         tuned = f" tuned by {suite.tuning}" if suite.tuning else ""
         raise ResultsError(
-            f"There are no runs of the suite {suite.name!r}{tuned} here; 'lopbench run {suite.name}' makes them."
+            f"There are no runs of the suite {suite.name!r}{tuned} here; 'lopbench run {suite.study or suite.name}' "
+            "makes them."
         )
     made = [_member(suite, by_scenario) for by_scenario in found.values()]
     return sorted(made, key=lambda member: (bool(member.missing), -_known(member.mean), _name(member)))
@@ -158,22 +162,22 @@ def _member(suite: Suite, by_scenario: Mapping[str, Entry]) -> Member:
 
 
 def rank_ranges(means: NDArray[np.float64]) -> list[Range]:
-    """Return the ranges of ranks of methods over scenarios, ``means`` being ``(n, scenarios)``.
+    """Return the ranges of ranks of methods over scenarios.
 
-    Scenarios are what is drawn: a method is shown to be better than another if the mean difference is larger than
-    what comes of exchanging the two at random in each scenario. All methods are exchanged together: with signs s, one
-    for each scenario, the mean difference of a pair is that of ``s * means``, and the largest of all pairs has to be
-    beaten in all but 5% of the signs (the wild bootstrap of R. Y. Liu, 1988, doi:10.1214/aos/1176351062, with the
-    hypothesis imposed). Of equal methods each sign is as likely as any, whatever their law, so that the level is exact.
-    Pairs that are told apart leave the maximum, and the rest is tested again (step-down: J. P. Romano and M. Wolf,
-    2005, doi:10.1198/016214504000000539).
+    The sample is one of scenarios. A method is shown to be better than another if the mean of their differences is
+    larger than what exchanging the two at random in each scenario gives. All methods are exchanged together, by one
+    sign for each scenario. A difference has to exceed the largest one of all pairs in all but 5% of the patterns of
+    signs (the wild bootstrap of R. Y. Liu, 1988, doi:10.1214/aos/1176351062, with the hypothesis imposed). If methods
+    are equal, all signs are equally likely whatever the law of the scores, so the level is exact. Pairs that are told
+    apart leave the maximum, and the others are tested again (step-down: J. P. Romano and M. Wolf, 2005,
+    doi:10.1198/016214504000000539).
 
-    In 1,000 simulated suites each of 20 equal methods and 6, 7 or 10 scenarios, of scores that are normal, clipped at
-    1.2, or collapse in one of five seeds, none was called best, and in 2 to 5% some pair was told apart
-    (``tests/results/test_suite.py`` repeats that with fewer).
+    Simulated with 20 equal methods, 6, 7 or 10 scenarios, and scores that are normal, clipped at 1.2, or collapse in
+    one of five seeds, in 1,000 suites each: no method was called best, and some pair was told apart in 2 to 5% of the
+    suites (``tests/results/test_suite.py`` repeats that with fewer).
 
     Args:
-        means: Mean retention of each method in each scenario, clipped.
+        means: Mean of the clipped retentions of each method in each scenario, ``(n, scenarios)``.
     """
     count, scenarios = means.shape
     signs = _signs(scenarios)
@@ -196,7 +200,7 @@ def rank_ranges(means: NDArray[np.float64]) -> list[Range]:
 
 
 def _signs(scenarios: int) -> NDArray[np.float64]:
-    """Return all signs of scenarios, or as many as are gone through, ``(signs, scenarios)``."""
+    """Return all patterns of signs, or a sample where they are too many, ``(patterns, scenarios)``."""
     if 2**scenarios <= _MOST_SIGNS:
         return np.array(list(itertools.product((1.0, -1.0), repeat=scenarios)))
     drawn = np.random.default_rng(_SEED).choice((1.0, -1.0), (_MOST_SIGNS - 1, scenarios))
@@ -209,13 +213,13 @@ def _signs(scenarios: int) -> NDArray[np.float64]:
 def profile(scores: Mapping[str, Mapping[int, float]], taus: Sequence[float] = TAUS) -> NDArray[np.float64]:
     """Return the performance profile of a method with its 95% band, ``(3, taus)``: share, low end and high end.
 
-    The share of cells with a retention of at least tau, each scenario with the same weight (R. Agarwal et al., 2021,
-    arXiv:2108.13264v4, Section 4.2; E. D. Dolan and J. J. More, 2002). The band is the percentile interval of a
+    It is the share of cells with a retention of at least tau, each scenario with the same weight (R. Agarwal et al.,
+    2021, arXiv:2108.13264v4, Section 4.2; E. D. Dolan and J. J. More, 2002). The band is the percentile interval of a
     bootstrap of seeds within each scenario.
 
     Args:
-        scores: Retentions by scenario and seed, clipped.
-        taus: Where.
+        scores: Clipped retentions by scenario and seed.
+        taus: The values of tau.
     """
     bounds = np.asarray(taus)
 
@@ -226,7 +230,7 @@ def profile(scores: Mapping[str, Mapping[int, float]], taus: Sequence[float] = T
 
 
 def mean_band(scores: Mapping[str, Mapping[int, float]]) -> NDArray[np.float64]:
-    """Return the mean over scenarios with its 95% interval over seeds, ``(3,)``: bootstrap within each scenario."""
+    """Return the mean over scenarios with its 95% interval, ``(3,)``, by a bootstrap of seeds within each scenario."""
     return _over_seeds(scores, lambda values: np.asarray(values.mean(axis=-1, keepdims=True)))[:, 0]
 
 
@@ -249,12 +253,13 @@ def suite_frame(suite: Suite, found: Sequence[Member]) -> "pd.DataFrame":
     """Return a row for each method of a suite, in their order.
 
     Columns besides the names:
-        rank_low, rank_high: `rank_ranges` within the track, of methods with all cells; missing where fewer than
-            `FEWEST_ENTRIES` have them, and for methods without.
-        mean, mean_low, mean_high: Unweighted mean over scenarios of the clipped retention, and its interval over seeds.
-        worst, worst_scenario: The smallest of them, of those that there are.
-        at_least_0.5, at_least_0.5_low, at_least_0.5_high and so on: The performance profile there, and its band.
-        scenarios, missing: How many of the scenarios it has with all seeds, and the others.
+        rank_low, rank_high: `rank_ranges` within the track. Methods that lack cells have none, and no method has one
+            where fewer than `FEWEST_ENTRIES` have all cells, or of fewer than `FEWEST_SCENARIOS` scenarios.
+        mean, mean_low, mean_high: Unweighted mean of the clipped retentions over scenarios, and its interval over
+            seeds; missing where cells are.
+        worst, worst_scenario: The lowest mean of a scenario, and the scenario.
+        at_least_0.5, at_least_0.5_low, at_least_0.5_high and so on: The performance profile at 0.5, and its band.
+        scenarios, missing: Number of scenarios that it has with all seeds, and names of the others.
     """
     import pandas as pd
 
@@ -290,7 +295,7 @@ def suite_frame(suite: Suite, found: Sequence[Member]) -> "pd.DataFrame":
 
 
 def _ranks(found: Sequence[Member], scenarios: int) -> list[Range | None]:
-    """Return where methods stand within their track; None for those that are not ranked."""
+    """Return the range of ranks of each method within its track; None of those that have none."""
     ranks: list[Range | None] = [None] * len(found)
     whole = [place for place, member in enumerate(found) if not member.missing]
     if len(whole) < FEWEST_ENTRIES or scenarios < FEWEST_SCENARIOS:
@@ -353,22 +358,22 @@ def _share(row: "pd.Series[Any]", name: str, *, wide: bool) -> str:
 def _notes(suite: Suite, frame: "pd.DataFrame") -> Iterator[str]:
     low, high = CLIP
     yield (
-        f"Mean: unweighted, over the scenarios, of retentions clipped to [{low:g}, {high:g}]; 95% interval: bootstrap "
-        "of seeds within scenarios. Worst: the smallest of the scenarios."
+        f"Mean: unweighted mean over scenarios of retentions clipped to [{low:g}, {high:g}]; 95% interval (bootstrap "
+        "of seeds within scenarios). Worst: the lowest mean of a scenario."
     )
-    yield ">=: share of cells, a scenario and a seed each, with at least this retention (performance profile)."
+    yield ">=: share of cells with at least this retention (performance profile); a cell is a scenario and a seed."
     yield "Scenarios: " + ", ".join(f"{cell.scenario} {cell.profile} ({len(cell.seeds)} seeds)" for cell in suite.cells)
     whole = int((frame["missing"] == "").sum())
     if frame["rank_low"].notna().any():
         yield f"#: ranks that are possible within the track: {RANKS}."
     elif whole < FEWEST_ENTRIES:
         have = "has" if whole == 1 else "have"
-        yield f"#: no ranks, which take {FEWEST_ENTRIES} methods with all cells; {whole} {have}."
+        yield f"#: there are no ranks; they take {FEWEST_ENTRIES} methods with all cells, and {whole} {have} them."
     else:
-        yield f"#: no ranks, which take {FEWEST_SCENARIOS} scenarios."
+        yield f"#: there are no ranks; they take {FEWEST_SCENARIOS} scenarios."
     for method, missing in zip(frame["method"], frame["missing"], strict=True):
         if missing:
-            yield f"{method}: lacks cells in {missing}"
+            yield f"{method} lacks seeds in {missing}."
 
 
 def _name(member: Member) -> str:

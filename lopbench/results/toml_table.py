@@ -1,4 +1,4 @@
-"""Tables of a study file, read with sentences for what is wrong in them."""
+"""Tables of a study file, and the sentences for what is wrong in them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Table:
     where: str
 
     def choice(self, key: str, known: Sequence[T], default: T | None = None) -> T:
-        """Return one of some values."""
+        """Return the value of a key, which has to be one of ``known``."""
         value = self.table.get(key, default) if default is not None else self.value(key)
         if value not in known:
             listing = [str(each) for each in known]
@@ -36,14 +36,14 @@ class Table:
         return next(each for each in known if each == value)
 
     def text(self, key: str) -> str:
-        """Return a text that has to be there."""
+        """Return the text of a key, which has to be there."""
         value = self.value(key)
         if not isinstance(value, str) or not value:
             raise self.wrong(f"{key!r} must be a text, got {str(value)[:60]!r}")
         return value
 
     def maybe(self, key: str) -> str | None:
-        """Return a text, None if there is none."""
+        """Return the text of a key, None if the key is not there."""
         return self.text(key) if key in self.table else None
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -56,7 +56,7 @@ class Table:
         return float(value)
 
     def whole(self, key: str) -> int | None:
-        """Return a whole number of at least 1, None if there is none."""
+        """Return a whole number of at least 1, None if the key is not there."""
         value = self.table.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise self.wrong(f"{key!r} must be a whole number, at least 1, got {str(value)[:60]!r}")
@@ -69,13 +69,13 @@ class Table:
                 raise self.wrong(f"unknown key {key!r}.{suggest(key, [*known])} Known are: {', '.join(known)}")
 
     def value(self, key: str) -> Any:
-        """Return what has to be there."""
+        """Return the value of a key, which has to be there."""
         if key not in self.table:
             raise self.wrong(f"{key!r} is missing")
         return self.table[key]
 
     def wrong(self, what: str) -> UsageError:
-        """Return the error that says what is wrong with the table."""
+        """Return an error about the table."""
         return UsageError(f"{self.where}: {what}.")
 
 

@@ -168,7 +168,7 @@ def read_study(path: Path) -> StudyFile:
     table = _parsed(path)
     parts = table.pop(RUNS, [{}])
     if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
-        raise UsageError(f"{path}: '{RUNS}' is written as one or more tables, each begun by a line [[{RUNS}]]")
+        raise UsageError(f"{path}: '{RUNS}' must be one or more tables, each begun by a line [[{RUNS}]]")
     title = table.pop(TITLE, "")
     if not isinstance(title, str):
         raise UsageError(f"{path}: '{TITLE}' must be a text, got {str(title)[:60]!r}")
@@ -240,7 +240,7 @@ def _executor(path: Path, table: Any) -> tuple[str | None, dict[str, Any], Any]:
         UsageError: If the table is none, has no name, or a field holds more than one value.
     """
     if not isinstance(table, dict):
-        raise UsageError(f"{path}: '{EXECUTOR}' is written as a table, begun by a line [{EXECUTOR}]")
+        raise UsageError(f"{path}: '{EXECUTOR}' must be a table, begun by a line [{EXECUTOR}]")
     fields = dict(table)
     name, jobs = fields.pop("name", None), fields.pop("jobs", None)
     if table and not isinstance(name, str):

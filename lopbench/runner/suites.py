@@ -1,4 +1,4 @@
-"""Suites: study files that come with plugins, in the folder ``suites``, and are known by a name, as ``cpu``."""
+"""Suites: study files that plugins bring in their folder ``suites``, each known by a name, as ``cpu``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def suite_of(name: str) -> Suite:
-    """Return what tables need of a suite, or of any study file whose requests have one kind of tuning.
+    """Return a suite, by its name or as a study file whose requests are all tuned in one way.
 
     Raises:
-        UsageError: If there is no such suite, or it is none.
+        UsageError: If there is no such suite, or the study is none.
     """
     from lopbench.results.suite import Cell, Suite
 
@@ -26,15 +26,16 @@ def suite_of(name: str) -> Suite:
     tunings = {"" if request.get("tune") is None else request["tune"].label for request in file.requests}
     if len(tunings) > 1:
         raise UsageError(
-            f"{file.path} tunes its runs in several ways, and a suite in one: {', '.join(sorted(tunings))}"
+            f"{file.path} is no suite: its runs are tuned in several ways, "
+            f"{', '.join(each or 'not at all' for each in sorted(tunings))}"
         )
     cells = []
     for request in file.requests:
         if "scenario" not in request or "profile" not in request:
-            raise UsageError(f"{file.path}: a suite names scenario and profile of each of its [[runs]]")
+            raise UsageError(f"{file.path} is no suite: each of its [[runs]] has to name a scenario and a profile")
         scenario, fields = split(request["scenario"])
         profile = request["profile"] + ("+custom" if fields else "")
         cells.append(Cell(scenario, profile, frozenset(request.get("seeds", (0,)))))
     if len({cell.scenario for cell in cells}) < len(cells):
-        raise UsageError(f"{file.path} has a scenario twice, and a suite has each once")
-    return Suite(file.path.stem, tuple(cells), tunings.pop())
+        raise UsageError(f"{file.path} is no suite: two of its [[runs]] have one scenario")
+    return Suite(file.path.stem, tuple(cells), tunings.pop(), name)

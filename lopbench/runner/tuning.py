@@ -1,4 +1,4 @@
-"""The tuning of entries: their configurations, the development runs by which one is chosen, and the runs after that."""
+"""The tuning of entries: configurations, the development runs that choose one of them, and the runs of that one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from lopbench.results.tuned import development_score
 from lopbench.runner.references import with_references
 from lopbench.runner.schedule import Schedule
 
-#: The values of some fields, by ``optimizer.FIELD`` or ``METHOD.FIELD``.
+#: Values of fields, by ``optimizer.FIELD`` or ``METHOD.FIELD``.
 Values = Mapping[str, Any]
 
 
 def rates(base: float, count: int) -> list[float]:
-    """Return learning rates in half decades around ``base``, which comes first, then those nearest, the lower before.
+    """Return ``count`` learning rates in half decades around ``base``: first it, then the nearest, the lower before.
 
-    Around 1e-3 or 3e-3 they are 1e-3, 3e-3 and their powers of ten.
+    Around 1e-3 or 3e-3 these are 1e-3, 3e-3 and their multiples by powers of ten.
     """
     halves = sorted(range(-count, count + 1), key=lambda half: (abs(half), half > 0))
     return [_rate(base, half) for half in halves[:count]]
@@ -40,11 +40,11 @@ def _rate(base: float, half: int) -> float:
 
 
 def configurations(tuning: Tuning, methods: Sequence[ComponentSpec], optimizer: ComponentSpec) -> tuple[Values, ...]:
-    """Return the configurations of an entry, as many as the budget has, each with a learning rate.
+    """Return the configurations of an entry, as many as the budget, each with a learning rate.
 
     The settings of the methods' grids are crossed with learning rates around the optimizer's, from the middle outwards,
     until there are enough. Methods without a grid, and plain learning, spend the budget on the grid of the optimizer. A
-    field that was given another value than its default is held there.
+    field whose value is not its default is not tuned.
 
     Args:
         tuning: What is asked.
@@ -61,8 +61,8 @@ def configurations(tuning: Tuning, methods: Sequence[ComponentSpec], optimizer: 
     if len(settings) > tuning.budget:
         named = "+".join(part.label() for part in methods) or optimizer.label()
         raise UsageError(
-            f"the grid of {named} has {len(settings)} settings, more than the budget of {tuning.budget} configurations "
-            "that every entry has; give a larger budget, or give a field of it a value, which is then not tuned"
+            f"the grid of {named} has {len(settings)} settings, more than the budget of {tuning.budget} "
+            "configurations. Give a larger budget, or give one of its fields a value: then that field is not tuned"
         )
     count = -(-tuning.budget // len(settings))
     tried = [
@@ -74,7 +74,7 @@ def configurations(tuning: Tuning, methods: Sequence[ComponentSpec], optimizer: 
 
 
 def _settings(parts: Sequence[tuple[str, ComponentSpec]]) -> list[dict[str, Any]]:
-    """Return the settings of the grids of components; of several, all combinations."""
+    """Return all combinations of the values in the grids of components."""
     grids: dict[str, list[Any]] = {}
     for owner, part in parts:
         cls = plugins().registry.get(part.kind, part.name).load()
@@ -88,7 +88,7 @@ def _settings(parts: Sequence[tuple[str, ComponentSpec]]) -> list[dict[str, Any]
 
 
 def _recorded(part: ComponentSpec, field: str, value: object) -> Any:
-    """Return a value of a field as specs have it, checked by making the component with it."""
+    """Return a value of a field as specs have it; the component is made with it, which checks it."""
     plain = list(value) if isinstance(value, tuple) else value
     made = ComponentSpec.of(part.kind, replace(part, fields={**part.fields, field: plain}).build())
     return made.fields.get(field, plain)
@@ -96,12 +96,12 @@ def _recorded(part: ComponentSpec, field: str, value: object) -> Any:
 
 @dataclass(frozen=True)
 class Candidates:
-    """An entry before its tuning: its configurations, of which records will choose one.
+    """An entry before its tuning. Records of its development runs will choose one of its configurations.
 
     Args:
         tuning: What is asked.
         base: Its run on the first of its seeds, as it was asked for.
-        seeds: The seeds on which the chosen configuration is run.
+        seeds: The seeds of the runs of the chosen configuration.
         values: The configurations.
     """
 
@@ -129,7 +129,7 @@ class Candidates:
 
     @property
     def label(self) -> str:
-        """What people call the entry."""
+        """Name of the entry in messages."""
         return f"{self.base.method_label} with {self.base.optimizer_label}, tuned by {self.tuning.label}"
 
     @cached_property
@@ -147,15 +147,15 @@ class Candidates:
 
     @property
     def unsettled(self) -> list[RunSpec]:
-        """The runs of the entry while nothing is chosen: as it was asked for, with an empty log, which no record has.
+        """The runs of the entry before one is chosen: as it was asked for, with an empty log, which no record has.
 
-        They are as many and take as long as those of the configuration that will be chosen.
+        They are as many as those of the chosen configuration will be, and take as long.
         """
         log = TuningLog(self.tuning, "", 0, (), 0)
         return [replace(self.base, seed=seed, tuning=log) for seed in self.seeds]
 
     def followed(self, results: Path) -> list[RunSpec] | None:
-        """Return what `settle` does, with references of their own.
+        """Return what `settle` does, and the runs of fresh networks that only these runs need.
 
         Raises:
             ResultsError: As `settle`.
@@ -164,9 +164,9 @@ class Candidates:
         return None if specs is None else with_references(specs, shared=False)
 
     def settle(self, results: Path) -> tuple[RunSpec, ...] | None:
-        """Return the runs of the configuration that the development runs choose; None while one of them has no record.
+        """Return the runs of the configuration that development runs choose; None while one of these has no record.
 
-        It depends on their records alone, so that all who work in a folder come to the same runs.
+        The choice depends on their records alone, so that all workers in a folder come to the same runs.
 
         Raises:
             ResultsError: If a record is damaged, or no configuration completed.
@@ -181,8 +181,8 @@ class Candidates:
         place = best(tried, scenario.score)
         if place is None:
             raise ResultsError(
-                f"none of the {self.tuning.budget} configurations came through the first {self.tuning.k:g} of the "
-                "stream on all development seeds, so none can be chosen"
+                f"each of the {self.tuning.budget} configurations diverged or failed on a development seed, so none "
+                "can be chosen; tune around a lower learning rate, or with a larger budget"
             )
         steps = sum(Schedule.of(scenario, spec).steps for spec in self.runs)
         log = TuningLog(self.tuning, scenario.score, steps, tried, place)
@@ -216,27 +216,27 @@ def tuned(asked: RunSpec, log: TuningLog) -> RunSpec:
 
 
 def check(tuning: Tuning, scenario: Scenario, seeds: Iterable[int], start: float) -> None:
-    """Refuse what cannot be tuned so.
+    """Refuse what cannot be tuned in this way.
 
     Raises:
-        UsageError: If seeds are development seeds, or methods act only after the part of the stream that tuning sees.
+        UsageError: If a seed is a development seed, or methods act only after the part of the stream that tuning uses.
     """
     both = sorted(set(seeds) & set(tuning.development_seeds))
     if both:
         raise UsageError(
-            f"seed {both[0]} is a development seed: those from {tuning.development_seeds[0]} to "
-            f"{tuning.development_seeds[-1]} choose configurations, and results are of others"
+            f"seed {both[0]} is a development seed: seeds {tuning.development_seeds[0]} to "
+            f"{tuning.development_seeds[-1]} choose configurations. Run on other seeds"
         )
     if start and tuning.k <= start:
         raise UsageError(
-            f"methods that turn on after {start:g} of the stream do nothing in the first {tuning.k:g}, on which they "
-            "would be tuned; leave out --from, or tune with k=1"
+            f"methods turn on after {start:.0%} of the stream, and tuning uses its first {tuning.k:.0%}, in which they "
+            "do nothing. Leave out --from, or tune with k=1"
         )
     growth = scenario.growth
     if growth is not None and first_tasks(scenario.tasks, tuning.k) <= growth.task:
         raise UsageError(
-            f"{scenario.name} clones the learner before task {growth.task}, after the first {tuning.k:g} of the "
-            "stream, on which methods would be tuned; tune with k=1"
+            f"{scenario.name} clones the learner before task {growth.task}, and the first {tuning.k:.0%} of the "
+            "stream, which tuning uses, ends before that. Tune with k=1"
         )
 
 

@@ -57,7 +57,7 @@ def test_check_says_that_a_table_is_right(lopbench, results):
     lopbench("leaderboard", results, "--output=board.csv")
     shown = lopbench("leaderboard", results, "--check=board.csv")
     assert shown.exit_code == 0
-    assert shown.stdout == "board.csv is what the records give: 2 rows.\n"
+    assert shown.stdout == "board.csv agrees with the records: 2 rows.\n"
 
 
 def test_check_says_what_differs_and_exits_with_3(lopbench, results):
@@ -68,7 +68,7 @@ def test_check_says_what_differs_and_exits_with_3(lopbench, results):
     shown = lopbench("leaderboard", "--check=board.csv", results)
     assert shown.exit_code == 3
     assert "seeds is 5 in the file, 1 by the records" in shown.stdout
-    assert "board.csv is not what the records give" in shown.stderr
+    assert "board.csv differs from the records" in shown.stderr
 
 
 def test_damaged_records_are_named_and_the_good_rows_are_shown(lopbench, results):

@@ -139,9 +139,10 @@ def test_an_interrupted_run_says_how_to_go_on(lopbench, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lopbench.runner.study.plan", interrupted)
-    shown = lopbench("run")
-    assert shown.exit_code == 130
-    assert "checkpointed; the same command resumes" in shown.stderr
+    for command in (["run"], ["verify", "B.2"], ["figure", "B.2"]):
+        shown = lopbench(*command)
+        assert shown.exit_code == 130
+        assert "checkpointed; the same command resumes" in shown.stderr
 
     def told(**_):
         raise KeyboardInterrupt("The workers go on.")

@@ -58,7 +58,7 @@ def test_the_leaderboard_of_a_set_is_that_of_its_csv(lopbench, results):
     assert lopbench("pack", results, "--output=set.lopbench").exit_code == 0
     shown = lopbench("leaderboard", "set.lopbench", "--check=board.csv")
     assert shown.exit_code == 0
-    assert shown.stdout == "board.csv is what the records give: 2 rows.\n"
+    assert shown.stdout == "board.csv agrees with the records: 2 rows.\n"
 
 
 @pytest.mark.parametrize("command", ["leaderboard", "compare", "unpack", "status"])

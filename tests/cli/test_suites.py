@@ -14,7 +14,7 @@ from lopbench.runner.suites import suite_of
     [
         (["--suite=cpu"], 1, "There are no runs of the suite 'cpu' tuned by k=0.1,budget=16,seeds=3 here"),
         (["--suite=cup"], 2, "there is no file cup, and no study of this name. Did you mean 'cpu'?"),
-        (["--suite=cpu", "--sensitivity"], 2, "make different tables; ask for one"),
+        (["--suite=cpu", "--sensitivity"], 2, "are for different tables; ask for one of these"),
     ],
 )
 def test_tables_of_suites_that_there_are_not_are_one_sentence(lopbench, recorded, options, code, told):
@@ -61,7 +61,7 @@ def test_the_table_of_a_suite_has_all_formats(lopbench, tmp_path, monkeypatch, o
     shown = lopbench(*asked)
     assert shown.exit_code == 0, shown.stderr
     assert "Suite toys" in shown.stdout
-    assert "#: no ranks, which take 3 methods with all cells; 2 have." in shown.stdout
+    assert "#: there are no ranks; they take 3 methods with all cells, and 2 have them." in shown.stdout
     for output_format, begins in (("csv", "suite,method"), ("markdown", "Suite toys"), ("latex", r"\begin{table}")):
         assert lopbench(*asked, f"--format={output_format}").stdout.startswith(begins)
     value = json.loads(lopbench(*asked, "--format=json").stdout)

@@ -141,9 +141,9 @@ def test_tables_of_two_factors_have_all_formats(lopbench, one_thread):
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        (["--sensitivity"], 1, "No entry was tuned"),
-        (["--columns=optimizer.rate"], 2, "no run has 'optimizer.rate'"),
-        (["--columns=optimizer.lr", "--sensitivity"], 2, "make different tables; ask for one"),
+        (["--sensitivity"], 1, "No entry here was tuned"),
+        (["--columns=optimizer.rate"], 2, "No run has 'optimizer.rate'"),
+        (["--columns=optimizer.lr", "--sensitivity"], 2, "are for different tables; ask for one of these"),
     ],
 )
 def test_tables_that_there_are_not_are_one_sentence(lopbench, recorded, options, code, told):

@@ -64,7 +64,7 @@ def test_without_runs_nothing_can_be_told(verify, runs):
     shown = verify(STUDY + CLAIM, "--no-run")
     assert shown.exit_code == 0, shown.output
     assert "cannot tell" in shown.stdout
-    assert "none: no record of seeds 0-2" in shown.stdout
+    assert "none: there is no record of seeds 0-2" in shown.stdout
     assert runs() == []
 
 
@@ -176,7 +176,7 @@ def test_a_packed_set_is_judged_and_takes_no_runs(verify, lopbench, tmp_path):
         "2 runs of study.toml are missing in mine.lopbench, and neither a packed set nor several folders take" in told
     )
     assert "Name one folder to do them in" in told
-    assert "no record of seeds 3" in verify(more, "mine.lopbench", "--no-run").stdout
+    assert "there is no record of seed 3" in verify(more, "mine.lopbench", "--no-run").stdout
 
 
 def test_runs_in_several_folders_are_judged_together(verify, tmp_path):

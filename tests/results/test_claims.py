@@ -78,24 +78,24 @@ def test_a_correlation_is_of_two_columns_over_entries():
         ({"test": "numbre"}, "'test' is 'numbre'. Did you mean 'number'? It is one of number, difference, order,"),
         ({"test": ["number"]}, "'test' is ['number']."),
         ({"test": "number", "entyr": "l2"}, "unknown key 'entyr'. Did you mean 'entry'"),
-        ({"test": "number", "column": "retention"}, "say where the number lies"),
+        ({"test": "number", "column": "retention"}, "give the range of the number"),
         ({"test": "number", "column": "retention", "at_least": 0}, "'entries' is missing"),
         (
             {"test": "number", "column": "retentoin", "entry": "l2", "at_least": 0},
             "'retentoin' is no column with a number for each seed. Did you mean 'retention'",
         ),
-        ({"test": "number", "entry": "l2", "at_least": 0}, "say what is compared: a 'column' of the leaderboard, or a"),
+        ({"test": "number", "entry": "l2", "at_least": 0}, "give the number that the claim is about: a 'column' of"),
         (
             {"test": "number", "column": "trend", "metric": "dead_fraction", "entry": "l2", "at_least": 0},
             "give a 'column' of the leaderboard or a 'metric', not both",
         ),
-        ({"test": "number", "column": "trend", "of": "late", "entry": "l2", "at_least": 0}, "a column has its own"),
+        ({"test": "number", "column": "trend", "of": "late", "entry": "l2", "at_least": 0}, "'of' is for a 'metric'"),
         ({"test": "number", "metric": "x", "layer": 0, "entry": "l2", "at_least": 0}, "'layer' must be a whole number"),
         (
             {"test": "number", "column": "trend", "layer": 1, "entry": "l2", "at_least": 0},
-            "'layer' says of which layer",
+            "'layer' is for a 'metric'",
         ),
-        ({"test": "trend", "layer": 1, "entry": "l2", "is": "falling"}, "'layer' says of which layer a 'metric' is"),
+        ({"test": "trend", "layer": 1, "entry": "l2", "is": "falling"}, "'layer' is for a 'metric'"),
         ({"test": "number", "metric": "x", "of": "last", "entry": "l2", "at_least": 0}, "'of' is 'last'."),
         *(
             (
@@ -108,7 +108,10 @@ def test_a_correlation_is_of_two_columns_over_entries():
             {"test": "number", "column": "trend", "entry": "l2", "number": 1, "tolerance": math.nan},
             "'tolerance' must be a number from -1e+100 to 1e+100, got 'nan'",
         ),
-        ({"test": "number", "column": "trend", "entry": "l2", "at_least": 2, "at_most": 1}, "no number is both"),
+        (
+            {"test": "number", "column": "trend", "entry": "l2", "at_least": 2, "at_most": 1},
+            "'at_least' is 2, which is above 'at_most', 1",
+        ),
         ({"test": "number", "column": "trend", "entry": "l2", "number": 2}, "'tolerance' is missing"),
         (
             {"test": "number", "column": "trend", "entry": "l2", "number": 2, "tolerance": -1},

@@ -67,17 +67,17 @@ def test_a_cell_of_several_rows_is_refused_and_says_in_what_they_differ(many_see
     many_seeds([0.5], lr=1e-3)
     with pytest.raises(ResultsError) as raised:
         shown("method", "architecture")
-    assert "none at architecture net" in str(raised.value)
-    assert "optimizer is adam:lr=0.01 and adam:lr=0.001" in str(raised.value)
+    assert "Several rows have method none and architecture net:width=8, and a cell holds one." in str(raised.value)
+    assert "They differ in optimizer (adam:lr=0.01 and adam:lr=0.001). Name a folder" in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("rows", "columns", "told"),
     [
-        ("method", "optimizer.rate", "no run has 'optimizer.rate'."),
-        ("methods", "optimizer.lr", "no run has 'methods'. Did you mean 'method'?"),
+        ("method", "optimizer.rate", "No run has 'optimizer.rate'."),
+        ("methods", "optimizer.lr", "No run has 'methods'. Did you mean 'method'?"),
         ("method", "method", "--rows and --columns are both 'method'"),
-        ("method", "l2.strength", "no run has 'l2.strength'."),
+        ("method", "l2.strength", "No run has 'l2.strength'."),
     ],
 )
 def test_a_factor_that_no_run_has_is_one_sentence(many_seeds, results, shown, rows, columns, told):
@@ -98,3 +98,20 @@ def test_runs_of_other_numerics_do_not_share_a_table(many_seeds, results, shown)
         results.add(spec.reference(), 0.8)
     first, other = shown("method", "optimizer.lr")
     assert first.rows != other.rows
+
+
+def test_protocols_with_one_column_each_are_shown_where_no_other_has_more(many_seeds, results, shown):
+    for depth in (1, 2):
+        many_seeds([0.8], architecture=results.component("architectures", "net", depth=depth), lr=1e-3)
+    assert [table.headings for table in shown("method", "optimizer.lr")] == [("method", "0.001")] * 2
+    many_seeds([0.5], architecture=results.component("architectures", "net", depth=2), lr=1e-2)
+    assert [table.headings for table in shown("method", "optimizer.lr")] == [("method", "0.001", "0.01")]
+
+
+def test_factors_that_no_row_has_both_are_a_sentence(many_seeds, results, shown):
+    for name in ("m", "other"):
+        many_seeds([0.5], results.component("methods", name, strength=0.5))
+    with pytest.raises(
+        ResultsError, match=r"No row has both m\.strength and other\.strength; name factors that one row"
+    ):
+        shown("m.strength", "other.strength")

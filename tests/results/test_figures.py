@@ -156,7 +156,7 @@ def test_series_of_plain_learning_alone_have_colours(made):
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        (3, "'figure' is written as a table, begun by a line [figure]"),
+        (3, "'figure' must be a table, begun by a line [figure]"),
         ({**FIGURE, "panel": []}, "unknown key 'panel'. Did you mean 'panels'?"),
         ({**FIGURE, "panels": []}, "each begun by a line [[figure.panels]]"),
         ({**FIGURE, "minutes": 0}, "'minutes' must be above 0, got 0"),
@@ -166,12 +166,12 @@ def test_series_of_plain_learning_alone_have_colours(made):
         ({**FIGURE, "panels": [BARS, {**CURVES, "metric": 3}]}, "panel 2: 'metric' must be a text"),
         (
             {**FIGURE, "panels": [{"kind": "curves", "label": "x", "column": "retention", "marks": CURVES["marks"]}]},
-            "curves are of a 'metric', and 'retention' is one number for the whole stream",
+            "curves show a 'metric', and 'retention' is one number for the whole stream",
         ),
         *(
             (
                 {**FIGURE, "panels": [{**CURVES, "marks": [{"series": "a", "entry": "none", "published": points}]}]},
-                "'published' of a line is a list of points",
+                "'published' of a line must be a list of points",
             )
             for points in ([[2, 1]], [[1]], [[1, math.nan]], [[1, 1e308]], [[1, 10**400]], [[1, True]], {})
         ),
@@ -199,7 +199,7 @@ def test_series_of_plain_learning_alone_have_colours(made):
                     }
                 ],
             },
-            "'layer' is of a 'metric', and 'retention' is a column",
+            "'layer' is for a 'metric', and 'retention' is a column",
         ),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_difference_that_is_shown_agrees_with_its_interval(claimed):
     assert found.needed_seeds is None
     assert number.finding.value == pytest.approx(sum(differences) / 5)
     assert (number.low, number.high) == pytest.approx(interval(differences))
-    assert "5 seeds without a collapse leave a rate of 45% possible" in printed([found])
+    assert "none of 5 seeds collapsed. Up to 45% of all seeds may still do so" in printed([found])
 
 
 def test_one_that_is_shown_to_be_otherwise_disagrees(claimed):
@@ -69,7 +69,7 @@ def test_seeds_that_have_no_run_are_left_out_and_told(claimed):
     assert found.word == "agrees"
     assert found.numbers[0].finding.seeds == 4
     told = found.numbers[0].finding.note
-    assert told == "l2: no record of seeds 5; none: no record of seeds 4-5"
+    assert told == "l2: there is no record of seed 5; none: there is no record of seeds 4-5"
 
 
 def test_seeds_of_others_are_not_counted(claimed):
@@ -80,7 +80,7 @@ def test_an_entry_without_runs_cannot_be_judged(claimed):
     found = claimed(DIFFERENCE, l2=None)
     assert found.word == "cannot tell"
     assert math.isnan(found.numbers[0].finding.value)
-    assert "l2: no record of seeds 0-4" in printed([found])
+    assert "l2: there is no record of seeds 0-4" in printed([found])
 
 
 def test_what_stopped_is_not_flattered_by_the_others(claimed, results):
@@ -90,7 +90,7 @@ def test_what_stopped_is_not_flattered_by_the_others(claimed, results):
     found = claimed(late, seeds=range(6))
     assert found.word == "cannot tell"
     assert found.needed_seeds is None
-    assert "no value, as of a run that stopped: seeds 5" in found.numbers[0].finding.note
+    assert "there is no value of seed 5, where a run stopped or lacks a reference" in found.numbers[0].finding.note
     assert claimed(late, seeds=range(5)).word == "agrees"
 
 

@@ -269,13 +269,19 @@ def of_another_method(log):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (best_is_another, "was edited: it chose configuration 1, by its scores number 2, optimizer.lr=0.009"),
-        (another_was_run, "chose optimizer.lr=0.5, which is not what was run"),
-        (of_another_method, "has values of cbp.maturity, which is no field of what was run"),
+        (
+            best_is_another,
+            "was edited: it says that configuration 1 was chosen, and by its scores number 2 (optimizer.lr=0.009",
+        ),
+        (another_was_run, "chose optimizer.lr=0.5, and something else was run"),
+        (of_another_method, "has values of cbp.maturity, and what was run has no such field"),
         (lambda log: log.update(budget=4), "has 3 configurations, and its budget is 4"),
         (lambda log: log["configurations"].clear(), "the log of its tuning is empty"),
-        (lambda log: log.update(score="error", chosen=0), "which is not what was run"),
-        (lambda log: log.update(seeds=2), "has configurations of other fields, or of other seeds"),
+        (lambda log: log.update(score="error", chosen=0), "and something else was run"),
+        (
+            lambda log: log.update(seeds=2),
+            "the configurations in the log of its tuning differ in their fields or seeds",
+        ),
         (lambda log: log.update(k=2), "k must be"),
         (lambda log: log["configurations"][0].update(scores=["0.9"]), "scores"),
     ],

@@ -55,7 +55,7 @@ def test_means_are_of_clipped_retentions_and_the_worst_has_a_name(results, toys)
         assert [row[f"at_least_{tau:g}{end}"] for tau in SHOWN] == pytest.approx([5 / 6, 5 / 6, 5 / 6])
     assert "83% [83%, 83%]" in table.rows[0]
     assert frame["rank_low"].isna().all()
-    assert "#: no ranks, which take 3 methods with all cells; 2 have." in table.notes
+    assert "#: there are no ranks; they take 3 methods with all cells, and 2 have them." in table.notes
 
 
 def test_ranks_are_of_methods_with_all_cells(results, toys):
@@ -67,7 +67,7 @@ def test_ranks_are_of_methods_with_all_cells(results, toys):
     assert [*frame["method"]] == ["good", "none", "bad", "part"]
     assert [*frame["rank_low"]][:3] == [*frame["rank_high"]][:3] == [1, 2, 3]
     assert frame.iloc[3][["rank_low", "mean"]].isna().all()
-    assert "part: lacks cells in toy3, toy4, toy5" in table.notes
+    assert "part lacks seeds in toy3, toy4, toy5." in table.notes
     assert table.rows[3][-1] == "3/6"
 
 
@@ -85,7 +85,7 @@ def test_a_method_that_stands_twice_in_a_scenario_is_refused(results, toys, many
     scenario = results.component("scenarios", "toy0", tasks=10, steps_per_task=100, profile="lite")
     many_seeds([0.5], scenario=scenario, lr=1e-2)
     with pytest.raises(
-        ResultsError, match=r"none stands in toy0 twice, .*: optimizer is adam:lr=0.003 and adam:lr=0.01"
+        ResultsError, match=r"none has several rows in toy0, .* differ in optimizer \(adam:lr=0.003 and adam:lr=0.01\)"
     ):
         made(results)
 
