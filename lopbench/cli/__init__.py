@@ -17,7 +17,7 @@ from typing import Any
 import rich_click as click
 
 from lopbench.cli.output import echo
-from lopbench.core.errors import LopbenchError
+from lopbench.core.errors import LopbenchError, UnknownError
 from lopbench.core.text import plain
 
 _COMMANDS = (
@@ -131,7 +131,7 @@ class Commands(click.RichGroup):
         except LopbenchError as error:
             if ctx.params["debug"]:
                 raise
-            echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}{_of_broken_plugin(error)}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as error:
             kept = "What was done is checkpointed; the same command resumes it."
@@ -193,6 +193,15 @@ def _leave(code: int) -> None:
         except (OSError, ValueError):
             code = code or 120  # as Python itself
     os._exit(code)
+
+
+def _of_broken_plugin(error: LopbenchError) -> str:
+    """Return that a plugin could not be loaded, behind a name that is not known: it may be one of its own."""
+    if not isinstance(error, UnknownError):
+        return ""
+    from lopbench.core.manager import plugins
+
+    return f" {plugins().last_broken}".rstrip()
 
 
 def _is_lost(error: OSError) -> bool:

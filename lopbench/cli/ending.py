@@ -45,8 +45,8 @@ def conclude(
         err.print()
         for sentence in in_words(rows):
             tell(err, sentence, "bold")
-        for line in next_steps(studies, rows):
-            tell(err, line)
+        for step in next_steps(studies, rows):
+            tell(err, step)
     check_complete(studies, refused or [], aside)
     _check_outcomes(paths, sum(len(study.specs) for study in studies))
 
@@ -57,6 +57,8 @@ def next_steps(studies: Sequence[Study], rows: pd.DataFrame) -> list[str]:
 
     folder, call = quoted(studies[0].results), here()
     lines = [f"Records: {real_path(studies[0].results) / 'runs'}"]
+    if (rows["failed"] == rows["seeds"]).any():
+        return lines  # the error says what to look at
     if not rows["ranked"].all():
         return [*lines, "Next: the same command without --profile smoke measures."]
     lines.append(f"Next: '{call} report {folder}' makes a page of it, with curves and diagnostics.")
@@ -79,15 +81,18 @@ def check_complete(
 
 
 def _check_outcomes(paths: Sequence[Path], count: int) -> None:
-    """Raise if some of ``count`` runs failed, whose records are ``paths``."""
+    """Raise if some of ``count`` runs failed, whose records are ``paths``, with what the first one failed of."""
+    from lopbench.cli.shell import quoted
     from lopbench.core.errors import LopbenchError
+    from lopbench.core.text import line
     from lopbench.results.record import read_record
 
-    failed = [path for path in paths if read_record(path).outcome == "failed"]
+    failed = [record for record in map(read_record, paths) if record.outcome == "failed"]
     if failed:
+        counts = "counts" if len(failed) == 1 else "count"
         raise LopbenchError(
-            f"{len(failed)} of {counted(count, 'run')} failed, and count at the floor; why is in "
-            f"{failed[0] / 'log.txt'}"
+            f"{len(failed)} of {counted(count, 'run')} failed, and {counts} at chance. "
+            f"{line(str(failed[0].status['error']))}; the traceback is in {quoted(failed[0].path / 'log.txt')}"
         )
 
 

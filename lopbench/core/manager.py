@@ -63,6 +63,13 @@ class Plugins:
     registry: Registry
     skipped: list[Skipped] = field(default_factory=list)
 
+    @property
+    def last_broken(self) -> str:
+        """Which plugin could not be loaded, the last one, and why, without a full stop; empty if all could."""
+        broken = [each for each in self.skipped if each.broken]  # files come after what is installed
+        last = broken[-1] if broken else None
+        return f"{last.plugin} of {last.distribution} was skipped: {last.reason}" if last else ""
+
     def register(self, plugin: object, *, name: str, distribution: Distribution) -> None:
         """Register one plugin, wholly or not at all.
 

@@ -183,14 +183,14 @@ class Registry:
         """Return the kinds that have a component of this name.
 
         Raises:
-            UsageError: If none has, with the nearest names.
+            UsageError: If none has, an `UnknownError` with the nearest names.
         """
         found = [kind for kind in KINDS if name in self._entries[kind]]
         if not found and name == "none":
             raise UsageError("'none' is no component: as a method it stands for plain learning, without any.")
         if not found:
             known = sorted({each for kind in KINDS for each in self._entries[kind]})
-            raise UsageError(f"Unknown component {name!r}.{suggest(name, known)} 'lopbench list' shows all.")
+            raise UnknownError(f"Unknown component {name!r}.{suggest(name, known)} 'lopbench list' shows all.")
         return found
 
     def get(self, kind: str, name: str) -> Registration:

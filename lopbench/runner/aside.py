@@ -106,8 +106,6 @@ def _module(entry: Registration) -> str:
 
 def _reason(error: LopbenchError) -> str | None:
     """Return why something could not be made; None if that is the user's mistake."""
-    broken = [each for each in plugins().skipped if each.broken]
-    if isinstance(error, UnknownError) and broken:
-        last = broken[-1]  # files come after what is installed
-        return f"nothing of this name is known, and {last.plugin} of {last.distribution} was skipped: {last.reason}"
+    if isinstance(error, UnknownError) and plugins().last_broken:
+        return f"nothing of this name is known, and {plugins().last_broken}"
     return None if isinstance(error, UsageError | InvalidInputError) else str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -124,10 +125,8 @@ class Check:
         except Mismatch as mismatch:
             status, expected, found = "failed", mismatch.expected, mismatch.found
         except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            where = f"{frames[-1].filename}:{frames[-1].lineno}"
             status, expected = "failed", "no error"
-            found = f"{told(error)} ({where})"
+            found = f"{told(error)} ({_where(error, component)})"
         return Outcome(self, component, status, detail, expected, found, time.perf_counter() - began)
 
     def __call__(self, component: Component) -> None:
@@ -143,6 +142,14 @@ class Check:
             raise AssertionError(outcome.message)
         if outcome.status in ("not applicable", "exempt"):
             pytest.skip(f"{outcome.status}: {outcome.detail}")
+
+
+def _where(error: Exception, component: Component) -> str:
+    """Return file and line of an error: the innermost of the component's own file, or else of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = sys.modules[type(component).__module__].__dict__.get("__file__")
+    last = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
+    return f"{last.filename}:{last.lineno}"
 
 
 def _other_settings(component: Component) -> list[Component]:

@@ -200,6 +200,12 @@ def test_what_a_metric_returns_wrongly_fails_its_run_with_a_sentence(tiny, writt
     assert shown.exit_code == 1
     assert "Traceback" not in shown.output
     (run,) = (name for name in runs() if "-fresh-" not in name)
+    last = shown.stderr.splitlines()[-1]
+    assert last.startswith("Error: 1 of ")
+    assert "failed, and counts at chance. " in last
+    assert told in last
+    assert "the traceback is in results/runs/" in shown.stderr
+    assert "Next: " not in shown.stderr
     assert f"metric {metric} of lopbench_file_wrong" in (
         error := json.loads((RUNS / run / "status.json").read_text())["error"]
     )

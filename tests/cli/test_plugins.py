@@ -65,6 +65,14 @@ def test_installed_plugins_are_listed_with_what_they_register(lopbench):
     assert set(built_in["registers"]) == set(KINDS)
 
 
+@pytest.mark.parametrize("command", [("show",), ("plugins", "check")])
+def test_a_name_that_is_not_known_tells_of_the_plugin_that_could_not_be_loaded(lopbench, monkeypatch, command):
+    monkeypatch.setattr(plugins(), "skipped", [Skipped("mine", "lopbench-mine", "SyntaxError: expected ':' (line 5)")])
+    shown = lopbench(*command, "my-method")
+    assert shown.exit_code == 2
+    assert shown.stderr.endswith("mine of lopbench-mine was skipped: SyntaxError: expected ':' (line 5)\n")
+
+
 def test_what_was_skipped_is_listed_and_its_traceback_on_request(lopbench, monkeypatch):
     made = build_manager(load_entry_points=False)
     made.skipped.append(Skipped("bad", "lopbench-bad", "ValueError: one\ntwo", "Traceback: here"))

@@ -1,5 +1,6 @@
 """Running checks: what becomes of what they find, raise, or are told not to look at."""
 
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,6 +49,8 @@ def number_is_zero(component):
         raise NotApplicable("nine")
     if component.number == 8:
         return "eight of them"
+    if component.number == 6:
+        json.loads("{")
     if component.number == 7:
         raise RuntimeError("seven")
     if component.number:
@@ -71,11 +74,12 @@ def test_a_failure_says_what_was_expected_found_and_seen_where():
         assert part in outcome.message
 
 
-def test_an_error_of_the_component_is_a_failure_that_says_where():
-    outcome = number_is_zero.run(Toy(number=7))
+@pytest.mark.parametrize(("number", "told"), [(7, "RuntimeError: seven ("), (6, "JSONDecodeError: ")])
+def test_an_error_of_the_component_is_a_failure_that_says_where(number, told):
+    outcome = number_is_zero.run(Toy(number=number))
     assert (outcome.status, outcome.expected) == ("failed", "no error")
-    assert outcome.found.startswith("RuntimeError: seven (")
-    assert "test_check.py" in outcome.found
+    assert outcome.found.startswith(told)
+    assert "test_check.py:" in outcome.found  # where its file is left, not where a library raises
 
 
 def test_an_exemption_is_shown_with_its_reason():

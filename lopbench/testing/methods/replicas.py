@@ -24,7 +24,7 @@ from lopbench.testing.shared import alternatives
 
 @check(
     "What a replica computes does not depend on which others run beside it.",
-    lesson="DESIGN 4; a norm or a random number taken over the whole stack couples independent learners",
+    lesson="a norm or a random number taken over the whole stack couples independent learners",
 )
 def replicas_are_independent(component: Component) -> None:
     """Compare three replicas together with each alone, in float64."""
@@ -64,7 +64,7 @@ class _SteadyProgram(Program):
 
 @check(
     "Traced into a program of many steps, the method computes what it computes step by step, each replica for itself.",
-    lesson="DESIGN 4: a number read on the host while tracing is frozen into the program",
+    lesson="a number read on the host while tracing is frozen into the program",
 )
 def traced_equals_steps(component: Component) -> None:
     """Compare the graph of a program with steps in float64, three replicas with one, and a sweep with its values.
