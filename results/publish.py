@@ -368,11 +368,11 @@ SETS = (
         title="Label-permuted MNIST, `lite`, tuned",
         text="The same stream. Each method has the best of 16 configurations, of its own grid and of learning rates, "
         "by mean online score over three development seeds, on the first tenth of the stream, and as an oracle on all "
-        "of it; five other seeds are scored. Tuned on the first tenth, plain Adam keeps .05 of a fresh network and all "
-        "of its seeds collapse; continual backprop keeps 1.00, L2 Init .86 and layer normalisation .28, all shown better. "
-        "The oracle helps plain Adam, .36, and nobody else much: a method that keeps plasticity looks as good early as "
-        "late, plain learning does not, and the column `fragility` has the difference. That methods and plain "
-        "learning look alike once all are tuned on the whole stream is not found here.",
+        "of it; five other seeds are scored. Tuned on the first tenth, plain Adam keeps .05 of a fresh network and "
+        "all of its seeds collapse; continual backprop keeps 1.00, L2 Init .86 and layer normalisation .28, all "
+        "shown better. The oracle helps plain Adam, .36, and nobody else much: a method that keeps plasticity looks "
+        "as good early as late, plain learning does not, and the column `fragility` has the difference. That "
+        "methods and plain learning look alike once all are tuned on the whole stream is not found here.",
         commands=("lopbench verify D17",),
         figures=tuned_figures,
     ),
