@@ -45,7 +45,7 @@ def test_other_seeds_are_usage_errors(lopbench, text):
         ("9" * 5000, "seeds are at most 9,223,372,036,854,775,807, got one of 5000 digits"),
         ("9-" + "1" * 25, "seeds are at most 9,223,372,036,854,775,807, got one of 25 digits"),
         ("0-" + "9" * 20, "seeds are at most 9,223,372,036,854,775,807, got one of 20 digits"),
-        (str(2**63), "each at most 9,223,372,036,854,775,807"),
+        (str(2**63), "from 0 to 9,223,372,036,854,775,807, got 9223372036854775808"),
         ("0-99999999999", "'0-99999999999' are more than 10,000 seeds"),
         ("0-5000,6000-12000", "'0-5000,6000-12000' are more than 10,000 seeds"),
     ],
