@@ -67,7 +67,8 @@ _MOST_IN_TITLE = 3
 
 #: What is measured of every learner and no plugin brings, in words.
 _SCORES = {
-    RETENTION: "The learner's score above chance over that of a fresh network, task by task: 1 is a fresh network.",
+    RETENTION: "The learner's score above chance over that of a fresh network, task by task, the score being that of "
+    "the headline: 1 is a fresh network.",
     "online_accuracy": "Share of right answers on each batch before it is trained on.",
     "heldout_accuracy": "Share of right answers on samples not seen, at the end of a task.",
     "online_error": "Error on each sample before it is trained on.",

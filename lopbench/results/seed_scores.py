@@ -210,7 +210,7 @@ def seed_scores(record: Record, references: References, floors: Floors) -> SeedS
 def retentions_over(
     parts: Iterable[Sequence[int]], record: Record, reference: Reference, floors: Floors
 ) -> list[float]:
-    """Return the online retention on each part of a stream, over those of its tasks that the reference covers.
+    """Return the headline's retention on each part of a stream, over those of its tasks that the reference covers.
 
     Args:
         parts: Their tasks.
@@ -222,7 +222,7 @@ def retentions_over(
         A number for each part; NaN where the reference covers none of its tasks.
     """
     score = floors.score(record)
-    metric = f"online_{score}"
+    metric = f"{AXES[record.recipe.headline]}_{score}"
     tasks = reference.tasks(metric)
     learner = task_scores(record, metric, tasks, floors.of(record, tasks))
     against = reference.scores(metric, tasks, score)

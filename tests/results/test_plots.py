@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lopbench.core.errors import ResultsError, UsageError
-from lopbench.core.spec import NUMBERS
+from lopbench.core.spec import NUMBERS, RunSpec
 from lopbench.results.leaderboard import leaderboard, to_csv
 from lopbench.results.looks import PLAIN
 from lopbench.results.plots import RETENTION, curves, retention_vs_learning_rate, save
@@ -91,6 +91,17 @@ def test_curves_of_the_retention_are_learner_over_fresh_network_by_task(results)
     assert ours.get_ydata() == pytest.approx([(0.6 - 0.03 * task) / 0.3 for task in (0, 3, 6, 7, 8, 9)])
     assert fresh.get_ydata() == pytest.approx([1.0] * 6)
     assert "S/F" in figure.axes[0].get_ylabel()
+
+
+def test_curves_of_the_retention_are_those_of_the_headline(results, monkeypatch):
+    monkeypatch.setattr(RunSpec, "headline", "generalisation")
+    spec, tasks = results.spec(), range(10)
+    results.add(spec, 0.9, {task: 0.4 + 0.01 * task for task in tasks})
+    results.add(spec.reference(), dict.fromkeys(tasks, 0.5), dict.fromkeys(tasks, 0.6))
+    ours, _ = (
+        line for line in curves(find_records(results.root), RETENTION).axes[0].lines if line.get_linestyle() != ":"
+    )
+    assert ours.get_ydata() == pytest.approx([(0.2 + 0.01 * task) / 0.4 for task in tasks])
 
 
 def test_curves_are_drawn_from_the_ends_of_tasks(results):
