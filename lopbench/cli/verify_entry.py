@@ -85,8 +85,10 @@ def _paths(changed: Path) -> list[str]:
     Raises:
         LopbenchError: If it cannot be read.
     """
+    from lopbench.results.stored import reason
+
     try:
         text = sys.stdin.read() if str(changed) == "-" else changed.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise LopbenchError(f"{changed} cannot be read: {error}") from error
+        raise LopbenchError(f"{changed} cannot be read: {reason(error)}") from error
     return text.splitlines()
