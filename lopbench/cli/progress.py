@@ -96,6 +96,7 @@ class Bars:
         """Replace the run's bar by a line that stays."""
         self._run = Row("")
         self._ended += self._together
+        self._runs = max(self._runs, self._ended)  # what tuning chooses may need references that nobody foresaw
         self._all = replace(self._all, at=f"{self._ended}/{self._runs} finished")
         self._show()
         self._console.print(Text.assemble((status, _STYLES.get(status, "")), f"  {label}"))
@@ -139,6 +140,7 @@ class Lines:
     def started(self, label: str, steps: int, done: int, runs: int = 1, score: str = "accuracy") -> None:
         """Print what starts."""
         self._started += runs
+        self._runs = max(self._runs, self._started)  # what tuning chooses may need references that nobody foresaw
         self._score = score
         self._label, self._left, self._taken = f"[{self._started}/{self._runs}] {label}", steps - done, 0
         self._steps = max(steps, 1)

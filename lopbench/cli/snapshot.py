@@ -1,4 +1,4 @@
-"""``lopbench snapshot``: what the entries of a repository of results hold today."""
+"""``lopbench snapshot``: the tables of all entries of a repository of results, as they are today."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +14,13 @@ from lopbench.cli.output import echo
     "--output",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the snapshots; this one is a folder in it, named by its day.",
+    help="Folder of all snapshots. This one becomes a folder in it, named by its day.",
 )
 @click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="The day, as 2026-01-31; today by default.")
 def command(entries: Path, output: Path, day: datetime | None) -> None:
-    """Check all entries in the folder ENTRIES, and write their tables as one, with a manifest of their files.
+    """Check all entries in the folder ENTRIES, and write their tables as one table, with a manifest of their files.
 
-    A snapshot is never changed: tables that are cited by its day stay what they are.
+    A snapshot is never changed, so that a table can be cited by its day.
     """
     from lopbench.results.snapshot import snapshot
 

@@ -1,4 +1,4 @@
-"""``lopbench verify-entry``: what a repository of results checks of an entry."""
+"""``lopbench verify-entry``: an entry, checked as a repository of results checks it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from lopbench.cli.plugins import plugin_option
 from lopbench.core.errors import LopbenchError, ResultsError, UsageError
 from lopbench.core.text import counted
 
-#: Most paths outside the entry that are told.
+#: Most paths outside the entry that are named.
 _MOST_TOLD = 5
 
 
 @click.command("verify-entry")
 @click.argument("entry", required=False, type=click.Path(path_type=Path))
-@click.option("--protocol", "protocols", multiple=True, help="Id of a protocol that is accepted; all if none is named.")
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    help="Id of an accepted protocol; may be repeated. Without it all are accepted.",
+)
 @click.option(
     "--changed",
     type=click.Path(path_type=Path, allow_dash=True),
-    help="File with the paths that a pull request changes ('-' for stdin), of which none may lie outside the entry.",
+    help="File with the paths that a pull request changes, or '-' for stdin; all must lie in the entry.",
 )
-@click.option("--rerun", is_flag=True, help="Also run one cell of a smoke profile: this executes the methods' code.")
+@click.option("--rerun", is_flag=True, help="Also run each method once, on a smoke profile. This executes its code.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the data, for --rerun.")
 @click.option("--workflow", is_flag=True, help="Print the workflow of a results repository, and stop.")
 @plugin_option
@@ -39,15 +44,15 @@ def command(
 ) -> None:
     """Check the folder ENTRY that 'lopbench submit' wrote, as a repository of results does.
 
-    It checks that the files are those of an entry and no others, that ids follow from the specs, that each row has its
-    seeds and references, and that the table is what the records give. Nothing of the entry is executed, unless --rerun
-    asks for it. Everything that is wrong is printed, and the exit code is then 1.
+    It checks that the folder holds the files of an entry and no others, that ids follow from the specs, that each row
+    has its seeds and references, and that the table agrees with the records. Nothing of the entry is executed without
+    --rerun. Everything that is wrong is printed, and the exit code is then 1.
     """
     if workflow:
         echo((files("lopbench.results") / "workflow" / "verify.yml").read_text(), nl=False)
         return
     if entry is None:
-        raise UsageError("name the folder of an entry, or write --workflow")
+        raise UsageError("name the folder of an entry, or give --workflow")
     from lopbench.results.submission import outside, verify_entry
 
     if changed is not None:
@@ -55,7 +60,7 @@ def command(
         if beside:
             more = f" and {len(beside) - _MOST_TOLD} more" if len(beside) > _MOST_TOLD else ""
             raise ResultsError(
-                f"The change touches {', '.join(beside[:_MOST_TOLD])}{more}, outside {entry}; send one entry at a time."
+                f"The change touches {', '.join(beside[:_MOST_TOLD])}{more}, outside {entry}; send one entry alone."
             )
     with reading():
         found = verify_entry(entry, protocols=protocols)
@@ -80,8 +85,10 @@ def _paths(changed: Path) -> list[str]:
     Raises:
         LopbenchError: If it cannot be read.
     """
+    from lopbench.results.stored import reason
+
     try:
         text = sys.stdin.read() if str(changed) == "-" else changed.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise LopbenchError(f"{changed} cannot be read: {error}") from error
+        raise LopbenchError(f"{changed} cannot be read: {reason(error)}") from error
     return text.splitlines()

@@ -32,10 +32,13 @@ _MARKERS = 12
 #: Opacity of a band, and most lines of a figure for which bands have it.
 _BAND, _FEW = 0.18, 5
 
-#: Ratio of largest to smallest error below which an axis has even numbers, and what it has below which ratio: digits
-#: that stand before powers of ten.
+#: Ratio of the largest to the smallest error below which an axis has even numbers. Other axes have numbers with these
+#: leading digits, by the ratio that theirs is below.
 _FLAT = 1.6
 _SUBS = ((8.0, (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)), (1000.0, (1.0, 2.0, 5.0)), (math.inf, (1.0,)))
+
+#: Largest natural logarithm of that ratio: a float holds no much larger one.
+_MOST_LOG = 700.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,11 +182,11 @@ def errors_in_log(axes: "Axes") -> None:
     if not len(values) or values.min() <= 0:
         return
     axes.set_yscale("log")
-    low, high = values.min(), values.max()
+    ratio = math.exp(min(math.log(values.max()) - math.log(values.min()), _MOST_LOG))
     axis = axes.yaxis
-    if high / low < _FLAT:
+    if ratio < _FLAT:
         axis.set_major_locator(MaxNLocator(4))
     else:
-        axis.set_major_locator(LogLocator(subs=next(subs for most, subs in _SUBS if high / low < most)))
+        axis.set_major_locator(LogLocator(subs=next(subs for most, subs in _SUBS if ratio < most)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())

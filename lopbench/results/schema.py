@@ -53,7 +53,8 @@ def _told(error: "JsonSchemaValueException") -> str:
     if error.rule == "additionalProperties":
         unknown = next(key for key in error.value if key not in error.definition["properties"])
         return f"{dot}{unknown} is not known to this lopbench"
-    return f"{str(error.message).removeprefix('data').removeprefix('.')}, got {_short(error.value)}"
+    told = str(error.message).removeprefix("data").removeprefix(".")
+    return f"{told if place else f'the whole{told}'}, got {_short(error.value)}"
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Snapshots of a repository of results: what its entries held on a day, with a manifest of their files."""
+"""Snapshots of a repository of results: the tables of its entries on a day, with a manifest of their files."""
 
 import json
 import os
@@ -24,9 +24,9 @@ def snapshot(
     day: date,
     told: Callable[[str], None] = lambda name: None,
 ) -> Path:
-    """Write the tables of all entries as one, and a manifest, into a folder of that day, and return it.
+    """Write the tables of all entries as one table, with a manifest, into a folder of that day; return the folder.
 
-    Each entry keeps its own scores: those of runs on several machines are never put into one row.
+    Rows of different entries stay apart: they were made on different machines.
 
     Args:
         entries: Folder of the entries, each a folder that `verify_entry` takes.
@@ -35,13 +35,13 @@ def snapshot(
         told: Is told of each entry before it is checked.
 
     Raises:
-        ResultsError: If an entry cannot be taken, there is none, or the snapshot exists or cannot be written.
+        ResultsError: If an entry cannot be accepted, there is none, or the snapshot exists or cannot be written.
     """
     import pandas as pd
 
     folder = Path(output) / day.isoformat()
     if folder.exists():
-        raise ResultsError(f"{folder} exists; a snapshot is never changed, so write one of another day or elsewhere.")
+        raise ResultsError(f"{folder} exists, and a snapshot is never changed; choose another day or another --output.")
     names = sorted(path for path in Path(entries).glob("*") if path.is_dir())
     if not names:
         raise ResultsError(f"There are no entries in {entries}; each is a folder that 'lopbench submit' wrote.")

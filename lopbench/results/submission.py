@@ -1,8 +1,8 @@
-"""Entries for a repository of results: packed from one's own runs, and checked as the repository does it.
+"""Entries for a repository of results: packed from runs, and checked as the repository checks them.
 
-An entry is a folder of its own: ``entry.json`` (whose results these are, and what they hold), ``runs.lopbench`` (the
-records), ``leaderboard.csv`` (the table that they give) and, where the methods were tuned, ``tuning.json`` (the logs
-of that). Checking one reads these files alone: nothing of it is executed, imported or unpacked.
+An entry is a folder with these files: ``entry.json`` (whose results these are, and what they hold), ``runs.lopbench``
+(the records), ``leaderboard.csv`` (their table) and, if methods were tuned, ``tuning.json`` (the logs). A check only
+reads these files. It executes, imports and unpacks nothing.
 """
 
 import hashlib
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 ENTRY, RUNS, TABLE = "entry.json", f"runs{SUFFIX}", "leaderboard.csv"
 _NEEDED = frozenset({ENTRY, RUNS, TABLE})
 
-#: The seeds that each row of an entry has at least, so that rows of all entries can be paired.
+#: Seeds that each row of an entry must have, so that rows of different entries can be paired.
 SEEDS = range(FEWEST_RANKED)
 
 #: Most differences between a table and its records that are told.
 _MOST_TOLD = 5
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-#: An address without a user, and without what Markdown or HTML would take for the end of a link.
+#: An address without a user, and without characters that end a link in Markdown or HTML.
 _URL = re.compile(r"https://[A-Za-z0-9.-]+(?::\d{1,5})?(?:/[A-Za-z0-9._~!$&+,;=:@%/?#-]*)?")
-#: What Markdown, HTML or LaTeX could take for more than text.
+#: Characters that mean more than themselves in Markdown, HTML or LaTeX.
 _MARKUP = frozenset('<>[]{}|`\\*$&#"')
 
 
@@ -56,7 +56,7 @@ class Metadata:
     Args:
         code: Where the code of its methods is, an https URL.
         contact: Who answers questions, and where, such as a name with an address.
-        paper: Where the methods are described, an https URL; None where nowhere.
+        paper: Where the methods are described, an https URL; None if nowhere.
     """
 
     code: str
@@ -64,22 +64,22 @@ class Metadata:
     paper: str | None = None
 
     def problems(self) -> Iterator[str]:
-        """Yield what is wrong with it, in words."""
+        """Yield what is wrong with it, a sentence each."""
         for name, url in (("code", self.code), ("paper", self.paper)):
             if url is not None and (len(url) > 200 or not _URL.fullmatch(url)):
-                yield f"{name}: {url[:80]!r} is no plain https URL"
+                yield f"{name}: {url[:80]!r} is not an https URL of at most 200 plain characters"
         if not 3 <= len(self.contact) <= 200 or not self.contact.isprintable() or _MARKUP & set(self.contact):
-            yield f"contact: {self.contact[:80]!r} is not 3 to 200 characters of plain text, without markup"
+            yield f"contact: {self.contact[:80]!r} is not a text of 3 to 200 characters without markup"
 
 
 @dataclass(frozen=True)
 class Verified:
-    """An entry in which nothing is wrong.
+    """An entry that was checked, and in which nothing is wrong.
 
     Args:
         name: Its name.
         rows: Its leaderboard.
-        board: What its records come to.
+        board: The rows that its records make.
     """
 
     name: str
@@ -98,18 +98,18 @@ def submit(
 
     Args:
         paths: Results folders or packed sets, as `board` takes them. All their runs go into the entry.
-        output: Folder of the entry, which does not exist yet; its name is that of the entry.
+        output: Folder of the entry, which must not exist; its name becomes the name of the entry.
         metadata: Whose results these are.
-        tuning: Logs of the tuning, as `tuning_file` has them; those of the records if None.
+        tuning: File with the logs of tuning, as `tuning_file` has them; if None, the logs in the records.
         progress: Is told how packing goes.
 
     Raises:
         UsageError: If the metadata or the name cannot be used.
-        ResultsError: If the runs are not those of an entry, saying which are missing, or it cannot be written.
+        ResultsError: If the runs make no entry, with what is missing, or if it cannot be written.
     """
     output = Path(output)
     for found in (*_name_problems(real_path(output).name), *metadata.problems()):
-        raise UsageError(f"{found}; write it otherwise")
+        raise UsageError(f"{found}; choose another")
     if output.exists() or output.is_symlink():
         raise ResultsError(f"{output} exists; remove it, or choose another folder for the entry.")
     made = board(*paths)
@@ -118,7 +118,7 @@ def submit(
     try:
         logs = recorded_logs(made) if tuning is None else _json_bytes(Path(tuning))
     except (OSError, ValueError, RecursionError) as error:
-        raise ResultsError(f"The logs of the tuning {tuning} cannot be read: {reason(error)}.") from error
+        raise ResultsError(f"The file of tuning logs {tuning} cannot be read: {reason(error)}.") from error
     for found in () if logs is None else log_problems(logs, made):
         raise ResultsError(f"These runs make no entry yet: {found.rstrip('.')}.")
     try:
@@ -143,10 +143,10 @@ def verify_entry(folder: str | os.PathLike[str], *, protocols: Collection[str] =
 
     Args:
         folder: Folder of the entry.
-        protocols: Ids of the protocols that are taken; empty for any.
+        protocols: Ids of the protocols that are accepted; empty for all.
 
     Raises:
-        ResultsError: With all that is wrong, a line each, and where to look.
+        ResultsError: If anything is wrong, with a line for each thing.
     """
     folder = Path(folder)
     found = list(_file_problems(folder))
@@ -180,7 +180,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def outside(changed: Iterable[str], folder: str | os.PathLike[str]) -> list[str]:
-    """Return the paths that a change touches and that are not files right in the folder of the entry.
+    """Return the paths of a change that are not files directly in the folder of the entry.
 
     Args:
         changed: Paths from the root of the repository, as ``git diff --name-only`` gives them.
@@ -193,16 +193,16 @@ def outside(changed: Iterable[str], folder: str | os.PathLike[str]) -> list[str]
 
 def _refused(folder: Path, found: list[str]) -> ResultsError:
     lines = "".join(f"\n  {each}" for each in found)
-    return ResultsError(f"{folder} is not an entry that can be taken:{lines}")
+    return ResultsError(f"{folder} is not an entry that can be accepted:{lines}")
 
 
 def _name_problems(name: str) -> Iterator[str]:
     if not _NAME.fullmatch(name):
-        yield f"the folder is called {name[:80]!r}, which is no name of 1 to 64 lower-case letters, digits and hyphens"
+        yield f"the folder is called {name[:80]!r}, and a name has 1 to 64 lower-case letters, digits and hyphens"
 
 
 def _file_problems(folder: Path) -> Iterator[str]:
-    """Yield what the folder has that it should not have, and what it lacks; nothing is opened."""
+    """Yield which files of the folder do not belong there, and which are missing; nothing is opened."""
     if folder.is_symlink() or not folder.is_dir():
         yield "it is no folder"
         return
@@ -221,7 +221,7 @@ def _file_problems(folder: Path) -> Iterator[str]:
 
 
 def _read_entry(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return what an entry says of itself, and what is wrong with it."""
+    """Return the content of ``entry.json``, and what is wrong with it."""
     try:
         value = parsed_json(read_regular(path, most=MOST_JSON_BYTES))
     except (OSError, ValueError, RecursionError) as error:
@@ -234,17 +234,18 @@ def _read_entry(path: Path) -> tuple[dict[str, Any], list[str]]:
     if value["name"] != real_path(path).parent.name:
         problems.append(f"{ENTRY}, name: it is {value['name']!r}, and the folder is {real_path(path).parent.name!r}")
     if not value["lopbench"].isprintable():
-        problems.append(f"{ENTRY}, lopbench: it cannot be printed")
+        problems.append(f"{ENTRY}, lopbench: the version has characters that cannot be printed")
     return value, problems
 
 
 def _hash_problems(folder: Path, value: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which files are not those that the entry was packed with."""
+    """Yield which files differ from those that the entry was packed with."""
     if _sha256(folder / RUNS) != value["runs_sha256"]:
-        yield f"{RUNS} is not the file that {ENTRY} names (runs_sha256): pack the entry anew"
+        yield f"{RUNS} differs from the file that {ENTRY} names (runs_sha256): submit the runs again"
     tuning = folder / TUNING
     if tuning.exists() != (value["tuning_sha256"] is not None):
-        yield f"{TUNING} is there or not, and {ENTRY} says otherwise (tuning_sha256): pack the entry anew"
+        there, named = ("there", "none") if tuning.exists() else ("missing", "one")
+        yield f"{TUNING} is {there}, and {ENTRY} names {named} (tuning_sha256): submit the runs again"
     elif tuning.exists():
         try:
             log = _json_bytes(tuning)
@@ -252,16 +253,16 @@ def _hash_problems(folder: Path, value: Mapping[str, Any]) -> Iterator[str]:
             yield f"{TUNING} cannot be read: {reason(error)}"
             return
         if hashlib.sha256(log).hexdigest() != value["tuning_sha256"]:
-            yield f"{TUNING} is not the file that {ENTRY} names (tuning_sha256): pack the entry anew"
+            yield f"{TUNING} differs from the file that {ENTRY} names (tuning_sha256): submit the runs again"
 
 
 def _board_problems(made: Board, protocols: Collection[str] = ()) -> Iterator[str]:
-    """Yield why runs are no entry: damaged ones, unranked or made-up data, missing seeds and references."""
+    """Yield why runs make no entry: damage, unranked profiles, procedural data, missing seeds or references."""
     yield from (f"{RUNS}: {each}" for each in made.problems)
     for row in made.rows.to_dict("records"):
         name = f"{row['method']} with {row['optimizer']} under {row['protocol_id']}"
         if protocols and row["protocol_id"] not in protocols:
-            yield f"{name}: this protocol is not taken here, only {', '.join(sorted(protocols))}"
+            yield f"{name}: this protocol is not accepted here; accepted are {', '.join(sorted(protocols))}"
         if not row["ranked"]:
             yield f"{name}: the profile {row['profile']} is not ranked"
         if str(row["data"]).startswith("procedural"):
@@ -269,20 +270,21 @@ def _board_problems(made: Board, protocols: Collection[str] = ()) -> Iterator[st
         missing = sorted(set(SEEDS) - set(parse_seeds(str(row["coverage"]))))
         if missing:
             seeds = f"seed{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
-            yield f"{name}: {seeds} missing, an entry has {SEEDS[0]} to {SEEDS[-1]} at least"
+            are = "are" if len(missing) > 1 else "is"
+            yield f"{name}: {seeds} {are} missing; a row of an entry needs seeds {SEEDS[0]} to {SEEDS[-1]}"
         if row["unpaired"]:
-            yield f"{name}: {counted(int(row['unpaired']), 'run')} without a fresh reference"
+            yield f"{name}: {counted(int(row['unpaired']), 'run')} without a fresh reference; do these references too"
 
 
 def _row_problems(rows: list[dict[str, str]], frame: "pd.DataFrame") -> Iterator[str]:
-    """Yield where the rows that an entry names are not those that its records give."""
+    """Yield which rows an entry names and its records do not make, and the other way round."""
     named, derived = ({tuple(sorted(row.items())) for row in some} for some in (rows, _rows(frame)))
     for each in sorted(named - derived):
         row = dict(each)
-        yield f"{ENTRY}, rows: {row['method']} under {row['protocol_id']} is not what the records hold"
+        yield f"{ENTRY}, rows: {row['method']} under {row['protocol_id']} is named, and the records hold no such row"
     for each in sorted(derived - named):
         row = dict(each)
-        yield f"{ENTRY}, rows: {row['method']} under {row['protocol_id']} is in the records, and is not named"
+        yield f"{ENTRY}, rows: {row['method']} under {row['protocol_id']} is in the records, and not named"
 
 
 def _entry_json(name: str, metadata: Metadata, folder: Path, frame: "pd.DataFrame") -> dict[str, Any]:
@@ -301,7 +303,7 @@ def _entry_json(name: str, metadata: Metadata, folder: Path, frame: "pd.DataFram
 
 
 def _rows(frame: "pd.DataFrame") -> list[dict[str, str]]:
-    """Return what identifies each row of a table, in words too, and its seeds."""
+    """Return ids, names and seeds of each row of a table."""
     named = {"protocol_id": "protocol_id", "entry_id": "entry_id", "method": "method", "optimizer": "optimizer"}
     columns = {**named, "seeds": "coverage"}
     return [{key: str(row[column]) for key, column in columns.items()} for row in frame.to_dict("records")]

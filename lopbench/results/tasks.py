@@ -83,8 +83,15 @@ def task_scores(record: Record, metric: str, tasks: Sequence[int], floor: Mappin
     """Return the per-task scores ``(T,)`` of ``tasks``, at ``floor`` where a diverged or failed run has none.
 
     Raises:
-        ResultsError: If a completed run has no score for one of the tasks.
+        ResultsError: If a completed run has no score for one of the tasks, or an error is negative.
     """
+    scores = _task_scores(record, metric, tasks, floor)
+    if metric.endswith("_error") and (scores < 0).any():
+        raise record.stored.damaged(f"{metric} of a task is {scores.min():g}, and an error is at least 0")
+    return scores
+
+
+def _task_scores(record: Record, metric: str, tasks: Sequence[int], floor: Mapping[int, float]) -> NDArray[np.float64]:
     series = record.series(metric)
     if series is not None and series.dense and isinstance(tasks, range) and tasks.step == 1 and len(tasks):
         first = int(series.tasks[0])

@@ -1,4 +1,4 @@
-"""Tuned entries: whether the log of their tuning is what its development runs give, and what tuning on less cost."""
+"""Tuned entries: whether their logs agree with the development runs, and what tuning on a part of the stream cost."""
 
 import math
 from collections.abc import Iterable, MutableMapping, Sequence
@@ -9,14 +9,14 @@ from lopbench.core.spec import RunSpec, digest
 from lopbench.core.tuning import TuningLog
 from lopbench.results.record import Record
 
-#: What a row says whose development runs are not among the records.
-UNCHECKED = "tuned, and its development runs are not here to check that by"
+#: Note of a tuned row whose development runs are not among the records.
+UNCHECKED = "its tuning log is not checked, since development runs of it are not here"
 
 
 def development_score(record: Record, score: str) -> float | None:
-    """Return the mean online score of a development run over its tasks, six digits of it; None if it did not complete.
+    """Return the mean online score of a development run over its tasks, to six digits; None if it did not complete.
 
-    Machines agree in so many digits, as a rule, and an entry is what its log says.
+    Machines mostly agree to six digits, and the log, which holds these scores, is a part of the entry.
 
     Args:
         record: The run.
@@ -29,15 +29,15 @@ def development_score(record: Record, score: str) -> float | None:
         return None
     series = record.series(f"online_{score}")
     if series is None:
-        raise ResultsError(f"{record.path} has no online {score}; remove that directory and run its spec again.")
+        raise ResultsError(f"{record.path} has no online {score}. Remove that directory and run its spec again.")
     return float(f"{float(series.values.mean()):.6g}")
 
 
 class Logs:
-    """The development runs of some records, by which logs of tuning are checked.
+    """The development runs among some records, which logs of tuning are checked by.
 
     Args:
-        records: They.
+        records: The records.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -45,17 +45,17 @@ class Logs:
         self._found: dict[str, tuple[str | None, bool]] = {}
 
     def check(self, record: Record) -> None:
-        """Refuse a run whose log is not what the development runs give that are here.
+        """Refuse a run whose log disagrees with a development run that is here.
 
         Raises:
-            ResultsError: If it is not.
+            ResultsError: If it does.
         """
         wrong, _ = self._look(record)
         if wrong is not None:
             raise ResultsError(f"{record.path} is left out: {wrong}.")
 
     def is_whole(self, record: Record) -> bool:
-        """Return whether all development runs of a run are here; True of one that was not tuned."""
+        """Return whether all development runs of a run are here; True if it was not tuned."""
         return self._look(record)[1]
 
     def _look(self, record: Record) -> tuple[str | None, bool]:
@@ -68,7 +68,7 @@ class Logs:
         return self._found[entry]
 
     def _compared(self, spec: RunSpec, log: TuningLog) -> tuple[str | None, bool]:
-        """Return what is wrong with a log, and whether all of its runs are here."""
+        """Return what is wrong with a log, None if nothing is, and whether all of its runs are here."""
         whole = True
         for tried in log.configurations:
             for seed, noted in zip(log.tuning.development_seeds, tried.scores, strict=True):
@@ -79,8 +79,8 @@ class Logs:
                 measured = development_score(found, log.score)
                 if not _same(measured, noted):
                     return (
-                        f"the log of its tuning has {noted} for {tried.label} on seed {seed}, and its development run "
-                        f"{found.path.name} has {measured}"
+                        f"the log of its tuning has the score {noted} for {tried.label} on seed {seed}, and the "
+                        f"development run {found.path.name} has {measured}"
                     ), False
         return None, whole
 
@@ -102,9 +102,9 @@ class Tuned(Protocol):
 
 
 def fill_fragility(entries: Sequence[Tuned]) -> None:
-    """Fill in the fragility of entries: the retention of the oracle, tuned on the whole stream, minus their own.
+    """Fill in the fragility of entries: the retention of their oracle minus their own.
 
-    The oracle is the same entry tuned in the same way on the whole stream, of the same seeds.
+    The oracle is the same entry, tuned in the same way but on the whole stream, with the same seeds.
     """
     logs = [(entry, entry.spec.tuning) for entry in entries]
     tuned = [(entry, log.tuning.k, _family(entry.spec)) for entry, log in logs if log is not None]
@@ -116,6 +116,6 @@ def fill_fragility(entries: Sequence[Tuned]) -> None:
 
 
 def _family(spec: RunSpec) -> str:
-    """Return what an entry and its oracle share: all but the part of the stream they were tuned on, and the choice."""
+    """Return a hash of what an entry and its oracle share: all but the part of the stream they were tuned on."""
     asked = spec.protocol()
     return digest([{**asked, "tuning": {**asked["tuning"], "k": 1.0}}, spec.family.entry()], 16)

@@ -1,8 +1,7 @@
-"""The logs of tuning that are submitted with an entry, and whether they can have led to its rows.
+"""The logs of tuning that are submitted with an entry, and whether they fit its rows.
 
-``tuning.json`` is a list with an object for each row that was tuned: its ``protocol_id`` and ``entry_id``, and its
-``log``, as the specs of tuned runs have it. It is needed for rows that were tuned without ``--tune``, whose records
-hold none.
+``tuning.json`` is a list with an object for each tuned row: its ``protocol_id``, its ``entry_id``, and its ``log``, as
+the specs of tuned runs have it. Rows that were tuned without ``--tune`` need it, since their records hold no log.
 """
 
 import json
@@ -24,7 +23,7 @@ _Key = tuple[str, str]
 
 
 def recorded_logs(board: Board) -> bytes | None:
-    """Return the file with the logs that the records of some rows hold; None if none of them was tuned."""
+    """Return the content of the file, with the logs in the records of a board; None if no row was tuned."""
     found = [
         {"protocol_id": key[0], "entry_id": key[1], "log": group.spec.tuning.to_json()}
         for key, group in board.groups.items()
@@ -36,12 +35,12 @@ def recorded_logs(board: Board) -> bytes | None:
 def log_problems(data: bytes, board: Board) -> Iterator[str]:
     """Yield what is wrong with the logs of an entry.
 
-    Each has as many configurations as its budget, all with a score of each development seed, the best of them is the
-    one that it chose, and that is what was run.
+    A log has as many configurations as its budget, each with a score of each development seed. The best one is the
+    chosen one, and is what was run.
 
     Args:
-        data: The file, which is JSON.
-        board: What the records of the entry come to.
+        data: The content of the file, which is JSON.
+        board: The rows that the records of the entry make.
     """
     yield from (f"{TUNING}: {plain(each)}" for each in _problems(parsed_json(data), board.groups))
 
@@ -55,7 +54,7 @@ def _problems(value: Any, rows: Mapping[_Key, Group]) -> Iterator[str]:
     for each in value:
         key = each["protocol_id"], each["entry_id"]
         if key not in rows:
-            yield f"a log is of the entry {key[1]} under {key[0]}, of which there are no runs"
+            yield f"there is a log of the entry {key[1]} under {key[0]}, and there are no runs of it"
         elif key in logs:
             yield f"{_named(rows[key])} has two logs"
         logs[key] = each["log"]
@@ -66,20 +65,20 @@ def _problems(value: Any, rows: Mapping[_Key, Group]) -> Iterator[str]:
 
 
 def _problem(value: Mapping[str, Any] | None, group: Group) -> str | None:
-    """Return what is wrong with the log of a row; None if nothing is."""
+    """Return what is wrong with the log of a row, None if nothing is."""
     spec = group.spec
     recorded = None if spec.tuning is None else spec.tuning.to_json()
     if value is None:
-        return None if recorded is None else "its log is missing, which its records hold"
+        return None if recorded is None else "its records hold a log, and the file has none"
     if recorded is not None and value != recorded:
-        return "its log is not the one that its records hold"
+        return "its log differs from the one in its records"
     try:
         log = TuningLog.from_json(value)
         log.check(spec.methods, spec.optimizer)
     except (UsageError, ResultsError) as error:
         return str(error)
     if log.score != group.score:
-        return f"its log is of the {log.score}, and the scenario scores the {group.score}"
+        return f"its log has scores of {log.score}, and the scenario is scored by {group.score}"
     return None
 
 

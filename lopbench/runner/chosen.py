@@ -1,4 +1,4 @@
-"""Which runs a tuned entry of a study has: those of the configuration that its log chose, which its records hold."""
+"""The runs of tuned entries of a study: those of the chosen configuration, which the logs in their records tell."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lopbench.runner.tuning import Values, configurations, tuned
 
 
 class Chosen:
-    """The entries that were tuned, among some records, by what was asked for.
+    """The tuned entries among some records, found by what a study asks for.
 
-    What was asked for has an empty log. Its entry is the one whose log is of just the configurations that the study
-    asks for, and has chosen what was run.
+    A run that is asked for has an empty log. It means the entry whose log has just the configurations that the study
+    asks for, and which is the configuration that this log chose.
 
     Args:
         records: The records, development runs included.
-        problems: Why others cannot be used.
+        problems: Why other records cannot be used.
     """
 
     def __init__(self, records: Sequence[Record], problems: Iterable[ResultsError] = ()) -> None:
@@ -34,10 +34,10 @@ class Chosen:
         self._known: dict[tuple[str, str], TuningLog | None] = {}
 
     def of(self, asked: RunSpec) -> RunSpec | None:
-        """Return the run that is meant by one that was asked for, itself if it is not tuned; None if no log is here.
+        """Return the run that is meant by one that is asked for, itself if it is not tuned; None if no log is here.
 
         Raises:
-            ResultsError: If the log is not what the development runs give that are here, or there is another one.
+            ResultsError: If the log disagrees with a development run that is here, or there are two logs.
         """
         if asked.tuning is None:
             return asked
@@ -48,7 +48,7 @@ class Chosen:
         return None if log is None else tuned(asked, log)
 
     def needed(self, asked: RunSpec) -> RunSpec:
-        """Return the same of an entry that has to be known.
+        """Return what `of` does; the log has to be here.
 
         Raises:
             ResultsError: As `of`, or if no log is here.
@@ -59,11 +59,11 @@ class Chosen:
         assert asked.tuning is not None  # it would be itself
         reason = "run the study, which tunes it"
         if self._problems:
-            reason = f"of what is here {counted(len(self._problems), 'record')} cannot be used: {self._problems[0]}"
+            reason = f"{counted(len(self._problems), 'record')} cannot be used: {self._problems[0]}"
         raise ResultsError(f"no log of its tuning by {asked.tuning.tuning.label} is here; {reason}")
 
     def followed(self, asked: Iterable[RunSpec]) -> list[RunSpec]:
-        """Return runs with those that tuning chose in the place of those that were asked for, where a log is here.
+        """Return the runs that are meant by those that are asked for; of tuned ones without a log here, as they are.
 
         Raises:
             ResultsError: As `of`.
@@ -78,14 +78,14 @@ class Chosen:
             self._logs.check(record)
         if len(found) > 1:
             raise ResultsError(
-                f"{asked.method_label} was tuned twice by {empty.tuning.label}, with other scores each time: leave "
-                f"{found[0].path} or {found[1].path} out"
+                f"{asked.method_label} was tuned twice by {empty.tuning.label}, and the two logs have different "
+                f"scores. Leave out {found[0].path} or {found[1].path}"
             )
         return found[0].spec.tuning if found else None
 
 
 def _is_of(asked: RunSpec, record: Record, wanted: Sequence[Values]) -> bool:
-    """Return whether a tuned run is of an entry that was asked for."""
+    """Return whether a tuned run is of the entry that is asked for."""
     log = record.spec.tuning
     assert log is not None  # it is tuned
     tried = [dict(each.values) for each in log.configurations]

@@ -85,6 +85,19 @@ def test_group_counts_as_its_runs(lines):
     ]
 
 
+def test_runs_that_nobody_foresaw_are_counted(lines):
+    reporter, _, printed = lines
+    for label in ("tuned", "chosen"):
+        reporter.started(label, 100, 0, 2)
+    assert printed() == ["[2/2] tuned: 100 steps", "[4/4] chosen: 100 steps"]
+    out = console(terminal=True)
+    with study_reporter(out, runs=2, steps=200) as bars:
+        for _ in range(2):
+            bars.started(LABEL, 100, 0, 2)
+            bars.finished(LABEL, "completed", Path("results/runs"))
+        assert bars._all.at == "4/4 finished"
+
+
 def test_bars_show_task_score_and_both_bars():
     out = console(terminal=True)
     with study_reporter(out, runs=2, steps=200) as reporter:

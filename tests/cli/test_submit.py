@@ -67,8 +67,9 @@ def test_bad_requests_are_a_sentence(lopbench, tmp_path, entry):
     assert "it is no folder" in lopbench("verify-entry", "nowhere").stderr
     refused = lopbench("submit", entry / "results", "--output=mine", "--code=example.org", "--contact=A. Author")
     assert refused.exit_code == 2
-    assert "code: 'example.org' is no plain https URL" in refused.stderr
-    assert "cannot be read" in lopbench("verify-entry", "mine", "--changed=absent").stderr
+    assert "code: 'example.org' is not an https URL of at most 200 plain characters" in refused.stderr
+    told = lopbench("verify-entry", "mine", "--changed=absent").stderr
+    assert "absent cannot be read: No such file or directory" in told
 
 
 # -- the workflow

@@ -176,6 +176,19 @@ def test_reference_at_chance_gives_a_reason_and_no_number(results):
     assert row["notes"] == "fresh reference not above chance: seed 0"
 
 
+def test_a_record_of_a_negative_error_is_left_out_and_named(results):
+    spec = results.spec()
+    results.add(spec, 0.5, score="error")
+    results.add(spec.reference(), 0.1, score="error")
+    path = results.add(results.spec(seed=1), dict.fromkeys(range(10), 0.5) | {9: -1.0}, score="error")
+    made = board(results.root)
+    assert only(made.rows)["coverage"] == "0"
+    assert [str(problem) for problem in made.problems] == [
+        f"The run record {path} is damaged: online_error of a task is -1, and an error is at least 0. "
+        "Remove that directory and run its spec again."
+    ]
+
+
 def test_completed_run_with_a_missing_task_is_refused(results):
     spec = results.spec()
     path = results.add(spec, dict.fromkeys(range(9), 0.8))

@@ -198,6 +198,13 @@ def stream(results):
     return write
 
 
+@pytest.mark.parametrize(("low", "high"), [(1e-200, 1e150), (5e-324, 5e-324), (0.5, 0.5), (1e-3, 1e6)])
+def test_errors_of_any_size_are_drawn(stream, results, tmp_path, low, high):
+    stream([low], [high], start=0.0, methods=())
+    save(error_curves(find_records(results.root)), tmp_path / "figure.svg")
+    assert (tmp_path / "figure.svg").stat().st_size > 1000
+
+
 def test_error_curves_show_means_and_bands_by_step_size(stream, results):
     stream([1.0, 1.5], [2.0, 3.0], lr=0.01, start=0.0, methods=())
     stream([1.0, 1.5], [0.5, 0.75], lr=0.01, start=0.0)

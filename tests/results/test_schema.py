@@ -126,6 +126,11 @@ def test_what_is_wrong_is_named(change, said):
     assert problem("spec", {**SPEC, **change}).startswith(said)
 
 
+def test_what_is_wrong_with_the_whole_is_a_sentence():
+    assert problem("entry", []) == "the whole must be object, got []"
+    assert problem("tuning", None) == "the whole must be array, got None"
+
+
 def test_what_is_missing_is_named():
     assert problem("spec", {key: part for key, part in SPEC.items() if key != "seed"}) == "seed is missing"
 

@@ -87,7 +87,9 @@ def test_the_same_runs_give_the_same_entry(entry, runs, tmp_path):
 def test_missing_seeds_are_named(results, many_seeds, tmp_path):
     many_seeds([0.5] * 5)
     many_seeds([0.6, 0.6, 0.6], results.component("methods", "mine", track="boundary-free"))
-    with pytest.raises(ResultsError, match=r"no entry yet: mine with .*: seeds 3, 4 missing, an entry has 0 to 4"):
+    with pytest.raises(
+        ResultsError, match=r"no entry yet: mine with .*: seeds 3, 4 are missing; a row of an entry needs seeds 0 to 4"
+    ):
         submit(results.root, output=tmp_path / "mine", metadata=WHOSE)
     assert not (tmp_path / "mine").exists()
 
@@ -115,7 +117,7 @@ def test_what_is_not_ranked_or_not_real_is_no_entry(changes, told, many_seeds, r
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"code": "http://example.org"}, "code: 'http://example.org' is no plain https URL"),
+        ({"code": "http://example.org"}, "code: 'http://example.org' is not an https URL"),
         ({"code": "https://user:secret@example.org"}, "code: "),
         ({"code": "javascript:alert(1)"}, "code: "),
         ({"paper": "https://example.org/a)[b](c"}, "paper: "),
@@ -135,7 +137,7 @@ def test_metadata_are_plain_text_here_and_there(changes, told, entry, runs, tmp_
 
 @pytest.mark.parametrize("name", ["My Method", "-x", "x" * 65, "a.b"])
 def test_names_are_plain(name, runs, tmp_path):
-    with pytest.raises(UsageError, match="is no name"):
+    with pytest.raises(UsageError, match="a name has 1 to 64 lower-case letters"):
         submit(runs, output=tmp_path / name, metadata=WHOSE)
 
 
@@ -144,7 +146,7 @@ def test_nothing_is_overwritten_and_a_log_that_is_none_is_refused(entry, runs, t
         submit(runs, output=entry, metadata=WHOSE)
     (tmp_path / "bad.json").write_text("{")
     for log in ("bad.json", "absent.json"):
-        with pytest.raises(ResultsError, match=rf"logs of the tuning .*{log} cannot be read"):
+        with pytest.raises(ResultsError, match=rf"The file of tuning logs .*{log} cannot be read"):
             submit(runs, output=tmp_path / "other", metadata=WHOSE, tuning=tmp_path / log)
     assert not (tmp_path / "other").exists()
     assert not list(tmp_path.glob(".other*"))
@@ -158,7 +160,7 @@ def test_a_file_too_many_a_link_and_a_file_too_few_are_named(entry, tmp_path):
     assert "run_me.py is no file of an entry: take it out" in refused(entry)
     (entry / "run_me.py").unlink()
     (entry / TUNING).rename(tmp_path / "elsewhere")
-    assert f"{TUNING} is there or not" in refused(entry)
+    assert f"{TUNING} is missing, and {ENTRY} names one" in refused(entry)
     (entry / TUNING).symlink_to(tmp_path / "elsewhere")
     assert f"{TUNING} is a link" in refused(entry)
     (entry / TUNING).unlink()
@@ -198,20 +200,20 @@ def test_records_that_were_changed_are_refused_whatever_the_hash_says(entry, run
     data = bytearray((entry / RUNS).read_bytes())
     data[len(data) // 2] ^= 1
     (entry / RUNS).write_bytes(data)
-    assert f"{RUNS} is not the file that {ENTRY} names" in refused(entry)
+    assert f"{RUNS} differs from the file that {ENTRY} names" in refused(entry)
     rewrite(entry)
     assert RUNS in refused(entry)
 
 
 def test_another_protocol_is_refused(entry, many_seeds, results, tmp_path):
-    assert "this protocol is not taken here, only toy@1+000000000000" in refused(
+    assert "this protocol is not accepted here; accepted are toy@1+000000000000" in refused(
         entry, protocols=["toy@1+000000000000"]
     )
     many_seeds([0.5] * 5, profile="full")
     pack(results.root, output=entry / RUNS)
     rewrite(entry)
     text = refused(entry)
-    assert "is in the records, and is not named" in text
+    assert "is in the records, and not named" in text
 
 
 def test_missing_seeds_are_refused_in_an_entry(entry, results, tmp_path):
@@ -221,7 +223,7 @@ def test_missing_seeds_are_refused_in_an_entry(entry, results, tmp_path):
             results.add(record.spec, 0.5, root=few)
     pack(few, output=entry / RUNS)
     rewrite(entry)
-    assert "seeds 3, 4 missing" in refused(entry)
+    assert "seeds 3, 4 are missing" in refused(entry)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ def test_what_is_no_json_is_refused(text, entry):
 
 def test_a_log_that_was_edited_is_refused(entry):
     (entry / TUNING).write_text((entry / TUNING).read_text().replace("0.6", "0.5"))
-    assert f"{TUNING} is not the file that {ENTRY} names" in refused(entry)
+    assert f"{TUNING} differs from the file that {ENTRY} names" in refused(entry)
     (entry / TUNING).write_text("{")
     assert f"{TUNING} cannot be read" in refused(entry)
 
@@ -331,7 +333,7 @@ def test_logs_of_tuned_runs_are_those_of_their_records(results, tmp_path):
     row["log"]["steps"] = 99
     (entry / TUNING).write_text(json.dumps([row]))
     rewrite(entry, tuning_sha256=hashlib.sha256((entry / TUNING).read_bytes()).hexdigest())
-    assert "its log is not the one that its records hold" in refused(entry)
+    assert "its log differs from the one in its records" in refused(entry)
 
 
 def test_an_archive_that_unpacks_outside_its_folder_is_refused_and_unpacks_nowhere(entry, tmp_path):

@@ -143,9 +143,9 @@ def flattered(log):
 
 def test_a_log_that_does_not_follow_from_its_development_runs_is_refused(folder):
     forged(folder, flattered)
-    with pytest.raises(ResultsError, match=r"the log of its tuning has 0.0 for optimizer\.lr=.* has \d"):
+    with pytest.raises(ResultsError, match=r"the log of its tuning has the score 0.0 for optimizer\.lr=.* has \d"):
         verdict(folder)
-    with pytest.raises(ResultsError, match=r"the log of its tuning has 0\.0"):
+    with pytest.raises(ResultsError, match=r"the log of its tuning has the score 0\.0"):
         lacking(find_records(folder), tables_of(folder))
 
 
@@ -160,7 +160,9 @@ def test_two_logs_of_one_tuning_are_refused(done, folder, tmp_path):
         shutil.rmtree(path)  # else these would say which of the two it is
     forged(folder, flattered)
     both = [*find_records(folder), *(each for each in find_records(done) if each.spec.tuning is not None)]
-    with pytest.raises(ResultsError, match=r"l2.* was tuned twice by k=0.25,budget=4,seeds=1, with other scores"):
+    with pytest.raises(
+        ResultsError, match=r"l2.* was tuned twice by k=0.25,budget=4,seeds=1, and the two logs have different scores"
+    ):
         lacking(both, tables_of(folder))
 
 

@@ -163,7 +163,7 @@ def test_a_study_tunes_and_runs_what_it_chose(tuned):
     table = study_leaderboard(again)
     assert {*table["tuning"]} == {TUNE}
     assert {*table["tuning_steps"]} == {800}
-    assert table["notes"].str.contains("development runs are not here").sum() == 0
+    assert table["notes"].str.contains("development runs of it are not here").sum() == 0
 
 
 def test_configurations_train_as_replicas_where_they_can(tmp_path):
@@ -278,7 +278,7 @@ def test_a_log_that_does_not_follow_from_the_development_runs_is_refused(tuned):
     edited(tuned.results, flatter)
     made = board(tuned.results)
     assert [*made.rows["method"]] == ["none"]
-    assert "the log of its tuning has 0.0 for optimizer.lr=" in str(made.problems[0])
+    assert "the log of its tuning has the score 0.0 for optimizer.lr=" in str(made.problems[0])
 
 
 def test_a_log_whose_development_runs_are_gone_is_told_unchecked(tuned):
@@ -286,7 +286,7 @@ def test_a_log_whose_development_runs_are_gone_is_told_unchecked(tuned):
         shutil.rmtree(path)
     made = board(tuned.results)
     noted = {row["method"].partition(":")[0]: row["notes"] for _, row in made.rows.iterrows()}
-    assert "its development runs are not here to check that by: seeds 0, 1" in noted["l2"]
+    assert "its tuning log is not checked, since development runs of it are not here: seeds 0, 1" in noted["l2"]
     assert "development" not in noted["none"]
 
 
