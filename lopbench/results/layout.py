@@ -1,7 +1,7 @@
 """Tables of text, in no format yet, and how they come into a terminal, into Markdown, LaTeX and HTML."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
@@ -99,6 +99,19 @@ def legend(tables: Iterable[Table]) -> list[str]:
         lines |= dict.fromkeys(each.legend)
     text = "; ".join(headings)
     return [*([f"{text[:1].upper()}{text[1:]}."] if text else []), *lines]
+
+
+def said_of(facts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield what is to be said of rows, one line for all of which the same is; of rows without a text nothing is.
+
+    Args:
+        facts: Name and text of each row.
+    """
+    names: dict[str, list[str]] = {}
+    for name, text in facts:
+        if text:
+            names.setdefault(text, []).append(name)
+    yield from (f"{', '.join(of)}: {text}" for text, of in names.items())
 
 
 def _column(heading: str, cells: Sequence[str]) -> Column:

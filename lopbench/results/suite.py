@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lopbench.core.errors import ResultsError
-from lopbench.results.layout import Table
+from lopbench.results.layout import Table, said_of
 from lopbench.results.overall import CLIP, Entry
 from lopbench.results.ranks import Range
 from lopbench.results.statistics import LEVEL
@@ -371,9 +371,10 @@ def _notes(suite: Suite, frame: "pd.DataFrame") -> Iterator[str]:
         yield f"#: there are no ranks; they take {FEWEST_ENTRIES} methods with all cells, and {whole} {have} them."
     else:
         yield f"#: there are no ranks; they take {FEWEST_SCENARIOS} scenarios."
-    for method, missing in zip(frame["method"], frame["missing"], strict=True):
-        if missing:
-            yield f"{method} lacks seeds in {missing}."
+    lacking = zip(frame["method"], frame["missing"], strict=True)
+    yield from said_of(
+        (method, f"no, or too few, seeds in {missing}" if missing else "") for method, missing in lacking
+    )
 
 
 def _name(member: Member) -> str:

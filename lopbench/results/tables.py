@@ -12,7 +12,7 @@ from lopbench.results.cells import csv_text
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
 from lopbench.results.group import seeds_in_words
-from lopbench.results.layout import Table, in_html, in_latex, in_markdown, legend, printed
+from lopbench.results.layout import Table, in_html, in_latex, in_markdown, legend, printed, said_of
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import COLLAPSED, FEWEST_RANKED, unseen_collapse
 from lopbench.results.ranks import RANK_METHOD, Range
@@ -287,24 +287,24 @@ def _notes(protocol_id: str, rows: "pd.DataFrame") -> Iterator[str]:
     if not rows["ranked"].all():
         yield "Unranked: this profile is for tests and first contact."
     usual = max(covered, key=list(map(str, rows["coverage"])).count)
-    some_ranked = rows["rank_low"].notna().any()
+    some_ranked = bool(rows["rank_low"].notna().any())
     names = rows["method"] + (" with " + rows["optimizer"] if _is_of_several(rows) else "")
-    columns = ("coverage", "collapsed", "seeds", "at_ceiling", "rank_note", "notes")
-    said: dict[str, list[str]] = {}  # rows of which the same is to be said share a line
-    for name, coverage, collapsed, count, near, rank_note, note in zip(names, *(rows[c] for c in columns), strict=True):
-        facts = (
-            "" if str(coverage) == usual else seeds_in_words(str(coverage)),
-            f"{collapsed} of {counted(int(count), 'seed')} collapsed" if collapsed else "",
-            "at the ceiling" if near else "",
-            rank_note if some_ranked and _is_text(rank_note) else "",
-            note if _is_text(note) else "",
-        )
-        text = "; ".join(filter(None, facts))
-        if text:
-            said.setdefault(text, []).append(name)
-    yield from (f"{', '.join(of)}: {text}" for text, of in said.items())
+    lines = zip(names, rows.to_dict("records"), strict=True)
+    yield from said_of((name, _said_of_row(row, usual, some_ranked=some_ranked)) for name, row in lines)
     if len(covered) > 1:
         yield f"All others: {seeds_in_words(usual)}."
+
+
+def _said_of_row(row: Mapping[Any, Any], usual: str, *, some_ranked: bool) -> str:
+    """Return what is particular about a row; ``usual`` are the seeds that most rows have."""
+    facts = (
+        "" if str(row["coverage"]) == usual else seeds_in_words(str(row["coverage"])),
+        f"{row['collapsed']} of {counted(int(row['seeds']), 'seed')} collapsed" if row["collapsed"] else "",
+        "at the ceiling" if row["at_ceiling"] else "",
+        row["rank_note"] if some_ranked and _is_text(row["rank_note"]) else "",
+        row["notes"] if _is_text(row["notes"]) else "",
+    )
+    return "; ".join(filter(None, facts))
 
 
 def _tuning_note(tuning: Tuning, rows: "pd.DataFrame") -> str:
@@ -390,12 +390,10 @@ def _verdict_legend(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
 
 def _overall_notes(rows: "pd.DataFrame") -> Iterator[str]:
     yield f"Protocols: {rows.iloc[0]['protocols']}; where a scenario has several, the one with most methods."
-    said: dict[str, list[str]] = {}
-    for method, missing, note in zip(rows["method"], rows["missing"], rows["rank_note"], strict=True):
-        text = f"unranked, no retention in {missing}" if missing else note
-        if text:
-            said.setdefault(text, []).append(method)
-    yield from (f"{', '.join(of)}: {text}" for text, of in said.items())
+    facts = zip(rows["method"], rows["missing"], rows["rank_note"], strict=True)
+    yield from said_of(
+        (method, f"unranked, no retention in {missing}" if missing else note) for method, missing, note in facts
+    )
 
 
 def _overall_legend(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:

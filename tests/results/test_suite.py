@@ -67,7 +67,7 @@ def test_ranks_are_of_methods_with_all_cells(results, toys):
     assert [*frame["method"]] == ["good", "none", "bad", "part"]
     assert [*frame["rank_low"]][:3] == [*frame["rank_high"]][:3] == [1, 2, 3]
     assert frame.iloc[3][["rank_low", "mean"]].isna().all()
-    assert "part lacks seeds in toy3, toy4, toy5." in table.notes
+    assert "part: no, or too few, seeds in toy3, toy4, toy5" in table.notes
     assert table.rows[3][-1] == "3/6"
 
 
