@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from lopbench.core.shipped import shipped
 from lopbench.results.columns import BY_NAME, SECONDARY
+from lopbench.results.figure_plot import draw
 from lopbench.results.judged import Judged
 from lopbench.results.leaderboard import leaderboard, markdown, to_csv
 from lopbench.results.plots import RETENTION, curves, retention_vs_learning_rate, save
@@ -22,6 +23,7 @@ from lopbench.results.seed_scores import AXES
 from lopbench.results.stream_plots import cloning_curves, error_curves, recovery_bars, recovery_curves
 from lopbench.results.tables import explanation, two_digits
 from lopbench.runner.claimed import Rows, judged, missing, recorded_tables, resolved
+from lopbench.runner.figured import entries_of, panels_of
 from lopbench.runner.study_file import read_study
 from lopbench_plugins.scenarios.bitflip import AUTHORS_METRICS
 
@@ -47,6 +49,7 @@ class ResultSet:
         text: What it shows, in a paragraph.
         commands: What made it, to be run in a checkout; ``--results`` is left out.
         figures: Draws its figures, by file name without suffix, from its table and its records.
+        papers: Names of the shipped figures of papers whose runs it holds; they are drawn beside what is published.
     """
 
     folder: str
@@ -54,11 +57,23 @@ class ResultSet:
     text: str
     commands: Sequence[str]
     figures: Callable[[pd.DataFrame, list[Record]], Figures]
+    papers: Sequence[str] = ()
 
     @property
     def path(self) -> Path:
         """Where it is."""
         return HERE / self.folder
+
+    def drawn(self, frame: pd.DataFrame, records: list[Record]) -> Figures:
+        """Return all its figures."""
+        found = self.figures(frame, records)
+        for name in self.papers:
+            file = read_study(shipped("figures")[name])
+            tables = recorded_tables(file.requests, records)
+            assert file.figure is not None
+            entries = entries_of(file.figure, tables)
+            found[f"figure-{name}"] = draw(file.figure, panels_of(file.figure, entries, Rows(records, tables)))
+        return found
 
 
 def main() -> None:
@@ -66,7 +81,8 @@ def main() -> None:
     for each in sets():
         frame = leaderboard(each.path)
         to_csv(frame, each.path / "leaderboard.csv")
-        for name, figure in each.figures(frame, find_records(each.path)).items():
+        records = find_records(each.path)
+        for name, figure in each.drawn(frame, records).items():
             save(figure, each.path / f"{name}.svg")
     (HERE / "README.md").write_text(overview())
     README.write_text(with_results(README.read_text()))
@@ -350,6 +366,22 @@ SETS = (
             "  --method cbp --sweep lr=5e-4,1e-3,2e-3,5e-3",
         ),
         figures=accuracy_figures,
+        papers=("3.1", "3.2"),
+    ),
+    ResultSet(
+        folder="tinyimagenet40-normalisation",
+        title="Continual Tiny ImageNet, `lite`, `mlp`: normalisation and dropout",
+        text="Figures 4.1 and B.3 to B.6 of Joudaki et al. 2025 for their multilayer perceptron, with 40 tasks of 100 "
+        "steps for 10,000; three seeds, so that nothing is ranked; real Tiny ImageNet, Adam at 3e-3. The effective "
+        "rank at the end is 25 without normalisation, 74 and 76 with batch normalisation (without and with affine "
+        "parameters) and 67 and 73 with layer normalisation, where the figure has 25, 70, 67, 65. Of units without "
+        "normalisation 58% die here and 43% there, and next to none with either. The order of online accuracies is "
+        "theirs but for one pair: dropout costs accuracy under both normalisations, and with it the plain network, "
+        "which loses nearly everything here, keeps .87. All of a plain network's loss is gone with batch or "
+        "layer normalisation (1.02 and 1.22).",
+        commands=("for figure in 4.1 B.3 B.4 B.5 B.6; do lopbench figure $figure; done",),
+        figures=lambda frame, records: {},
+        papers=("4.1", "B.3", "B.4", "B.5", "B.6"),
     ),
     ResultSet(
         folder="label-permuted-lite",
@@ -487,6 +519,7 @@ SETS = (
             "done; done",
         ),
         figures=recovery_figures,
+        papers=("B.1", "B.2", "B.1-paper", "B.2-paper"),
     ),
     ResultSet(
         folder="cloning-lite-mlp",
@@ -508,6 +541,7 @@ SETS = (
             "for decay in 0 0.9 0.99 0.999 1.0; do $run --method noisy_sgd:decay=$decay; done",
         ),
         figures=cloning_figures,
+        papers=("B.7", "B.8", "B.9", "B.12", "B.13"),
     ),
     ResultSet(
         folder="cloning-short-mlp",
@@ -517,6 +551,7 @@ SETS = (
         "nothing is ranked.",
         commands=("lopbench verify D14",),
         figures=lambda frame, records: {"clones-and-bases": cloning_curves(continual(records))},
+        papers=("2.1",),
     ),
 )
 

@@ -29,7 +29,7 @@ def test_tables_are_those_of_the_records(publish):
 
 def test_the_figures_are_those_that_the_records_can_draw(publish):
     for each in publish.sets():
-        drawn = each.figures(leaderboard(each.path), find_records(each.path))
+        drawn = each.drawn(leaderboard(each.path), find_records(each.path))
         assert {f"{name}.svg" for name in drawn} == {path.name for path in each.path.glob("*.svg")}
         plt.close("all")
 

@@ -10,7 +10,7 @@ import rich_click as click
 
 from lopbench.cli.output import Finite, console, echo, format_choice, roughly, tell_saved, write_frame
 from lopbench.cli.verify import run_options
-from lopbench.core.errors import LopbenchError, UsageError
+from lopbench.core.errors import UsageError
 from lopbench.core.grid import Column, Grid
 from lopbench.core.text import counted
 
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from lopbench.results.claims import EntryName
     from lopbench.results.figures import FigureData
-    from lopbench.results.group import Group
-    from lopbench.runner.claimed import Meant, Rows
     from lopbench.runner.study import Study
 
 #: What names of figures at the papers' scale end with.
@@ -79,10 +76,10 @@ def command(
     from lopbench.cli.verify import How, Runs
     from lopbench.core.shipped import study_path
     from lopbench.results.figure_plot import draw
-    from lopbench.results.figures import drawn, frame
+    from lopbench.results.figures import frame
     from lopbench.results.plots import check_target, save
     from lopbench.results.sheet import fit
-    from lopbench.runner.claimed import check_measured, meant
+    from lopbench.runner.figured import entries_of, panels_of
     from lopbench.runner.study_file import read_study
 
     is_file = name.is_file()
@@ -96,13 +93,9 @@ def command(
     if data is None:
         raise UsageError(f"{file.path} has no table [figure]: add one, or name a figure of 'lopbench list figures'")
     runs = Runs.of(file, () if results is None else (results,), How(**how))
-    entries = {each: meant(each, runs.tables, data.where) for each in data.names}
-    for panel in data.panels:
-        for quantity in panel.quantities:
-            check_measured(quantity, (entries[mark.entry] for mark in panel.marks), data.where)
+    entries = entries_of(data, runs.tables)
     _check_time(str(name), data, runs.studies or (), within, runs.how.threads)
-    groups = _groups(entries, runs.rows(), data)
-    panels = [drawn(panel, groups, {key: list(each.seeds) for key, each in entries.items()}) for panel in data.panels]
+    panels = panels_of(data, entries, runs.rows())
     made = draw(data, panels)
     fit(made, width=width)
     missing = save(made, target)
@@ -131,24 +124,6 @@ def _check_time(
             f"{roughly(found.seconds)}, and {roughly(most, '') if most else 'no time'} is allowed. Allow more with "
             "--within MINUTES, or name a folder that has the runs with --results"
         )
-
-
-def _groups(entries: Mapping[EntryName, Meant], rows: Rows, data: FigureData) -> dict[EntryName, Group]:
-    """Return the runs of each entry.
-
-    Raises:
-        LopbenchError: If an entry has no runs, or the log of its tuning is missing. No figure is drawn in parts.
-    """
-    found = {}
-    for name, each in entries.items():
-        group = rows.group(each, data.where)
-        if group is None:
-            raise LopbenchError(
-                f"{data.where}: no run of {name} can be used, so nothing is drawn. The lines above say why they are "
-                "left out"
-            )
-        found[name] = group
-    return found
 
 
 def _print(rows: pd.DataFrame, output_format: str) -> None:

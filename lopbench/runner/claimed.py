@@ -216,10 +216,19 @@ class Rows:
 def of_study(records: Iterable[Record], tables: Tables) -> list[Record]:
     """Return the records of the entries and seeds of a study, and all records of fresh networks and of tuning.
 
-    Which diagnostics a run measured does not matter.
+    Which diagnostics a run measured does not matter, unless it was done with those of the study as well: that record
+    then stands for it.
     """
-    asked = _rows(tables)
-    return [record for record in records if record.spec.kind != "continual" or _row(record) in asked]
+    asked, ids = _rows(tables), {spec.run_id for table in tables for spec in table}
+    listed = list(records)
+    exact = {_row(record) for record in listed if record.run_id in ids}
+    return [
+        record
+        for record in listed
+        if record.spec.kind != "continual"
+        or record.run_id in ids
+        or (_row(record) in asked and _row(record) not in exact)
+    ]
 
 
 def judged(claims: Sequence[Claim], entries: Sequence[Mapping[EntryName, Meant]], rows: Rows) -> list[Judged]:

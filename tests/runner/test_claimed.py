@@ -1,11 +1,14 @@
 """Which entries of a study a claim means, and what is said of one that it has not."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from lopbench.core.errors import UsageError
 from lopbench.results.claims import EntryName
 from lopbench.results.per_seed import Quantity
-from lopbench.runner.claimed import check_measured, meant
+from lopbench.runner.claimed import check_measured, meant, of_study
 from lopbench.runner.references import with_references
 from lopbench.runner.study import plan_all
 
@@ -70,3 +73,18 @@ def test_what_is_wanted_are_the_runs_and_their_references(studies, tables):
     spec = studies[0].specs[0]
     assert {spec.run_id, spec.reference().run_id, spec.own_reference().run_id} <= ids
     assert {run.run_id for study in studies for run in study.pending} == ids
+
+
+def test_the_record_with_the_metrics_of_the_study_stands_for_a_run_that_was_measured_twice(tables):
+    def record(spec):
+        recipe = SimpleNamespace(entry_id=spec.entry_id)
+        return SimpleNamespace(
+            spec=spec, protocol_id=spec.protocol_id, recipe=recipe, seed=spec.seed, run_id=spec.run_id
+        )
+
+    asked = [spec for spec in tables[0] if spec.seed == 0 and spec.kind == "continual"]
+    right, other = map(record, asked), [record(replace(spec, metrics=())) for spec in asked]
+    assert len(asked) == 2
+    assert of_study(other, tables[:1]) == other  # which diagnostics it has does not matter
+    first = next(right)
+    assert of_study([*other, first], tables[:1]) == [other[1], first]
