@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def summarise(
     studies: Sequence[Study], forecasts: Sequence[Forecast | None], staff: Staff, err: Console
 ) -> Forecast | None:
-    """Print what studies will do, and by whom; where their images are not real, so that nobody can miss it.
+    """Print what studies will do, and who does it. Data that are not real are shown so that nobody misses it.
 
     A study has a dozen lines on a terminal of 80 columns.
 
     Returns:
-        The forecast of them all.
+        The forecast of all studies together; None if it is unknown.
     """
     from rich.text import Text
 
@@ -50,7 +50,7 @@ def summarise(
 
 
 def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
-    """Return what a study will do, by whom and in what time, under headings."""
+    """Return what a study will do, who does it and in what time, by heading."""
     from lopbench.results.group import seed_ranges, seeds_in_words
     from lopbench.runner.references import has_reference
 
@@ -80,16 +80,16 @@ def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
         tuning = study.later[0].tuning
         count = sum(spec.kind == "development" for spec in study.pending)
         rows["Tuning"] = (
-            f"{counted(len(study.later), 'entry', 'entries')}, of each {tuning.budget} configurations on the first "
+            f"{counted(len(study.later), 'entry', 'entries')} with {tuning.budget} configurations each, on the first "
             f"{tuning.k:.0%} of the stream, seeds {seed_ranges(tuning.development_seeds)}: {counted(count, 'run')}; "
-            f"then {len(study.following)}, of what they choose"
+            f"then {counted(len(study.following), 'run')} of the chosen configurations"
         )
     growth = scenario.growth
     if first.cloner is not None and growth is not None:
         rows["Cloning"] = f"{first.cloner.label()}, by {growth.factor}, before task {growth.task}"
         if not has_reference(first):
             rows["Cloning"] += (
-                f"; no fresh network as wide stands beside the clones, since {first.architecture.name} does not say "
+                f"; there is no fresh network as wide to compare with, since {first.architecture.name} does not say "
                 "how its wider networks start"
             )
     if study.pending:
@@ -98,7 +98,7 @@ def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
 
 
 def _data(study: Study) -> str:
-    """Return what is streamed; of data that are not real, what to do to have the real ones."""
+    """Return what is streamed; if the data are not real, with how to get the real ones."""
     if study.images is None:
         return "made by the scenario"
     if study.images.real:
@@ -108,7 +108,7 @@ def _data(study: Study) -> str:
 
 
 def _device(study: Study, staff: Staff) -> str:
-    """Return where a study is done, and by how many workers or threads."""
+    """Return on which device a study is done, and by how many workers or threads."""
     if not staff.is_one_process and study.pending:
         return f"{', '.join(staff.devices)}; {counted(staff.jobs, 'worker')}, started by {staff.executor.name}"
     import torch
@@ -117,13 +117,13 @@ def _device(study: Study, staff: Staff) -> str:
 
 
 def _span(count: Callable[[int], int], scenario: Scenario) -> str:
-    """Return how many steps the tasks have, or are scored of them, as ``count`` says."""
+    """Return the range of a number of steps over the tasks; ``count`` gives it for a task."""
     lengths = {count(task) for task in range(scenario.tasks)}
     return " to ".join(f"{each:,}" for each in sorted({min(lengths), max(lengths)}))
 
 
 def _time(found: Forecast | None, staff: Staff | None) -> str:
-    """Return a forecast in words: "about 38 h of work, 1 h 15 min on 32 workers"; without workers of the work alone."""
+    """Return a forecast in words: "about 38 h of work, 1 h 15 min on 32 workers"; without workers of the work."""
     if found is None:
         return "unknown"
     text = roughly(found.seconds, "at most" if found.most else "about")

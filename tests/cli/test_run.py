@@ -331,7 +331,7 @@ def test_sweeps_and_later_starts_make_rows(lopbench, one_thread):
 
 def test_what_stands_beside_clones_is_told(lopbench):
     run = ["run", "--scenario=cloning", "--profile=smoke", "--data=procedural", "--device=cpu", "--dry-run"]
-    lacking = "no fresh network as wide stands beside the clones, since timm does not say how its wider networks start"
+    lacking = "there is no fresh network as wide to compare with, since timm does not say how its wider networks start"
     for architecture, runs, is_told in (("mlp", 2, False), ("timm:test_vit", 1, True)):
         shown = lopbench(*run, f"--architecture={architecture}")
         text = " ".join(shown.stderr.replace("│", " ").split())

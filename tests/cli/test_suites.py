@@ -12,7 +12,7 @@ from lopbench.runner.suites import suite_of
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        (["--suite=cpu"], 1, "There are no runs of the suite 'cpu' tuned by k=0.1,budget=16,seeds=3 here"),
+        (["--suite=cpu"], 1, "suite 'cpu' tuned by k=0.1,budget=16,seeds=3 here; 'lopbench run cpu' makes"),
         (["--suite=cup"], 2, "there is no file cup, and no study of this name. Did you mean 'cpu'?"),
         (["--suite=cpu", "--sensitivity"], 2, "are for different tables; ask for one of these"),
     ],
@@ -20,6 +20,27 @@ from lopbench.runner.suites import suite_of
 def test_tables_of_suites_that_there_are_not_are_one_sentence(lopbench, recorded, options, code, told):
     recorded("--method=none")
     shown = lopbench("leaderboard", "results", *options)
+    assert shown.exit_code == code
+    assert told in " ".join(shown.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        ('scenario = "bitflip"', 2, "each of its [[runs]] has to name a scenario and a profile"),
+        ('scenario = "bitflip"\nprofile = "lite"\n[[runs]]\n[[runs]]', 2, "two of its [[runs]] have one scenario"),
+        (
+            'scenario = "bitflip"\nprofile = "lite"\n[[runs]]\ntune = "k=1"\n[[runs]]',
+            2,
+            "its runs are tuned in several ways, not at all, k=1,budget=16,seeds=3",
+        ),
+        ('scenario = "bitflip"\nprofile = "lite"', 1, "the suite 'mine' here; 'lopbench run mine.toml' makes them"),
+    ],
+)
+def test_a_study_file_that_is_no_suite_or_has_no_runs_is_one_sentence(lopbench, recorded, tmp_path, text, code, told):
+    recorded("--method=none")
+    (tmp_path / "mine.toml").write_text(text)
+    shown = lopbench("leaderboard", "results", "--suite=mine.toml")
     assert shown.exit_code == code
     assert told in " ".join(shown.stderr.split())
 

@@ -42,7 +42,7 @@ def tuned(made, lopbench, one_thread):
 
 
 def test_a_study_is_tuned_and_its_table_says_how(lopbench, tuned, runs):
-    assert "2 entries, of each 4 configurations on the first 25% of the stream, seeds 1000: 8 runs" in tuned.stderr
+    assert "2 entries with 4 configurations each, on the first 25% of the stream, seeds 1000: 8 runs" in tuned.stderr
     assert "tuned by k=0.25,budget=4,seeds=1" in tuned.stdout
     assert "Tuned: each row is the best of 4 configurations" in tuned.stdout
     assert sum("-dev-" in name for name in runs()) == 8
@@ -68,7 +68,7 @@ def test_entries_that_were_tuned_otherwise_do_not_compare_and_the_field_is_named
 def test_a_dry_run_tells_of_what_follows(lopbench, one_thread):
     shown = lopbench(*RUN, TUNE, "--dry-run")
     assert shown.exit_code == 0
-    assert "8 runs; then 3, of what they choose" in shown.stderr
+    assert "8 runs; then 3 runs of the chosen configurations" in shown.stderr
     assert not Path("results").exists()
 
 
