@@ -113,7 +113,7 @@ def _check_time(
         raise UsageError(
             f"figure {name} lacks {sum(study.runs for study in studies)} runs, which take "
             f"{roughly(found.seconds)} on this machine, and may take {roughly(most, '')}; give them time with --within "
-            f"MINUTES, or name a folder that has them with --results"
+            "MINUTES, or name a folder that has them with --results, which may be those of --budget paper"
         )
 
 
