@@ -98,6 +98,7 @@ def run(
     Raises:
         LopbenchError: If a name, field or value is wrong, data or results folder cannot be used, or runs are refused.
     """
+    _check_lists(methods=methods, optimizers=optimizers, sweeps=sweeps, plugins=plugins, sinks=sinks, seeds=seeds)
     asked = {name: value for name, value in locals().items() if name in Request.__dataclass_fields__}
     broken = [(each.plugin, each.reason) for each in map(try_file, map(Path, plugins)) if each is not None]
     told, where = usable(sinks), None if data_dir is None else Path(data_dir)
@@ -105,6 +106,18 @@ def run(
     study = plan(**asked, data=data, data_dir=where, device=staff.device, results=Path(results))
     check_complete(_do(study, staff, where, told, quiet=quiet), study.runs, (*broken, *study.aside))
     return study_leaderboard(study.settled())
+
+
+def _check_lists(**given: object) -> None:
+    """Raise if a text stands in the place of a list, of which each letter would be taken for a name.
+
+    Raises:
+        UsageError: If one does.
+    """
+    for name, value in given.items():
+        if isinstance(value, str):
+            like = "range(5)" if name == "seeds" else f"[{value!r}]"
+            raise UsageError(f"{name}={value!r} is a text, not a list; write {name}={like}")
 
 
 def _staff(executor: "str | Executor", jobs: int | None, device: str) -> Staff:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import re
 import sys
 from dataclasses import replace
 
@@ -43,6 +44,12 @@ def tiny(monkeypatch, tmp_path):
     torch.set_num_threads(1)
     yield {**TINY, "results": tmp_path / "results"}
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("name", "like"), [("methods", "methods=['cbp']"), ("seeds", "seeds=range(5)")])
+def test_a_text_in_the_place_of_a_list_is_refused(name, like):
+    with pytest.raises(UsageError, match=re.escape(f"{name}='cbp' is a text, not a list; write {like}")):
+        lopbench.run(**{name: "cbp"})
 
 
 def test_run_returns_its_rows_beside_none_and_nothing_else(tiny, capsys):

@@ -98,7 +98,7 @@ def test_the_python_example_runs(few_images, capsys):
     exec(compile(PYTHON[0], "README.md", "exec"), {})
     shown = capsys.readouterr().out
     assert "none" in shown
-    assert "cbp:replacement_rate=0.001" in shown
+    assert "layernorm" in shown
 
 
 def test_three_lines_of_pandas_read_all_records(monkeypatch, tmp_path):

@@ -131,7 +131,7 @@ class Commands(click.RichGroup):
         except LopbenchError as error:
             if ctx.params["debug"]:
                 raise
-            echo(f"Error: {error}{_of_broken_plugin(error)}", err=True)
+            echo(f"Error: {error}{_of_broken_plugin(error)}", err=True, items=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as error:
             kept = "What was done is checkpointed; the same command resumes it."

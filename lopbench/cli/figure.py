@@ -122,7 +122,7 @@ def _check_time(
         raise UsageError(
             f"figure {name} lacks {counted(sum(study.runs for study in studies), 'run')}. Here they would take "
             f"{roughly(found.seconds)}, and {roughly(most, '') if most else 'no time'} is allowed. Allow more with "
-            "--within MINUTES, or name a folder that has the runs with --results"
+            "--within MINUTES, or name a folder that has the runs with --results, which may be those of --budget paper"
         )
 
 

@@ -103,18 +103,19 @@ def reading() -> "AbstractContextManager[object]":
     return err.status("reading records") if err.is_terminal else nullcontext()
 
 
-def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
+def echo(message: object, *, err: bool = False, nl: bool = True, items: bool = False) -> None:
     """Print a message, `plain` and cut to a length that somebody reads; with ``err`` on stderr.
 
     On a terminal its sentences are broken between words, and names longer than a line stay whole. Lines that begin with
-    a blank are commands, to be copied, and stay as they are; so does all of a message without ``nl``, a document.
+    a blank are commands, to be copied, and stay as they are, unless they are ``items`` of a list. So does all of a
+    message without ``nl``, a document.
     """
     text = plain(str(message))
     text = text if len(text) <= _MOST_TEXT or not err else f"{text[:_MOST_TEXT]}..."
     file = sys.stderr if err else sys.stdout
     if nl and file.isatty():
         width = _width(file) or _terminal_width(file)
-        lines = ([line] if line[:1].isspace() else between_words(line, width) for line in text.split("\n"))
+        lines = (between_words(line, width) if items or line[:1] != " " else [line] for line in text.split("\n"))
         text = "\n".join(chain.from_iterable(lines))
     click.echo(text, err=err, nl=nl)
 

@@ -48,4 +48,4 @@ def command(
         made = submit(*results, output=output, metadata=metadata, tuning=tuning, progress=work)
     size = sum(path.stat().st_size for path in made.iterdir())
     echo(f"Written to {made}: {counted(len(list(made.iterdir())), 'file')}, {size / 1e6:.2f} MB.", err=True)
-    echo(f"Check it as the repository does: {here()} verify-entry {quoted(made)}", err=True)
+    echo(f"Check it as the repository will:\n  {here()} verify-entry {quoted(made)}", err=True)

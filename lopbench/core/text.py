@@ -60,8 +60,14 @@ def broken(text: str, fits: Callable[[str], bool]) -> list[str]:
 
 
 def between_words(text: str, width: int) -> list[str]:
-    """Return a text in lines of at most ``width`` characters, broken between words alone; a longer word stays whole."""
-    return [each.rstrip() for each in whole_lines(text, lambda line: len(line) <= width, _BREAKS[:1])] or [""]
+    """Return a text in lines of at most ``width`` characters, broken between words alone; a longer word stays whole.
+
+    Lines after the first stand as far to the right as it does.
+    """
+    words = text.lstrip(" ")
+    indent = text[: len(text) - len(words)]
+    lines = whole_lines(words, lambda line: len(indent) + len(line) <= width, _BREAKS[:1])
+    return [indent + each.rstrip() for each in lines] or [""]
 
 
 def whole_lines(text: str, fits: Callable[[str], bool], breaks: Sequence[re.Pattern[str]] = _BREAKS) -> list[str]:
