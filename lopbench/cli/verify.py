@@ -165,13 +165,14 @@ class Runs:
             LopbenchError: If a part of the study cannot be made.
         """
         from lopbench.cli.plugins import try_files
+        from lopbench.results.record import is_packed
         from lopbench.runner.claimed import missing, recorded_tables
 
         places = results or (file.options.get("results") or Path("results"),)
         folder = places[0]
         try_files(file.plugins)
         how = how.completed(file)
-        is_fixed = no_run or len(places) > 1 or folder.is_file()
+        is_fixed = no_run or len(places) > 1 or is_packed(folder)
         absent = [place for place in results if not place.exists()]
         if is_fixed and absent:
             raise UsageError(f"{absent[0]} does not exist; name a results folder or a packed set")
@@ -186,7 +187,7 @@ class Runs:
             named = " and ".join(map(str, places))
             raise UsageError(
                 f"{counted(lacks, 'run')} of {file.path} {'is' if lacks == 1 else 'are'} missing in {named}, and "
-                "neither a packed set nor several folders take new runs. Name one folder to do them in"
+                "neither packed sets nor several folders take new runs. Name one folder to do them in"
             )
         return cls(file, folder, how, found, tables, None)
 

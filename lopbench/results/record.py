@@ -554,3 +554,8 @@ def _unprintable(value: object) -> str | None:
     if isinstance(value, list):
         return next(filter(None, map(_unprintable, value)), None)
     return None
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether ``path`` is a packed set, or a folder of packed sets without runs of its own."""
+    return path.is_file() or (any(path.glob(f"*{SUFFIX}")) and not (path / "runs").exists())

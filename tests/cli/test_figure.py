@@ -60,6 +60,18 @@ def test_it_is_drawn_and_its_numbers_are_printed_beside_the_published_ones(figur
     assert figure(STUDY, "--format=csv").stdout.startswith("panel,at,series,value")
 
 
+def test_a_published_set_draws_its_figures_and_takes_no_runs(figure, lopbench, tmp_path):
+    assert figure(STUDY, "--results=mine").exit_code == 0
+    (tmp_path / "set").mkdir()
+    assert lopbench("pack", "mine", "--output=set/runs.lopbench").exit_code == 0
+    shown = figure(STUDY, "--results=set", "--output=again.svg")
+    assert shown.exit_code == 0, shown.output
+    assert (tmp_path / "again.svg").read_text() == (tmp_path / "fig.svg").read_text()
+    shown = figure(STUDY.replace("0-2", "0-3"), "--results=set")
+    assert (shown.exit_code, shown.stderr.count("neither packed sets nor several folders take new runs")) == (2, 1)
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["runs.lopbench"]
+
+
 def test_runs_that_take_longer_than_they_may_are_not_begun_and_nothing_is_drawn(figure, tmp_path, runs):
     shown = figure(STUDY, "--within=0")
     assert shown.exit_code == 2, shown.output

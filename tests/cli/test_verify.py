@@ -172,9 +172,7 @@ def test_a_packed_set_is_judged_and_takes_no_runs(verify, lopbench, tmp_path):
     refused = verify(more, "mine.lopbench")
     assert refused.exit_code == 2
     told = " ".join(refused.stderr.split())
-    assert (
-        "2 runs of study.toml are missing in mine.lopbench, and neither a packed set nor several folders take" in told
-    )
+    assert "2 runs of study.toml are missing in mine.lopbench, and neither packed sets nor several folders take" in told
     assert "Name one folder to do them in" in told
     assert "there is no record of seed 3" in verify(more, "mine.lopbench", "--no-run").stdout
 
@@ -190,7 +188,7 @@ def test_runs_in_several_folders_are_judged_together(verify, tmp_path):
     refused = verify(STUDY.replace('"0-2"', '"0-3"') + CLAIM, "results", "more")
     assert refused.exit_code == 2
     assert (
-        "2 runs of study.toml are missing in results and more, and neither a packed set nor several folders"
+        "2 runs of study.toml are missing in results and more, and neither packed sets nor several folders"
         in " ".join(refused.stderr.split())
     )
 
