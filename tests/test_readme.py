@@ -88,7 +88,15 @@ def test_every_command_is_understood(arguments, few_images):
 def test_commands_on_published_results_work_in_a_fresh_clone(tmp_path, monkeypatch):
     (tmp_path / "results").symlink_to(ROOT / "results")
     monkeypatch.chdir(tmp_path)
-    assert {arguments[0] for arguments in PUBLISHED} >= {"leaderboard", "compare", "plot", "submit", "verify-entry"}
+    assert {arguments[0] for arguments in PUBLISHED} >= {
+        "leaderboard",
+        "compare",
+        "plot",
+        "submit",
+        "verify-entry",
+        "verify",
+        "figure",
+    }
     for arguments in PUBLISHED:
         shown = CliRunner().invoke(cli, arguments)
         assert shown.exit_code == 0, (arguments, shown.output)
