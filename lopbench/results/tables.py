@@ -366,8 +366,8 @@ def _legend(rows: "pd.DataFrame", *, wide: bool) -> Iterator[str]:
         yield f"#: ranks that are possible within the track: {RANK_METHOD}."
         fewest = int(rows.loc[rows["rank_low"].notna(), "seeds"].min())
         yield (
-            f"{fewest} seeds without a collapse (retention below {COLLAPSED:g}) leave a rate of "
-            f"{unseen_collapse(fewest):.0%} possible, under which neither ranks nor intervals hold."
+            f"Collapse: a retention below {COLLAPSED:g}. Where none of {fewest} seeds collapsed, up to "
+            f"{unseen_collapse(fewest):.0%} of all seeds still may; neither ranks nor intervals hold if so many do."
         )
     elif rows["ranked"].all():
         yield f"No ranks and no verdicts: they take {FEWEST_RANKED} seeds."
