@@ -85,8 +85,8 @@ class Record:
 
     def __repr__(self) -> str:
         """Name the run in one line."""
-        fresh = "" if self.recipe.rest["kind"] == "continual" else " on fresh networks"
-        what = f"{self.spec.method_label}{fresh}, seed {self.seed}, {self.protocol_id}"
+        kind = {"fresh": " on fresh networks", "development": ", tuning"}.get(self.recipe.rest["kind"], "")
+        what = f"{self.spec.method_label}{kind}, seed {self.seed}, {self.protocol_id}"
         return f"Record({what}, {self.outcome}, {self.path})"
 
     @cached_property

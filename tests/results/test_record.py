@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -640,3 +641,17 @@ def test_records_of_one_kind_share_their_specs(results):
     assert [record.spec.seed for record in records] == [record.spec_json["seed"] for record in records] == [0, 1, 2]
     assert all(record.run_id == record.spec.run_id for record in records)
     assert records[0].spec.scenario is records[2].spec.scenario
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("continual", "none, seed 0"),
+        ("fresh", "none on fresh networks, seed 0"),
+        ("development", "none, tuning, seed 0"),
+    ],
+)
+def test_a_record_is_named_by_what_its_run_was_for(results, kind, name):
+    results.add(replace(results.spec(), kind=kind), dict.fromkeys(range(10), 0.5))
+    (record,) = find_records(results.root)
+    assert repr(record).startswith(f"Record({name}, toy@")

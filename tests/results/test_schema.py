@@ -172,4 +172,5 @@ def test_published_records_keep_their_names_and_find_their_references():
             value = json.loads(record.stored.read("spec.json"))
             value.pop("shown", None)  # what tables show, since schema 2, is no part of what is hashed
             assert record.path.name.endswith(digest(value, 16))
-            assert record.spec.reference().run_id in records
+            if record.spec.kind != "development":  # which are compared by their online score
+                assert record.spec.reference().run_id in records
