@@ -101,8 +101,7 @@ def run(
     _check_lists(methods=methods, optimizers=optimizers, sweeps=sweeps, plugins=plugins, sinks=sinks, seeds=seeds)
     asked = {name: value for name, value in locals().items() if name in Request.__dataclass_fields__}
     broken = [(each.plugin, each.reason) for each in map(try_file, map(Path, plugins)) if each is not None]
-    told, where = usable(sinks), None if data_dir is None else Path(data_dir)
-    staff = _staff(executor, jobs, device)
+    told, where, staff = usable(sinks), None if data_dir is None else Path(data_dir), _staff(executor, jobs, device)
     study = plan(**asked, data=data, data_dir=where, device=staff.device, results=Path(results))
     check_complete(_do(study, staff, where, told, quiet=quiet), study.runs, (*broken, *study.aside))
     return study_leaderboard(study.settled())

@@ -124,7 +124,7 @@ def tell(out: "Console", sentence: str, style: str = "") -> None:
     """Print a sentence on a console, broken between words alone: a path longer than a line stays whole."""
     from rich.text import Text
 
-    out.print(Text(sentence, style), overflow="ignore", crop=False)
+    out.print(Text("\n".join(between_words(sentence, out.width)), style), overflow="ignore", crop=False)
 
 
 def tell_saved(path: Path, missing: str) -> None:

@@ -205,7 +205,7 @@ def test_a_study_file_may_say_what_starts_workers(lopbench):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("executor = 3", "'executor' is written as a table, begun by a line [executor]"),
+        ("executor = 3", "'executor' must be a table, begun by a line [executor]"),
         ("[executor]\njobs = 2", '[executor] needs a name, as in name = "slurm"'),
         ('[executor]\nname = "slurm"\ntime = [4]', "'executor.time' must be a text, a number, true or false"),
         ('jobs = 3\n[executor]\nname = "local"\njobs = 2', "'jobs' stands above and in [executor]; write it once"),
