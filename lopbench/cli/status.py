@@ -86,7 +86,8 @@ def command(results: Path, watch: float | None, output_format: str) -> None:
     RESULTS is a results folder or a packed set.
 
     A worker is silent if it has reported nothing for a minute. A run is running while a process holds its lock. A stale
-    run was stopped, and the command that started it resumes it. A run is set aside if it killed its workers.
+    run was stopped, and the command that started it resumes it. A run is set aside if it killed its workers. The age
+    of a run is the time since it began, and of one that is not done since it last wrote.
     """
     if output_format == "json":
         write_json(_look(results).to_json())

@@ -266,7 +266,7 @@ def _board_problems(made: Board, protocols: Collection[str] = ()) -> Iterator[st
         if not row["ranked"]:
             yield f"{name}: the profile {row['profile']} is not ranked"
         if str(row["data"]).startswith("procedural"):
-            yield f"{name}: the data are procedural, not the real {row['scenario']}"
+            yield f"{name}: the data are procedural images, which lopbench draws, and no real data set"
         missing = sorted(set(SEEDS) - set(parse_seeds(str(row["coverage"]))))
         if missing:
             seeds = f"seed{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
