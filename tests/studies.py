@@ -31,7 +31,7 @@ class Commands:
 
     def __init__(self, results, **changes):
         self.results = results
-        self.environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "SLEEPS_S": "0", **changes}
+        self.environment = {**os.environ, "COLUMNS": "1000", "OMP_NUM_THREADS": "1", "SLEEPS_S": "0", **changes}
 
     def start(self, *options, methods=METHODS, seeds=SEEDS):
         asked = [f"--plugin={PLUGIN}", f"--scenario={SCENARIO}", *(f"--method={method}" for method in methods)]

@@ -29,7 +29,7 @@ TUNE = "--tune=k=0.25,budget=4,seeds=1"
 def made(tmp_path_factory):
     """Return a folder with a tuned study, and what the command said."""
     folder = tmp_path_factory.mktemp("tuned") / "results"
-    done = CliRunner(env={"COLUMNS": "200"}).invoke(cli, [*RUN, TUNE, f"--results={folder}"], prog_name="lopbench")
+    done = CliRunner(env={"COLUMNS": "1000"}).invoke(cli, [*RUN, TUNE, f"--results={folder}"], prog_name="lopbench")
     assert done.exit_code == 0, done.stderr
     return folder, done
 

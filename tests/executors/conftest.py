@@ -30,5 +30,5 @@ def serial():
 def lopbench(tmp_path, monkeypatch):
     """Return a function that runs the command line in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "1000")
     return lambda *arguments: CliRunner().invoke(cli, [str(each) for each in arguments], prog_name="lopbench")
