@@ -121,10 +121,11 @@ def echo(message: object, *, err: bool = False, nl: bool = True, items: bool = F
 
 
 def tell(out: "Console", sentence: str, style: str = "") -> None:
-    """Print a sentence on a console, broken between words alone: a path longer than a line stays whole."""
+    """Print sentences on a console, broken between words alone: a path longer than a line stays whole."""
     from rich.text import Text
 
-    out.print(Text("\n".join(between_words(sentence, out.width)), style), overflow="ignore", crop=False)
+    lines = chain.from_iterable(between_words(line, out.width) for line in sentence.split("\n"))
+    out.print(Text("\n".join(lines), style), overflow="ignore", crop=False)
 
 
 def tell_saved(path: Path, missing: str) -> None:

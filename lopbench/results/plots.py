@@ -180,8 +180,7 @@ def check_target(path: str | os.PathLike[str], width: float | None = None) -> No
         UsageError: If the suffix is not one of a figure, the folder does not exist, or the width is none.
     """
     path = Path(path)
-    if _format(path) not in _DATE:
-        raise UsageError(f"A figure is saved as .svg, .pdf or .png, not as {path.name!r}.")
+    _format(path)
     if not path.parent.is_dir():
         raise UsageError(f"The folder {path.parent} of the figure does not exist; make it first.")
     check_width(width)
@@ -201,8 +200,6 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> str:
 
     path = Path(path)
     suffix = _format(path)
-    if suffix not in _DATE:
-        raise UsageError(f"A figure is saved as .svg, .pdf or .png, not as {path.name!r}.")
     made = io.BytesIO()
     # No date and a fixed salt for ids: the same data gives the same file. Type 42: text stays text in a PDF.
     with (
@@ -222,7 +219,11 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> str:
 
 
 def _format(path: Path) -> str:
-    return path.suffix.lower().removeprefix(".")
+    """Return the format that a figure's suffix stands for; refuse others."""
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in _DATE:
+        raise UsageError(f"A figure is saved as .svg, .pdf or .png, not as {path.name!r}.")
+    return suffix
 
 
 def _known(

@@ -148,7 +148,8 @@ def written(tmp_path, fresh_plugins):
     return write
 
 
-def test_what_a_method_does_wrong_is_a_sentence_and_the_others_go_on(tiny, written):
+def test_what_a_method_does_wrong_is_a_sentence_and_the_others_go_on(tiny, written, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     shown = tiny(written(METHODS), "--method=none", *(f"--method={name}" for name in TOLD))
     assert shown.exit_code == 1
     assert "Traceback" not in shown.output

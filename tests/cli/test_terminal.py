@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lopbench.cli.bars import Row, Rows
-from lopbench.cli.output import console, echo, write_json
+from lopbench.cli.output import console, echo, tell, write_json
 from lopbench.cli.progress import Bars, Work
 from lopbench.core.grid import Column, Grid
 from lopbench.core.interfaces import KINDS
@@ -86,6 +86,12 @@ def test_sentences_are_broken_between_words_on_a_narrow_terminal(command):
     assert all(len(each) <= 40 or len(each.split()) == 1 for each in broken)  # and so do paths
     wide = subprocess.run(called, capture_output=True, text=True, env=environment, check=False)
     assert (wide.stdout + wide.stderr).split() == " ".join(lines).split()
+
+
+def test_each_line_of_a_text_is_broken_by_itself(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "20")
+    tell(console(), "first line\n  second line of the text")
+    assert capsys.readouterr().out.splitlines() == ["first line", "  second line of the", "  text"]
 
 
 def test_a_message_has_an_end(capsys):
