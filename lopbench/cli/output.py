@@ -114,9 +114,7 @@ def echo(message: object, *, err: bool = False, nl: bool = True, items: bool = F
     text = text if len(text) <= _MOST_TEXT or not err else f"{text[:_MOST_TEXT]}..."
     file = sys.stderr if err else sys.stdout
     if nl and file.isatty():
-        width = _width(file) or _terminal_width(file)
-        lines = (between_words(line, width) if items or line[:1] != " " else [line] for line in text.split("\n"))
-        text = "\n".join(chain.from_iterable(lines))
+        text = _in_lines(text, _width(file) or _terminal_width(file), items=items)
     click.echo(text, err=err, nl=nl)
 
 
@@ -124,8 +122,13 @@ def tell(out: "Console", sentence: str, style: str = "") -> None:
     """Print sentences on a console, broken between words alone: a path longer than a line stays whole."""
     from rich.text import Text
 
-    lines = chain.from_iterable(between_words(line, out.width) for line in sentence.split("\n"))
-    out.print(Text("\n".join(lines), style), overflow="ignore", crop=False)
+    out.print(Text(_in_lines(sentence, out.width, items=True), style), overflow="ignore", crop=False)
+
+
+def _in_lines(text: str, width: int, *, items: bool) -> str:
+    """Return a text with its lines broken between words, those that begin with a blank too if they are ``items``."""
+    lines = (between_words(line, width) if items or line[:1] != " " else [line] for line in text.split("\n"))
+    return "\n".join(chain.from_iterable(lines))
 
 
 def tell_saved(path: Path, missing: str) -> None:

@@ -32,7 +32,7 @@ from lopbench.results.files import write_whole
 from lopbench.results.looks import fields_of, looks
 from lopbench.results.plotted import REFERENCE, constant, grouped, heading, line_of, references_of, spread
 from lopbench.results.record import Record, one_of_each
-from lopbench.results.seed_scores import AXES, Reference, References, reference_name, retentions_over
+from lopbench.results.seed_scores import Reference, References, headline_metric, reference_name, retentions_over
 from lopbench.results.sheet import check_width, dress
 from lopbench.results.tasks import Floors, late_count, task_count, task_means, task_scores
 
@@ -283,5 +283,5 @@ def _ratios(record: Record, known: References, floors: Floors) -> Iterator[tuple
     score = floors.score(record)
     reference = Reference(record) if record.spec.kind == "fresh" else known.of(record, score)
     if reference is not None:
-        tasks = reference.tasks(f"{AXES[record.recipe.headline]}_{score}")
+        tasks = reference.tasks(headline_metric(record, score))
         yield from zip(tasks, retentions_over([[task] for task in tasks], record, reference, floors), strict=True)

@@ -463,7 +463,16 @@ def scan_records(*paths: str | os.PathLike[str]) -> tuple[list[Record], list[Res
 def folders_with_runs(path: str | os.PathLike[str]) -> list[Path]:
     """Return the direct subfolders that look like results folders, by name: they hold runs or packed sets."""
     folders = sorted(child for child in Path(path).glob("*") if child.is_dir())
-    return [folder for folder in folders if (folder / "runs").is_dir() or any(folder.glob(f"*{SUFFIX}"))]
+    return [folder for folder in folders if (folder / "runs").is_dir() or _holds_sets(folder)]
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether ``path`` is a packed set, or a folder of packed sets without runs of its own."""
+    return path.is_file() or (_holds_sets(path) and not (path / "runs").exists())
+
+
+def _holds_sets(folder: Path) -> bool:
+    return any(folder.glob(f"*{SUFFIX}"))
 
 
 def _stored(path: Path, problems: list[ResultsError]) -> Iterator[tuple[str, Stored]]:
@@ -554,8 +563,3 @@ def _unprintable(value: object) -> str | None:
     if isinstance(value, list):
         return next(filter(None, map(_unprintable, value)), None)
     return None
-
-
-def is_packed(path: Path) -> bool:
-    """Return whether ``path`` is a packed set, or a folder of packed sets without runs of its own."""
-    return path.is_file() or (any(path.glob(f"*{SUFFIX}")) and not (path / "runs").exists())

@@ -207,6 +207,11 @@ def seed_scores(record: Record, references: References, floors: Floors) -> SeedS
     )
 
 
+def headline_metric(record: Record, score: Score) -> str:
+    """Return the label of the score that a run's headline goes by: "online_accuracy", or "heldout_error"."""
+    return f"{AXES[record.recipe.headline]}_{score}"
+
+
 def retentions_over(
     parts: Iterable[Sequence[int]], record: Record, reference: Reference, floors: Floors
 ) -> list[float]:
@@ -222,7 +227,7 @@ def retentions_over(
         A number for each part; NaN where the reference covers none of its tasks.
     """
     score = floors.score(record)
-    metric = f"{AXES[record.recipe.headline]}_{score}"
+    metric = headline_metric(record, score)
     tasks = reference.tasks(metric)
     learner = task_scores(record, metric, tasks, floors.of(record, tasks))
     against = reference.scores(metric, tasks, score)

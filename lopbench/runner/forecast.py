@@ -88,8 +88,8 @@ def forecast(study: Study, *, limit_s: float = 1.5, threads: int | None = None) 
         groups = (*study.groups, *study.groups_following)  # which takes seconds where methods are many
         timings, compiling, times = _Timings(study, limit_s), _Compiling(), []
         for group in groups:
-            seconds = recorded.get(_workload(group[0], len(group)))
-            step = timings.step(group) if seconds is None else _Step(seconds)
+            workload = _workload(group[0], len(group))
+            step = _Step(recorded[workload]) if workload in recorded else timings.step(group, workload)
             if step is not None:
                 start = compiling.seconds(group) if step.is_compiled else 0.0
                 times.append(steps_of[group[0].run_id] * step.seconds + start)
@@ -117,25 +117,25 @@ class _Timings:
         import torch
 
         self._data, self._device, self._limit_s = study.images, torch.device(study.device), limit_s
-        self._timed: dict[str, _Step] = {}
+        self._timed: dict[tuple[str, str], _Step] = {}  #: By kind and workload.
         self._slowest: dict[tuple[str, bool], _Step] = {}  #: By kind, and by whether several replicas train together.
         self._began = time.perf_counter()
 
-    def step(self, group: Sequence[RunSpec]) -> _Step | None:
-        """Return what a step of ``group`` takes, None if it cannot start."""
+    def step(self, group: Sequence[RunSpec], workload: str) -> _Step | None:
+        """Return what a step of ``group``, which is such a workload, takes; None if it cannot start."""
         # Fresh networks do other things beside their steps; those of a tuning may be too few to be compiled.
         sort = (group[0].kind, len(group) > 1)
-        workload = f"{group[0].kind} {_workload(group[0], len(group))}"
-        if workload not in self._timed:
+        key = group[0].kind, workload
+        if key not in self._timed:
             is_over = time.perf_counter() - self._began >= self._limit_s
             if is_over and sort in self._slowest:
                 return self._slowest[sort]
             step = self._take(group)
             if step is None:
                 return None
-            self._timed[workload] = step
+            self._timed[key] = step
             self._slowest[sort] = max(step, self._slowest.get(sort, step))
-        return self._timed[workload]
+        return self._timed[key]
 
     def _take(self, group: Sequence[RunSpec]) -> _Step | None:
         from lopbench.runner.survival import survives
