@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+#: Bytes that may wait for a collection inside of a run. Programs leave hundreds of thousands of objects behind, and a
+#: collection among them takes longer than many a life of a small network.
+ENOUGH = 1 << 26
+
 #: Whether collections are cheap. Asking `gc` counts a million objects, which takes longer than a collection then.
 _are_cheap = ContextVar("_are_cheap", default=False)
 

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.probing import Seen
+from lopbench.learner.saving import state_bytes
 from lopbench.results.seed_scores import BASE
 from lopbench.runner.checkpoint import part
 from lopbench.runner.feed import Feed
-from lopbench.runner.garbage import collect
+from lopbench.runner.garbage import ENOUGH, collect
 from lopbench.runner.programs import Programs
 from lopbench.runner.report import Reporter
 from lopbench.runner.schedule import Place
@@ -38,6 +39,7 @@ class Training:
         self.feed = Feed(setting.streams, [spec.seed for spec in setting.specs])
         self.programs = Programs(setting, reporter)
         self._log = log
+        self._garbage = 0  # bytes of learners that are over
         self.learner = self._scored(setting.new_learner(place))
         self.base: ScoredLearner | None = None
 
@@ -61,10 +63,13 @@ class Training:
         """
         if place.new and not born:
             acted = self._acts
+            self._garbage += state_bytes(self.learner.learner)
             self.learner = self._scored(self.setting.new_learner(place))
             if self._acts != acted:
                 self.programs.forget()  # it is one of other methods
-            collect()  # the learner before it
+            if self._garbage >= ENOUGH:
+                collect()
+                self._garbage = 0
         if place.cloning:
             self.clone(place)
             self._log(f"cloned by {self.setting.spec.cloner and self.setting.spec.cloner.label()}")
