@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_option, reading, write_json
+from lopbench.cli.output import choice_option, console, echo, format_option, reading, write_json
 
 if TYPE_CHECKING:
     from lopbench.results.sources import Score
@@ -18,12 +18,11 @@ FOUND = 3
 
 @click.command("compare")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE[:METHOD]...")
-@click.option(
+@choice_option(
     "--score",
-    type=click.Choice(["retention", "trainability", "generalisation", "lifetime_online"]),
+    choices=["retention", "trainability", "generalisation", "lifetime_online"],
+    text="Column of the leaderboard to compare by, where retention is the one that the scenario goes by",
     default="retention",
-    show_default=True,
-    help="Column of the leaderboard to compare by; retention is the one that the scenario goes by.",
 )
 @click.option(
     "--fail-on",

@@ -53,7 +53,7 @@ _PAPER = "-paper"
     help="How long missing runs may take on this machine.  [what the figure allows]",
 )
 @run_options
-@format_choice("table", "csv", "json", text="How the numbers of the figure are printed.")
+@format_choice("table", "csv", "json", text="How the numbers of the figure are printed")
 def command(
     name: Path,
     budget: str,

@@ -16,7 +16,7 @@ import rich_click as click
 from lopbench.core.text import between_words, counted, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
     from rich.console import Console
@@ -34,17 +34,34 @@ _MOST_PROBLEMS = 20
 _MOST_TEXT = 20_000
 
 
-def format_choice(
-    *formats: str, text: str = "How to print it."
-) -> "Callable[[Callable[..., Any]], Callable[..., Any]]":
+def format_choice(*formats: str, text: str = "How to print it") -> "Callable[[Callable[..., Any]], Callable[..., Any]]":
     """Return what adds ``--format`` to a command, as the argument ``output_format``.
 
     Args:
         formats: The formats, the usual one first.
-        text: The help.
+        text: The help, without a full stop.
+    """
+    return choice_option("--format", "output_format", choices=formats, text=text, default=formats[0])
+
+
+def choice_option(
+    *names: str, choices: "Sequence[str]", text: str, default: str | None = None
+) -> "Callable[[Callable[..., Any]], Callable[..., Any]]":
+    """Return what adds an option with several choices to a command; they stand in its help, where no word is broken.
+
+    Args:
+        names: Names of the option, and of its argument.
+        choices: What it can be.
+        text: The help, without a full stop.
+        default: The choice that is taken if the option is left out.
     """
     return click.option(
-        "--format", "output_format", type=click.Choice(formats), default=formats[0], show_default=True, help=text
+        *names,
+        type=click.Choice(choices),
+        metavar=names[0].strip("-").upper(),
+        default=default,
+        show_default=default is not None,
+        help=f"{text}: {', '.join(choices[:-1])} or {choices[-1]}.",
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_option, tell, write_json
+from lopbench.cli.output import choice_option, console, echo, format_option, tell, write_json
 from lopbench.core.errors import LopbenchError, UsageError
 from lopbench.core.grid import Column, Grid
 from lopbench.core.interfaces import KINDS
@@ -137,7 +137,7 @@ def list_(verbose: bool, output_format: str) -> None:
 
 @command.command("check")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(_KINDS)), help="Kind of component, where several have the name.")
+@choice_option("--kind", choices=list(_KINDS), text="Kind of component, where several have the name")
 @click.option("--quick", is_flag=True, help="Check only the first of the settings.")
 @plugin_option
 @format_option
@@ -220,7 +220,7 @@ def _print(components: list[Component], outcomes: list[Outcome]) -> None:
 
 @command.command("new")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(_KINDS)), default="method", show_default=True, help="What it adds.")
+@choice_option("--kind", choices=list(_KINDS), text="What it adds", default="method")
 @click.option(
     "--like",
     type=click.Choice(["reset", "penalty", "optimizer"]),

@@ -21,11 +21,16 @@ from lopbench.core.interfaces import Component, DataSet, Optimizer, Perturbation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rich.console import Console
+
     from lopbench.core.registry import Registration
 
 
 #: Least widths of the columns of types and of descriptions.
 _TYPE, _DESCRIPTION = 12, 24
+
+#: Least width of the columns of a table in a docstring.
+_CELL = 8
 
 #: What a docstring says of deviations: up to a paragraph that is no item of the list.
 _DEVIATIONS = re.compile(r"Deviations?\b[^:\n]*:\s*(.*?)(?=\n\n(?!- )|\Z)", re.DOTALL)
@@ -184,6 +189,29 @@ def _reflowed(text: str) -> str:
     return re.sub(r"(?<=\S)\n(?=[^\s|*-])", " ", re.sub(r"\n{3,}", "\n\n", text))
 
 
+def _print_prose(text: str, out: Console) -> None:
+    """Print paragraphs, and tables in Markdown among them as tables."""
+    for number, block in enumerate(text.split("\n\n")):
+        if number:
+            out.print()
+        columns = _columns(block)
+        out.print(Grid(columns, out.width, indent=2).rows() if columns else indented([block], out.width))
+
+
+def _columns(block: str) -> list[Column]:
+    """Return the columns of a table in Markdown; none if a block of text is something else, or its rows differ."""
+    lines = block.split("\n")
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines if line.startswith("|")]
+    if len(lines) < 3 or [len(row) for row in rows] != [len(rows[0])] * len(lines):
+        return []
+    found = []
+    for heading, _, *cells in zip(*rows, strict=True):
+        styles = ["bold" if cell.startswith("**") else "" for cell in cells]
+        texts = [cell.strip("*") for cell in cells]
+        found.append(Column(heading, texts, least=_CELL, is_prose=True, styles=styles))
+    return found
+
+
 def _docstring(cls: type) -> str:
     # Not inspect.getdoc, which would inherit the interface's text; a dataclass without one gets its signature as text.
     text = cls.__dict__.get("__doc__") or ""
@@ -225,7 +253,7 @@ def _print(component: dict[str, Any]) -> None:
         told = _DEVIATIONS.sub("", text).strip()  # deviations come below
         if told:
             out.print()
-            out.print(indented([_reflowed(told)], out.width))
+            _print_prose(_reflowed(told), out)
     ledger = {
         "equation": [component["equation"]] if component["equation"] else [],
         "deviations": component["deviations"],

@@ -27,13 +27,14 @@ def command(
 ) -> None:
     """Pack all runs of the folders or packed sets RESULTS as an entry, which you send as a pull request.
 
-    \b
-      lopbench submit results --output entries/my-method --code https://example.org/my-method --contact 'A. Author'
-      lopbench verify-entry entries/my-method
-
     The entry is a folder with the packed runs, their table, whose they are, and the logs of tuning if there are any.
     Each row needs at least seeds 0 to 4, and each run needs its fresh reference. Unranked profiles and procedural data
     are refused.
+
+    \b
+      lopbench submit results --output entries/my-method \\
+        --code https://example.org/my-method --contact 'A. Author'
+      lopbench verify-entry entries/my-method
 
     Runs of 'run --tune' have the log in their records. For other tuning, --tuning names a JSON file with a list of
     objects. Each has the protocol_id and entry_id of a row of the table, and its log: k, budget, seeds, score, steps,

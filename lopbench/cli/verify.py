@@ -97,11 +97,16 @@ def command(study: Path, results: tuple[Path, ...], no_run: bool, output_format:
       at_least = 0
 
     \b
-    number       each entry's number lies in a range: at_least, at_most, or number with its tolerance
-    difference   an entry's number minus that of another one, than, lies in a range: at_least, at_most
-    order        the entries stand from the highest to the lowest number, each at least by (0) above the next
-    trend        the number of each entry changes over the stream: is = "falling", "level" or "rising"
-    correlation  the rank correlation of two columns over the entries lies in a range: at_least, at_most
+    number       each entry's number lies in a range: at_least, at_most, or
+                 number with its tolerance
+    difference   an entry's number minus that of another one, than, lies in a
+                 range: at_least, at_most
+    order        the entries stand from the highest to the lowest number, each
+                 at least by (0) above the next
+    trend        the number of each entry changes over the stream: is =
+                 "falling", "level" or "rising"
+    correlation  the rank correlation of two columns over the entries lies in a
+                 range: at_least, at_most
 
     The number is a column of the leaderboard, or a metric. Of a metric, of = "late", "early", "change", "trend", "end"
     or "mean" says over which part of the stream, and layer = 2 means the second layer of the network.

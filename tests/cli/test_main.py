@@ -1,4 +1,5 @@
 import importlib
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -64,6 +65,16 @@ def test_every_command_has_help(lopbench, name):
     assert shown.exit_code == 0
     assert f"lopbench {name}" in shown.stdout
     assert "\\b" not in shown.stdout  # it would have to be a backspace, which keeps the lines of a list apart
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_lines_of_a_list_in_the_help_fit_into_80_columns(lopbench, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = lopbench(name, "--help").stdout
+    command = lopbench_cli.cli.get_command(None, name)
+    lists = re.findall(r"\x08\n((?:.+\n?)+)", command.help)
+    missing = [line for each in lists for line in each.splitlines() if line.strip() not in shown]
+    assert missing == []
 
 
 def test_the_version_is_the_distributions(lopbench):

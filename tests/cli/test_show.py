@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from lopbench.cli.show import _reflowed, describe, type_text
+from lopbench.cli.output import console
+from lopbench.cli.show import _print_prose, _reflowed, describe, type_text
 from lopbench.core.fields import number
 from lopbench.core.interfaces import KINDS, Perturbation
 from lopbench.core.manager import plugins
@@ -91,6 +92,18 @@ def test_the_description_ends_where_the_sections_begin():
 def test_paragraphs_are_broken_by_the_terminal_and_lists_and_tables_are_left():
     text = "One\nand two.\n\n\n\n- a\n  b\n- c\n\n| d |\n|---|\n| e |\n    code\nmore"
     assert _reflowed(text) == "One and two.\n\n- a\n  b\n- c\n\n| d |\n|---|\n| e |\n    code more"
+
+
+def test_a_table_in_a_docstring_is_shown_as_one(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    _print_prose("See:\n\n| rate | kept |\n|---|---|\n| 1e-3 | **.5** |\n| 1e-2 | .25 |\n\nSo.", console())
+    assert capsys.readouterr().out == "  See:\n\n  rate  kept\n  1e-3  .5\n  1e-2  .25\n\n  So.\n"
+
+
+@pytest.mark.parametrize("text", ["| a |\n|---|", "| a | b |\n|---|---|\n| 1 |", "| a |\n|---|\n| 1 |\nand so on", "|"])
+def test_what_is_no_whole_table_is_shown_as_it_is(text, capsys):
+    _print_prose(text, console())
+    assert capsys.readouterr().out == "".join(f"  {line}\n" if line else "\n" for line in text.split("\n"))
 
 
 def test_a_class_without_docstring_has_no_description():
