@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import Finite, console, echo, format_choice, roughly, tell_saved, write_frame
+from lopbench.cli.output import Finite, check_all_used, console, echo, format_choice, roughly, tell_saved, write_frame
 from lopbench.cli.verify import run_options
 from lopbench.core.errors import UsageError
 from lopbench.core.grid import Column, Grid
@@ -95,7 +95,8 @@ def command(
     runs = Runs.of(file, () if results is None else (results,), How(**how))
     entries = entries_of(data, runs.tables)
     _check_time(str(name), data, runs.studies or (), within, runs.how.threads)
-    panels = panels_of(data, entries, runs.rows())
+    rows = runs.rows()
+    panels = panels_of(data, entries, rows)
     made = draw(data, panels)
     fit(made, width=width)
     missing = save(made, target)
@@ -104,6 +105,7 @@ def command(
     if data.note:
         echo(f"Different from the publication: {data.note}", err=True)
     tell_saved(target, missing)
+    check_all_used(rows.problems, "the figure shows the others")
 
 
 def _check_time(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from lopbench.cli.output import console, echo, format_choice, reading, tell_left_out, write_json
+from lopbench.cli.output import check_all_used, console, echo, format_choice, reading, tell_left_out, write_json
 from lopbench.core.errors import UsageError
 from lopbench.core.text import counted
 
@@ -75,7 +75,6 @@ def command(
     methods over all of them comes last. Records that cannot be used are left out and named, and the exit code is then
     1.
     """
-    from lopbench.core.errors import ResultsError
     from lopbench.results.cells import csv_text
     from lopbench.results.leaderboard import board, latex, markdown, render, to_csv
     from lopbench.results.tables import html
@@ -116,8 +115,7 @@ def command(
     if output is not None:
         to_csv(made.rows, output)
         echo(f"Written to {output}.", err=True)
-    if made.problems:
-        raise ResultsError(f"{counted(len(made.problems), 'record')} could not be used; the table shows the others.")
+    check_all_used(made.problems, "the table shows the others")
 
 
 def _suite(name: str) -> Suite:

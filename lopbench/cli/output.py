@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import rich_click as click
 
+from lopbench.core.errors import ResultsError
 from lopbench.core.text import between_words, counted, plain
 
 if TYPE_CHECKING:
@@ -163,6 +164,20 @@ def tell_left_out(problems: Iterable[object]) -> None:
     more = len(listed) - _MOST_PROBLEMS
     if more > 0:
         echo(f"Left out: {counted(more, 'more record')}.", err=True)
+
+
+def check_all_used(problems: "Sequence[object]", shows: str) -> None:
+    """Refuse records that were left out, now that what the others give is printed.
+
+    Args:
+        problems: Why each was left out.
+        shows: What the others give: "the table shows the others".
+
+    Raises:
+        ResultsError: If any was.
+    """
+    if problems:
+        raise ResultsError(f"{counted(len(problems), 'record')} could not be used; {shows}.")
 
 
 def write_json(value: object) -> None:

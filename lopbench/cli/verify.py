@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from lopbench.cli.output import console, format_choice, tell_left_out, write_json
+from lopbench.cli.output import check_all_used, console, format_choice, tell_left_out, write_json
 from lopbench.core.errors import UsageError
 from lopbench.core.executor import MOST_THREADS
 from lopbench.core.text import counted
@@ -76,7 +76,7 @@ def command(study: Path, results: tuple[Path, ...], no_run: bool, output_format:
     STUDY is a study file with claims, or the name of an installed one ('lopbench list claims'). RESULTS are folders or
     packed sets with its runs. If RESULTS is one folder, missing runs are done in it first. Nothing is trained if
     RESULTS is a packed set, if there are several, or with --no-run. Claims are then judged by the runs that are there,
-    and the data set is not needed.
+    and the data set is not needed. Records that cannot be used are left out and named, and the exit code is then 1.
 
     \b
       lopbench verify D7
@@ -125,13 +125,16 @@ def command(study: Path, results: tuple[Path, ...], no_run: bool, output_format:
     if not file.claims:
         raise UsageError(f"{file.path} has no claims: add a table [[claim]], as 'lopbench verify --help' shows")
     runs = Runs.of(file, results, How(**how), no_run=no_run)
-    found = judged(file.claims, resolved(file.claims, runs.tables), runs.rows())
+    entries = resolved(file.claims, runs.tables)
+    rows = runs.rows()
+    found = judged(file.claims, entries, rows)
     if output_format == "json":
         write_json({"study": file.title or str(file.path), "claims": to_json(found)})
     elif output_format == "csv":
         click.echo(csv_text(frame(found)), nl=False)
     else:
         render(found, console())
+    check_all_used(rows.problems, "the claims are judged by the others")
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ class Runs:
             _work_off(self.studies, self.how)
             records, problems = _found((self.results,))
         rows = Rows(records, self.tables, problems)
-        tell_left_out(rows.problems)
+        tell_left_out(rows.problems[len(problems) :])
         return rows
 
 

@@ -193,11 +193,12 @@ class Rows:
     """
 
     def __init__(self, records: Sequence[Record], tables: Tables, problems: Iterable[ResultsError] = ()) -> None:
-        self._chosen = Chosen(records, problems)
+        told = tuple(problems)
+        self._chosen = Chosen(records, told)
         used = of_study(records, _followed(tables, self._chosen))
         board = board_of(used) if any(record.spec.kind == "continual" for record in used) else None
-        #: Why records of the study were left out.
-        self.problems = () if board is None else board.problems
+        #: Why records were left out, first those that could not be read.
+        self.problems = (*told, *(() if board is None else board.problems))
         self._groups = {} if board is None else board.groups
 
     def group(self, entry: Meant, where: str) -> Group | None:

@@ -72,6 +72,17 @@ def test_a_published_set_draws_its_figures_and_takes_no_runs(figure, lopbench, t
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["runs.lopbench"]
 
 
+def test_a_damaged_record_is_told_and_the_figure_shows_the_others(figure, lopbench, tmp_path):
+    assert figure(STUDY, "--results=mine").exit_code == 0
+    damaged = tmp_path / "mine" / "runs" / "damaged"
+    damaged.mkdir()
+    shown = figure(STUDY, "--results=mine", "--output=again.svg")
+    assert shown.exit_code == 1
+    assert (tmp_path / "again.svg").read_text() == (tmp_path / "fig.svg").read_text()
+    assert shown.stderr.count("Left out: ") == 1
+    assert shown.stderr.endswith("Error: 1 record could not be used; the figure shows the others.\n")
+
+
 def test_runs_that_take_longer_than_they_may_are_not_begun_and_nothing_is_drawn(figure, tmp_path, runs):
     shown = figure(STUDY, "--within=0")
     assert shown.exit_code == 2, shown.output

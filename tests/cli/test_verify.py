@@ -202,7 +202,21 @@ def test_runs_that_came_out_differently_in_two_folders_are_told(verify, tmp_path
     table = pd.read_parquet(values)
     table.assign(value=table["value"] / 2).to_parquet(values)
     shown = verify(STUDY + CLAIM, "results", "more")
+    assert shown.exit_code == 1
+    assert "L2 does better" in shown.stdout
     assert "are the same run with different results; leave one of them out" in " ".join(shown.stderr.split())
+    assert shown.stderr.endswith("could not be used; the claims are judged by the others.\n")
+
+
+def test_a_damaged_record_is_told_once_beside_what_the_others_say(verify, tmp_path):
+    verify(STUDY + CLAIM)
+    damaged = next((tmp_path / "results" / "runs").glob("*-none-s1-*"))
+    (damaged / "measurements.parquet").write_bytes(b"PAR1")
+    shown = verify(STUDY + CLAIM, "--no-run")
+    assert shown.exit_code == 1
+    assert "L2 does better" in shown.stdout
+    assert shown.stderr.count("Left out: ") == shown.stderr.count(damaged.name) == 1
+    assert shown.stderr.endswith("Error: 1 record could not be used; the claims are judged by the others.\n")
 
 
 def test_the_data_of_recorded_runs_need_not_be_here(verify, monkeypatch, images):
