@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lopbench.results.record import Record
 
-Kind = Literal["curves", "learning-rate", "error-curves", "recovery", "recovery-bars", "cloning"]
+Kind = Literal["curves", "learning-rate", "error-curves", "recovery", "recovery-bars", "cloning", "suite"]
 
 #: What each kind that draws metrics draws unless told.
 _METRICS = {
@@ -55,6 +55,7 @@ _SEVERAL = ("recovery-bars", "cloning")
     type=click.Choice(["method", "optimizer"]),
     help="What tells the lines of cloning apart.  [method]",
 )
+@click.option("--suite", metavar="NAME", help="Which suite the figure suite is of, as cpu.")
 @click.option(
     "--width", type=float, help="Width in inches, as of a column (3.3) or a page, with text of 8 points.  [6.8]"
 )
@@ -73,6 +74,7 @@ def command(
     metrics: tuple[str, ...],
     panels: Literal["step size", "width"] | None,
     colours: Literal["method", "optimizer"] | None,
+    suite: str | None,
     width: float | None,
     no_title: bool,
     labels: tuple[str, ...],
@@ -93,6 +95,7 @@ def command(
     recovery       the online error and a metric, before and after methods turn on
     recovery-bars  metrics by width, before methods turned on and at the end
     cloning        R2, loss and effective rank of clones and of their bases
+    suite          retention of each method in each scenario of a suite: --suite cpu
 
     Runs that do not belong in one figure are refused, and the message says what they differ in. The options select.
     """  # noqa: D301  (click reads the backspace)
@@ -102,7 +105,7 @@ def command(
     check_target(output, width)
     wanted = (protocols, methods, architectures, optimizers)
     called = _labels(labels)
-    made = figure(kind, results, metrics=metrics, panels=panels, colours=colours, wanted=wanted)
+    made = figure(kind, results, metrics=metrics, panels=panels, colours=colours, suite=suite, wanted=wanted)
     fit(made, width=width, title=not no_title, labels=called)
     tell_saved(output, save(made, output))
 
@@ -114,6 +117,7 @@ def figure(
     metrics: Sequence[str] = (),
     panels: Literal["step size", "width"] | None = None,
     colours: Literal["method", "optimizer"] | None = None,
+    suite: str | None = None,
     wanted: tuple[Sequence[str], Sequence[str], Sequence[str], Sequence[str]] = ((), (), (), ()),
 ) -> Figure:
     """Return a figure of the runs under ``results``.
@@ -124,6 +128,7 @@ def figure(
         metrics: Metrics to draw; those that the kind usually draws if empty.
         panels: What the panels of error-curves differ in.
         colours: What tells the lines of cloning apart.
+        suite: Name of the suite that a figure of a suite is of.
         wanted: Protocols, methods, architectures and optimizers to draw; all where a list is empty.
 
     Raises:
@@ -143,10 +148,14 @@ def figure(
         raise UsageError(f"--panels is for error-curves, not for {kind}.")
     if colours is not None and kind != "cloning":
         raise UsageError(f"--colours is for cloning, not for {kind}.")
+    if suite is not None and kind != "suite":
+        raise UsageError(f"--suite is for suite, not for {kind}.")
+    if suite is None and kind == "suite":
+        raise UsageError("Say which suite with --suite; 'lopbench list suites' shows them.")
     selected = select(results, *wanted)
     if kind == "curves" and not metrics and any(record.series("online_error") is not None for record in selected):
         chosen = ("online_error",)
-    return _draw(kind, chosen, panels or "step size", colours or "method")(selected)
+    return _draw(kind, chosen, panels or "step size", colours or "method", suite or "")(selected)
 
 
 def _labels(given: Sequence[str]) -> dict[str, str]:
@@ -212,9 +221,11 @@ def _draw(
     metrics: Sequence[str],
     panels: Literal["step size", "width"],
     colours: Literal["method", "optimizer"],
+    suite: str,
 ) -> Callable[[list[Record]], Figure]:
-    from lopbench.results import plots, stream_plots
+    from lopbench.results import plots, stream_plots, suite_plots
     from lopbench.results.leaderboard import board_of
+    from lopbench.runner.suites import suite_of
 
     draw: dict[Kind, Callable[[list[Record]], Figure]] = {
         "curves": lambda records: plots.curves(records, metrics[0]),
@@ -223,5 +234,6 @@ def _draw(
         "recovery": lambda records: stream_plots.recovery_curves(records, metrics[0]),
         "recovery-bars": lambda records: stream_plots.recovery_bars(records, metrics),
         "cloning": lambda records: stream_plots.cloning_curves(records, colours, metrics),
+        "suite": lambda records: suite_plots.suite_scores(suite_of(suite), board_of(records).entries),
     }
     return draw[kind]

@@ -13,6 +13,7 @@ from lopbench.core.text import broken, plain
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
@@ -121,7 +122,15 @@ def fit(
         for text in figure.findobj(Text):
             text.set_fontsize(POINTS)
         lines += rows * max(axes.get_title().count("\n") + bool(axes.get_title()) for axes in figure.axes)
-        figure.set_size_inches(wide, rows * _row(wide, rows, columns) + lines * _LINE + _AROUND)
+        below = rows * max(map(_turned, figure.axes))
+        figure.set_size_inches(wide, rows * _row(wide, rows, columns) + below + lines * _LINE + _AROUND)
+
+
+def _turned(axes: "Axes") -> float:
+    """Return the height, in inches, of the names along the horizontal axis if they stand upright, else 0."""
+    if not axes.xaxis.get_tick_params().get("rotation"):
+        return 0.0
+    return max(text_width(label.get_text()) for label in axes.get_xticklabels()) / 72
 
 
 def _label(text: str) -> str:

@@ -88,3 +88,6 @@ def test_the_table_of_a_suite_has_all_formats(lopbench, tmp_path, monkeypatch, o
     value = json.loads(lopbench(*asked, "--format=json").stdout)
     assert len(value["rows"]) == len(value["profiles"]) == 2
     assert {len(each["share"]) for each in value["profiles"]} == {len(value["profiles"][0]["tau"])}
+    drawn = lopbench("plot", "suite", "results", "--suite=toys", "--method=l2", "--output=toys.svg")
+    assert drawn.exit_code == 0, drawn.stderr
+    assert "bitflip" in (tmp_path / "toys.svg").read_text()

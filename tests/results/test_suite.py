@@ -5,6 +5,8 @@ import pytest
 
 from lopbench.core.errors import ResultsError
 from lopbench.results.leaderboard import board
+from lopbench.results.looks import looks
+from lopbench.results.plots import save
 from lopbench.results.suite import (
     FEWEST_SCENARIOS,
     SHOWN,
@@ -16,6 +18,7 @@ from lopbench.results.suite import (
     suite_frame,
     suite_table,
 )
+from lopbench.results.suite_plots import suite_scores
 
 NAMES = tuple(f"toy{number}" for number in range(FEWEST_SCENARIOS))
 
@@ -78,6 +81,36 @@ def test_a_seed_that_is_missing_is_a_cell_that_is_missing(results, toys):
     assert frame.set_index("method").loc["m", "missing"] == ", ".join(NAMES)
     frame, _ = made(results, suite(seeds=range(4)))
     assert (frame["missing"] == "").all()
+
+
+def test_the_figure_has_a_dot_for_each_scenario_and_a_mean_of_all(results, toys, tmp_path):
+    toys("none", *[0.5] * 6)
+    toys("good", 1.3, 1.0, 1.0, 1.0, 1.0, 0.4)
+    toys("part", 0.8, names=NAMES[1:])
+    entries = board(results.root).entries
+    figure = suite_scores(suite(), entries)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["good", "none", "part"]
+    dots = {line.get_color(): dict(zip(*line.get_data(), strict=True)) for line in axes.lines}
+    looked = looks(NAMES)
+    assert dots[looked["toy0"].colour] == pytest.approx({0: 1.2, 1: 0.5})
+    assert dots[looked["toy1"].colour] == pytest.approx({0: 1.0, 1: 0.5, 2: 0.8})
+    means = [bars.lines[0].get_ydata().item() for bars in axes.containers]
+    assert means == pytest.approx([(1.2 + 4 + 0.4) / 6, 0.5])
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == [*looked, "mean of scenarios", "fresh network", "chance"]
+    upright = figure.get_size_inches()[1]
+    toys("of_a_very_long_name_indeed", *[0.5] * 6)
+    assert suite_scores(suite(), board(results.root).entries).get_size_inches()[1] > upright
+    for name in ("one.svg", "two.svg"):
+        save(suite_scores(suite(), entries), tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_a_scenario_without_runs_is_not_in_the_figure(results, toys):
+    toys("none", 0.5)
+    figure = suite_scores(suite(), board(results.root).entries)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["toy0", "fresh network", "chance"]
 
 
 def test_a_method_that_stands_twice_in_a_scenario_is_refused(results, toys, many_seeds):
