@@ -95,7 +95,7 @@ def command(
     recovery       the online error and a metric, before and after methods turn on
     recovery-bars  metrics by width, before methods turned on and at the end
     cloning        R2, loss and effective rank of clones and of their bases
-    suite          retention of each method in each scenario of a suite: --suite cpu
+    suite          retention of each method by scenario of a suite: --suite cpu
 
     Runs that do not belong in one figure are refused, and the message says what they differ in. The options select.
     """  # noqa: D301  (click reads the backspace)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lopbench.core.errors import ResultsError
+    from lopbench.results.judged import Judged
     from lopbench.results.record import Record
     from lopbench.runner.claimed import Rows, Tables
     from lopbench.runner.study import Study
@@ -97,27 +98,22 @@ def command(study: Path, results: tuple[Path, ...], no_run: bool, output_format:
       at_least = 0
 
     \b
-    number       each entry's number lies in a range: at_least, at_most, or
-                 number with its tolerance
-    difference   an entry's number minus that of another one, than, lies in a
-                 range: at_least, at_most
-    order        the entries stand from the highest to the lowest number, each
-                 at least by (0) above the next
-    trend        the number of each entry changes over the stream: is =
-                 "falling", "level" or "rising"
-    correlation  the rank correlation of two columns over the entries lies in a
-                 range: at_least, at_most
+    number       each entry's number lies in a range, or near a number
+    difference   an entry's number minus that of another, than, lies in a range
+    order        the entries stand from the highest to the lowest number
+    trend        the number of each entry changes over the stream as is says
+    correlation  the rank correlation of two columns lies in a range
 
-    The number is a column of the leaderboard, or a metric. Of a metric, of = "late", "early", "change", "trend", "end"
-    or "mean" says over which part of the stream, and layer = 2 means the second layer of the network.
+    A range is at_least, at_most or both; a number has a tolerance. In an order each is by (0) above the next. A
+    trend is "falling", "level" or "rising". The number is a column of the leaderboard, or a metric. Of a metric, of
+    = "late", "early", "change", "trend", "end" or "mean" says over which part of the stream, and layer = 2 means
+    the second layer of the network.
 
     An entry is a method, or a table with some of these keys: method, optimizer, runs (which of the tables of runs,
     counted from 1) and called (its name in the output). In a study with a table [tune], an entry is named as it is
     before its tuning. The configuration that tuning chose is judged.
     """  # noqa: D301  (click reads the backspace)
     from lopbench.core.shipped import study_path
-    from lopbench.results.cells import csv_text
-    from lopbench.results.judged import frame, render, to_json
     from lopbench.runner.claimed import judged, resolved
     from lopbench.runner.study_file import read_study
 
@@ -128,13 +124,20 @@ def command(study: Path, results: tuple[Path, ...], no_run: bool, output_format:
     entries = resolved(file.claims, runs.tables)
     rows = runs.rows()
     found = judged(file.claims, entries, rows)
+    _print(found, file.title or str(file.path), output_format)
+    check_all_used(rows.problems, "the claims are judged by the others")
+
+
+def _print(found: Sequence[Judged], study: str, output_format: str) -> None:
+    from lopbench.results.cells import csv_text
+    from lopbench.results.judged import frame, render, to_json
+
     if output_format == "json":
-        write_json({"study": file.title or str(file.path), "claims": to_json(found)})
+        write_json({"study": study, "claims": to_json(found)})
     elif output_format == "csv":
         click.echo(csv_text(frame(found)), nl=False)
     else:
         render(found, console())
-    check_all_used(rows.problems, "the claims are judged by the others")
 
 
 @dataclass(frozen=True)
