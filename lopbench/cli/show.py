@@ -201,8 +201,9 @@ def _print_prose(text: str, out: Console) -> None:
 def _columns(block: str) -> list[Column]:
     """Return the columns of a table in Markdown; none if a block of text is something else, or its rows differ."""
     lines = block.split("\n")
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines if line.startswith("|")]
-    if len(lines) < 3 or [len(row) for row in rows] != [len(rows[0])] * len(lines):
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    is_table = len(rows) > 2 and all(line.startswith("|") for line in lines)
+    if not is_table or len({len(row) for row in rows}) > 1:
         return []
     found = []
     for heading, _, *cells in zip(*rows, strict=True):

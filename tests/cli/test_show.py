@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from lopbench.cli.output import console
-from lopbench.cli.show import _print_prose, _reflowed, describe, type_text
+from lopbench.cli.show import _print, _print_prose, _reflowed, describe, type_text
 from lopbench.core.fields import number
 from lopbench.core.interfaces import KINDS, Perturbation
 from lopbench.core.manager import plugins
@@ -60,8 +60,10 @@ def described(cls):
 
 
 @pytest.mark.parametrize("entry", ALL, ids=lambda e: f"{e.kind}-{e.name}")
-def test_every_component_can_be_shown_and_documents_its_fields(entry):
+def test_every_component_can_be_shown_and_documents_its_fields(entry, capsys):
     value = describe(entry)
+    _print(value)
+    assert value["name"] in capsys.readouterr().out
     assert json.loads(json.dumps(value)) == value
     fields = {field.name for field in dataclasses.fields(entry.load()) if field.init}
     assert {field["name"] for field in value["fields"]} == fields
@@ -100,7 +102,9 @@ def test_a_table_in_a_docstring_is_shown_as_one(capsys, monkeypatch):
     assert capsys.readouterr().out == "  See:\n\n  rate  kept\n  1e-3  .5\n  1e-2  .25\n\n  So.\n"
 
 
-@pytest.mark.parametrize("text", ["| a |\n|---|", "| a | b |\n|---|---|\n| 1 |", "| a |\n|---|\n| 1 |\nand so on", "|"])
+@pytest.mark.parametrize(
+    "text", ["| a |\n|---|", "| a | b |\n|---|---|\n| 1 |", "| a |\n|---|\n| 1 |\nand so on", "|", "- a\n- b\n- c"]
+)
 def test_what_is_no_whole_table_is_shown_as_it_is(text, capsys):
     _print_prose(text, console())
     assert capsys.readouterr().out == "".join(f"  {line}\n" if line else "\n" for line in text.split("\n"))
