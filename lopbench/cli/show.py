@@ -185,8 +185,9 @@ def _prose(cls: type[Component]) -> str:
 
 
 def _reflowed(text: str) -> str:
-    """Return a text with its paragraphs on a line each, for a terminal to break; items and what is indented stay."""
-    return re.sub(r"(?<=\S)\n(?=[^\s|*-])", " ", re.sub(r"\n{3,}", "\n\n", text))
+    """Return a text with paragraphs and items on a line each, for a terminal to break; what else is indented stays."""
+    items = re.sub(r"^- .*(?:\n {2,}(?!- ).*)+", lambda item: re.sub(r"\n +", " ", item[0]), text, flags=re.MULTILINE)
+    return re.sub(r"(?<=\S)\n(?=[^\s|*-])", " ", re.sub(r"\n{3,}", "\n\n", items))
 
 
 def _print_prose(text: str, out: Console) -> None:

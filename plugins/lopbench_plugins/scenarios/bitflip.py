@@ -19,14 +19,12 @@ counts. The rows are spread evenly, and the same in all bins; the authors draw t
 what ``lopbench run --scenario bitflip --profile authors --architecture online_mlp:width=W --seeds 0-2`` measures at the
 end of the 5,000,000 samples (mean and standard error of the seeds; the loss is that of the last 100,000 samples):
 
-=====  ====================  ============  ================  ============  ==========  ============
-width  effective rank, fig.  measured      duplicates, fig.  measured      loss, fig.  measured
-=====  ====================  ============  ================  ============  ==========  ============
-5      2.9                   2.78 +- 0.10  0.01              0.07 +- 0.07  0.92        0.69 +- 0.12
-10     4.5                   4.30 +- 0.11  0.09              0.10 +- 0.06  0.84        0.70 +- 0.11
-50     7.4                   7.22 +- 0.19  0.38              0.42 +- 0.00  0.595       0.59 +- 0.16
-100    7.65                  7.61 +- 0.12  0.53              0.51 +- 0.06  0.535       0.43 +- 0.05
-=====  ====================  ============  ================  ============  ==========  ============
+| width | effective rank, fig. | measured | duplicates, fig. | measured | loss, fig. | measured |
+|---|---|---|---|---|---|---|
+| 5 | 2.9 | 2.78 +- 0.10 | 0.01 | 0.07 +- 0.07 | 0.92 | 0.69 +- 0.12 |
+| 10 | 4.5 | 4.30 +- 0.11 | 0.09 | 0.10 +- 0.06 | 0.84 | 0.70 +- 0.11 |
+| 50 | 7.4 | 7.22 +- 0.19 | 0.38 | 0.42 +- 0.00 | 0.595 | 0.59 +- 0.16 |
+| 100 | 7.65 | 7.61 +- 0.12 | 0.53 | 0.51 +- 0.06 | 0.535 | 0.43 +- 0.05 |
 
 Ranks agree within two standard errors, duplicates within 0.06. The loss is lower, by up to two standard errors; three
 seeds say little of it, for it follows the variance of each seed's target. Of these units 97 to 100% are dead
@@ -152,18 +150,16 @@ class BitFlip(Scenario):
         150 seeds (the fewer, the wider), as the geometric mean of the bin's error relative to the best of the leads 0,
         2,500, 5,000, 10,000, 15,000, 20,000, 30,000, 40,000 and 60,000 samples; standard errors are 0.01 to 0.03:
 
-        ==========================  =====  ====  =====  ======  ======  ======  ======  ======
-        lead in samples             width  0     5,000  10,000  20,000  30,000  40,000  60,000
-        ==========================  =====  ====  =====  ======  ======  ======  ======  ======
-        bitflip                     5      1.08  1.00   1.00    1.04    1.08    1.12    1.17
-        bitflip                     10     1.20  1.01   1.00    1.06    1.16    1.24    1.38
-        bitflip                     50     2.00  1.11   1.00    1.02    1.08    1.26    1.62
-        bitflip                     100    2.57  1.25   1.18    1.04    1.00    1.10    1.24
-        slowly_changing_regression  5      1.00  1.02   1.01    1.04    1.06    1.10    1.17
-        slowly_changing_regression  10     1.09  1.06   1.01    1.00    1.06    1.13    1.25
-        slowly_changing_regression  50     1.76  1.38   1.28    1.14    1.07    1.00    1.06
-        slowly_changing_regression  100    2.02  1.50   1.48    1.22    1.11    1.03    1.00
-        ==========================  =====  ====  =====  ======  ======  ======  ======  ======
+        | lead in samples | width | 0 | 5,000 | 10,000 | 20,000 | 30,000 | 40,000 | 60,000 |
+        |---|---|---|---|---|---|---|---|---|
+        | bitflip | 5 | 1.08 | 1.00 | 1.00 | 1.04 | 1.08 | 1.12 | 1.17 |
+        | bitflip | 10 | 1.20 | 1.01 | 1.00 | 1.06 | 1.16 | 1.24 | 1.38 |
+        | bitflip | 50 | 2.00 | 1.11 | 1.00 | 1.02 | 1.08 | 1.26 | 1.62 |
+        | bitflip | 100 | 2.57 | 1.25 | 1.18 | 1.04 | 1.00 | 1.10 | 1.24 |
+        | slowly_changing_regression | 5 | 1.00 | 1.02 | 1.01 | 1.04 | 1.06 | 1.10 | 1.17 |
+        | slowly_changing_regression | 10 | 1.09 | 1.06 | 1.01 | 1.00 | 1.06 | 1.13 | 1.25 |
+        | slowly_changing_regression | 50 | 1.76 | 1.38 | 1.28 | 1.14 | 1.07 | 1.00 | 1.06 |
+        | slowly_changing_regression | 100 | 2.02 | 1.50 | 1.48 | 1.22 | 1.11 | 1.03 | 1.00 |
 
         20,000 samples are within 6% of the best at every width of bit flipping, and within 4% at the published width
         of slowly-changing regression, where wide references would gain by twice as many.
@@ -171,14 +167,12 @@ class BitFlip(Scenario):
         Small steps of gradient descent follow a flow, on which ``lr`` is the length of a step, so that other rates take
         samples in inverse proportion. The same at 0.001, on 250 late bins of 25 seeds, relative to the best lead:
 
-        ==========================  =====  ======  ======  =======  =======  =======  =======
-        lead in samples             width  20,000  50,000  100,000  200,000  300,000  400,000
-        ==========================  =====  ======  ======  =======  =======  =======  =======
-        bitflip                     5      1.07    1.01    1.00     1.06     1.08
-        bitflip                     50     3.23    2.30    1.52     1.17     1.00
-        slowly_changing_regression  5      1.05    1.01    1.00     1.07     1.10     1.12
-        slowly_changing_regression  50     3.32    2.15    1.56     1.14     1.03     1.00
-        ==========================  =====  ======  ======  =======  =======  =======  =======
+        | lead in samples | width | 20,000 | 50,000 | 100,000 | 200,000 | 300,000 | 400,000 |
+        |---|---|---|---|---|---|---|---|
+        | bitflip | 5 | 1.07 | 1.01 | 1.00 | 1.06 | 1.08 |  |
+        | bitflip | 50 | 3.23 | 2.30 | 1.52 | 1.17 | 1.00 |  |
+        | slowly_changing_regression | 5 | 1.05 | 1.01 | 1.00 | 1.07 | 1.10 | 1.12 |
+        | slowly_changing_regression | 50 | 3.32 | 2.15 | 1.56 | 1.14 | 1.03 | 1.00 |
 
         Adaptive optimizers were not measured.
         """
@@ -201,16 +195,14 @@ class BitFlip(Scenario):
         Fresh networks are within 5% of their best at it. What they have above chance on the late bins of ``lite``,
         relative to that at 0.01, over seeds 1000 to 1009, and the largest retention that this leaves possible:
 
-        ==========================  =====  =====  ====  ====  ====  =======
-        SGD                         width  0.003  0.01  0.03  0.1   ceiling
-        ==========================  =====  =====  ====  ====  ====  =======
-        bitflip                     5      1.02   1.00  0.40  0.00  1.82
-        bitflip                     10     0.99   1.00  0.53  0.00  1.49
-        bitflip                     50     1.05   1.00  0.63  0.00  1.12
-        bitflip                     100    1.02   1.00  0.65  0.00  1.06
-        slowly_changing_regression  5      0.98   1.00  0.76  0.24  1.51
-        slowly_changing_regression  100    1.01   1.00  0.86  0.16  1.04
-        ==========================  =====  =====  ====  ====  ====  =======
+        | SGD | width | 0.003 | 0.01 | 0.03 | 0.1 | ceiling |
+        |---|---|---|---|---|---|---|
+        | bitflip | 5 | 1.02 | 1.00 | 0.40 | 0.00 | 1.82 |
+        | bitflip | 10 | 0.99 | 1.00 | 0.53 | 0.00 | 1.49 |
+        | bitflip | 50 | 1.05 | 1.00 | 0.63 | 0.00 | 1.12 |
+        | bitflip | 100 | 1.02 | 1.00 | 0.65 | 0.00 | 1.06 |
+        | slowly_changing_regression | 5 | 0.98 | 1.00 | 0.76 | 0.24 | 1.51 |
+        | slowly_changing_regression | 100 | 1.01 | 1.00 | 0.86 | 0.16 | 1.04 |
 
         Wide networks leave little room above a fresh one: at widths 50 and 100 a score tells loss, and no gain.
         """
