@@ -196,6 +196,9 @@ def _print_prose(text: str, out: Console) -> None:
         if number:
             out.print()
         columns = _columns(block)
+        if columns and Grid(columns, out.width, indent=2).has_blocks:  # of which the first line would have no heading
+            name = columns[0]
+            columns[0] = dataclasses.replace(name, cells=[f"{name.heading} {cell}" for cell in name.cells])
         out.print(Grid(columns, out.width, indent=2).rows() if columns else indented([block], out.width))
 
 

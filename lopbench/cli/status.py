@@ -30,7 +30,7 @@ _WATCH_S = 2.0
 
 _STYLES = {
     "running": "green",
-    "stale": "yellow",
+    "stopped": "yellow",
     "set aside": "red",
     "diverged": "yellow",
     "failed": "red",
@@ -39,7 +39,7 @@ _STYLES = {
 }
 
 #: States of runs that are told one by one, in this order.
-_TOLD = ("running", "stale", "set aside", "diverged", "failed", "damaged", "to do")
+_TOLD = ("running", "stopped", "set aside", "diverged", "failed", "damaged", "to do")
 
 #: The columns in the order in which they go where there is no room.
 _RUNS_LEAVE = ("folder", "profile", "age", "optimizer", "scenario", "progress", "seed", "state")
@@ -85,9 +85,9 @@ def command(results: Path, watch: float | None, output_format: str) -> None:
 
     RESULTS is a results folder or a packed set.
 
-    A worker is silent if it has reported nothing for a minute. A run is running while a process holds its lock. A stale
-    run was stopped, and the command that started it resumes it. A run is set aside if it killed its workers. The age
-    of a run is the time since it began, and of one that is not done since it last wrote.
+    A worker is silent if it has reported nothing for a minute. A run is running while a process holds its lock. If
+    that process was stopped, the run is stopped, and the command that started it resumes it. A run is set aside if it
+    killed its workers. The age of a run is the time since it began, and of one that is not done since it last wrote.
     """
     if output_format == "json":
         write_json(_look(results).to_json())
@@ -184,7 +184,7 @@ def _of_runs(runs: list[RunStatus], results: Path, width: int) -> Grid:
 
 def _progress(run: RunStatus) -> str:
     """Return how far a run is, or why it did not get further."""
-    if run.state in ("running", "stale") and run.progress:
+    if run.state in ("running", "stopped") and run.progress:
         return run.progress
     return f"{run.progress}; {run.reason}" if run.progress and run.reason else run.progress or run.reason
 

@@ -23,8 +23,8 @@ from lopbench.runner.report import label, recipe
 from lopbench.runner.unfinished import ATTEMPTS, LOCK, LOG, MEMBERS, PARTIAL, checkpoints, folder_of, members_of
 from lopbench.runner.worklist import STUDIES, Worklist
 
-State = Literal["completed", "running", "to do", "stale", "set aside", "diverged", "failed", "damaged"]
-STATES: tuple[State, ...] = ("completed", "running", "to do", "stale", "set aside", "diverged", "failed", "damaged")
+State = Literal["completed", "running", "to do", "stopped", "set aside", "diverged", "failed", "damaged"]
+STATES: tuple[State, ...] = ("completed", "running", "to do", "stopped", "set aside", "diverged", "failed", "damaged")
 
 #: Bytes at the end of a log in which its last lines are looked for.
 _TAIL_BYTES = 2**16
@@ -44,8 +44,8 @@ class RunStatus:
 
     Args:
         state: "completed", "diverged" or "failed", of a run with a record; "running", while a process holds it;
-            "to do", of a study that is at work or was stopped; "stale", where a process was stopped before the run was
-            done; "set aside", where it killed workers again and again; "damaged", of a record that cannot be used.
+            "to do", of a study that is at work or was stopped; "stopped", where the process that was at it was
+            stopped; "set aside", where it killed workers again and again; "damaged", of a record that cannot be used.
         run: What people call it.
         reason: Why it did not complete, how far it is, or what to do; empty for a completed run and for one to do.
         run_id: Its id; empty where that is not known.
@@ -129,7 +129,7 @@ def goes_on(results: Path, runs: Iterable[RunStatus], *, is_silent: bool = False
         is_silent: Whether a worker is silent, which may be at one of them.
     """
     states = {each.state for each in runs}
-    if "stale" in states or is_silent or ("to do" in states and "running" not in states):
+    if "stopped" in states or is_silent or ("to do" in states and "running" not in states):
         for path in _studies(results):
             with suppress(LopbenchError):  # just removed, or another version's
                 found = Worklist.read(path)
@@ -214,7 +214,7 @@ def _begun(spec: RunSpec, folder: Path, *, is_held: bool) -> RunStatus:
     if is_set_aside(folder):
         return _of(spec, "set aside", f"{last}; {_KILLED}", folder, **more)
     kept = "resumes" if checkpoints(folder) else "begins"
-    return _of(spec, "stale", f"{last}; no process works on it, and 'lopbench run' {kept} it", folder, **more)
+    return _of(spec, "stopped", f"{last}; no process works on it, and 'lopbench run' {kept} it", folder, **more)
 
 
 def _members(path: Path) -> list[RunSpec]:

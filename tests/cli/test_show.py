@@ -102,6 +102,9 @@ def test_a_table_in_a_docstring_is_shown_as_one(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     _print_prose("See:\n\n| rate | kept |\n|---|---|\n| 1e-3 | **.5** |\n| 1e-2 | .25 |\n\nSo.", console())
     assert capsys.readouterr().out == "  See:\n\n  rate  kept\n  1e-3  .5\n  1e-2  .25\n\n  So.\n"
+    monkeypatch.setenv("COLUMNS", "20")
+    _print_prose("| a rate | what is kept |\n|---|---|\n| 1e-3 | something |", console())
+    assert capsys.readouterr().out.split("\n")[0] == "  a rate 1e-3"
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,12 @@ def test_a_run_that_is_done_is_completed(make_study):
     assert {each.reason for each in found["completed"]} == {""}
 
 
-def test_a_run_that_was_killed_is_stale_and_says_how_to_go_on(server, tmp_path):
+def test_a_run_that_was_killed_is_stopped_and_says_how_to_go_on(server, tmp_path):
     assert server.signal_after(signal.SIGKILL, 8, tmp_path, look_s=0.0, checkpoint_s=0.0) == -signal.SIGKILL
-    (stale,) = status(tmp_path)
-    assert stale.state == "stale"
-    assert stale.run.startswith("none, seed ")
-    assert "no process works on it, and 'lopbench run' resumes it" in stale.reason
+    (stopped,) = status(tmp_path)
+    assert stopped.state == "stopped"
+    assert stopped.run.startswith("none, seed ")
+    assert "no process works on it, and 'lopbench run' resumes it" in stopped.reason
     server.run(tmp_path)
     assert {each.state for each in status(tmp_path)} == {"completed"}
 
@@ -160,7 +160,7 @@ def test_a_group_that_kills_its_workers_is_set_aside(make_study):
     assert "killed its workers" in aside.reason
     assert aside.path == str(folder_of(results, group))
     note.write_text("0\n0\n20\n")  # it got further
-    assert set(by_state(results)) == {"stale"}
+    assert set(by_state(results)) == {"stopped"}
     path.unlink()
     assert goes_on(results, status(results)) == "the same 'lopbench run' as before"
 
