@@ -119,7 +119,7 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
         if entry.row["ranked"]:
             row = entry.row
             profile = f"{row['profile']}, tuned by {row['tuning']}" if row["tuning"] else row["profile"]
-            profiles[profile][row["scenario"]][_table(entry)].append(entry)
+            profiles[profile][row["scenario"]][table_of(entry)].append(entry)
     rows: list[dict[str, Any]] = []
     for profile, scenarios in sorted(profiles.items()):
         if len(scenarios) > 1:
@@ -129,7 +129,7 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
     return frame.astype({"rank_low": "Int64", "rank_high": "Int64"})
 
 
-def _table(entry: Entry) -> str:
+def table_of(entry: Entry) -> str:
     """Return what the rows of one table share: tuned entries each have the optimizer that their tuning chose."""
     chosen = entry.spec.tuning is not None
     return f"{entry.row['protocol_id']} with {'tuned optimizers' if chosen else entry.row['optimizer']}"
@@ -137,7 +137,7 @@ def _table(entry: Entry) -> str:
 
 def _speaker(tables: Iterable[list[Entry]]) -> list[Entry]:
     def weight(entries: list[Entry]) -> tuple[int, int, str]:
-        return len(entries), sum(entry.row["seeds"] for entry in entries), _table(entries[0])
+        return len(entries), sum(entry.row["seeds"] for entry in entries), table_of(entries[0])
 
     return max(tables, key=weight)
 
@@ -169,7 +169,7 @@ def _rows(profile: str, scenarios: Mapping[str, Sequence[Entry]]) -> list[dict[s
             "worst_scenario": worst or "",
             "scenarios": len(clipped),
             "missing": ", ".join(missing),
-            "protocols": ", ".join(_table(entries[0]) for entries in scenarios.values()),
+            "protocols": ", ".join(table_of(entries[0]) for entries in scenarios.values()),
         }
         made.append((row, first.is_control))
         if not first.is_control and not missing:

@@ -63,8 +63,6 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     Raises:
         InvalidInputError: If there is no value or one is not finite.
     """
-    from scipy import special
-
     data = np.sort(np.asarray(values, dtype=np.float64))
     if data.ndim != 1 or data.size == 0 or not np.isfinite(data).all():
         raise InvalidInputError(f"an interval needs at least one finite value, got {list(values)}")
@@ -73,10 +71,16 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
         return math.nan, math.nan
     if data[0] == data[-1]:
         return float(data[0]), float(data[0])
-    tail = float(special.ndtr(-math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975)))
     means = data[_resamples(n)].mean(axis=0)  # summed one after another, and so to the same digits everywhere
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.quantile(means, [tail(n), 1 - tail(n)])
     return float(low), float(high)
+
+
+def tail(seeds: int) -> float:
+    """Return the probability of each tail of a 95% bootstrap interval over 2 or more seeds: see `interval`."""
+    from scipy import special
+
+    return float(special.ndtr(-math.sqrt(seeds / (seeds - 1)) * special.stdtrit(seeds - 1, 0.975)))
 
 
 @lru_cache(maxsize=4)

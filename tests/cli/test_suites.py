@@ -1,9 +1,11 @@
 """Suites from the command line."""
 
 import json
+import re
 
 import pytest
 
+from lopbench.core.errors import UsageError
 from lopbench.core.shipped import shipped
 from lopbench.runner.study_file import read_study
 from lopbench.runner.suites import suite_of
@@ -43,6 +45,25 @@ def test_a_study_file_that_is_no_suite_or_has_no_runs_is_one_sentence(lopbench, 
     shown = lopbench("leaderboard", "results", "--suite=mine.toml")
     assert shown.exit_code == code
     assert told in " ".join(shown.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('scenario = "bitflpi"\nprofile = "lite"', "Did you mean 'bitflip'?"),
+        ('scenario = "bitflip"\nprofile = "light"', "bitflip has no profile 'light'. Did you mean 'lite'?"),
+    ],
+)
+def test_a_suite_of_what_there_is_not_is_one_sentence(tmp_path, text, told):
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UsageError, match=re.escape(told)):
+        suite_of(str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize(("text", "profile"), [("bitflip:T=500", "smoke"), ("bitflip:T=50", "smoke+custom")])
+def test_a_cell_has_the_profile_that_its_runs_have(tmp_path, text, profile):
+    (tmp_path / "mine.toml").write_text(f'scenario = "{text}"\nprofile = "smoke"')
+    assert [cell.profile for cell in suite_of(str(tmp_path / "mine.toml")).cells] == [profile]
 
 
 def test_an_unknown_suite_is_one_sentence(lopbench):

@@ -7,11 +7,13 @@ from lopbench.core.errors import ResultsError
 from lopbench.results.leaderboard import board
 from lopbench.results.looks import looks
 from lopbench.results.plots import save
+from lopbench.results.statistics import interval
 from lopbench.results.suite import (
     FEWEST_SCENARIOS,
     SHOWN,
     Cell,
     Suite,
+    mean_band,
     members,
     profile,
     rank_ranges,
@@ -121,6 +123,35 @@ def test_a_method_that_stands_twice_in_a_scenario_is_refused(results, toys, many
         ResultsError, match=r"none has several rows in toy0, .* differ in optimizer \(adam:lr=0.003 and adam:lr=0.01\)"
     ):
         made(results)
+
+
+def test_methods_of_other_networks_are_not_compared(results, toys, many_seeds):
+    toys("none", *[0.5] * 6)
+    scenario = results.component("scenarios", "toy0", tasks=10, steps_per_task=100, profile="lite")
+    method = results.component("methods", "m", track="boundary-free")
+    many_seeds([0.5] * 5, method, scenario=scenario, architecture=results.component("architectures", "wide"))
+    with pytest.raises(ResultsError, match=r"are not of one table in toy0, .* differ in architecture \(.*wide.*\)"):
+        made(results)
+
+
+def test_one_seed_has_no_interval(results, toys):
+    toys("none", *[0.5] * 6, seeds=1)
+    frame, table = made(results, suite(seeds=range(1)))
+    assert frame[["mean_low", "mean_high", "at_least_0.5_low"]].isna().all(axis=None)
+    assert {"0.50", "100%"} <= {*table.rows[0]}
+
+
+@pytest.mark.parametrize("scenarios", [2, 6, 8, 9, 30])
+def test_the_ends_of_an_interval_are_on_both_sides_of_the_mean(scenarios):
+    scores = {f"s{number}": dict.fromkeys(range(5), 0.1 * (number % 7)) for number in range(scenarios)}
+    mean, low, high = mean_band(scores)
+    assert low <= mean <= high
+    assert high - low < 1e-12
+
+
+def test_the_interval_of_one_scenario_is_that_of_its_seeds():
+    values = [0.2, 0.5, 0.55, 0.7, 0.9]
+    assert mean_band({"s": dict(enumerate(values))})[1:] == pytest.approx(interval(values), abs=0.03)
 
 
 def test_a_suite_without_runs_says_how_to_make_them(results, many_seeds):
