@@ -9,6 +9,7 @@ from lopbench.cli.output import roughly, tell
 from lopbench.core.grid import Column, Grid
 from lopbench.core.reading import real_path
 from lopbench.core.text import counted
+from lopbench.core.windows import first_tasks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,9 +80,11 @@ def _rows(study: Study, time: str, staff: Staff) -> dict[str, str]:
     if study.later:
         tuning = study.later[0].tuning
         count = sum(spec.kind == "development" for spec in study.pending)
+        used = first_tasks(scenario.tasks, tuning.k)
         rows["Tuning"] = (
             f"{counted(len(study.later), 'entry', 'entries')} with {tuning.budget} configurations each, on the first "
-            f"{tuning.k:.0%} of the stream, seeds {seed_ranges(tuning.development_seeds)}: {counted(count, 'run')}; "
+            f"{used} of {scenario.tasks} tasks, {seeds_in_words(seed_ranges(tuning.development_seeds))}: "
+            f"{counted(count, 'run')}; "
             f"then {counted(len(study.following), 'run')} of the chosen configurations"
         )
     growth = scenario.growth

@@ -11,7 +11,7 @@ from lopbench.core.tuning import Tuning
 from lopbench.results.cells import csv_text
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
-from lopbench.results.group import seeds_in_words
+from lopbench.results.group import seed_ranges, seeds_in_words
 from lopbench.results.layout import Table, in_html, in_latex, in_markdown, legend, printed, said_of
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import COLLAPSED, FEWEST_RANKED, unseen_collapse
@@ -309,11 +309,11 @@ def _said_of_row(row: Mapping[Any, Any], usual: str, *, some_ranked: bool) -> st
 
 def _tuning_note(tuning: Tuning, rows: "pd.DataFrame") -> str:
     """Return how the entries of a table were tuned, and what that cost."""
-    seeds = f"{tuning.development_seeds[0]}-{tuning.development_seeds[-1]}"
-    part = "the whole stream: an oracle" if tuning.k == 1 else f"the first {tuning.k:.0%} of the stream"
+    seeds = seeds_in_words(seed_ranges(tuning.development_seeds))
+    part = "the whole stream: an oracle" if tuning.k == 1 else f"the first {tuning.k:.0%} of the stream, in whole tasks"
     return (
         f"Tuned: each row is the best of {tuning.budget} configurations, of its method's grid and of learning rates, "
-        f"by mean online score on {part}, seeds {seeds}; {int(rows['tuning_steps'].max()):,} steps at most."
+        f"by mean online score on {part}, {seeds}; {int(rows['tuning_steps'].max()):,} steps at most."
     )
 
 

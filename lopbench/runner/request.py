@@ -14,7 +14,7 @@ from lopbench.core.manager import plugins
 from lopbench.core.seeds import MOST_SEEDS, check_seeds
 from lopbench.core.spec import ComponentSpec, RunSpec, build_optimizer, check_start
 from lopbench.core.tuning import Tuning
-from lopbench.core.windows import MOST_TASKS
+from lopbench.core.windows import MOST_TASKS, first_tasks
 from lopbench.runner import tuning
 from lopbench.runner.aside import Aside
 from lopbench.runner.sweep import Methods, crossed
@@ -159,6 +159,12 @@ class Asked:
                 check_pairs([m for m in made if isinstance(m, Perturbation)], build_optimizer(self.reference))
         if self.tuning is not None:
             tuning.check(self.tuning, self.scenario, self.seeds, self.start)
+            aware = [spec.name for specs in self.methods for spec in specs if _class_of(spec).has("on_task_start")]
+            if aware and first_tasks(self.scenario.tasks, self.tuning.k) == 1:
+                raise UsageError(
+                    f"method {aware[0]!r} acts between tasks, and the first {self.tuning.k:.0%} of the stream, which "
+                    f"tuning uses, is one of {self.scenario.tasks} tasks. Tune with k={2 / self.scenario.tasks:.2g}"
+                )
             control = next((spec.name for specs in self.methods for spec in specs if _is_control(spec)), None)
             if control is not None:
                 raise UsageError(

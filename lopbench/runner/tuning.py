@@ -15,6 +15,7 @@ from lopbench.core.manager import plugins
 from lopbench.core.spec import ComponentSpec, RunSpec
 from lopbench.core.tuning import OPTIMIZER, Configuration, Tuning, TuningLog, best, configured
 from lopbench.core.windows import first_tasks
+from lopbench.results.group import seed_ranges, seeds_in_words
 from lopbench.results.record import is_recorded, read_record, record_path
 from lopbench.results.tuned import development_score
 from lopbench.runner.references import with_references
@@ -224,8 +225,8 @@ def check(tuning: Tuning, scenario: Scenario, seeds: Iterable[int], start: float
     both = sorted(set(seeds) & set(tuning.development_seeds))
     if both:
         raise UsageError(
-            f"seed {both[0]} is a development seed: seeds {tuning.development_seeds[0]} to "
-            f"{tuning.development_seeds[-1]} choose configurations. Run on other seeds"
+            f"seed {both[0]} is a development seed, since {seeds_in_words(seed_ranges(tuning.development_seeds))} "
+            "choose configurations. Run on other seeds"
         )
     if start and tuning.k <= start:
         raise UsageError(

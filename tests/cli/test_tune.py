@@ -42,7 +42,7 @@ def tuned(made, lopbench, one_thread):
 
 
 def test_a_study_is_tuned_and_its_table_says_how(lopbench, tuned, runs):
-    assert "2 entries with 4 configurations each, on the first 25% of the stream, seeds 1000: 8 runs" in tuned.stderr
+    assert "2 entries with 4 configurations each, on the first 1 of 4 tasks, seed 1000: 8 runs" in tuned.stderr
     assert "tuned by k=0.25,budget=4,seeds=1" in tuned.stdout
     assert "Tuned: each row is the best of 4 configurations" in tuned.stdout
     assert sum("-dev-" in name for name in runs()) == 8

@@ -79,7 +79,7 @@ def test_a_grid_above_the_budget_is_refused():
     [
         (
             {"seeds": [0, 1001]},
-            "seed 1001 is a development seed: seeds 1000 to 1001 choose configurations. Run on other seeds",
+            "seed 1001 is a development seed, since seeds 1000-1001 choose configurations. Run on other seeds",
         ),
         (
             {"start": 0.5, "methods": ["l2"]},
@@ -89,6 +89,10 @@ def test_a_grid_above_the_budget_is_refused():
         (
             {"methods": ["none", "reset"]},
             "'reset' is the control, which has the optimizer of the reference and nothing",
+        ),
+        (
+            {"methods": ["none", "shrink_and_perturb"], "tune": "k=0.1,budget=16"},
+            "'shrink_and_perturb' acts between tasks, and the first 10% of the stream, which tuning uses, is one of",
         ),
         ({"tune": "k=0.2,budget=3"}, "the grid of l2 has 4 settings, more than the budget of 3"),
         (
