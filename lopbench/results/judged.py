@@ -15,6 +15,7 @@ from lopbench.results.judging import COLLAPSE_NOTE, Finding, Word, find, rank_co
 from lopbench.results.pairs import unseen_collapse
 from lopbench.results.per_seed import Quantity
 from lopbench.results.seed_scores import AXES
+from lopbench.results.statistics import LEVEL
 from lopbench.results.tuned import UNCHECKED
 
 if TYPE_CHECKING:
@@ -209,6 +210,9 @@ def _number(link: Link, asked: Sequence[Asked]) -> Number:
         }
     )
     first, second = _sides(link, rows, seeds)
+    undefined = [seed for seed, value in zip(seeds, first, strict=True) if math.isnan(value)]
+    if undefined:  # of a correlation, which has nothing to subtract
+        first = [value for value in first if not math.isnan(value)]
     values = [x - y for x, y in zip(first, second or [0.0] * len(first), strict=True)]
     quantity = link.quantities[0]
     collapse = quantity.is_retention and not link.is_correlation and unstable([row for part in rows for row in part])
@@ -218,6 +222,12 @@ def _number(link: Link, asked: Sequence[Asked]) -> Number:
             f"there is no value of {seeds_in_words(seed_ranges(voids))}, where a run stopped or lacks a reference; the "
             "mean of the others would be too good, so it is not judged"
         )
+    if undefined:
+        notes.append(
+            f"there is no correlation of {seeds_in_words(seed_ranges(undefined))}, where a column is the same for all "
+            "entries, so it is not judged"
+        )
+    if voids or undefined:
         finding = replace(finding, p_inside=math.nan, p_outside=math.nan, needed_seeds=None)
     finding = replace(finding, note="; ".join(filter(None, (*notes, finding.note))))
     low, high = quantity.interval(values) if values else (math.nan, math.nan)
@@ -237,11 +247,10 @@ def _rows(quantities: Sequence[Quantity], group: Group, seeds: Collection[int]) 
 def _sides(
     link: Link, rows: Sequence[Sequence[Mapping[int, float]]], seeds: Sequence[int]
 ) -> tuple[list[float], list[float] | None]:
-    """Return the number of each seed, and what is subtracted from it; None for nothing."""
+    """Return the number of each seed, a correlation NaN where it has none, and what is subtracted; None for nothing."""
     if link.is_correlation:
         pairs = ([[part[which][seed] for part in rows] for which in (0, 1)] for seed in seeds)
-        found = [rank_correlation(*pair) for pair in pairs]
-        return [value for value in found if not math.isnan(value)], None
+        return [rank_correlation(*pair) for pair in pairs], None
     first = [rows[0][0][seed] for seed in seeds]
     return first, [rows[1][0][seed] for seed in seeds] if len(rows) > 1 else None
 
@@ -274,19 +283,16 @@ def _needed(found: Finding) -> str:
 
 
 def _is_told(found: Finding) -> bool:
-    return found.needed_seeds is None and not math.isnan(found.p_inside)
+    return found.p_inside <= LEVEL or found.p_outside <= LEVEL  # NaN is not
 
 
 def _notes(judged: Judged) -> Iterator[str]:
     if judged.claim.deviation:
         yield f"different from the source: {judged.claim.deviation}"
     yield from dict.fromkeys(f"{each.link.what}: {each.finding.note}" for each in judged.numbers if each.finding.note)
-    seeds = [
-        each.finding.seeds
-        for each in judged.numbers
-        if each.link.quantities[0].is_retention and COLLAPSE_NOTE not in each.finding.note
-    ]
-    if judged.word != "cannot tell" and seeds and min(seeds):
+    seeds = [each.finding.seeds for each in judged.numbers if each.link.quantities[0].is_retention]
+    collapsed = any(COLLAPSE_NOTE in each.finding.note for each in judged.numbers)
+    if judged.word != "cannot tell" and not collapsed and seeds and min(seeds):
         yield (
             f"none of {min(seeds)} seeds collapsed. Up to {unseen_collapse(min(seeds)):.0%} of all seeds may still do "
             "so, and then the verdict does not hold"

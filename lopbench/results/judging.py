@@ -31,7 +31,7 @@ from typing import Literal
 
 import numpy as np
 
-from lopbench.results.pairs import FEWEST_RANKED, Entrant, pair_tests
+from lopbench.results.pairs import FEWEST_RANKED, Entrant, pair_tests, snapped
 from lopbench.results.statistics import FEWEST_SEEDS, LEVEL, MOST_SEEDS, holm, needed_seeds
 
 Word = Literal["agrees", "disagrees", "cannot tell"]
@@ -77,7 +77,8 @@ def find(
         values: The number of each seed, ``(S,)``, finite.
         low: The least value with which the claim holds; may be minus infinity.
         high: The largest value; may be infinite.
-        base: What is subtracted from it, of the same seeds; 0 if None.
+        base: What is subtracted from it, of the same seeds; 0 if None. A difference that is 0 in all seeds is not shown
+            to be at least 0: who claims that means more.
         collapse: Whether a seed collapsed, so that the numbers are not roughly normal.
         at_ceiling: Whether both sides of a difference are too near the ceiling of the score to be told apart. Then
             only a range around 0 can be shown.
@@ -97,6 +98,10 @@ def find(
         if math.isfinite(bound):
             found = pair_tests(first, second, np.array([collapse]), margin=-bound)
             above, below = float(found.better[0]), float(found.worse[0])
+            if base is None and not snapped(second - bound, np.maximum(np.abs(second), abs(bound))).any():
+                inside.append(0.0)  # no seed differs from a bound, which is in the range
+                outside.append(1.0)
+                continue
             inside.append(above if up else below)
             outside.append(below if up else above)
     p_inside, p_outside = min(1.0, 2 * max(inside)), min(1.0, 2 * min(outside))

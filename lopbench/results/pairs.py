@@ -147,9 +147,9 @@ def pair_tests(
         margin: What is added to the differences before they are tested. With .02, ``better`` are the p-values of the
             second row being not worse than the first by .02.
     """
-    difference = second - first
-    difference[np.abs(difference) <= _ROUNDING * np.maximum(np.abs(first), np.abs(second))] = 0.0
-    difference += margin
+    size = np.maximum(np.abs(first), np.abs(second))
+    difference = snapped(second - first, size)
+    difference = snapped(difference + margin, np.maximum(size, abs(margin)))
     better, worse = _t_tests(difference)
     if collapse.any():
         a, b, seen = first[collapse], second[collapse], difference[collapse]
@@ -157,6 +157,16 @@ def pair_tests(
         better[collapse] = mass_below(np.column_stack([seen, lowest - a.max(axis=1) + margin]))
         worse[collapse] = mass_below(-np.column_stack([seen, b.max(axis=1) - lowest + margin]))
     return Outcome(better, worse)
+
+
+def snapped(values: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return differences of numbers, each 0 where it is what rounding leaves of two that are the same.
+
+    Args:
+        values: The differences.
+        size: The larger absolute value of the two numbers, of the same shape.
+    """
+    return np.where(np.abs(values) <= _ROUNDING * size, 0.0, values)
 
 
 def unseen_collapse(seeds: int) -> float:

@@ -102,6 +102,24 @@ def test_seeds_that_collapse_are_tested_as_the_leaderboard_does(claimed):
     assert "seeds collapsed" in found.numbers[0].finding.note
 
 
+def test_seeds_that_would_decide_are_unknown_where_one_number_collapsed(claimed):
+    none = [0.8] * 4 + [0.2]
+    l2 = [0.55, 0.68, 0.52, 0.73, 0.66]
+    table = {**SAYS, "test": "number", "column": "retention", "entries": ["l2", "none"], "at_least": 0.6}
+    alone = claimed({**table, "entries": ["l2"]}, l2=l2, none=none)
+    assert alone.needed_seeds is not None
+    found = claimed(table, l2=l2, none=none)
+    assert (found.word, found.needed_seeds) == ("cannot tell", None)
+
+
+def test_a_claim_with_a_seed_that_collapsed_does_not_say_that_none_did(claimed):
+    table = {**SAYS, "test": "number", "column": "retention", "entries": ["l2", "none"], "at_most": 0.95}
+    found = claimed(table, none=[0.3] * 4 + [0.2])
+    assert found.word == "agrees"
+    assert "seeds collapsed" in printed([found])
+    assert "seeds collapsed. Up to" not in printed([found])
+
+
 def test_rows_at_the_ceiling_are_not_told_apart(claimed):
     found = claimed(DIFFERENCE, l2=[0.99, 0.995, 0.992, 0.991, 0.993], none=[0.98, 0.985, 0.982, 0.981, 0.984])
     assert found.word == "cannot tell"
@@ -120,6 +138,20 @@ def test_a_correlation_is_one_number_for_each_seed(results):
     found = judge(claim, {name: Asked(groups[name.method], range(4)) for name in claim.links[0].entries})
     assert found.numbers[0].finding.value == pytest.approx(-1)
     assert found.word == "agrees"
+
+
+def test_a_seed_without_a_correlation_is_told_and_not_left_out(results):
+    for method, online in (("a", 0.5), ("b", 0.6), ("c", 0.7)):
+        for seed in range(5):
+            spec = results.spec(results.component("methods", method), seed=seed)
+            results.add(spec, online, dict.fromkeys(range(10), 1.2 - online if seed < 4 else 0.6))
+            results.add(spec.reference(), 0.8, dict.fromkeys(range(10), 0.8))
+    groups = {entry.row["method"]: entry.group for entry in board(results.root).entries}
+    table = {**SAYS, "test": "correlation", "columns": ["trainability", "generalisation"], "entries": ["a", "b", "c"]}
+    [claim] = read_claims([{**table, "at_most": 0.5}], "study.toml")
+    found = judge(claim, {name: Asked(groups[name.method], range(5)) for name in claim.links[0].entries})
+    assert found.word == "cannot tell"
+    assert "no correlation of seed 4, where a column is the same for all entries" in found.numbers[0].finding.note
 
 
 def test_all_formats_say_the_same(claimed):

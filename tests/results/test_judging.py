@@ -58,6 +58,24 @@ def test_a_difference_is_a_paired_test(values, bound):
     assert found.value == pytest.approx(np.mean(values))
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(1.0, math.inf), (-math.inf, 1.0), (1.0, 1.0), (0.9, 1.0), (0.1 + 0.2 + 0.7, 2.0)]
+)
+def test_a_number_that_is_a_bound_in_all_seeds_is_in_the_range(low, high):
+    found = find([1.0] * 5, low, high)
+    assert (found.p_inside, found.p_outside) == (0.0, 1.0)
+    assert verdict([found]) == "agrees"
+
+
+def test_a_difference_of_nothing_is_not_shown_to_be_at_least_0():
+    assert verdict([find([0.7, 0.8, 0.9], 0.0, math.inf, base=[0.7, 0.8, 0.9])]) == "cannot tell"
+
+
+def test_rounding_shows_nothing():
+    found = find([1.0] * 5, 0.1, math.inf, base=[0.9] * 5)  # of which the difference is .09999999999999998
+    assert verdict([found]) == "cannot tell"
+
+
 def test_an_interval_inside_the_range_agrees_and_one_outside_disagrees():
     values = [0.9, 1.0, 1.1, 1.0, 0.95]
     low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
