@@ -221,7 +221,7 @@ class Scenario(Component, ABC):
     unranked: ClassVar[frozenset[str]] = frozenset()
     #: Which axis leads the table: "trainability" (the online score) or "generalisation" (the held-out one).
     headline: ClassVar[Headline] = "trainability"
-    #: "accuracy" (a ratio of sums above chance) or "error" (geometric ratio of errors).
+    #: "accuracy", summed above chance, or "error", of which what is below that of chance is summed.
     score: ClassVar[Literal["accuracy", "error"]] = "accuracy"
     #: False where the problem changes without boundaries: its tasks are only the bins in which the score is averaged,
     #: and methods that use boundaries cannot run on it.

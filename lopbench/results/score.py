@@ -142,31 +142,34 @@ def at_ceiling(retentions: Sequence[float], ceilings: Sequence[float]) -> bool:
     return bool(shares) and math.fsum(shares) / len(shares) > NEAR_CEILING
 
 
-def late_early(scores: ArrayLike) -> float:
+def late_early(scores: ArrayLike, late: int = 0) -> float:
     """Return the mean score of the late tasks over that of as many first tasks.
 
     Below 1 the learner got worse, but harder late tasks or slow early learning show in it too: it stands beside the
     retention, never for it.
 
     Args:
-        scores: Scores of all tasks in order, ``(T,)``, T at least 1; up to 5 tasks the two windows are the same.
+        scores: Scores of all tasks in order, ``(T,)``, T at least 1.
+        late: How many late tasks the protocol has; 0 for `late_window`'s own. Where they are more than half of all
+            tasks the two windows share some, and all of up to 5 tasks.
 
     Returns:
         The ratio; NaN if the first tasks do not have a positive mean or a score is NaN.
     """
     s = _vector(scores)
-    count = len(late_window(s.size))
+    count = len(late_window(s.size, late))
     early = math.fsum(s[:count].tolist())
     return math.fsum(s[-count:].tolist()) / early if early > 0 else math.nan
 
 
-def error_late_early(errors: ArrayLike) -> float:
+def error_late_early(errors: ArrayLike, late: int = 0) -> float:
     """Return the mean error of the first tasks over that of as many late tasks, as `late_early` does for accuracies.
 
     The other way round, so that here too below 1 means that the learner got worse.
 
     Args:
         errors: Errors of all tasks in order, ``(T,)``, T at least 1, at least 0; infinite where it did not finish.
+        late: As in `late_early`.
 
     Returns:
         The ratio, 0 where a late task was not finished.
@@ -177,9 +180,9 @@ def error_late_early(errors: ArrayLike) -> float:
     e = _vector(errors)
     if not (e >= 0).all():
         raise InvalidInputError("errors must be at least 0")
-    count = len(late_window(e.size))
-    early, late = (max(math.fsum(part.tolist()) / count, ERROR_FLOOR) for part in (e[:count], e[-count:]))
-    return 0.0 if math.isinf(late) else early / late
+    count = len(late_window(e.size, late))
+    first, last = (max(math.fsum(part.tolist()) / count, ERROR_FLOOR) for part in (e[:count], e[-count:]))
+    return 0.0 if math.isinf(last) else first / last
 
 
 def lifetime(scores: ArrayLike) -> float:

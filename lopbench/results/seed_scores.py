@@ -201,7 +201,7 @@ def seed_scores(record: Record, references: References, floors: Floors) -> SeedS
         self_retention=main.against(own, late),
         wide=main.against(wide, late),
         lifetime_online=lifetime(online),
-        late_early=error_late_early(online) if score == "error" else late_early(online),
+        late_early=(error_late_early if score == "error" else late_early)(online, len(late)),
         note=note,
         used=tuple(dict.fromkeys([record, *(side.record for side in (reference, own, wide) if side is not None)])),
     )

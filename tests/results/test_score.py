@@ -193,12 +193,14 @@ def test_scores_beyond_all_sums_are_refused(score):
 def test_late_early_compares_as_many_first_tasks():
     assert late_early([1.0] * 32 + [0.25] * 8) == 0.25
     assert late_early([0.3, 0.5]) == 1.0  # both windows are the whole run
+    assert late_early([0.2] + [0.4] * 8 + [0.6], 9) == pytest.approx(3.8 / 3.4)
     assert math.isnan(late_early([0.0] * 5 + [1.0] * 5))
 
 
 def test_error_late_early_is_early_over_late():
     assert error_late_early([0.25] * 8 + [0.5] * 24 + [1.0] * 8) == 0.25
     assert error_late_early([2.0] * 5 + [1.0] * 5) == 2.0
+    assert error_late_early([2.0] + [1.0] * 8 + [0.5], 9) == pytest.approx(10 / 8.5)
     assert error_late_early([0.0] * 10) == 1.0
 
 

@@ -50,7 +50,8 @@ class Incremental(SmallScenario):
         classes_per_task: Classes that join at each task.
         images_per_class: Training images of each class, drawn by the seed.
         held_out_images: Held-out images of each class, the first; 0 takes all.
-        epochs: Passes of each task over its images; a pass ends with a whole batch.
+        epochs: Passes of each task over its images, at least: the steps are those of passes that end with a whole
+            batch, which goes on with images of the next pass.
         batch_size: Images of a step.
         augment: Whether training images are cropped and mirrored at random.
         scale: How pixels are presented: "unit" from 0 to 1, "signed" from -1 to 1, "standard" with mean 0 and

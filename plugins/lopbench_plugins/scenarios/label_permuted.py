@@ -112,6 +112,7 @@ class LabelPermutedStream(ChangingImages):
     def __init__(self, scenario: LabelPermuted, seed: int, images: ImageSet, device: torch.device) -> None:
         super().__init__(scenario, seed, images, device)
         self.need(scenario.steps_per_task * scenario.batch_size, "steps_per_task or batch_size")
+        self.permutation(0, "labels", self.outputs)  # a share that is no permutation is told before anything is trained
 
     def task(self, index: int) -> "LabelPermutedTask":
         """Return task ``index``."""

@@ -155,6 +155,11 @@ class PermutedTextStream(Stream):
                 f"The text of {data.name} has {len(unknown)} different bytes that its vocabulary of {len(vocabulary)} "
                 f"has not, the first of which is {int(unknown[0])}; the vocabulary must have all bytes of the text"
             )
+        if not (np.diff(vocabulary.astype(np.int64)) > 0).all():
+            raise DataError(
+                f"The vocabulary of {data.name} must have each byte once, in order, for a byte's place is its token; "
+                f"its {len(vocabulary)} bytes are not so"
+            )
         return text, vocabulary
 
     def generator(self, *names: str | int) -> torch.Generator:

@@ -167,4 +167,4 @@ def test_a_fraction_of_the_pixels_stays_where_it_was(stream):
 )
 def test_what_cannot_be_is_told_before_training(stream, fields, message):
     with pytest.raises(InvalidInputError, match=message):
-        stream(LabelPermuted, **fields).task(0)
+        stream(LabelPermuted, **fields)

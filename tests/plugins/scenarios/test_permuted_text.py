@@ -213,6 +213,12 @@ def test_bytes_outside_the_vocabulary_are_refused_before_training():
         stream(data=text_set(TEXT, b"".join(sorted({bytes([byte]) for byte in TEXT} - {b"b", b"c"}))))
 
 
+@pytest.mark.parametrize("vocabulary", [b"cab", b"aabc"])
+def test_a_vocabulary_of_which_places_are_no_tokens_is_refused_before_training(vocabulary):
+    with pytest.raises(DataError, match="vocabulary of letters must have each byte once, in order"):
+        stream(data=text_set(np.frombuffer(b"abc" * 50, np.uint8), vocabulary))
+
+
 def test_a_text_that_is_too_short_is_refused_before_training():
     with pytest.raises(DataError, match="needs at least 14 characters, and tiny-shakespeare has 13; lower length"):
         stream(data=text_set(TEXT[:13]))

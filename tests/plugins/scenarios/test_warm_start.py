@@ -131,6 +131,12 @@ def test_a_class_without_held_out_images_is_refused_before_training(numbered):
         WarmStart(**SMALL).stream(0, data=numbered("cifar10", test=0), device=CPU)
 
 
+@pytest.mark.parametrize("share", [0.04, 0.25, 0.999])
+def test_a_share_of_wrong_labels_that_is_no_tenth_is_refused(share):
+    with pytest.raises(InvalidInputError, match=f"label_noise={share} is in tenths"):
+        WarmStart(label_noise=share)
+
+
 def test_steps_that_do_not_follow_are_refused():
     with pytest.raises(InvalidInputError, match=r"steps_per_task follows from .* and is 30, got 31; leave it out"):
         WarmStart(**SMALL, steps_per_task=31)
