@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lopbench.core.shipped import shipped
+from lopbench.results.cells import two_digits
 from lopbench.results.columns import BY_NAME, SECONDARY
 from lopbench.results.factors import cross, crossing_tables
 from lopbench.results.figure_plot import draw
@@ -25,7 +26,7 @@ from lopbench.results.seed_scores import AXES
 from lopbench.results.stream_plots import cloning_curves, error_curves, recovery_bars, recovery_curves
 from lopbench.results.suite import members, suite_frame, suite_table
 from lopbench.results.suite_plots import suite_scores
-from lopbench.results.tables import explanation, two_digits
+from lopbench.results.tables import explanation
 from lopbench.runner.claimed import Rows, judged, missing, recorded_tables, resolved
 from lopbench.runner.figured import entries_of, panels_of
 from lopbench.runner.study_file import read_study

@@ -55,7 +55,8 @@ FOUND = 3
 @click.option(
     "--suite",
     metavar="NAME",
-    help="Print a table of methods over the scenarios of a suite, as cpu: mean, worst, ranks, performance profile.",
+    help="Print a table of methods over the scenarios of a suite: mean, worst, ranks, performance profile. NAME is a "
+    "suite's, as cpu, or a study file whose [[runs]] each have a scenario and a profile.",
 )
 @click.pass_context
 def command(
@@ -83,8 +84,8 @@ def command(
     is_file = checked is not None or output is not None
     if is_crossed + sensitivity + (suite is not None) + is_file > 1:
         raise UsageError(
-            "--rows and --columns, --sensitivity, --suite, and --output and --check are for different tables; ask for "
-            "one of these"
+            "--rows and --columns, --sensitivity and --suite each print a table of their own, and --output and --check "
+            "are for the usual one; ask for one of these. --format csv has all columns of any"
         )
     asked = None if suite is None else _suite(suite)
     with reading():

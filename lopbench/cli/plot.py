@@ -55,7 +55,7 @@ _SEVERAL = ("recovery-bars", "cloning")
     type=click.Choice(["method", "optimizer"]),
     help="What tells the lines of cloning apart.  [method]",
 )
-@click.option("--suite", metavar="NAME", help="Which suite the figure suite is of, as cpu.")
+@click.option("--suite", metavar="NAME", help="Which suite the figure suite is of: its name, as cpu, or a study file.")
 @click.option(
     "--width", type=float, help="Width in inches, as of a column (3.3) or a page, with text of 8 points.  [6.8]"
 )
@@ -63,7 +63,12 @@ _SEVERAL = ("recovery-bars", "cloning")
 @click.option(
     "--label", "labels", multiple=True, metavar="NAME=TEXT", help="What the legend calls NAME; may be repeated."
 )
-@click.option("--protocol", "protocols", multiple=True, help="Only this protocol; the start of its id will do.")
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    help="Only this protocol; the start of its id will do, and it may be repeated.",
+)
 @click.option("--method", "methods", multiple=True, help="Only this method, as tables name it; may be repeated.")
 @click.option("--architecture", "architectures", multiple=True, help="Only this architecture; may be repeated.")
 @click.option("--optimizer", "optimizers", multiple=True, help="Only this optimizer; may be repeated.")

@@ -166,7 +166,7 @@ class Lines:
         self._said = now
         text = f"{roughly(left)} left"
         if self._runs > 1 and left_all is not None:
-            text += f", {roughly(left_all, '')} for all runs"
+            text += f", {roughly(max(left, left_all), '')} for all runs"  # each is a guess by its own speed
         share = f"{1 - self._left / self._steps:.0%}"
         self.note(
             f"{self._label}: {share}, task {task + 1}/{tasks}, {self._score} {score:.3f}, {speed:,.0f} steps/s, {text}"

@@ -258,7 +258,7 @@ def _print(component: dict[str, Any]) -> None:
         told = _DEVIATIONS.sub("", text).strip()  # deviations come below
         if told:
             out.print()
-            _print_prose(_reflowed(told), out)
+            _print_prose(_reflowed(told).replace("``", "`"), out)
     ledger = {
         "equation": [component["equation"]] if component["equation"] else [],
         "deviations": component["deviations"],
@@ -274,7 +274,7 @@ def _print(component: dict[str, Any]) -> None:
         if items:
             out.print()
             out.print(Text(heading, style="bold"))
-            out.print(indented([f"- {item}" for item in items], out.width))
+            out.print(indented([f"- {item}".replace("``", "`") for item in items], out.width))
     if component["fields"]:
         out.print()
         out.print(Text("fields", style="bold"))
@@ -283,7 +283,12 @@ def _print(component: dict[str, Any]) -> None:
             Column("name", [each["name"] for each in fields]),
             Column("default", ["(required)" if each["default"] is None else f"= {each['default']}" for each in fields]),
             Column("type", [_kind_of(each) for each in fields], least=_TYPE, is_prose=True, style="dim"),
-            Column("description", [each["description"] for each in fields], least=_DESCRIPTION, is_prose=True),
+            Column(
+                "description",
+                [each["description"].replace("``", "`") for each in fields],
+                least=_DESCRIPTION,
+                is_prose=True,
+            ),
         ]
         out.print(Grid(columns, out.width, indent=2).rows(headed=False))
     if "profiles" in component:

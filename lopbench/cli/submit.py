@@ -33,7 +33,7 @@ def command(
 
     \b
       lopbench submit results --output entries/my-method \\
-        --code https://example.org/my-method --contact 'A. Author'
+        --code https://example.org/my-method --contact 'A. Author, a@example.org'
       lopbench verify-entry entries/my-method
 
     Runs of 'run --tune' have the log in their records. For other tuning, --tuning names a JSON file with a list of

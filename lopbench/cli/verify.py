@@ -75,9 +75,9 @@ def command(study: Path, results: tuple[Path, ...], no_run: bool, output_format:
     """Say of each claim whether the runs agree with it, disagree with it, or cannot tell.
 
     STUDY is a study file with claims, or the name of an installed one ('lopbench list claims'). RESULTS are folders or
-    packed sets with its runs. If RESULTS is one folder, missing runs are done in it first. Nothing is trained if
-    RESULTS is a packed set, if there are several, or with --no-run. Claims are then judged by the runs that are there,
-    and the data set is not needed. Records that cannot be used are left out and named, and the exit code is then 1.
+    packed sets with its runs. If RESULTS is one folder, missing runs are done in it first. Packed sets and several
+    folders take no new runs. With --no-run nothing is trained, and claims are judged by the runs that are there.
+    Records that cannot be used are left out and named, and the exit code is then 1.
 
     \b
       lopbench verify D7
@@ -101,13 +101,14 @@ def command(study: Path, results: tuple[Path, ...], no_run: bool, output_format:
     number       each entry's number lies in a range, or near a number
     difference   an entry's number minus that of another, than, lies in a range
     order        the entries stand from the highest to the lowest number
-    trend        the number of each entry changes over the stream as is says
+    trend        the metric of each entry, or else its retention, is "falling",
+                 "level" or "rising" over the stream
     correlation  the rank correlation of two columns lies in a range
 
-    A range is at_least, at_most or both; a number has a tolerance. In an order each is by (0) above the next. A
-    trend is "falling", "level" or "rising". The number is a column of the leaderboard, or a metric. Of a metric, of
-    = "late", "early", "change", "trend", "end" or "mean" says over which part of the stream, and layer = 2 means
-    the second layer of the network.
+    A range is at_least, at_most or both; a number has a tolerance. In an order each is by (0) above the next. The
+    number is a column of the leaderboard, or a metric; a trend takes no column. Of a metric, of = "late", "early",
+    "change", "trend", "end" or "mean" says over which part of the stream, and layer = 2 means the second layer of the
+    network.
 
     An entry is a method, or a table with some of these keys: method, optimizer, runs (which of the tables of runs,
     counted from 1) and called (its name in the output). In a study with a table [tune], an entry is named as it is
@@ -198,7 +199,8 @@ class Runs:
             named = " and ".join(map(str, places))
             raise UsageError(
                 f"{counted(lacks, 'run')} of {file.path} {'is' if lacks == 1 else 'are'} missing in {named}, and "
-                "neither packed sets nor several folders take new runs. Name one folder to do them in"
+                "neither packed sets nor several folders take new runs. Name one folder to do them in, or judge by the "
+                "runs that are there with --no-run"
             )
         return cls(file, folder, how, found, tables, None)
 

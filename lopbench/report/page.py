@@ -28,7 +28,7 @@ from lopbench.report.command import beyond, command
 from lopbench.report.rows import Dress, Dresses, Places, has_several_optimizers, key_of, labels_of, names_of
 from lopbench.report.summary import RETENTION, Array, Failure, Row, Summary, Table, reason, summarise
 from lopbench.results import sensitivity
-from lopbench.results.cells import csv_text
+from lopbench.results.cells import csv_text, two_digits
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
 from lopbench.results.leaderboard import seed_ranges
@@ -37,7 +37,7 @@ from lopbench.results.pairs import FEWEST_RANKED
 from lopbench.results.ranks import RANK_METHOD
 from lopbench.results.seed_scores import AXES, BASE
 from lopbench.results.statistics import COVERAGE, INTERVAL_METHOD
-from lopbench.results.tables import rank_text, two_digits
+from lopbench.results.tables import rank_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -1,4 +1,4 @@
-"""CSV files of leaderboards, which people open in a spreadsheet that takes some texts for formulas and runs them."""
+"""Cells of tables: numbers in two digits, and CSV, which a spreadsheet opens that takes some texts for formulas."""
 
 import csv
 import io
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 #: What a spreadsheet takes for a formula when a cell begins with it.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def two_digits(value: float) -> str:
+    """Return a number with two digits behind the point; one that rounds to zero has no sign."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def csv_text(frame: "pd.DataFrame") -> str:

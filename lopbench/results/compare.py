@@ -17,7 +17,7 @@ from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.grid import LEAST_NAME, Column, Grid
 from lopbench.core.spec import canonical_json
 from lopbench.core.windows import late_window
-from lopbench.results.cells import csv_text
+from lopbench.results.cells import csv_text, two_digits
 from lopbench.results.files import write_whole
 from lopbench.results.pairs import FEWEST_RANKED, Entrant, pair_tests
 from lopbench.results.seed_scores import AXES
@@ -605,7 +605,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3g}" if abs(value) >= 1000 else f"{value:.2f}"
+    return "-" if math.isnan(value) else f"{value:.3g}" if abs(value) >= 1000 else two_digits(value)
 
 
 def _with_interval(value: float, low: float, high: float) -> str:

@@ -10,6 +10,7 @@ from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.registry import suggest
 from lopbench.core.spec import ComponentSpec, RunSpec, canonical_json, format_value
 from lopbench.core.tuning import OPTIMIZER
+from lopbench.results.cells import two_digits
 from lopbench.results.layout import Table
 from lopbench.results.overall import Entry
 from lopbench.results.statistics import INTERVAL_METHOD
@@ -111,6 +112,9 @@ def factor(name: str, entries: Iterable[Entry]) -> Factor:
         for owner in (*_PARTS, *(part.name for part in spec.methods)):
             known += [f"{owner}.{field}" for part in _owners(spec, owner) for field in part.fields]
     known = list(dict.fromkeys(known))
+    meant = [each for each in known if each.endswith(f".{name}")]
+    if meant:
+        raise UsageError(f"No run has {name!r}; say of what it is: {', '.join(meant)}.")
     raise UsageError(f"No run has {name!r}.{suggest(name, known)} Factors here: {', '.join(known)}.")
 
 
@@ -153,7 +157,7 @@ def cross(entries: Sequence[Entry], rows: str, columns: str) -> list[Crossing]:
         ResultsError: If no row has both, or a cell would hold several rows, which differ in something else.
     """
     if rows == columns:
-        raise UsageError(f"--rows and --columns are both {rows!r}; name two factors")
+        raise UsageError(f"the rows and the columns are both by {rows}; name two factors, as --columns optimizer.lr")
     first, second = factor(rows, entries), factor(columns, entries)
     found: dict[str, dict[tuple[str, str], Entry]] = defaultdict(dict)
     for entry in entries:
@@ -221,8 +225,8 @@ def _cell(entry: Entry | None, *, wide: bool) -> str:
         return _NOTHING
     row = entry.row
     low, high = row["retention_low"], row["retention_high"]
-    text = f"{row['retention']:.2f}"
-    return text if math.isnan(low) or not wide else f"{text} [{low:.2f}, {high:.2f}]"
+    text = two_digits(row["retention"])
+    return text if math.isnan(low) or not wide else f"{text} [{two_digits(low)}, {two_digits(high)}]"
 
 
 def _title(table: Crossing) -> str:
@@ -242,9 +246,12 @@ def _notes(table: Crossing, *, wide: bool) -> Iterator[str]:
     rows = [entry.row for entry in table.cells.values()]
     counts = sorted({int(row["seeds"]) for row in rows})
     seeds = f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    headlines = " or ".join(dict.fromkeys(str(row["headline"]) for row in rows))
+    axes: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        axes[str(row["headline"])][str(row["scenario"])] = None
+    told = [f"{axis} of {', '.join(of)}" if len(axes) > 1 else axis for axis, of in axes.items()]
     interval = f"; {INTERVAL_METHOD}" if wide else ""
-    yield f"Mean retention over {seeds}, {headlines}: 1 is a fresh network, 0 is chance{interval}."
+    yield f"Mean retention over {seeds}, {' and '.join(told)}: 1 is a fresh network, 0 is chance{interval}."
     missing = len(table.row_labels) * len(table.column_labels) - len(rows)
     if missing:
         yield f"{missing} of {len(rows) + missing} cells have no runs."
@@ -271,12 +278,13 @@ def _shown(value: Any) -> str:
 
 
 def _ordered(labels: Iterable[str]) -> list[str]:
-    """Return labels once each: numbers by size, other texts behind them as they came."""
+    """Return labels once each: numbers by size, then those that end in one, as "adam:lr=0.01", others as they came."""
 
-    def size(label: str) -> tuple[int, float]:
+    def size(label: str) -> tuple[int, str, float]:
+        name, _, value = label.rpartition("=")
         try:
-            return 0, float(label)
+            return bool(name), name, float(value)
         except ValueError:
-            return 1, 0.0
+            return 2, "", 0.0
 
     return sorted(dict.fromkeys(labels), key=size)

@@ -184,9 +184,10 @@ def render(judged: Sequence[Judged], console: Console) -> None:
             console.print(Text(f"{index}: {note}"), style="dim")
     console.print(
         Text(
-            "Value: mean over seeds, with its 95% interval. Verdict: the tests of the leaderboard, two-sided at 5%, "
-            "for each claim by itself. A claim agrees if all of its numbers are shown to lie in their claimed "
-            "ranges. Needed: number of seeds that would decide in 80% of cases, if the true value is the one shown."
+            "Value: mean over seeds, with its 95% interval, a bootstrap. Verdict: the tests of the leaderboard, "
+            "two-sided at 5%, for each claim by itself; over few seeds they may show less than the interval. A claim "
+            "agrees if all of its numbers are shown to lie in their claimed ranges. Needed: number of seeds that would "
+            "decide in 80% of cases, if the true value is the one shown."
         ),
         style="dim",
     )

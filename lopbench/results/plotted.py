@@ -73,6 +73,18 @@ def check_measured(runs: Iterable[Record], metric: str) -> None:
         raise ResultsError(f"No run measured {metric!r}; 'lopbench list metrics' shows what can be measured.")
 
 
+def check_errors(runs: Iterable[Record]) -> None:
+    """Refuse runs that are not scored by errors.
+
+    Raises:
+        ResultsError: If none is.
+    """
+    if not any(task_means(record, "online_error") for record in runs):
+        raise ResultsError(
+            "These runs are scored by accuracy, and this figure is of errors; 'lopbench plot curves' draws the others."
+        )
+
+
 def width_of(record: Record) -> int:
     """Return the field ``width`` of a run's architecture.
 

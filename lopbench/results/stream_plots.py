@@ -30,6 +30,7 @@ from lopbench.results.plots import CONSTANT
 from lopbench.results.plotted import (
     REFERENCE,
     check_alike,
+    check_errors,
     check_measured,
     constant,
     grouped,
@@ -78,7 +79,7 @@ def error_curves(records: Sequence[Record], panels: Literal["step size", "width"
     runs = learners(records)
     by_rate = panels == "step size"
     check_alike(runs, but="lr and architecture" if by_rate else "width")
-    check_measured(runs, "online_error")
+    check_errors(runs)
     several = by_rate and len({record.spec.architecture_label for record in runs}) > 1
     groups = grouped(runs, architecture=several)
     drawn = looks(groups, {name: fields_of(group[0].spec, architecture=several) for name, group in groups.items()})
@@ -118,12 +119,13 @@ def recovery_curves(records: Sequence[Record], metric: str = "effective_rank") -
     """
     runs = learners(records)
     check_alike(runs)
+    check_errors(runs)
+    check_measured(runs, metric)
     groups = grouped(runs)
     drawn = looks(groups, {name: fields_of(group[0].spec) for name, group in groups.items()})
     with axes_grid(rows=2, steps=True) as (figure, grid):
         keys: dict[object, Artist] = {}
         for axes, shown in zip(grid, ("online_error", metric), strict=True):
-            check_measured(runs, shown)
             found = _draw_stream(axes, groups, shown, drawn)
             for start in sorted({record.spec.start for record in runs} - {0.0}):
                 edges = task_edges(runs[0])

@@ -377,11 +377,13 @@ def _share(row: "pd.Series[Any]", name: str, *, wide: bool) -> str:
 def _notes(suite: Suite, frame: "pd.DataFrame") -> Iterator[str]:
     low, high = CLIP
     yield (
-        f"Mean: unweighted mean over scenarios of retentions clipped to [{low:g}, {high:g}]; 95% interval (bootstrap "
-        "of seeds within scenarios). Worst: the lowest mean of a scenario."
+        f"Mean: unweighted mean over scenarios of the seeds' retentions, each clipped to [{low:g}, {high:g}]; 95% "
+        "interval (bootstrap of seeds within scenarios). Worst: the lowest mean of a scenario, of those that there are."
     )
     yield ">=: share of cells with at least this retention (performance profile); a cell is a scenario and a seed."
-    yield "Scenarios: " + ", ".join(f"{cell.scenario} {cell.profile} ({len(cell.seeds)} seeds)" for cell in suite.cells)
+    yield "Scenarios of the suite: " + ", ".join(
+        f"{cell.scenario} {cell.profile} ({len(cell.seeds)} seeds)" for cell in suite.cells
+    )
     whole = int((frame["missing"] == "").sum())
     if frame["rank_low"].notna().any():
         yield f"#: ranks that are possible within the track: {RANKS}."

@@ -57,5 +57,7 @@ def suite_scores(suite: Suite, entries: Iterable[Entry]) -> "Figure":
         keys += [named("mean of scenarios", _MEAN)] if whole else []
         keys += [named(REFERENCE, REFERENCE_STYLE), named(CHANCE, CHANCE_STYLE)]
         tuned = f", tuned by {suite.tuning}" if suite.tuning else ""
-        dress(figure, f"suite {suite.name}{tuned}\n{spread(min(seeds), max(seeds))}", keys)
+        what = spread(min(seeds), max(seeds))
+        shown = what if whole else what.partition(",")[0]  # without a mean there is no interval
+        dress(figure, f"suite {suite.name}{tuned}\n{shown}", keys)
     return figure

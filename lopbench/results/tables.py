@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lopbench.core.text import counted
 from lopbench.core.tuning import Tuning
-from lopbench.results.cells import csv_text
+from lopbench.results.cells import csv_text, two_digits
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
 from lopbench.results.group import seed_ranges, seeds_in_words
@@ -250,11 +250,6 @@ def _number(value: float) -> str:
     return two_digits(value) if abs(value) < 1000 else f"{value:.1e}"
 
 
-def two_digits(value: float) -> str:
-    """Return a number with two digits behind the point; one that rounds to zero has no sign."""
-    return f"{round(value, 2) + 0.0:.2f}"
-
-
 def _is_text(value: object) -> bool:
     """Tell text from the empty, which a CSV that was read again holds as NaN."""
     return isinstance(value, str) and value != ""
@@ -310,7 +305,11 @@ def _said_of_row(row: Mapping[Any, Any], usual: str, *, some_ranked: bool) -> st
 def _tuning_note(tuning: Tuning, rows: "pd.DataFrame") -> str:
     """Return how the entries of a table were tuned, and what that cost."""
     seeds = seeds_in_words(seed_ranges(tuning.development_seeds))
-    part = "the whole stream: an oracle" if tuning.k == 1 else f"the first {tuning.k:.0%} of the stream, in whole tasks"
+    part = (
+        "the whole stream: an oracle"
+        if tuning.k == 1
+        else f"the first {100 * tuning.k:g}% of the stream, in whole tasks"
+    )
     return (
         f"Tuned: each row is the best of {tuning.budget} configurations, of its method's grid and of learning rates, "
         f"by mean online score on {part}, {seeds}; {int(rows['tuning_steps'].max()):,} steps at most."

@@ -16,7 +16,11 @@ from lopbench.runner.suites import suite_of
     [
         (["--suite=cpu"], 1, "suite 'cpu' tuned by k=0.1,budget=16,seeds=3 here; 'lopbench run cpu' makes"),
         (["--suite=cup"], 2, "there is no file cup, and no study of this name. Did you mean 'cpu'?"),
-        (["--suite=cpu", "--sensitivity"], 2, "are for different tables; ask for one of these"),
+        (
+            ["--suite=cpu", "--sensitivity"],
+            2,
+            "are for the usual one; ask for one of these.",
+        ),
     ],
 )
 def test_tables_of_suites_that_there_are_not_are_one_sentence(lopbench, recorded, options, code, told):

@@ -76,7 +76,7 @@ def test_a_cell_of_several_rows_is_refused_and_says_in_what_they_differ(many_see
     [
         ("method", "optimizer.rate", "No run has 'optimizer.rate'."),
         ("methods", "optimizer.lr", "No run has 'methods'. Did you mean 'method'?"),
-        ("method", "method", "--rows and --columns are both 'method'"),
+        ("method", "method", "the rows and the columns are both by method; name two factors"),
         ("method", "l2.strength", "No run has 'l2.strength'."),
     ],
 )

@@ -297,7 +297,7 @@ def test_figures_of_errors_need_runs_that_measured_them(many_seeds, results):
     many_seeds([0.5], architecture=results.component("architectures", "round"))
     records = find_records(results.root)
     for draw in (error_curves, recovery_curves):
-        with pytest.raises(ResultsError, match="No run measured 'online_error'"):
+        with pytest.raises(ResultsError, match="scored by accuracy, and this figure is of errors"):
             draw(records)
     with pytest.raises(ResultsError, match="round has no width"):
         recovery_bars(records)

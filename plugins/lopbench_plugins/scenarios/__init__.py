@@ -30,7 +30,7 @@ def lopbench_scenarios(register: Register) -> None:
         (
             "label_permuted",
             "LabelPermuted",
-            "images one by one, whose classes are renamed every 2,500 (Elsayed and Mahmood 2024)",
+            "images whose classes are renamed in each task (Elsayed and Mahmood 2024)",
         ),
         (
             "permuted_text",

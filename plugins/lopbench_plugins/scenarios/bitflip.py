@@ -82,13 +82,13 @@ class BitFlip(Scenario):
         beta: Share of the bits that must match for a unit of the target to fire, in (0, 1).
         target_width: Hidden units of the target, at least 1.
         flip: What happens every T samples: one slow bit, drawn at random, flips, or all are drawn anew.
-        target: Whose threshold and inputs: those of the paper, of its code, or of Dohare et al.; see `ltu`.
+        target: Whose threshold and inputs: those of the paper, of its code, or of Dohare et al.
         steps_per_task: Samples of a bin.
         tasks: Number of bins, which follows from ``samples``; 0 fills it in.
         probe_rows: Over what the 128 inputs of a probe are spread evenly: the bin, or the whole stream, so that they
             are the same in all bins.
         head_policy: "keep", for there are no tasks at whose start the head could be zeroed.
-        optimizer_policy: "carry", for the same reason.
+        optimizer_policy: "carry", for there are no tasks at whose start the optimizer could be cleared.
         probe_every: Samples between diagnostics inside a bin; 0 for the start and end of each bin only.
         profile: Name of the profile the fields were taken from.
     """

@@ -16,7 +16,7 @@ from lopbench_plugins.scenarios.ltu import TargetName
 
 @dataclass(frozen=True, kw_only=True)
 class SlowlyChangingRegression(BitFlip):
-    """Bit flipping in which all slow bits change at once; the arguments are those of `BitFlip`."""
+    """Bit flipping in which all slow bits change at once."""
 
     name: ClassVar[str] = "slowly_changing_regression"
     version: ClassVar[int] = 3
