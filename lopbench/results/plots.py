@@ -71,10 +71,11 @@ def retention_vs_learning_rate(frame: "pd.DataFrame") -> "Figure":
         ResultsError: If the rows differ in anything else, or none has a retention.
     """
     if frame["protocol_id"].nunique() > 1:
-        columns = ("scenario", "profile", "architecture", "data")
+        columns = ("scenario", "profile", "architecture", "data", "tuning")
         differing = [c for c in columns if frame[c].nunique(dropna=False) > 1] or ["reference, numerics or versions"]
         raise ResultsError(
-            f"One figure cannot hold these rows: they differ in {', '.join(differing)}. Select rows of one protocol."
+            f"One figure cannot hold these rows: they differ in {', '.join(differing)}. Select rows of one protocol: "
+            f"{', '.join(sorted(frame['protocol_id'].unique()))}."
         )
     rows = frame[frame["retention"].notna()].sort_values("lr")
     if rows.empty:
@@ -105,6 +106,8 @@ def retention_vs_learning_rate(frame: "pd.DataFrame") -> "Figure":
         rates = sorted(rows["lr"].unique())
         axes.set_xticks(rates, labels=[f"{rate:g}" for rate in rates])
         axes.set_xticks([], minor=True)
+        if len(rates) == 1:  # else what is put side by side would look like other rates
+            axes.set_xlim(rates[0] / 3, rates[0] * 3)
         first = rows.iloc[0]
         optimizer = str(first["optimizer"]).partition(":")[0]
         setting = f"{first['scenario']} {first['profile']}, {first['architecture']}, {optimizer}"

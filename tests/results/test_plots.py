@@ -60,6 +60,16 @@ def test_single_seed_is_drawn_without_a_bar(many_seeds, results):
     assert segment[0, 1] == segment[1, 1]
 
 
+def test_methods_at_one_rate_stand_near_it(many_seeds, results):
+    for method in ("a", "b", "c"):
+        many_seeds([0.5, 0.6], results.component("methods", method), lr=1e-2)
+    (axes,) = retention_vs_learning_rate(leaderboard(results.root)).axes
+    low, high = axes.get_xlim()
+    assert low < 1e-2 / 2
+    assert high > 1e-2 * 2
+    assert axes.get_xticks().tolist() == [1e-2]
+
+
 def test_learning_rate_figure_refuses_other_protocols(many_seeds, results):
     many_seeds([0.5])
     many_seeds([0.5], data={"name": "other", "content_hash": "00"})
