@@ -15,6 +15,7 @@ import rich_click as click
 
 from lopbench.cli.output import Finite, console, format_option, roughly, write_json
 from lopbench.core.grid import Column, Grid
+from lopbench.core.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -52,6 +53,7 @@ class _Found:
     workers: list[WorkerStatus]
     runs: list[RunStatus]
     command: str | None  #: What goes on with what is not done.
+    untuned: int  #: Number of entries whose runs their tuning has not chosen yet.
 
     @property
     def counts(self) -> dict[str, int]:
@@ -66,6 +68,7 @@ class _Found:
             "counts": self.counts,
             "runs": [each.to_json() for each in self.runs],
             "command": self.command,
+            "untuned": self.untuned,
         }
 
 
@@ -106,12 +109,12 @@ def command(results: Path, watch: float | None, output_format: str) -> None:
 
 
 def _look(results: Path) -> _Found:
-    from lopbench.runner.status import goes_on, status
+    from lopbench.runner.status import goes_on, status, untuned
     from lopbench.runner.workers import workers
 
     runs, at_work = status(results), workers(results)
     is_silent = any(each.is_silent for each in at_work)
-    return _Found(results, at_work, runs, goes_on(results, runs, is_silent=is_silent))
+    return _Found(results, at_work, runs, goes_on(results, runs, is_silent=is_silent), untuned(results))
 
 
 def _shown(found: _Found, width: int) -> Group:
@@ -135,6 +138,9 @@ def _shown(found: _Found, width: int) -> Group:
             parts.append(Text(f"and {', '.join(more)}", style="dim"))
         if table.gone:
             parts.append(Text(f"No room for {', '.join(table.gone)}: --format json has it.", style="dim"))
+    if found.untuned:
+        what = counted(found.untuned, "entry is", "entries are")
+        parts.append(Text(f"{what} still to be tuned; the runs of what that chooses come after these."))
     silent = sum(each.is_silent for each in found.workers)
     if silent:
         who = "1 worker is" if silent == 1 else f"{silent} workers are"

@@ -15,7 +15,7 @@ from lopbench.core.errors import LopbenchError, ResultsError
 from lopbench.core.reading import open_regular
 from lopbench.core.spec import RunSpec
 from lopbench.core.text import line
-from lopbench.results.record import Record, scan_records
+from lopbench.results.record import Record, is_recorded, scan_records
 from lopbench.results.schema import problem
 from lopbench.runner.attempts import is_set_aside
 from lopbench.runner.claims import claimed_runs
@@ -139,6 +139,16 @@ def goes_on(results: Path, runs: Iterable[RunStatus], *, is_silent: bool = False
                 return shlex.join(["lopbench", "work", str(path), *options])
         return _SAME
     return _SAME if "set aside" in states else None
+
+
+def untuned(results: Path) -> int:
+    """Return how many entries of studies, at work or stopped, are still to be tuned; their runs are unknown."""
+    found = 0
+    for path in _studies(results):
+        with suppress(LopbenchError):  # just removed, or another version's
+            entries = [entry for part in Worklist.read(path).parts for entry in part.later]
+            found += sum(not all(is_recorded(results, spec) for spec in entry.runs) for entry in entries)
+    return found
 
 
 def _studies(results: Path) -> list[Path]:

@@ -140,7 +140,7 @@ def status_screen():
             state="to do", run="none", reason="", path="", method="none", optimizer="sgd:lr=0.01", seed=0, **known
         ),
     ]
-    found = status._Found(Path("results"), workers, runs, "lopbench work results/.partial/studies/n1-7.json")
+    found = status._Found(Path("results"), workers, runs, "lopbench work results/.partial/studies/n1-7.json", 2)
     out = console()
     out.print(status._shown(found, out.width))
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from lopbench.cli import cli
+from lopbench.runner.run import Run
 from lopbench.runner.study_file import read_study
 
 RUN = [
@@ -70,6 +71,27 @@ def test_a_dry_run_tells_of_what_follows(lopbench, one_thread):
     assert shown.exit_code == 0
     assert "8 runs; then 3 runs of the chosen configurations" in shown.stderr
     assert not Path("results").exists()
+
+
+def test_status_tells_of_what_follows(lopbench, monkeypatch, one_thread):
+    monkeypatch.setattr("lopbench.runner.worth.MOST_OPERATIONS", 0)  # one after the other
+    execute, begun = Run.execute, []
+
+    def stop(self):
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        begun.append(self)
+        return execute(self)
+
+    monkeypatch.setattr(Run, "execute", stop)
+    assert lopbench(*RUN, TUNE, "--results=stopped").exit_code == 130
+    shown = lopbench("status", "stopped")
+    assert shown.exit_code == 0
+    assert "2 entries are still to be tuned; the runs of what that chooses come after these." in shown.stdout
+    assert json.loads(lopbench("status", "stopped", "--format=json").stdout)["untuned"] == 2
+    monkeypatch.setattr(Run, "execute", execute)
+    assert lopbench(*RUN, TUNE, "--results=stopped").exit_code == 0
+    assert "still to be tuned" not in lopbench("status", "stopped").stdout
 
 
 def test_a_study_file_has_a_table_of_its_own(tmp_path):
