@@ -46,7 +46,8 @@ def command(
 
     It checks that the folder holds the files of an entry and no others, that ids follow from the specs, that each row
     has its seeds and references, and that the table agrees with the records. Nothing of the entry is executed without
-    --rerun. Everything that is wrong is printed, and the exit code is then 1.
+    --rerun. All that is wrong is printed, step by step: what files there are comes first, what is in them later. The
+    exit code is then 1.
     """
     if workflow:
         echo((files("lopbench.results") / "workflow" / "verify.yml").read_text(), nl=False)
