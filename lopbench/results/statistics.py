@@ -76,6 +76,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+@lru_cache(maxsize=64)
 def tail(seeds: int) -> float:
     """Return the probability of each tail of a 95% bootstrap interval over 2 or more seeds: see `interval`."""
     from scipy import special
