@@ -391,8 +391,8 @@ SETS = (
     ResultSet(
         folder="cpu-suite",
         title="The suite `cpu`",
-        text="Twenty-four methods that are not told of task boundaries, on real data where a stream has any. Each has the "
-        "best of 16 configurations, of its own grid and of learning rates, by mean online score over three "
+        text="Twenty-four methods that are not told of task boundaries, on real data where a stream has any. Each has "
+        "the best of 16 configurations, of its own grid and of learning rates, by mean online score over three "
         "development seeds on the first tenth of the stream; five other seeds are scored. These are four of the "
         "suite's six scenarios: permuted MNIST and Tiny ImageNet are missing, so nothing is ranked over scenarios. "
         "Tuned like that, plain learning keeps .70 and .69 on the two streams of bits, and next to nothing under "
