@@ -165,7 +165,7 @@ def test_tables_of_two_factors_have_all_formats(lopbench, one_thread):
     [
         (["--sensitivity"], 1, "No entry here was tuned"),
         (["--columns=optimizer.rate"], 2, "No run has 'optimizer.rate'"),
-        (["--columns=optimizer.lr", "--sensitivity"], 2, "are for different tables; ask for one of these"),
+        (["--columns=optimizer.lr", "--sensitivity"], 2, "are for the usual one; ask for one of these"),
     ],
 )
 def test_tables_that_there_are_not_are_one_sentence(lopbench, recorded, options, code, told):

@@ -18,6 +18,7 @@ REAL = os.environ.get("LOPBENCH_DATA")  # read before the fixture hides it
 PUBLISHED = {
     "cifar10": "636b7c093f2d6db33cfcc180fbc440194314497e93fe7d9ba2e23811def553b2",
     "mnist": "18f95a9c29520c1ed484a2390d1d7d7f78c8f5bf772e6f99968f23f47de74769",
+    "tiny-shakespeare": "5b353cb9afa7ccd5762a8406d0a1e72a109ce64fa1eed73f80ae793e28552c8d",
     "tiny-imagenet-200": "6d64facc160b3f36ae7f50ccf6947b6250dc9e9a7debe89dc97d14d6d6f72217",
 }
 
