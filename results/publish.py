@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lopbench.core.shipped import shipped
-from lopbench.results.cells import two_digits
+from lopbench.results.cells import with_interval
 from lopbench.results.columns import BY_NAME, SECONDARY
 from lopbench.results.factors import cross, crossing_tables
 from lopbench.results.figure_plot import draw
@@ -362,21 +362,16 @@ def section(frame: pd.DataFrame) -> str:
         "|---|" + "---|" * len(rates),
     ]
     for method, group in sweep.groupby("method", sort=False):
-        by_rate = {row["lr"]: with_interval(row) for _, row in group.iterrows()}
+        by_rate = {row["lr"]: retention_of(row) for _, row in group.iterrows()}
         lines.append(f"| `{method}` | " + " | ".join(by_rate.get(rate, "-") for rate in rates) + " |")
     lines += ["", f"![Plasticity retention over the learning rate]({folder}/retention-vs-learning-rate.svg)", ""]
     return "\n".join(lines)
 
 
-def number(value: float) -> str:
-    """Return a number as tables show it."""
-    return "-" if math.isnan(value) else two_digits(value)
-
-
-def with_interval(row: "pd.Series[float]") -> str:
+def retention_of(row: "pd.Series[float]") -> str:
     """Return a retention with its interval."""
-    low, high = row["retention_low"], row["retention_high"]
-    return number(row["retention"]) + ("" if math.isnan(low) else f" [{two_digits(low)}, {two_digits(high)}]")
+    value = row["retention"]
+    return "-" if math.isnan(value) else with_interval(value, row["retention_low"], row["retention_high"])
 
 
 def _six(scenario: str, seeds: str = "0-4") -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,11 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def two_digits(value: float) -> str:
     """Return a number with two digits behind the point; one that rounds to zero has no sign."""
     return f"{round(value, 2) + 0.0:.2f}"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """Return a number in two digits, and behind it the interval if its ends are not NaN."""
+    return two_digits(value) + ("" if math.isnan(low) else f" [{two_digits(low)}, {two_digits(high)}]")
 
 
 def csv_text(frame: "pd.DataFrame") -> str:

@@ -10,7 +10,7 @@ from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.registry import suggest
 from lopbench.core.spec import ComponentSpec, RunSpec, canonical_json, format_value
 from lopbench.core.tuning import OPTIMIZER
-from lopbench.results.cells import two_digits
+from lopbench.results.cells import two_digits, with_interval
 from lopbench.results.layout import Table
 from lopbench.results.overall import Entry
 from lopbench.results.statistics import INTERVAL_METHOD
@@ -224,9 +224,8 @@ def _cell(entry: Entry | None, *, wide: bool) -> str:
     if entry is None or math.isnan(entry.row["retention"]):
         return _NOTHING
     row = entry.row
-    low, high = row["retention_low"], row["retention_high"]
-    text = two_digits(row["retention"])
-    return text if math.isnan(low) or not wide else f"{text} [{two_digits(low)}, {two_digits(high)}]"
+    value = row["retention"]
+    return with_interval(value, row["retention_low"], row["retention_high"]) if wide else two_digits(value)
 
 
 def _title(table: Crossing) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lopbench.core.errors import ResultsError
+from lopbench.results.cells import with_interval
 from lopbench.results.layout import Table, said_of
 from lopbench.results.overall import CLIP, Entry, table_of
 from lopbench.results.ranks import Range
@@ -351,7 +352,7 @@ def suite_table(suite: Suite, frame: "pd.DataFrame", *, wide: bool) -> Table:
                 "-" if pd.isna(row["rank_low"]) else str(Range(int(row["rank_low"]), int(row["rank_high"]))),
                 row["method"],
                 row["track"] if wide else row["track"].removeprefix("boundary-"),
-                "-" if math.isnan(mean) else f"{mean:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"),
+                "-" if math.isnan(mean) else with_interval(mean, low, high),
                 "-" if math.isnan(row["worst"]) else f"{row['worst']:.2f}",
                 row["worst_scenario"],
                 *(_share(row, f"at_least_{tau:g}", wide=wide) for tau in SHOWN),

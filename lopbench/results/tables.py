@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lopbench.core.text import counted
 from lopbench.core.tuning import Tuning
-from lopbench.results.cells import csv_text, two_digits
+from lopbench.results.cells import csv_text, two_digits, with_interval
 from lopbench.results.columns import BY_NAME, secondary
 from lopbench.results.files import write_whole
 from lopbench.results.group import seed_ranges, seeds_in_words
@@ -256,7 +256,7 @@ def _is_text(value: object) -> bool:
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
-    return _number(value) if math.isnan(low) else f"{two_digits(value)} [{two_digits(low)}, {two_digits(high)}]"
+    return _number(value) if math.isnan(low) else with_interval(value, low, high)
 
 
 def rank_text(low: Any, high: Any) -> str:
