@@ -161,7 +161,8 @@ def _print(listed: dict[str, list[dict[str, Any]]], skipped: list[dict[str, str]
         out.print()
         first += len(each)
     if table.gone:
-        out.print(Text("A wider terminal shows more; --format json shows everything.", style="dim"))
+        gone = ", ".join(table.gone)
+        out.print(Text(f"No room for {gone}: a wider terminal shows more, --format json all.", style="dim"))
     if skipped:
         out.print(Text("plugins that were skipped", style="bold yellow"))
     for entry in skipped:

@@ -190,6 +190,11 @@ def _reflowed(text: str) -> str:
     return re.sub(r"(?<=\S)\n(?=[^\s|*-])", " ", re.sub(r"\n{3,}", "\n\n", items))
 
 
+def _quoted(text: str) -> str:
+    """Return a docstring's text with the quotes of code as a terminal has them."""
+    return text.replace("``", "`")
+
+
 def _print_prose(text: str, out: Console) -> None:
     """Print paragraphs, and tables in Markdown among them as tables."""
     for number, block in enumerate(text.split("\n\n")):
@@ -258,7 +263,7 @@ def _print(component: dict[str, Any]) -> None:
         told = _DEVIATIONS.sub("", text).strip()  # deviations come below
         if told:
             out.print()
-            _print_prose(_reflowed(told).replace("``", "`"), out)
+            _print_prose(_reflowed(_quoted(told)), out)
     ledger = {
         "equation": [component["equation"]] if component["equation"] else [],
         "deviations": component["deviations"],
@@ -274,7 +279,7 @@ def _print(component: dict[str, Any]) -> None:
         if items:
             out.print()
             out.print(Text(heading, style="bold"))
-            out.print(indented([f"- {item}".replace("``", "`") for item in items], out.width))
+            out.print(indented([f"- {_quoted(item)}" for item in items], out.width))
     if component["fields"]:
         out.print()
         out.print(Text("fields", style="bold"))
@@ -284,10 +289,7 @@ def _print(component: dict[str, Any]) -> None:
             Column("default", ["(required)" if each["default"] is None else f"= {each['default']}" for each in fields]),
             Column("type", [_kind_of(each) for each in fields], least=_TYPE, is_prose=True, style="dim"),
             Column(
-                "description",
-                [each["description"].replace("``", "`") for each in fields],
-                least=_DESCRIPTION,
-                is_prose=True,
+                "description", [_quoted(each["description"]) for each in fields], least=_DESCRIPTION, is_prose=True
             ),
         ]
         out.print(Grid(columns, out.width, indent=2).rows(headed=False))

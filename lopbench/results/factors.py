@@ -12,7 +12,7 @@ from lopbench.core.spec import ComponentSpec, RunSpec, canonical_json, format_va
 from lopbench.core.tuning import OPTIMIZER
 from lopbench.results.cells import two_digits, with_interval
 from lopbench.results.layout import Table
-from lopbench.results.overall import Entry
+from lopbench.results.overall import Entry, apart
 from lopbench.results.statistics import INTERVAL_METHOD
 
 if TYPE_CHECKING:
@@ -258,8 +258,7 @@ def _notes(table: Crossing, *, wide: bool) -> Iterator[str]:
 
 def _twice(one: Entry, other: Entry, first: Factor, second: Factor, cell: tuple[str, str]) -> str:
     """Return the sentence that a cell would hold two rows, and in what they differ."""
-    apart = [name for name in _TOLD if name not in (first.name, second.name) and one.row[name] != other.row[name]]
-    named = ", ".join(f"{name} ({one.row[name]} and {other.row[name]})" for name in apart)
+    named = apart(one, other, (name for name in _TOLD if name not in (first.name, second.name)))
     return (
         f"Several rows have {first.name} {cell[0]} and {second.name} {cell[1]}, and a cell holds one. They differ in "
         f"{named or 'the code or the start of their methods'}. Name a folder with one of them, or make that a factor."

@@ -135,6 +135,12 @@ def table_of(entry: Entry) -> str:
     return f"{entry.row['protocol_id']} with {'tuned optimizers' if chosen else entry.row['optimizer']}"
 
 
+def apart(one: Entry, other: Entry, columns: Iterable[str]) -> str:
+    """Return in which of some columns two rows differ, with the values: "data (mnist and cifar10)"; empty for none."""
+    different = [name for name in columns if one.row[name] != other.row[name]]
+    return ", ".join(f"{name} ({one.row[name]} and {other.row[name]})" for name in different)
+
+
 def _speaker(tables: Iterable[list[Entry]]) -> list[Entry]:
     def weight(entries: list[Entry]) -> tuple[int, int, str]:
         return len(entries), sum(entry.row["seeds"] for entry in entries), table_of(entries[0])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lopbench.core.errors import ResultsError
 from lopbench.results.cells import with_interval
 from lopbench.results.layout import Table, said_of
-from lopbench.results.overall import CLIP, Entry, table_of
+from lopbench.results.overall import CLIP, Entry, apart, table_of
 from lopbench.results.ranks import Range
 from lopbench.results.statistics import LEVEL, RESAMPLES, tail
 
@@ -150,8 +150,7 @@ def members(suite: Suite, entries: Iterable[Entry]) -> list[Member]:
 
 def _apart(one: Entry, other: Entry) -> str:
     """Return what two rows of a scenario differ in, and what to do."""
-    apart = [name for name in ("architecture", "optimizer", "data") if one.row[name] != other.row[name]]
-    named = ", ".join(f"{name} ({one.row[name]} and {other.row[name]})" for name in apart)
+    named = apart(one, other, ("architecture", "optimizer", "data"))
     return f"They differ in {named or 'their protocols'}. Name a folder with one of them."
 
 

@@ -102,7 +102,7 @@ def test_summaries_of_methods_can_be_read_at_any_width(lopbench, monkeypatch, co
         assert re.search(rf"^  {name} ", shown, re.MULTILINE)
     assert "boundary-aware" in shown
     assert ("lopbench 0" in shown) == (columns >= 140)
-    assert ("A wider terminal shows more" in shown) == (columns < 140)
+    assert ("a wider terminal shows more" in shown) == (columns < 140)
     assert len(shown.splitlines()) < 3 * len(plugins().registry.names("methods"))
 
 
