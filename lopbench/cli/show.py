@@ -288,9 +288,7 @@ def _print(component: dict[str, Any]) -> None:
             Column("name", [each["name"] for each in fields]),
             Column("default", ["(required)" if each["default"] is None else f"= {each['default']}" for each in fields]),
             Column("type", [_kind_of(each) for each in fields], least=_TYPE, is_prose=True, style="dim"),
-            Column(
-                "description", [_quoted(each["description"]) for each in fields], least=_DESCRIPTION, is_prose=True
-            ),
+            Column("description", [_quoted(each["description"]) for each in fields], least=_DESCRIPTION, is_prose=True),
         ]
         out.print(Grid(columns, out.width, indent=2).rows(headed=False))
     if "profiles" in component:
