@@ -13,13 +13,18 @@ from lopbench.core.tuning import OPTIMIZER
 from lopbench.results.cells import two_digits, with_interval
 from lopbench.results.layout import Table
 from lopbench.results.overall import Entry, apart
+from lopbench.results.pairs import COLLAPSED
 from lopbench.results.statistics import INTERVAL_METHOD
+from lopbench.results.tuned import UNCHECKED
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: What an empty cell shows.
 _NOTHING = "-"
+
+#: Mark of a cell of which seeds collapsed.
+_COLLAPSED = "c"
 
 #: Parts of a run that are factors, and whose fields are: "optimizer", "optimizer.lr".
 _PARTS = ("scenario", "architecture", OPTIMIZER)
@@ -225,7 +230,8 @@ def _cell(entry: Entry | None, *, wide: bool) -> str:
         return _NOTHING
     row = entry.row
     value = row["retention"]
-    return with_interval(value, row["retention_low"], row["retention_high"]) if wide else two_digits(value)
+    text = with_interval(value, row["retention_low"], row["retention_high"]) if wide else two_digits(value)
+    return f"{text} {_COLLAPSED}" if row["collapsed"] else text
 
 
 def _title(table: Crossing) -> str:
@@ -254,6 +260,11 @@ def _notes(table: Crossing, *, wide: bool) -> Iterator[str]:
     missing = len(table.row_labels) * len(table.column_labels) - len(rows)
     if missing:
         yield f"{missing} of {len(rows) + missing} cells have no runs."
+    if any(row["collapsed"] for row in rows):
+        yield f"{_COLLAPSED}: seeds below {COLLAPSED:g}{', so that the interval does not hold' if wide else ''}."
+    unchecked = sum(not entry.group.is_checked for entry in table.cells.values())
+    if unchecked:
+        yield f"Of {unchecked} of {len(rows)} cells: {UNCHECKED}."
 
 
 def _twice(one: Entry, other: Entry, first: Factor, second: Factor, cell: tuple[str, str]) -> str:

@@ -18,6 +18,7 @@ from lopbench.results.seed_scores import AXES, Axis, SeedScores, near_ceiling, r
 from lopbench.results.statistics import interval, t_interval
 from lopbench.results.tasks import late_count, task_count
 from lopbench.results.trend import trend_word
+from lopbench.results.tuned import UNCHECKED
 
 #: What must agree in the environment of two runs for their speed and memory to be compared, and what absence means.
 HARDWARE: Mapping[str, object] = {"device": None, "threads": None, "replicas": 1}
@@ -71,6 +72,11 @@ class Group:
     def reference(self) -> str:
         """What a retention of 1 stands for: "fresh network" or "base"."""
         return reference_name(self.runs[0])
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether all development runs agree with the log of its tuning; True of what was not tuned."""
+        return not list(self.left_out.get(UNCHECKED, ()))
 
     @property
     def coverage(self) -> str:

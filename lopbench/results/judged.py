@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from lopbench.core.grid import Column, Grid
 from lopbench.results.claims import Claim, EntryName, Link
 from lopbench.results.group import Group, seed_ranges, seeds_in_words
-from lopbench.results.judging import COLLAPSE_NOTE, Finding, Word, find, rank_correlation, unstable, verdict
+from lopbench.results.judging import Finding, Word, find, rank_correlation, unstable, verdict
 from lopbench.results.pairs import unseen_collapse
 from lopbench.results.per_seed import Quantity
 from lopbench.results.seed_scores import AXES
 from lopbench.results.statistics import LEVEL
 from lopbench.results.tuned import UNCHECKED
+from lopbench.results.verdicts import COLLAPSE_NOTE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -275,7 +276,7 @@ def _missing(names: Sequence[EntryName], asked: Sequence[Asked]) -> Iterator[str
 
 def _unchecked(names: Sequence[EntryName], asked: Sequence[Asked]) -> Iterator[str]:
     for name, each in zip(names, asked, strict=True):
-        if each.group is not None and list(each.group.left_out.get(UNCHECKED, ())):
+        if each.group is not None and not each.group.is_checked:
             yield f"{name}: {UNCHECKED}"
 
 

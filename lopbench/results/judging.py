@@ -33,11 +33,9 @@ import numpy as np
 
 from lopbench.results.pairs import FEWEST_RANKED, Entrant, pair_tests, snapped
 from lopbench.results.statistics import FEWEST_SEEDS, LEVEL, MOST_SEEDS, holm, needed_seeds
+from lopbench.results.verdicts import COLLAPSE_NOTE
 
 Word = Literal["agrees", "disagrees", "cannot tell"]
-
-#: Note of a number of which a seed collapsed.
-COLLAPSE_NOTE = "seeds collapsed: the interval does not hold, a test of bounded differences was made"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from lopbench.results.seed_scores import AXES, Axis, References, seed_scores
 from lopbench.results.standings import UNPLACED, Standing, place
 from lopbench.results.tables import latex, markdown, render, to_csv
 from lopbench.results.tasks import Floors, late_count, task_count, task_scores
-from lopbench.results.tuned import UNCHECKED, Logs, fill_fragility
+from lopbench.results.tuned import UNCHECKED, Logs, fill_fragility, tuned_again
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,9 +195,9 @@ class _Usable:
         self.left_out: dict[_Key, set[int]] = defaultdict(set)
         once = self._unique(found)
         self.logs = Logs(once)
-        rows = [
-            record for record in once if record.spec.kind != "development" and self._usable(record, self.logs.check)
-        ]
+        rows = self._tuned_once(
+            [record for record in once if record.spec.kind != "development" and self._usable(record, self.logs.check)]
+        )
         readable = [record for record in rows if self._usable(record, _look)]
         self.floors = Floors(readable)
         whole = [record for record in readable if self._usable(record, lambda record: _look_whole(record, self.floors))]
@@ -248,6 +248,21 @@ class _Usable:
                     ),
                 )
         return [record for run_id, record in found.items() if run_id not in torn]
+
+    def _tuned_once(self, records: list[Record]) -> list[Record]:
+        """Leave out the runs of entries that were tuned in the same way more than once, with logs that differ."""
+        torn: set[_Key] = set()
+        for found in tuned_again(records):
+            torn.update(map(_key, found))
+            spec, log = found[0].spec.family, found[0].spec.tuning
+            assert log is not None  # it was tuned
+            self.problems.append(
+                ResultsError(
+                    f"{spec.method_label} with {spec.optimizer_label} was tuned by {log.tuning.label} more than once, "
+                    f"with logs that differ, as in {found[0].path} and {found[1].path}. Leave the runs of one out."
+                )
+            )
+        return [record for record in records if _key(record) not in torn]
 
 
 def _key(record: Record) -> _Key:
@@ -301,8 +316,10 @@ def _place(entries: Iterable[Entry]) -> None:
     """Fill in where the rows of each protocol stand, on each axis, and by the headline."""
     protocols: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        if entry.row["ranked"] and not entry.is_control:
+        if entry.competes and not entry.is_control:
             protocols[entry.row["protocol_id"]].append(entry)
+        elif not entry.group.is_checked:
+            entry.row["rank_note"] = "unranked: its tuning log is not checked"
     for table in protocols.values():
         for axis in AXES:
             _place_on(table, axis)

@@ -76,6 +76,11 @@ class Entry:
         return not self.group.spec.methods
 
     @property
+    def competes(self) -> bool:
+        """Whether it is compared with others: its profile is ranked, and the log of its tuning, if any, is checked."""
+        return bool(self.row["ranked"]) and self.group.is_checked
+
+    @property
     def code(self) -> str:
         """Versions and origins of its methods."""
         return self.group.code
@@ -94,7 +99,8 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
 
     Where a scenario stands there under several protocols or optimizers, the rows of the protocol and optimizer with
     most methods speak for it, then those with most runs; the column ``protocols`` says which. Entries that were tuned
-    in another way are of another profile, which says how. Unranked profiles are left out.
+    in another way are of another profile, which says how. Unranked profiles are left out, and so are
+    entries whose tuning is not checked.
 
     Columns besides the names:
         mean: Unweighted mean over the scenarios of the row's retention, clipped to [0, 1.2]; NaN if one is missing.
@@ -116,7 +122,7 @@ def overall(entries: Iterable[Entry]) -> "pd.DataFrame":
 
     profiles: dict[str, dict[str, dict[str, list[Entry]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for entry in entries:
-        if entry.row["ranked"]:
+        if entry.competes:
             row = entry.row
             profile = f"{row['profile']}, tuned by {row['tuning']}" if row["tuning"] else row["profile"]
             profiles[profile][row["scenario"]][table_of(entry)].append(entry)

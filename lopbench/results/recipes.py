@@ -75,6 +75,11 @@ class Recipe:
         return self._spec.entry_id
 
     @cached_property
+    def family_id(self) -> str:
+        """`RunSpec.entry_id` of the family: the entry whatever its tuning chose."""
+        return self._spec.family.entry_id
+
+    @cached_property
     def headline(self) -> Headline:
         """`RunSpec.headline`, which no seed changes."""
         return self._spec.headline

@@ -20,6 +20,7 @@ from lopbench.results.layout import Table, said_of
 from lopbench.results.overall import CLIP, Entry, apart, table_of
 from lopbench.results.ranks import Range
 from lopbench.results.statistics import LEVEL, RESAMPLES, tail
+from lopbench.results.tuned import UNCHECKED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,11 +93,18 @@ class Member:
         entry: Its row in the first scenario that it has.
         scores: Its clipped retentions, by scenario and seed, of the seeds of the suite.
         missing: Names of the scenarios in which it lacks seeds.
+        unchecked: Names of those in which it counts for nothing instead, since the log of its tuning is not checked.
     """
 
     entry: Entry
     scores: Mapping[str, Mapping[int, float]]
     missing: tuple[str, ...]
+    unchecked: tuple[str, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has all cells."""
+        return not (self.missing or self.unchecked)
 
     @property
     def means(self) -> dict[str, float]:
@@ -106,7 +114,7 @@ class Member:
     @property
     def mean(self) -> float:
         """The unweighted mean over the scenarios; NaN if cells are missing."""
-        return math.nan if self.missing else math.fsum(self.means.values()) / len(self.scores)
+        return math.fsum(self.means.values()) / len(self.scores) if self.is_whole else math.nan
 
 
 def members(suite: Suite, entries: Iterable[Entry]) -> list[Member]:
@@ -145,7 +153,7 @@ def members(suite: Suite, entries: Iterable[Entry]) -> list[Member]:
             "makes them."
         )
     made = [_member(suite, by_scenario) for by_scenario in found.values()]
-    return sorted(made, key=lambda member: (bool(member.missing), -_known(member.mean), _name(member)))
+    return sorted(made, key=lambda member: (not member.is_whole, -_known(member.mean), _name(member)))
 
 
 def _apart(one: Entry, other: Entry) -> str:
@@ -156,15 +164,18 @@ def _apart(one: Entry, other: Entry) -> str:
 
 def _member(suite: Suite, by_scenario: Mapping[str, Entry]) -> Member:
     scores, missing = {}, []
+    unchecked = tuple(name for name, entry in by_scenario.items() if not entry.group.is_checked)
     for cell in suite.cells:
         entry = by_scenario.get(cell.scenario)
+        if cell.scenario in unchecked:
+            continue
         found = {} if entry is None else entry.retentions
         kept = {seed: min(max(found[seed], CLIP[0]), CLIP[1]) for seed in sorted(cell.seeds) if seed in found}
         if kept:
             scores[cell.scenario] = kept
         if len(kept) < len(cell.seeds):
             missing.append(cell.scenario)
-    return Member(next(iter(by_scenario.values())), scores, tuple(missing))
+    return Member(next(iter(by_scenario.values())), scores, tuple(missing), unchecked)
 
 
 # -- ranks
@@ -176,10 +187,10 @@ def rank_ranges(means: NDArray[np.float64]) -> list[Range]:
     The sample is one of scenarios. A method is shown to be better than another if the mean of their differences is
     larger than what exchanging the two at random in each scenario gives. All methods are exchanged together, by one
     sign for each scenario. A difference has to exceed the largest one of all pairs in all but 5% of the patterns of
-    signs (the wild bootstrap of R. Y. Liu, 1988, doi:10.1214/aos/1176351062, with the hypothesis imposed). If methods
-    are equal, all signs are equally likely whatever the law of the scores, so the level is exact. Pairs that are told
-    apart leave the maximum, and the others are tested again (step-down: J. P. Romano and M. Wolf, 2005,
-    doi:10.1198/016214504000000539).
+    signs (the wild bootstrap of R. Y. Liu, 1988, doi:10.1214/aos/1176351062, with the hypothesis imposed). Two
+    equal methods can be exchanged whatever the law of their scores, so for them the level is exact; for more it is
+    a bootstrap's, and simulated below. Pairs that are told apart leave the maximum, and the others are tested again
+    (step-down: J. P. Romano and M. Wolf, 2005, doi:10.1198/016214504000000539).
 
     Simulated with 20 equal methods, 6, 7 or 10 scenarios, and scores that are normal, clipped at 1.2, or collapse in
     one of five seeds, in 1,000 suites each: no method was called best, and some pair was told apart in 2 to 5% of the
@@ -279,6 +290,7 @@ def suite_frame(suite: Suite, found: Sequence[Member]) -> "pd.DataFrame":
         worst, worst_scenario: The lowest mean of a scenario, and the scenario.
         at_least_0.5, at_least_0.5_low, at_least_0.5_high and so on: The performance profile at 0.5, and its band.
         scenarios, missing: Number of scenarios that it has with all seeds, and names of the others.
+        unchecked: Names of those that count for nothing instead, since the log of its tuning is not checked.
     """
     import pandas as pd
 
@@ -287,8 +299,8 @@ def suite_frame(suite: Suite, found: Sequence[Member]) -> "pd.DataFrame":
     for member, rank in zip(found, ranks, strict=True):
         means = member.means
         worst = min(means, key=lambda name: means[name], default="")
-        band = mean_band(member.scores) if not member.missing else np.full(3, math.nan)
-        shares = profile(member.scores, SHOWN) if not member.missing else np.full((3, len(SHOWN)), math.nan)
+        band = mean_band(member.scores) if member.is_whole else np.full(3, math.nan)
+        shares = profile(member.scores, SHOWN) if member.is_whole else np.full((3, len(SHOWN)), math.nan)
         rows.append(
             {
                 "suite": suite.name,
@@ -306,8 +318,9 @@ def suite_frame(suite: Suite, found: Sequence[Member]) -> "pd.DataFrame":
                     for end, line in zip(_ENDS, shares, strict=True)
                     for tau, share in zip(SHOWN, line, strict=True)
                 },
-                "scenarios": len(suite.cells) - len(member.missing),
+                "scenarios": len(suite.cells) - len(member.missing) - len(member.unchecked),
                 "missing": ", ".join(member.missing),
+                "unchecked": ", ".join(member.unchecked),
             }
         )
     return pd.DataFrame(rows).astype({"rank_low": "Int64", "rank_high": "Int64"})
@@ -316,7 +329,7 @@ def suite_frame(suite: Suite, found: Sequence[Member]) -> "pd.DataFrame":
 def _ranks(found: Sequence[Member], scenarios: int) -> list[Range | None]:
     """Return the range of ranks of each method within its track; None of those that have none."""
     ranks: list[Range | None] = [None] * len(found)
-    whole = [place for place, member in enumerate(found) if not member.missing]
+    whole = [place for place, member in enumerate(found) if member.is_whole]
     if len(whole) < FEWEST_ENTRIES or scenarios < FEWEST_SCENARIOS:
         return ranks
     tracks: dict[str, list[int]] = defaultdict(list)
@@ -333,7 +346,7 @@ def profile_lines(found: Iterable[Member]) -> list[dict[str, Any]]:
     """Return the performance profiles of the methods that have all cells, as JSON values."""
     lines = []
     for member in found:
-        if not member.missing:
+        if member.is_whole:
             share, low, high = profile(member.scores).tolist()
             lines.append({"method": _name(member), "tau": list(TAUS), "share": share, "low": low, "high": high})
     return lines
@@ -384,7 +397,7 @@ def _notes(suite: Suite, frame: "pd.DataFrame") -> Iterator[str]:
     yield "Scenarios of the suite: " + ", ".join(
         f"{cell.scenario} {cell.profile} ({len(cell.seeds)} seeds)" for cell in suite.cells
     )
-    whole = int((frame["missing"] == "").sum())
+    whole = int((frame["scenarios"] == len(suite.cells)).sum())
     if frame["rank_low"].notna().any():
         yield f"#: ranks that are possible within the track: {RANKS}."
     elif whole < FEWEST_ENTRIES:
@@ -392,10 +405,9 @@ def _notes(suite: Suite, frame: "pd.DataFrame") -> Iterator[str]:
         yield f"#: there are no ranks; they take {FEWEST_ENTRIES} methods with all cells, and {whole} {have} them."
     else:
         yield f"#: there are no ranks; they take {FEWEST_SCENARIOS} scenarios."
-    lacking = zip(frame["method"], frame["missing"], strict=True)
-    yield from said_of(
-        (method, f"no, or too few, seeds in {missing}" if missing else "") for method, missing in lacking
-    )
+    for column, said in (("missing", "no, or too few, seeds in"), ("unchecked", f"{UNCHECKED}: in")):
+        named = zip(frame["method"], frame[column], strict=True)
+        yield from said_of((method, f"{said} {names}" if names else "") for method, names in named)
 
 
 def _name(member: Member) -> str:

@@ -46,7 +46,7 @@ def suite_scores(suite: Suite, entries: Iterable[Entry]) -> "Figure":
             style: dict[str, Any] = {**_DOTS, "color": look.colour, "marker": look.marker}
             axes.plot(*zip(*known, strict=True), **style)
             keys.append(named(name, style))
-        whole = [(place, *mean_band(member.scores)) for place, member in enumerate(found) if not member.missing]
+        whole = [(place, *mean_band(member.scores)) for place, member in enumerate(found) if member.is_whole]
         for place, mean, low, high in whole:
             axes.errorbar(place, mean, yerr=[[mean - low], [high - mean]], elinewidth=1.2, **_MEAN)
         axes.set(ylabel="plasticity retention, clipped", xlim=(-0.7, len(found) - 0.3))

@@ -9,8 +9,8 @@ from lopbench.core.spec import RunSpec, digest
 from lopbench.core.tuning import TuningLog
 from lopbench.results.record import Record
 
-#: Note of a tuned row whose development runs are not among the records.
-UNCHECKED = "its tuning log is not checked, since development runs of it are not here"
+#: Note of a tuned row that has no rank, since not all of its development runs are among the records.
+UNCHECKED = "its tuning log is not checked, since not all of its development runs are here"
 
 
 def development_score(record: Record, score: str) -> float | None:
@@ -45,7 +45,7 @@ class Logs:
         self._found: dict[str, tuple[str | None, bool]] = {}
 
     def check(self, record: Record) -> None:
-        """Refuse a run whose log disagrees with a development run that is here.
+        """Refuse a run whose log disagrees with the development runs that are here, in a score or in its cost.
 
         Raises:
             ResultsError: If it does.
@@ -69,12 +69,12 @@ class Logs:
 
     def _compared(self, spec: RunSpec, log: TuningLog) -> tuple[str | None, bool]:
         """Return what is wrong with a log, None if nothing is, and whether all of its runs are here."""
-        whole = True
+        runs: list[Record | None] = []
         for tried in log.configurations:
             for seed, noted in zip(log.tuning.development_seeds, tried.scores, strict=True):
                 found = self._by_id.get(spec.development(log.tuning.k, tried.values, seed).run_id)
+                runs.append(found)
                 if found is None:
-                    whole = False
                     continue
                 measured = development_score(found, log.score)
                 if not _same(measured, noted):
@@ -82,7 +82,31 @@ class Logs:
                         f"the log of its tuning has the score {noted} for {tried.label} on seed {seed}, and the "
                         f"development run {found.path.name} has {measured}"
                     ), False
-        return None, whole
+        here = [found for found in runs if found is not None]
+        if len(here) < len(runs):
+            return None, False
+        # A run that diverged stopped early; those that were completed all have the steps that each was to take.
+        steps = len(runs) * max(found.status["steps"] for found in here)
+        if log.steps != steps:
+            return f"the log of its tuning has a cost of {log.steps:,} steps, and its development runs {steps:,}", False
+        return None, True
+
+
+def tuned_again(records: Iterable[Record]) -> list[list[Record]]:
+    """Return a run for each log, of entries that have several: they were tuned in the same way more than once.
+
+    A table has one row of an entry, and which log would speak for it cannot be told.
+
+    Args:
+        records: The records. Those of runs that were not tuned have no part in it.
+    """
+    found: dict[tuple[str, str], dict[str, Record]] = {}
+    for record in records:
+        if record.spec.kind == "continual" and record.spec.tuning is not None:
+            found.setdefault((record.protocol_id, record.recipe.family_id), {}).setdefault(
+                record.recipe.entry_id, record
+            )
+    return [list(logs.values()) for logs in found.values() if len(logs) > 1]
 
 
 def _same(a: float | None, b: float | None) -> bool:

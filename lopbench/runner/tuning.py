@@ -13,7 +13,7 @@ from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.interfaces import Optimizer, Perturbation, Scenario
 from lopbench.core.manager import plugins
 from lopbench.core.spec import ComponentSpec, RunSpec
-from lopbench.core.tuning import OPTIMIZER, Configuration, Tuning, TuningLog, best, configured
+from lopbench.core.tuning import OPTIMIZER, Configuration, Tuning, TuningLog, best, configured, untuned
 from lopbench.core.windows import first_tasks
 from lopbench.results.group import seed_ranges, seeds_in_words
 from lopbench.results.record import is_recorded, read_record, record_path
@@ -122,11 +122,28 @@ class Candidates:
         entries: dict[str, list[RunSpec]] = {}
         for spec in specs:
             entries.setdefault(spec.entry_id, []).append(spec)
-        found = []
+        found: dict[tuple[str, str], Candidates] = {}
         for runs in entries.values():
-            tried = configurations(tuning, runs[0].methods, runs[0].optimizer)
-            found.append(cls(tuning, runs[0], tuple(each.seed for each in runs), tried))
-        return found
+            made = cls(
+                tuning,
+                runs[0],
+                tuple(each.seed for each in runs),
+                configurations(tuning, runs[0].methods, runs[0].optimizer),
+            )
+            other = found.setdefault(made._family, made)
+            if other is not made:
+                raise UsageError(
+                    f"{made.base.method_label} would be tuned twice, around {other.base.optimizer_label} and around "
+                    f"{made.base.optimizer_label}, and a table has one row of it. Name one of these optimizers"
+                )
+        return list(found.values())
+
+    @cached_property
+    def _family(self) -> tuple[str, str]:
+        """What is the same whichever configuration is chosen: the protocol, and the entry without the tuned fields."""
+        names = Configuration(self.values[0], ()).names
+        methods, optimizer = untuned(self.base.methods, self.base.optimizer, names)
+        return self.base.protocol_id, replace(self.base, methods=methods, optimizer=optimizer).entry_id
 
     @property
     def label(self) -> str:

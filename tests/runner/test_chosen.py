@@ -9,7 +9,10 @@ import pytest
 from lopbench.core.errors import ResultsError, UsageError
 from lopbench.core.spec import RunSpec
 from lopbench.results.claims import EntryName, read_claims
+from lopbench.results.factors import cross, crossing_tables
+from lopbench.results.leaderboard import board
 from lopbench.results.record import find_records, record_path, scan_records
+from lopbench.results.suite import Cell, Suite, members, suite_frame, suite_table
 from lopbench.results.tuned import UNCHECKED
 from lopbench.runner import study
 from lopbench.runner.chosen import Chosen
@@ -147,6 +150,74 @@ def test_a_log_that_does_not_follow_from_its_development_runs_is_refused(folder)
         verdict(folder)
     with pytest.raises(ResultsError, match=r"the log of its tuning has the score 0\.0"):
         lacking(find_records(folder), tables_of(folder))
+
+
+def cheaper(log):
+    log["steps"] = 4
+
+
+def invented(log):
+    for each in log["configurations"]:
+        if each is not log["configurations"][log["chosen"]]:
+            each["values"]["optimizer.lr"] *= 77
+
+
+def relabelled(log):
+    log["k"] = 0.2
+
+
+def rows_of(folder):
+    made = board(folder)
+    return {entry.spec.family.method_label: entry for entry in made.entries if entry.spec.tuning}, made
+
+
+def test_a_log_whose_cost_is_not_that_of_its_development_runs_is_refused(folder):
+    forged(folder, cheaper)
+    rows, made = rows_of(folder)
+    assert {*rows} == {"none"}
+    assert {str(each).partition(": ")[2] for each in made.problems} == {
+        "the log of its tuning has a cost of 4 steps, and its development runs 400."
+    }
+
+
+@pytest.mark.parametrize("change", [invented, relabelled])
+def test_an_entry_whose_log_cannot_be_checked_is_compared_with_nothing(folder, change):
+    forged(folder, change)
+    rows, made = rows_of(folder)
+    assert not made.problems
+    assert rows["none"].group.is_checked
+    assert not rows["l2"].group.is_checked
+    assert not rows["l2"].competes
+    assert rows["l2"].row["rank_note"] == "unranked: its tuning log is not checked"
+    assert f"{UNCHECKED}: seeds 0, 1, 2" in rows["l2"].row["notes"]
+    (cells,) = (each for each in cross(made.entries, "method", "scenario") if ("l2", "bitflip") in each.cells)
+    (told,) = crossing_tables([cells], wide=True)
+    unchecked = sum(not entry.group.is_checked for entry in cells.cells.values())
+    assert f"Of {unchecked} of {len(cells.cells)} cells: {UNCHECKED}." in told.notes
+    asked = rows["l2"].row
+    suite = Suite("bits", (Cell("bitflip", asked["profile"], frozenset(range(3))),), asked["tuning"])
+    found = {each.entry.spec.family.method_label: each for each in members(suite, made.entries)}
+    assert (found["l2"].is_whole, found["l2"].scores, found["l2"].unchecked) == (False, {}, ("bitflip",))
+    frame = suite_frame(suite, [*found.values()])
+    assert f"l2: {UNCHECKED}: in bitflip" in suite_table(suite, frame, wide=True).notes
+
+
+def test_a_table_has_no_entry_that_was_tuned_twice(done, folder, tmp_path):
+    shutil.copytree(done, tmp_path / "other")
+    for path in tmp_path.glob("*/runs/*-dev-l2-*"):
+        shutil.rmtree(path)  # else these would say which of the two it is
+    forged(folder, flattered)
+    made = board(tmp_path / "other", folder)
+    assert [entry.spec.family.method_label for entry in made.entries if entry.spec.tuning] == ["none"]
+    (problem,) = made.problems
+    assert str(problem).startswith("l2 with sgd was tuned by k=0.25,budget=4,seeds=1 more than once, with logs that ")
+
+
+def test_no_entry_is_tuned_around_two_rates(tmp_path):
+    request = {**REQUEST, "optimizers": ["adam:lr=1e-3", "adam:lr=3e-3"]}
+    with pytest.raises(UsageError, match=r"none would be tuned twice, around adam:lr=0\.001 and around adam:lr=0\.003"):
+        planned(tmp_path, [request])
+    assert planned(tmp_path, [{**REQUEST, "optimizers": ["adam:lr=1e-3", "sgd:lr=1e-2"]}])
 
 
 def test_a_log_that_cannot_be_checked_is_told(folder):
