@@ -60,12 +60,21 @@ class EntryName:
     runs: int | None = None
     called: str | None = None
 
+    @property
+    def key(self) -> tuple[str | None, str | None, int | None]:
+        """What it is found by, whatever it is called."""
+        return self.method, self.optimizer, self.runs
+
     def __str__(self) -> str:
         if self.called is not None:
             return self.called
         named = " with ".join(filter(None, (self.method, self.optimizer)))
         runs = "" if self.runs is None else f"runs {self.runs}"
         return " of ".join(filter(None, (named, runs)))
+
+
+#: Fewest entries of a rank correlation: of fewer, the few values that it can have are too often the same in all seeds.
+FEWEST_CORRELATED = 5
 
 
 @dataclass(frozen=True)
@@ -200,8 +209,10 @@ class _Reader(Table):
 
     def _differences(self) -> tuple[Link, ...]:
         quantity, (low, high) = self.quantity(), self._range()
-        than = entry_name(self.value("than"), self.where)
-        return tuple(Link((quantity,), (entry, than), low, high) for entry in self._entries())
+        than, entries = entry_name(self.value("than"), self.where), self._entries()
+        if than.key in {entry.key for entry in entries}:
+            raise self.wrong(f"{than} would be compared with itself; name another entry in 'than'")
+        return tuple(Link((quantity,), (entry, than), low, high) for entry in entries)
 
     def _order(self) -> tuple[Link, ...]:
         quantity, by = self.quantity(), self.number("by", 0.0)
@@ -221,8 +232,10 @@ class _Reader(Table):
         if not isinstance(columns, list) or len(columns) != 2:
             raise self.wrong(f"'columns' must be two columns, got {str(columns)[:60]!r}")
         first, second = (self._column(each) for each in columns)
+        if first == second:
+            raise self.wrong(f"'columns' are both {first}, which correlates with itself; name two")
         low, high = self._range()
-        return (Link((first, second), self._entries(fewest=3), low, high),)
+        return (Link((first, second), self._entries(fewest=FEWEST_CORRELATED), low, high),)
 
     # -- their parts
 
@@ -257,7 +270,7 @@ class _Reader(Table):
         if not isinstance(given, list) or len(given) < fewest:
             raise self.wrong(f"'entries' must be a list of at least {fewest}, got {str(given)[:60]!r}")
         found = tuple(entry_name(each, self.where) for each in given)
-        if len(set(found)) < len(found):
+        if len({each.key for each in found}) < len(found):
             raise self.wrong("an entry stands in 'entries' twice")
         return found
 

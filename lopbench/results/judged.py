@@ -221,8 +221,8 @@ def _number(link: Link, asked: Sequence[Asked]) -> Number:
     finding = find(first, link.low, link.high, base=second, collapse=collapse, at_ceiling=_at_ceiling(link, groups))
     if voids:
         notes.append(
-            f"there is no value of {seeds_in_words(seed_ranges(voids))}, where a run stopped or lacks a reference; the "
-            "mean of the others would be too good, so it is not judged"
+            f"there is no value of {seeds_in_words(seed_ranges(voids))}, where a run stopped, lacks a reference or "
+            "does not measure it; the mean of the others would be too good, so it is not judged"
         )
     if undefined:
         notes.append(

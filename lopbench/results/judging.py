@@ -17,6 +17,9 @@ three equal entries stand in an order:
 | 40% collapse | .076 .007 .021 | .009 .012 .019 | .000 .000 .000 | .000 .000 .000 | .021 .002 .009 |
 | 60% collapse | .007 .015 .020 | .086 .007 .018 | .000 .000 .000 | .000 .000 .000 | .160 .011 .011 |
 
+A rank correlation of at least 0, of columns that have nothing to do with each other, agrees in .033, .024 and .029 of
+studies with 3, 5 and 10 seeds over 5 entries, and in .025, .021 and .021 over 8 (3,000 studies each).
+
 So verdicts hold for roughly normal numbers. The rates that are too high are those of `pair_tests`: five seeds may by
 chance show no collapse, or nothing but collapses. Verdicts on retentions therefore say how large a rate of collapse
 their seeds leave open.
@@ -129,7 +132,7 @@ def unstable(entrants: Collection[Mapping[int, float]]) -> bool:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return Spearman's rank correlation of two numbers over some entries, at least three; NaN if one is the same."""
+    """Return Spearman's rank correlation of two numbers over some entries; NaN if one is the same."""
     from scipy import stats
 
     if len(set(first)) == 1 or len(set(second)) == 1:

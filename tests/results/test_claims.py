@@ -66,8 +66,8 @@ def test_a_metric_can_be_of_one_layer():
 
 
 def test_a_correlation_is_of_two_columns_over_entries():
-    found = read(test="correlation", columns=["trainability", "generalisation"], entries=["a", "b", "c"], at_most=0.5)
-    assert found.links[0].what == "rank correlation of trainability and generalisation over 3 entries"
+    found = read(test="correlation", columns=["trainability", "generalisation"], entries=[*"abcde"], at_most=0.5)
+    assert found.links[0].what == "rank correlation of trainability and generalisation over 5 entries"
     assert found.links[0].range == "at most 0.5"
 
 
@@ -129,10 +129,24 @@ def test_a_correlation_is_of_two_columns_over_entries():
         ({"test": "difference", "column": "trend", "entry": "a", "at_least": 0}, "'than' is missing"),
         ({"test": "order", "column": "trend", "entries": ["a"]}, "'entries' must be a list of at least 2"),
         ({"test": "trend", "entry": "a", "is": "losing"}, "It is one of falling, level, rising"),
-        ({"test": "correlation", "columns": ["trend"], "entries": ["a", "b", "c"]}, "'columns' must be two columns"),
+        ({"test": "difference", "column": "trend", "entry": "a", "than": "a", "at_least": 0}, "compared with itself"),
         (
-            {"test": "correlation", "columns": ["trend", ["x"]], "entries": ["a", "b", "c"], "at_most": 0},
+            {"test": "difference", "column": "trend", "entries": [{"method": "a", "called": "b"}], "than": "a"}
+            | {"at_least": 0},
+            "a would be compared with itself; name another entry in 'than'",
+        ),
+        ({"test": "correlation", "columns": ["trend"], "entries": [*"abcde"]}, "'columns' must be two columns"),
+        (
+            {"test": "correlation", "columns": ["trend", ["x"]], "entries": [*"abcde"], "at_most": 0},
             "['x'] is no column",
+        ),
+        (
+            {"test": "correlation", "columns": ["trend", "trend"], "entries": [*"abcde"], "at_most": 0},
+            "'columns' are both trend, which correlates with itself",
+        ),
+        (
+            {"test": "correlation", "columns": ["retention", "trend"], "entries": [*"abcd"], "at_most": 0},
+            "'entries' must be a list of at least 5",
         ),
     ],
 )
