@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -137,11 +138,15 @@ def overview() -> str:
     return "\n".join(lines)
 
 
+@cache  # what is read takes half a minute, and both READMEs show it
 def suite_tables(each: ResultSet) -> list[Table]:
-    """Return the tables of a set that is a suite: of the suite, and of methods by scenarios."""
+    """Return the tables of a set that is a suite: of the suite, and of methods, in the same order, by scenarios."""
     suite, entries = suite_of(each.suite), board(each.path).entries
+    found = members(suite, entries)
+    order = {member.entry.row["method_id"]: place for place, member in enumerate(found)}
+    entries = sorted(entries, key=lambda entry: order.get(entry.row["method_id"], len(order)))
     crossed = crossing_tables(cross(entries, "method", "scenario"), wide=True)
-    return [suite_table(suite, suite_frame(suite, members(suite, entries)), wide=True), *crossed]
+    return [suite_table(suite, suite_frame(suite, found), wide=True), *crossed]
 
 
 def claims() -> list[str]:
