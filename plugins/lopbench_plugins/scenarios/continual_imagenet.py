@@ -7,6 +7,8 @@ run has its own order of the classes, and begins it again when they are used up,
 accuracy on held-out images at the end of a task. Published for plain learning: 89% on early tasks, and 77% on task
 2,000, about as much as a linear network.
 
+Nothing is permuted here of which there could be a part, so that ``fraction`` of other streams is no field.
+
 The data are downsampled ImageNet (Chrabaszcz et al. 2017), or Tiny ImageNet at 32x32 pixels.
 
 ``lite`` is ours: 50 tasks of 400 images of Tiny ImageNet, 100 steps each, and a small network. Measured with seed 1000
@@ -36,12 +38,13 @@ import torch
 from numpy.typing import NDArray
 
 from lopbench import ImageSet, Recipe, whole
+from lopbench_plugins.scenarios.changes import ChangingScenario, ChangingTask
 from lopbench_plugins.scenarios.labelled_images import Scale
 from lopbench_plugins.scenarios.small_images import PartTask, SmallImages, SmallScenario
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinualImageNet(SmallScenario):
+class ContinualImageNet(ChangingScenario, SmallScenario):
     """Classification of other classes in each task, with one head of as many outputs as a task has classes.
 
     Args:
@@ -54,6 +57,11 @@ class ContinualImageNet(SmallScenario):
         batch_size: Images of a step.
         scale: How pixels are presented: "unit" from 0 to 1, "signed" from -1 to 1, "standard" with mean 0 and
             deviation 1.
+        abruptness: Steps at the start of each task but the first in which images of the task before, drawn at random,
+            are mixed in under its labels: the share of the new task rises from step to step by the same amount. At most
+            ``steps_per_task``; 0 changes at once.
+        recurrence: Number of different tasks, which come again in turn: the same classes and images, in another order;
+            0 for no task that comes again before all classes were there, 1 for a problem that never changes.
         head_policy: Whether weights and bias of the head are set to zero at the start of every task.
         optimizer_policy: Whether the optimizer's state is carried over or cleared at a boundary.
         probe_every: Steps between diagnostics inside a task; 0 for the start and end of each task only.
@@ -108,20 +116,21 @@ class ContinualImageNetStream(SmallImages):
         super().__init__(scenario, seed, images, device)
         self.outputs = scenario.classes_per_task
         self.need_classes(scenario.classes_per_task, "classes_per_task")
-        used = self.class_order[: scenario.tasks * scenario.classes_per_task]
+        used = self.class_order[: scenario.different * scenario.classes_per_task]
         needed = (scenario.images_per_class or 1) + scenario.held_out_images
         self.need_of_each(used, needed, "images_per_class or held_out_images")
         if not scenario.held_out_images:
             self.need_held_out(used)
 
-    def task(self, index: int) -> PartTask:
+    def task(self, index: int) -> "ContinualImageNetTask":
         """Return task ``index``."""
         width, order = self.scenario.classes_per_task, self.class_order
-        classes = [order[(width * index + place) % len(order)] for place in range(width)]
+        first = width * self.scenario.original(index)
+        classes = [order[(first + place) % len(order)] for place in range(width)]
         train, test = zip(*(self._rows(label) for label in classes), strict=True)
         images = self.images
         others = images.train_images if self.scenario.held_out_images else images.test_images
-        return PartTask(
+        return ContinualImageNetTask(
             self, index, self.joined(images.train_images, train, range(width)), self.joined(others, test, range(width))
         )
 
@@ -131,3 +140,12 @@ class ContinualImageNetStream(SmallImages):
         drawn = self.drawn(label, 0)
         cut = self.scenario.images_per_class or len(drawn) - held_out
         return drawn[:cut], drawn[cut : cut + held_out] if held_out else self.tested(label, 0)
+
+
+class ContinualImageNetTask(ChangingTask, PartTask):
+    """Classification of some classes, whose images it has for its own."""
+
+    @property
+    def last(self) -> range:
+        """Places of the images that are mixed into the next task: all."""
+        return range(len(self.train[1]))

@@ -6,6 +6,10 @@ classes, and easy, of 500 images of one; no class comes again; 780 steps of 32 i
 classes. They score the hard ones alone. So a task is a pair here, 15 in all: a hard half, of which all steps are
 scored, and an easy half, which is trained on and not scored. Methods are told of the boundaries of pairs.
 
+A half is a task as published, and the stream changes at the start of each. So ``abruptness`` mixes the easy class of
+the pair before into a hard half, and the hard classes of the pair into its easy half. Nothing is permuted here of which
+there could be a part, so that ``fraction`` of other streams is no field.
+
 Nothing is held out: at the end of a pair a network has just seen one class for long. Chance is one over the number of
 classes of the data set; who knows the five and nothing else has a fifth.
 
@@ -31,12 +35,13 @@ import torch
 from torch import Tensor
 
 from lopbench import ImageSet, InvalidInputError, Recipe, whole
-from lopbench_plugins.scenarios.labelled_images import PROBE_IMAGES, LabelledScenario, Scale, first_of_each
+from lopbench_plugins.scenarios.changes import ChangingScenario, ChangingTask, drawn, risen
+from lopbench_plugins.scenarios.labelled_images import PROBE_IMAGES, Scale, first_of_each
 from lopbench_plugins.scenarios.small_images import SMALL_NETWORK, PartTask, SmallImages
 
 
 @dataclass(frozen=True, kw_only=True)
-class FivePlusOne(LabelledScenario):
+class FivePlusOne(ChangingScenario):
     """Pairs of a hard half, new classes, and an easy half, one further class; the hard half alone is scored.
 
     Args:
@@ -48,6 +53,11 @@ class FivePlusOne(LabelledScenario):
         batch_size: Images of a step.
         scale: How pixels are presented: "unit" from 0 to 1, "signed" from -1 to 1, "standard" with mean 0 and
             deviation 1.
+        abruptness: Steps at the start of each half but the very first in which images of the half before, drawn at
+            random, are mixed in: the share of the new half rises from step to step by the same amount. At most half of
+            ``steps_per_task``; 0 changes at once.
+        recurrence: Number of different pairs, which come again in turn: the same classes and images, in another order;
+            0 for no pair that comes again, 1 for the same pair always.
         head_policy: Whether weights and bias of the head are set to zero at the start of every pair.
         optimizer_policy: Whether the optimizer's state is carried over or cleared at a boundary.
         probe_every: Steps between diagnostics inside a pair; 0 for the start and end of each pair only.
@@ -82,6 +92,11 @@ class FivePlusOne(LabelledScenario):
                 f"{self.steps_per_task}; give an even number"
             )
 
+    @property
+    def longest_change(self) -> int:
+        """Steps over which a change can last at most, those from one to the next: those of a half."""
+        return self.steps_per_task // 2
+
     def scored(self, task: int) -> int:
         """Return how many steps of a pair are scored online: those of the hard half."""
         return self.steps(task) // 2
@@ -108,13 +123,15 @@ class FivePlusOneStream(SmallImages):
     def __init__(self, scenario: FivePlusOne, seed: int, images: ImageSet, device: torch.device) -> None:
         super().__init__(scenario, seed, images, device)
         self._width = scenario.hard_classes + 1
-        self.need_classes(scenario.tasks * self._width, "tasks or hard_classes")
-        used = self.class_order[: scenario.tasks * self._width]
+        needed = scenario.different * self._width
+        self.need_classes(needed, f"{'recurrence' if scenario.recurrence else 'tasks'} or hard_classes")
+        used = self.class_order[:needed]
         self.need_of_each(used, scenario.images_per_class, "images_per_class")
 
     def task(self, index: int) -> "FivePlusOneTask":
         """Return pair ``index``."""
-        classes = self.class_order[index * self._width : (index + 1) * self._width]
+        first = self.scenario.original(index) * self._width
+        classes = self.class_order[first : first + self._width]
         hard, easy = (self._of(part) for part in (classes[:-1], classes[-1:]))
         return FivePlusOneTask(self, index, hard, easy)
 
@@ -124,7 +141,7 @@ class FivePlusOneStream(SmallImages):
         return self.joined(self.images.train_images, rows, classes)
 
 
-class FivePlusOneTask(PartTask):
+class FivePlusOneTask(ChangingTask, PartTask):
     """A hard half and the easy half that follows it.
 
     Args:
@@ -144,8 +161,16 @@ class FivePlusOneTask(PartTask):
         self._sizes = (len(hard[1]), len(easy[1]))
         self.epoch = -(-self._sizes[0] // stream.batch_size)
 
+    @property
+    def last(self) -> range:
+        """Places of the images that are mixed into the next pair: those of the easy half."""
+        hard, easy = self._sizes
+        return range(hard, hard + easy)
+
     def order(self, passage: int) -> Tensor:
         """Return the places of the images of the whole pair, from its first step to its last: passes over each half.
+
+        Where the easy half comes by and by, some of its first images are of the hard half.
 
         Args:
             passage: How often the pair was gone through before.
@@ -159,6 +184,11 @@ class FivePlusOneTask(PartTask):
             )
             halves.append(first + torch.cat(list(passes))[:count])
             first += size
+        if steps := self.stream.scenario.abruptness:
+            generator = self.stream.generator("mixing", self.index, "easy", passage)
+            new = risen(steps, self.stream.batch_size, generator)
+            others = drawn(range(self._sizes[0]), len(new), generator)
+            halves[1][: len(new)] = torch.where(new, halves[1][: len(new)], others)
         return torch.cat(halves)
 
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:

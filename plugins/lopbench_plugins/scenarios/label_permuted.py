@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from lopbench import ImageSet, Recipe, whole
-from lopbench_plugins.scenarios.changes import ChangingImages, ChangingScenario, ChangingTask
+from lopbench_plugins.scenarios.changes import ChangingTask, PermutingImages, PermutingScenario
 from lopbench_plugins.scenarios.labelled_images import Scale
 
 #: How the authors present each data set.
@@ -46,7 +46,7 @@ SCALES: Mapping[str, Scale] = {"mnist": "standard", "cifar10": "signed", "emnist
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelPermuted(ChangingScenario):
+class LabelPermuted(PermutingScenario):
     """Images whose classes are renamed at random in each task; an image comes at most once in a task.
 
     Args:
@@ -106,7 +106,7 @@ class LabelPermuted(ChangingScenario):
         return LabelPermutedStream(self, seed, data, device)
 
 
-class LabelPermutedStream(ChangingImages):
+class LabelPermutedStream(PermutingImages):
     """The tasks of one seed, which draws the names of the classes and the images of each task."""
 
     def __init__(self, scenario: LabelPermuted, seed: int, images: ImageSet, device: torch.device) -> None:

@@ -50,12 +50,12 @@ import torch
 from torch import Tensor
 
 from lopbench import ImageSet, Recipe, whole
-from lopbench_plugins.scenarios.changes import ChangingImages, ChangingScenario, ChangingTask
+from lopbench_plugins.scenarios.changes import ChangingTask, PermutingImages, PermutingScenario
 from lopbench_plugins.scenarios.labelled_images import Scale
 
 
 @dataclass(frozen=True, kw_only=True)
-class PermutedMnist(ChangingScenario):
+class PermutedMnist(PermutingScenario):
     """MNIST, of which the pixels are permuted anew in each task; an image comes at most once in a task.
 
     Args:
@@ -115,7 +115,7 @@ class PermutedMnist(ChangingScenario):
         return PermutedMnistStream(self, seed, data, device)
 
 
-class PermutedMnistStream(ChangingImages):
+class PermutedMnistStream(PermutingImages):
     """The tasks of one seed, which draws permutations and the images of each task."""
 
     def __init__(self, scenario: PermutedMnist, seed: int, images: ImageSet, device: torch.device) -> None:

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from lopbench import ImageSet, InvalidInputError, Recipe, whole
-from lopbench_plugins.scenarios.changes import ChangingImages, ChangingScenario, ChangingTask
+from lopbench_plugins.scenarios.changes import ChangingTask, PermutingImages, PermutingScenario
 from lopbench_plugins.scenarios.labelled_images import Scale
 
 #: How the authors present each data set.
@@ -42,7 +42,7 @@ SCALES: Mapping[str, Scale] = {"mnist": "signed", "cifar10": "standard"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomLabels(ChangingScenario):
+class RandomLabels(PermutingScenario):
     """The same images in all tasks, to be memorised under labels that are dealt out anew in each.
 
     Args:
@@ -107,7 +107,7 @@ class RandomLabels(ChangingScenario):
         return RandomLabelsStream(self, seed, data, device)
 
 
-class RandomLabelsStream(ChangingImages):
+class RandomLabelsStream(PermutingImages):
     """The tasks of one seed, which draws the images, and deals out their labels in each task."""
 
     def __init__(self, scenario: RandomLabels, seed: int, images: ImageSet, device: torch.device) -> None:
@@ -129,6 +129,8 @@ class RandomLabelsStream(ChangingImages):
 
 class RandomLabelsTask(ChangingTask):
     """The images of the stream under labels that are dealt out among them: of each there are as many in all tasks."""
+
+    stream: RandomLabelsStream
 
     def __init__(self, stream: RandomLabelsStream, index: int) -> None:
         super().__init__(stream, index)

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from small_images_lab import places
 
 from lopbench.core import rng
-from lopbench.core.errors import InvalidInputError
+from lopbench.core.errors import DataError, InvalidInputError, UsageError
 from lopbench.core.spec import ComponentSpec, parse_scenario
 from lopbench_plugins.scenarios.changes import MixedBatches
+from lopbench_plugins.scenarios.continual_imagenet import ContinualImageNet
+from lopbench_plugins.scenarios.five_plus_one import FivePlusOne
 from lopbench_plugins.scenarios.label_permuted import LabelPermuted
 from lopbench_plugins.scenarios.permuted_mnist import PermutedMnist
 from lopbench_plugins.scenarios.random_labels import RandomLabels
@@ -15,6 +18,11 @@ CPU = torch.device("cpu")
 AXES = ("abruptness", "recurrence", "fraction")
 #: The scenarios, and how each calls and sizes what it permutes of the images of the fixture.
 PERMUTED = [(PermutedMnist, "permutation", 784), (LabelPermuted, "labels", 10), (RandomLabels, "labels", 40)]
+#: The scenarios whose tasks have classes of their own, with sizes of a task, of 24 and of 12 steps.
+OWN = {
+    ContinualImageNet: {"images_per_class": 12, "held_out_images": 5, "steps_per_task": 24},
+    FivePlusOne: {"hard_classes": 3, "images_per_class": 12, "steps_per_task": 24},
+}
 
 
 @pytest.fixture
@@ -27,6 +35,26 @@ def stream(numbered):
         return scenario.stream(seed, data=images, device=CPU)
 
     return made
+
+
+@pytest.fixture
+def own(numbered):
+    """Return a function that makes a stream whose tasks have classes of their own."""
+    sets = {"downsampled-imagenet-32": None, "cifar100": None}
+    for name in sets:
+        sets[name] = numbered(name, train=20, classes=24)
+
+    def made(cls, seed=0, **fields):
+        name = "cifar100" if cls is FivePlusOne else "downsampled-imagenet-32"
+        scenario = cls(**{"data": name, "tasks": 6, "batch_size": 10, "scale": "unit", **OWN[cls], **fields})
+        return scenario.stream(seed, data=sets[name], device=CPU)
+
+    return made
+
+
+def classes_of(found, inputs):
+    """Return the class of each image of a batch, as it is in the data set, ``(N,)``."""
+    return torch.tensor(found.images.train_labels)[torch.tensor(places(inputs))]
 
 
 def rows(task, count):
@@ -54,13 +82,39 @@ def test_by_default_a_stream_is_what_it_was_to_the_bit(stream, cls, purpose, cou
 
 
 @pytest.mark.parametrize("name", ["permuted_mnist", "label_permuted", "random_labels"])
-def test_protocols_are_named_as_before_and_by_what_is_changed(name):
+def test_protocols_of_what_is_permuted_are_named_as_before_and_by_what_is_changed(name):
     assert not set(parse_scenario(name).fields) & set(AXES)
     spec = ComponentSpec.parse("scenarios", f"{name}:abruptness=20,recurrence=3,fraction=0.5")
     assert [spec.fields[axis] for axis in AXES] == [20, 3, 0.5]
     assert ComponentSpec.parse("scenarios", f"{name}:abruptness=0,recurrence=0,fraction=1").fields == (
         ComponentSpec.parse("scenarios", name).fields
     )
+
+
+@pytest.mark.parametrize("name", ["continual_imagenet", "five_plus_one"])
+def test_protocols_of_other_classes_are_named_as_before_and_have_no_fraction(name):
+    assert not set(parse_scenario(name).fields) & set(AXES)
+    spec = ComponentSpec.parse("scenarios", f"{name}:abruptness=20,recurrence=3")
+    assert [spec.fields[axis] for axis in AXES[:2]] == [20, 3]
+    zeros = ComponentSpec.parse("scenarios", f"{name}:abruptness=0,recurrence=0")
+    assert zeros == ComponentSpec.parse("scenarios", name)
+    with pytest.raises(UsageError, match="has no field 'fraction'"):
+        ComponentSpec.parse("scenarios", f"{name}:fraction=0.5")
+
+
+@pytest.mark.parametrize("cls", OWN)
+def test_an_abruptness_of_0_gives_the_batches_that_there_were(own, cls):
+    found = own(cls, abruptness=0)
+    for index in range(3):
+        task, batches = found.task(index), found.task(index).batches()
+        assert type(batches) is not MixedBatches
+        inputs, labels = task.of_rows(rows(task, 240))
+        seen, given = (part.flatten(0, 1) for part in batches.take(24)[0])
+        assert torch.equal(seen, inputs)
+        assert torch.equal(given, labels)
+        order = found.class_order
+        named = order[2 * index : 2 * index + 2] if cls is ContinualImageNet else order[4 * index : 4 * index + 4]
+        assert set(classes_of(found, inputs).tolist()) == set(named)
 
 
 # -- abruptness
@@ -94,8 +148,74 @@ def test_the_first_task_has_none_before_it(stream):
     assert torch.equal(next(task.batches())[0], task.of_rows(task.order(0)[:10])[0])
 
 
-def test_mixed_chunks_are_the_batches_one_by_one_and_a_stream_resumes_between_them(stream):
-    task = stream(PermutedMnist, abruptness=6).task(3)
+def test_the_share_of_new_classes_rises_by_the_same_amount_from_step_to_step(own):
+    shares, before_seen = torch.zeros(24), []
+    for seed in range(60):
+        found = own(ContinualImageNet, seed, abruptness=9)
+        task, order = found.task(2), torch.tensor(found.class_order)
+        seen, labels = (part.flatten(0, 1) for part in task.batches().take(24)[0])
+        known = classes_of(found, seen)
+        new = torch.isin(known, order[4:6])
+        # Either of the new classes under its label, or of those before under theirs.
+        assert torch.equal(known, torch.where(new, order[4 + labels], order[2 + labels]))
+        shares += new.view(24, 10).float().mean(dim=1)
+        before_seen.append(set(known[~new].tolist()) == set(order[2:4].tolist()))
+    assert all(before_seen)
+    wanted = torch.tensor([(step + 1) / 10 for step in range(9)] + [1.0] * 15)
+    torch.testing.assert_close(shares / 60, wanted, rtol=0, atol=0.1)
+    assert (shares[9:] == 60).all()
+
+
+def test_each_half_of_a_pair_comes_by_and_by_after_the_half_before(own):
+    shares = torch.zeros(24)
+    for seed in range(60):
+        found = own(FivePlusOne, seed, abruptness=9)
+        task, order = found.task(2), torch.tensor(found.class_order)
+        seen, labels = (part.flatten(0, 1) for part in task.batches().take(24)[0])
+        known = classes_of(found, seen)
+        assert torch.equal(known, labels)
+        hard, easy, easy_before = order[8:11], order[11], order[7]
+        first, second = known[:120], known[120:]
+        is_new = torch.cat([torch.isin(first, hard), second == easy])
+        assert (first[~is_new[:120]] == easy_before).all()
+        assert torch.isin(second[~is_new[120:]], hard).all()
+        shares += is_new.view(24, 10).float().mean(dim=1)
+    half = [(step + 1) / 10 for step in range(9)] + [1.0] * 3
+    torch.testing.assert_close(shares / 60, torch.tensor(half * 2), rtol=0, atol=0.1)
+    assert (shares.view(2, 12)[:, 9:] == 60).all()
+
+
+def test_the_first_pair_has_none_before_it_and_its_easy_half_comes_by_and_by(own):
+    found = own(FivePlusOne, abruptness=12)
+    seen, labels = (part.flatten(0, 1) for part in found.task(0).batches().take(24)[0])
+    order = found.class_order
+    assert set(labels[:120].tolist()) == set(order[:3])
+    assert set(labels[120:].tolist()) == set(order[:4])
+    assert torch.equal(classes_of(found, seen), labels)
+
+
+def test_the_first_classes_have_none_before_them(own):
+    found = own(ContinualImageNet, abruptness=24)
+    task = found.task(0)
+    assert torch.equal(task.batches().take(24)[0][0].flatten(0, 1), task.of_rows(rows(task, 240))[0])
+
+
+def test_a_task_and_the_task_before_may_have_other_numbers_of_images(own):
+    found = own(ContinualImageNet, abruptness=24)
+    for few, many in ((1, 2), (2, 1)):
+        tasks = {}
+        for index in (1, 2):
+            images, labels = found.task(index).train
+            cut = slice(0, 24, 4 if index == few else 1)
+            tasks[index] = type(found.task(index))(found, index, (images[cut], labels[cut]), (images[:0], labels[:0]))
+        before, task = tasks[1], tasks[2]
+        known = classes_of(found, MixedBatches(task, before, 24).take(24)[0][0].flatten(0, 1))
+        assert set(known.tolist()) == set(found.class_order[2:6]), (few, many)
+
+
+@pytest.mark.parametrize("cls", [PermutedMnist, *OWN])
+def test_mixed_chunks_are_the_batches_one_by_one_and_a_stream_resumes_between_them(stream, own, cls):
+    task = (own if cls in OWN else stream)(cls, abruptness=6).task(3)
     single, chunked, resumed = task.batches(), task.batches(), task.batches()
     expected = [next(single) for _ in range(9)]
     ((first, labels),) = chunked.take(4)
@@ -119,6 +239,27 @@ def test_a_task_that_comes_again_is_the_same_with_other_images(stream, cls, purp
         assert all(torch.equal(*pair) for pair in zip(shown[one], shown[other], strict=True))
         assert not torch.equal(tasks[one].order(0), tasks[other].order(0))
     assert not all(torch.equal(*pair) for pair in zip(shown[0], shown[1], strict=True))
+
+
+@pytest.mark.parametrize("cls", OWN)
+def test_classes_that_come_again_are_the_same_images_in_another_order(own, cls):
+    found = own(cls, recurrence=3)
+    tasks = [found.task(index) for index in range(6)]
+    for one, other in ((0, 3), (1, 4), (2, 5)):
+        for mine, again in ((tasks[one].train, tasks[other].train), (tasks[one].test, tasks[other].test)):
+            assert all(torch.equal(*pair) for pair in zip(mine, again, strict=True))
+        assert not torch.equal(tasks[one].order(0), tasks[other].order(0))
+    kinds = [set(classes_of(found, task.of_rows(torch.arange(len(task.train[1])))[0]).tolist()) for task in tasks]
+    assert len(set.union(*kinds)) == sum(map(len, kinds[:3]))
+
+
+def test_fewer_classes_are_needed_where_tasks_come_again(own):
+    with pytest.raises(DataError, match="needs 28 classes, cifar100 has 24; lower tasks or hard_classes"):
+        own(FivePlusOne, tasks=7)
+    with pytest.raises(DataError, match="needs 28 classes, cifar100 has 24; lower recurrence or hard_classes"):
+        own(FivePlusOne, tasks=9, recurrence=7)
+    assert own(FivePlusOne, tasks=9, recurrence=6).scenario.different == 6
+    assert own(FivePlusOne, tasks=3, recurrence=7).scenario.different == 3
 
 
 def test_one_task_that_comes_again_never_changes(stream):
@@ -157,7 +298,10 @@ def test_a_fraction_of_the_pixels_stays_where_it_was(stream):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"abruptness": 13}, "abruptness is a number of steps of a task and at most steps_per_task=12, got 13"),
+        (
+            {"abruptness": 1_300, "steps_per_task": 1_200, "batch_size": 1},
+            "abruptness=1,300 is more than the 1,200 steps from one change to the next; give at most 1,200",
+        ),
         ({"abruptness": -1}, "abruptness must be at least 0, got -1"),
         ({"recurrence": -1}, "recurrence must be at least 0, got -1"),
         ({"fraction": 1.5}, "fraction must be at least 0 and at most 1, got 1.5"),
@@ -168,3 +312,13 @@ def test_a_fraction_of_the_pixels_stays_where_it_was(stream):
 def test_what_cannot_be_is_told_before_training(stream, fields, message):
     with pytest.raises(InvalidInputError, match=message):
         stream(LabelPermuted, **fields)
+
+
+@pytest.mark.parametrize(("cls", "most"), [(ContinualImageNet, 24), (FivePlusOne, 12)])
+def test_a_change_lasts_at_most_until_the_next_one(own, cls, most):
+    assert own(cls, abruptness=most).scenario.abruptness == most
+    told = f"abruptness={most + 1} is more than the {most} steps from one change to the next; give at most {most}"
+    with pytest.raises(InvalidInputError, match=f"^{cls.name}: {told}$"):
+        own(cls, abruptness=most + 1)
+    with pytest.raises(InvalidInputError, match="recurrence must be at least 0, got -1"):
+        own(cls, recurrence=-1)
