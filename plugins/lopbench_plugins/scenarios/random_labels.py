@@ -4,7 +4,9 @@ Kumar, Marklund and Van Roy 2023, "Maintaining Plasticity in Continual Learning 
 (arXiv:2308.11958), and their code (skumar9876/L2_Init): 50 tasks of 1,200 images of MNIST or CIFAR-10, batches of 16,
 400 passes a task; labels are dealt out among the images, so that of each there are as many in all tasks. The score is
 the accuracy on each batch before it is trained on, over all steps. Nothing is held out: there is nothing to generalise.
-Chance is one over the number of classes; the commonest label of few images is somewhat more.
+Chance is one over the number of classes; the commonest label of few images is somewhat more. With ``fraction`` below 1
+only a share of the images have their labels exchanged, among each other, and the others keep their true labels; with
+ten classes about a tenth of the exchanged labels keep their value, at any ``fraction``.
 
 Their networks are two hidden layers of 100 ReLUs for digits, and convolutions for photographs, in whose place the
 default is `cnn`, which is of another size. Deviations: they leave out the last batch of a pass, and begin the next one.
@@ -53,6 +55,12 @@ class RandomLabels(PermutingScenario):
         batch_size: Images of a step.
         scale: How pixels are presented: "unit" from 0 to 1, "signed" from -1 to 1, "standard" with mean 0 and
             deviation 1; none takes that of the authors for the data set.
+        recurrence: Number of different tasks, which come again in turn: the same images under the same labels, in
+            another order; 0 for no task that comes again, 1 for a problem that never changes.
+        fraction: Share, in [0, 1], of the images whose labels a task exchanges among each other, not of the labels
+            that differ afterwards: with ten classes about a tenth of those that are exchanged keep their value. Below
+            1 each task draws as many images anew as the share comes to, rounded to a whole number (0.01 of 160 images
+            are two, a share of 0.0125), and all others keep their true labels.
         head_policy: Whether weights and bias of the head are set to zero at the start of every task.
         optimizer_policy: Whether the optimizer's state is carried over or cleared at a boundary.
         probe_every: Steps between diagnostics inside a task; 0 for the start and end of each task only.

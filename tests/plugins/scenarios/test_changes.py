@@ -283,6 +283,24 @@ def test_exactly_that_share_is_moved_and_another_in_each_task(stream, cls, purpo
     assert len(set(moved)) > 1 or fraction == 0
 
 
+def test_of_the_labels_that_are_exchanged_about_a_tenth_keep_their_value_and_the_others_are_true(stream):
+    kept = []
+    for seed in range(40):
+        found = stream(RandomLabels, seed, fraction=0.5, images=100)
+        true, permutation = found.train[1], found.permutation(3, "labels", 100)
+        labels = found.task(3).trained_labels
+        moved = permutation != torch.arange(100)
+        assert int(moved.sum()) == 50
+        assert torch.equal(labels[~moved], true[~moved])
+        kept.append((labels[moved] == true[moved]).float().mean())
+    assert 0.06 < torch.stack(kept).mean() < 0.13
+
+
+def test_a_share_of_images_is_rounded_to_a_whole_number(stream):
+    found = stream(RandomLabels, fraction=0.01, images=160)
+    assert int((found.permutation(0, "labels", 160) != torch.arange(160)).sum()) == 2
+
+
 def test_a_fraction_of_the_pixels_stays_where_it_was(stream):
     found = stream(PermutedMnist, fraction=0.25, scale="unit")
     task = found.task(2)
