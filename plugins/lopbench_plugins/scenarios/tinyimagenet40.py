@@ -6,6 +6,9 @@ Deviations from the authors' code: the probe batch is class-balanced and not aug
 score is the accuracy among the task's classes (theirs is the argmax over all outputs, kept as
 ``heldout_accuracy_all_outputs``); their 500 epochs a task, which the paper calls steps, are counted as steps.
 
+Tasks can come again (``recurrence``). They cannot come by and by, as in other streams of images (``abruptness``): only
+the outputs of the task's own classes count, and none of these is right for an image of the task before.
+
 The profile ``lite`` is a protocol of ours. With the authors' augmentation and few steps, past tasks help more than
 plasticity is lost, so ``lite`` has none; and since a fresh network fits 250 images in some hundred steps, it scores
 the first 50 of 100 steps, which tell how fast a task is learned.
@@ -38,8 +41,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lopbench import DataError, ImageSet, Recipe, Scenario, Stream, Task, rng, whole
+from lopbench import DataError, ImageSet, Recipe, Stream, Task, rng, whole
 from lopbench_plugins.scenarios.augmentation import ImageBatches, normalize
+from lopbench_plugins.scenarios.changes import RecurringScenario
 
 #: What the authors train on, as their code has it.
 _AUTHORS: Mapping[str, object] = {
@@ -65,7 +69,7 @@ PROBE_IMAGES_PER_CLASS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyImageNet40(Scenario):
+class TinyImageNet40(RecurringScenario):
     """A stream of classification tasks over disjoint classes, with one shared head.
 
     Args:
@@ -77,6 +81,8 @@ class TinyImageNet40(Scenario):
         batch_size: Samples of a step; an epoch's last batch may be smaller.
         augment: Whether training images are cropped, flipped and colour-jittered at random.
         scored_steps: Steps of each task that are scored online, the first ones; 0, or more than there are, for all.
+        recurrence: Number of different tasks, which come again in turn: the same classes and images, in another order;
+            0 for no task that comes again, 1 for a problem that never changes.
         head_policy: Whether weights and bias of the head are set to zero at the start of every task.
         optimizer_policy: Whether the optimizer's state is carried over or cleared at a boundary.
         probe_every: Steps between diagnostics inside a task; 0 for the start and end of each task only.
@@ -144,11 +150,12 @@ class TinyImageNetStream(Stream):
         self.device = device
         self.input_shape: Sequence[int] = (3, scenario.resolution, scenario.resolution)
         self.outputs = len(images.classes)
-        needed = scenario.tasks * scenario.classes_per_task
+        needed = scenario.different * scenario.classes_per_task
         if needed > self.outputs:
             raise DataError(
-                f"{scenario.name} needs {scenario.tasks} x {scenario.classes_per_task} = {needed} classes, "
-                f"{images.name} has {self.outputs}; lower tasks or classes_per_task"
+                f"{scenario.name} needs {scenario.different} x {scenario.classes_per_task} = {needed} classes, "
+                f"{images.name} has {self.outputs}; lower {'recurrence' if scenario.recurrence else 'tasks'} or "
+                "classes_per_task"
             )
         self.class_order = torch.randperm(self.outputs, generator=rng.derive(seed, "data", scenario.name, "classes"))
         self._train_starts = _class_starts(images.train_labels, self.outputs)
@@ -175,7 +182,8 @@ class TinyImageNetStream(Stream):
     def task(self, index: int) -> "TinyImageNetTask":
         """Return task ``index``."""
         width = self.scenario.classes_per_task
-        classes = self.class_order[index * width : (index + 1) * width]
+        first = self.scenario.original(index) * width
+        classes = self.class_order[first : first + width]
         train = [self._train_images(int(k)) for k in classes]
         test = [self._pixels(self.images.test_images[slice(*self._test_starts[int(k)])]) for k in classes]
         return TinyImageNetTask(self, index, classes.to(self.device), train, test)

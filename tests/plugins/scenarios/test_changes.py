@@ -13,6 +13,7 @@ from lopbench_plugins.scenarios.five_plus_one import FivePlusOne
 from lopbench_plugins.scenarios.label_permuted import LabelPermuted
 from lopbench_plugins.scenarios.permuted_mnist import PermutedMnist
 from lopbench_plugins.scenarios.random_labels import RandomLabels
+from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40
 
 CPU = torch.device("cpu")
 AXES = ("abruptness", "recurrence", "fraction")
@@ -251,6 +252,27 @@ def test_classes_that_come_again_are_the_same_images_in_another_order(own, cls):
         assert not torch.equal(tasks[one].order(0), tasks[other].order(0))
     kinds = [set(classes_of(found, task.of_rows(torch.arange(len(task.train[1])))[0]).tolist()) for task in tasks]
     assert len(set.union(*kinds)) == sum(map(len, kinds[:3]))
+
+
+def test_tiny_imagenet_tasks_that_come_again_are_the_same_images_in_another_order(numbered):
+    images = numbered("tiny-imagenet-200", train=8, classes=6)
+    scenario = TinyImageNet40(tasks=4, classes_per_task=3, images_per_class=6, recurrence=2, resolution=64)
+    tasks = [scenario.stream(0, data=images, device=CPU).task(index) for index in range(4)]
+    for one, other in ((0, 2), (1, 3)):
+        for mine, again in zip(tasks[one].held_out(), tasks[other].held_out(), strict=True):
+            assert torch.equal(mine[0], again[0])
+        assert torch.equal(tasks[one].probe()[0], tasks[other].probe()[0])
+        first, second = (next(tasks[index].batches())[0] for index in (one, other))
+        assert not torch.equal(first, second)
+    assert not torch.equal(tasks[0].probe()[0], tasks[1].probe()[0])
+
+
+def test_tiny_imagenet_is_named_as_before_and_has_recurrence_alone():
+    assert "recurrence" not in parse_scenario("tinyimagenet40").fields
+    assert ComponentSpec.parse("scenarios", "tinyimagenet40:recurrence=2").fields["recurrence"] == 2
+    for axis in ("abruptness", "fraction"):
+        with pytest.raises(UsageError, match=f"has no field '{axis}'"):
+            ComponentSpec.parse("scenarios", f"tinyimagenet40:{axis}=1")
 
 
 def test_fewer_classes_are_needed_where_tasks_come_again(own):

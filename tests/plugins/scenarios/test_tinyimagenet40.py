@@ -268,6 +268,7 @@ OTHER_VALUES = {
     "optimizer_policy": "reset",
     "probe_every": "100",
     "late": "3",
+    "recurrence": "10",
 }
 
 
