@@ -25,6 +25,10 @@ loses .01 per tenth of the stream, though its online accuracy is twice theirs ab
 network of two hidden layers of 100 units loses next to nothing (.98 with the first seeds, 30 passes). Other rates and
 the other profiles were not measured.
 
+The tasks are one problem of which there are ever more images, so that none could come again, and the images of the task
+before are among those of the next one anyway: ``abruptness``, ``recurrence`` and ``fraction`` of other streams of
+images are no fields here.
+
 Deviations: tasks have a number of passes, where Ash and Adams train up to 99% training accuracy: the 350 of ``ash`` are
 ours; held-out images are of the test split, where theirs are the last third of the training images; learning rates are
 constant, and gradients are not clipped, where the others warm up over 10% of the steps and clip; there is no

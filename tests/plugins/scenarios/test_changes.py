@@ -103,6 +103,13 @@ def test_protocols_of_other_classes_are_named_as_before_and_have_no_fraction(nam
         ComponentSpec.parse("scenarios", f"{name}:fraction=0.5")
 
 
+@pytest.mark.parametrize("name", ["warm_start", "incremental"])
+@pytest.mark.parametrize("axis", AXES)
+def test_one_problem_that_grows_has_no_axis_of_change(name, axis):
+    with pytest.raises(UsageError, match=f"has no field '{axis}'"):
+        ComponentSpec.parse("scenarios", f"{name}:{axis}=1")
+
+
 @pytest.mark.parametrize("cls", OWN)
 def test_an_abruptness_of_0_gives_the_batches_that_there_were(own, cls):
     found = own(cls, abruptness=0)
