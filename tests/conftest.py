@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import struct
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -20,6 +21,9 @@ import pytest
 
 # Tests run beside each other: with two threads in each process they would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+sys.path.insert(0, str(Path(__file__).parent))
+from pickled import python2_pickle
 
 from lopbench.core.executor import usable_cores
 from lopbench.results.pack import unpack  # torch reads the number of threads when it is imported
@@ -111,25 +115,6 @@ class Tiny:
             for name, content in self.files.items():
                 archive.writestr(f"{TOP}/{name}", content)
         return path
-
-
-def python2_pickle(images, labels):
-    """Return a batch of CIFAR, ``images`` ``(N, 3072)``, as Python 2 and its numpy wrote it."""
-    shape = struct.pack("<cHcH", b"M", images.shape[0], b"M", images.shape[1]) + b"\x86"
-    dtype = b"cnumpy\ndtype\n" + b"U\x02u1K\x00K\x01\x87R" + b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n"
-        + b"cnumpy\nndarray\n"
-        + b"K\x00\x85U\x01b\x87R(K\x01"
-        + shape
-        + dtype
-        + b"\x89T"
-        + struct.pack("<I", images.nbytes)
-        + images.tobytes()
-        + b"tb"
-    )
-    numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
-    return b"\x80\x02}(U\x04data" + array + b"U\x06labels" + numbers + b"u."
 
 
 class Cifar:

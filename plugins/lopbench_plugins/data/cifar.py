@@ -1,12 +1,10 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in their Python version, from the tar, read in place, or its folder.
 
 The files are pickles, which can run anything when they are read the usual way. Only files with the official MD5 are
-read at all, and with an unpickler in which the three names of numpy that they need stand for a class that does nothing.
-torchvision's reader has no such guard, and refuses a set of which a training batch is left out.
+read at all, and in a way that runs nothing (`_pickles`). torchvision's reader has no such guard, and refuses a set of
+which a training batch is left out.
 """
 
-import io
-import pickle
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from lopbench import DataError, DataSet, ImagePlan, RemoteFile, read_regular, read_tar
 from lopbench_plugins.data._original import check_md5
+from lopbench_plugins.data._pickles import byte_array, unpickled
 
 _URL = "https://www.cs.toronto.edu/~kriz"
 _TERMS = (
@@ -53,9 +52,9 @@ class Cifar(DataSet):
     #: The file with the names of the classes.
     meta: ClassVar[Part]
     #: The key under which a batch has its labels.
-    labels: ClassVar[bytes]
+    labels: ClassVar[str]
     #: The key under which ``meta`` has the names of the classes.
-    names: ClassVar[bytes]
+    names: ClassVar[str]
 
     @property
     def _archive(self) -> str:
@@ -119,42 +118,15 @@ class Cifar(DataSet):
                 raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
             yield file.name, content
 
-    def _checked(self, name: str, content: bytes, path: Path) -> dict[bytes, Any]:
+    def _checked(self, name: str, content: bytes, path: Path) -> dict[str, Any]:
         check_md5(content, self._parts()[name].md5, name, path, self.again)
         return unpickled(content)
 
-    def _images(self, batches: list[dict[bytes, Any]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def _images(self, batches: list[dict[str, Any]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return images ``(N, 3, 32, 32)`` and labels ``(N,)`` of ``batches`` together."""
-        images = np.concatenate([np.frombuffer(batch[b"data"].state[4], np.uint8) for batch in batches])
+        images = np.concatenate([byte_array(batch["data"]) for batch in batches])
         labels = np.concatenate([np.array(batch[self.labels], np.int64) for batch in batches])
         return images.reshape(-1, *self.shape), labels
-
-
-class Inert:
-    """Stands for whatever a pickle names: keeps what a pickled array is set to, and runs nothing."""
-
-    def __init__(self, *_: object) -> None:
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state  # of an array: version, shape, type, whether columns come first, and its bytes
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> type[Inert]:
-        if (module, name) not in (("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")):
-            raise pickle.UnpicklingError(f"{module}.{name} has no place in a file of images")
-        return Inert
-
-
-def unpickled(content: bytes) -> dict[bytes, Any]:
-    """Return what a CIFAR file holds: strings are bytes, arrays are `Inert`, and nothing of the pickle's is run.
-
-    Raises:
-        UnpicklingError: If the pickle names anything but a numpy array.
-    """
-    loaded: dict[bytes, Any] = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    return loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +152,8 @@ class Cifar10(Cifar):
     )
     test: ClassVar[Part] = Part(name="test_batch", md5="40351d587109b95175f43aff81a1287e")
     meta: ClassVar[Part] = Part(name="batches.meta", md5="5ff9c542aee3614f3951f8cda6e48888")
-    labels: ClassVar[bytes] = b"labels"
-    names: ClassVar[bytes] = b"label_names"
+    labels: ClassVar[str] = "labels"
+    names: ClassVar[str] = "label_names"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,5 +173,5 @@ class Cifar100(Cifar):
     train: ClassVar[tuple[Part, ...]] = (Part(name="train", md5="16019d7e3df5f24257cddd939b257f8d"),)
     test: ClassVar[Part] = Part(name="test", md5="f0ef6b0ae62326f3e7ffdfab6717acfc")
     meta: ClassVar[Part] = Part(name="meta", md5="7973b15100ade9c7d40fb424638fde48")
-    labels: ClassVar[bytes] = b"fine_labels"
-    names: ClassVar[bytes] = b"fine_label_names"
+    labels: ClassVar[str] = "fine_labels"
+    names: ClassVar[str] = "fine_label_names"

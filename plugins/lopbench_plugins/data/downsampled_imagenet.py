@@ -1,14 +1,16 @@
-"""Downsampled ImageNet at 32x32 (Chrabaszcz et al. 2017, arXiv:1707.08819), from its zips of npz files, or unpacked.
+"""Downsampled ImageNet at 32x32 (Chrabaszcz et al. 2017, arXiv:1707.08819), from npz files or pickles, zipped or not.
 
 Ten training batches, of all 1,281,167 images in a random order, and the 50,000 validation images, which are held out.
-Each file has ``data``, ``(N, 3072)`` bytes, channel by channel, and ``labels``, from 1 to 1,000. Only files with the
-known MD5 are read; sizes and hashes are those of TensorFlow Datasets and of loaders that agree with each other.
+Each file has ``data``, ``(N, 3072)`` bytes, channel by channel, and ``labels``, from 1 to 1,000.
 
-The set is published as pickles too. No hashes of these are known, and a pickle can run anything when it is read, so
-that they are refused. The images are the same.
+Of npz files only those with the known MD5 are read; sizes and hashes are those of TensorFlow Datasets and of loaders
+that agree with each other. The same images are published as pickles, as the authors' scripts write them. Loaders that
+give hashes of these contradict each other, so that none is taken as the original's: pickles are read in a way that runs
+nothing (`_pickles`), and types and numbers of images and labels are checked.
 """
 
 import io
+import pickle
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from lopbench import DataError, DataSet, ImagePlan, RemoteFile, ZipMembers, open_zip, read_regular
 from lopbench_plugins.data._original import check_md5
+from lopbench_plugins.data._pickles import byte_array, unpickled
 
 _URL = "https://image-net.org/data/downsample"
 
@@ -38,6 +41,9 @@ TRAIN = {
     "train_data_batch_10.npz": "1dc618d544c554220dd118f72975470c",
 }
 TEST = {"val_data.npz": "a8c04a389f2649841fb7a01720da9dd9"}
+
+#: Number of images in the training batches together, and in the held-out file.
+COUNTS = {"train": 1_281_167, "test": 50_000}
 
 #: Number of classes.
 CLASSES = 1000
@@ -69,33 +75,31 @@ class DownsampledImageNet(DataSet):
             sha256="013990e6dec1237dcd1f9beadbab81ead6604cc119af5cacbfb59ae28148377a",
         ),
     )
-    layout: ClassVar[str] = f"{_ZIPS[0]} and {_ZIPS[1]}, or their npz files unpacked, in one folder or in two"
+    layout: ClassVar[str] = (
+        f"{_ZIPS[0]} and {_ZIPS[1]}, or their npz files unpacked, in one folder or in two; or the same as pickles"
+    )
     stand_in: ClassVar[str | None] = "procedural-downsampled-imagenet-32"
     #: Shape of one image.
     shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
 
     def find(self, place: Path) -> Path | None:
         """Return ``place`` or a folder of the set's name below it, whichever has a zip or a file of the set."""
-        folders = (place, place / self.name)
-        return next((folder for folder in folders if _zips(folder) or _unpacked(folder) or _pickles(folder)), None)
+        return next((folder for folder in (place, place / self.name) if _ending(folder) is not None), None)
 
     def sources(self, path: Path) -> Iterable[Path]:
-        """Return the files that are read in the folder ``path``: unpacked ones, or else the zips."""
-        return list(_unpacked(path).values()) or _zips(path) or _pickles(path)
+        """Return the files that are read in the folder ``path``: npz before pickles, unpacked ones before zips."""
+        ending = _ending(path) or ""
+        return list(_unpacked(path, ending).values()) or _zips(path, ending)
 
     def check(self, path: Path) -> None:
         """Refuse zips that are not the original, where these are read."""
-        if not _unpacked(path):
+        if not _unpacked(path, ".npz"):
             super().check(path)
 
     def read(self, path: Path) -> ImagePlan:
         """Read all files in the folder ``path`` or its zips; the pixels are in memory until they are cached, 4 GB."""
-        if not _unpacked(path) and not _zips(path):
-            raise DataError(
-                f"{_pickles(path)[0]} is a pickle, which could run anything when it is read, and no hash of the "
-                f"original is known; get the npz files, 'lopbench data get {self.name}' downloads them"
-            )
-        (train, train_labels), (test, test_labels) = (self._split(path, parts) for parts in (TRAIN, TEST))
+        train, train_labels = self._split(path, "train", TRAIN)
+        test, test_labels = self._split(path, "test", TEST)
         orders = [labels.argsort(kind="stable") for labels in (train_labels, test_labels)]
         return ImagePlan(
             classes=tuple(f"{label:04d}" for label in range(1, CLASSES + 1)),
@@ -110,43 +114,52 @@ class DownsampledImageNet(DataSet):
             ),
         )
 
-    def _split(self, path: Path, parts: Mapping[str, str]) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+    def _split(
+        self, path: Path, split: str, parts: Mapping[str, str]
+    ) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
         """Return the images ``(n, 3072)`` of each file of a split, and the labels ``(N,)`` of all, from 0."""
         images, labels = [], []
         for name, content in self._contents(path, parts):
-            check_md5(content, parts[name], name, path, self.again)
+            if name in parts:
+                check_md5(content, parts[name], name, path, self.again)
             pixels, numbers = self._arrays(content, name, path)
             images.append(pixels)
             labels.append(numbers - 1)
+        if (found := sum(map(len, images))) != COUNTS[split]:
+            raise DataError(
+                f"{path} has {found:,} {split} images, and the original has {COUNTS[split]:,}; {self.again}"
+            )
         return images, np.concatenate(labels)
 
     def _arrays(self, content: bytes, name: str, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return ``data`` and ``labels`` of a file."""
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                pixels, labels = arrays["data"], arrays["labels"].astype(np.int64)
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            pixels, labels = _from_npz(content) if name.endswith(".npz") else _from_pickle(content)
+        except (ValueError, KeyError, OverflowError, OSError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
             raise DataError(f"{name} in {path} holds no data and labels ({error}); {self.again}") from error
         if pixels.dtype != np.uint8 or pixels.shape != (len(labels), int(np.prod(self.shape))):
             raise DataError(
                 f"{name} in {path} holds {pixels.dtype} {pixels.shape} for {len(labels)} labels, and not bytes "
                 f"({len(labels)}, 3072); {self.again}"
             )
+        if not ((labels >= 1) & (labels <= CLASSES)).all():
+            raise DataError(f"{name} in {path} has labels other than 1 to {CLASSES:,}; {self.again}")
         return pixels, labels
 
     def _contents(self, path: Path, parts: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield name and content of each file of ``parts``, in order.
+        """Yield name and content of each file of ``parts``, in order; pickles are named as ``parts``, without ".npz".
 
         Raises:
             DataError: If one is absent, or cannot be read.
         """
-        unpacked = _unpacked(path)
+        ending = _ending(path) or ""
+        unpacked = _unpacked(path, ending)
         with ExitStack() as opened:
             inside: dict[str, tuple[ZipMembers, str]] = {}
-            for archive in [] if unpacked else _zips(path):
+            for archive in [] if unpacked else _zips(path, ending):
                 members = opened.enter_context(open_zip(archive, again=self.again))
                 inside |= {PurePosixPath(member).name: (members, member) for member in members.names()}
-            for name in parts:
+            for name in _names(parts, ending):
                 if name in unpacked:
                     yield name, self._file(unpacked[name])
                 elif name in inside:
@@ -174,23 +187,36 @@ def _gathered(parts: Sequence[NDArray[np.uint8]], order: NDArray[np.int64]) -> I
         yield chunk
 
 
-def _places(folder: Path) -> tuple[Path, ...]:
-    """Return the folder and those that the zips unpack to in it."""
-    return (folder, *(folder / name.removesuffix(end) for name in _ZIPS for end in (".zip", "_npz.zip")))
+def _from_npz(content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return arrays["data"], arrays["labels"].astype(np.int64)
 
 
-def _zips(folder: Path) -> list[Path]:
-    return [folder / name for name in _ZIPS if (folder / name).is_file()]
+def _from_pickle(content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    loaded = unpickled(content)
+    labels = loaded["labels"]
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise ValueError("its labels are no list of whole numbers")
+    return byte_array(loaded["data"]), np.array(labels, np.int64)
 
 
-def _unpacked(folder: Path) -> dict[str, Path]:
-    """Return the npz files of the set by name."""
-    found = ((name, place / name) for place in _places(folder) for name in (*TRAIN, *TEST))
+def _ending(folder: Path) -> str | None:
+    """Return with what the names of the files in ``folder``, or in its zips, end: as npz, as pickles, or as neither."""
+    return next((ending for ending in (".npz", "") if _unpacked(folder, ending) or _zips(folder, ending)), None)
+
+
+def _names(parts: Iterable[str], ending: str) -> list[str]:
+    """Return the names of the files with the arrays of ``parts``, which are those of npz files."""
+    return [part.removesuffix(".npz") + ending for part in parts]
+
+
+def _zips(folder: Path, ending: str) -> list[Path]:
+    names = _ZIPS if ending else [name.replace("_npz", "") for name in _ZIPS]
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def _unpacked(folder: Path, ending: str) -> dict[str, Path]:
+    """Return the files of the set by name, in ``folder`` and in those that the zips unpack to in it."""
+    places = (folder, *(folder / name.removesuffix(end) for name in _ZIPS for end in (".zip", "_npz.zip")))
+    found = ((name, place / name) for place in places for name in _names((*TRAIN, *TEST), ending))
     return {name: path for name, path in found if path.is_file()}
-
-
-def _pickles(folder: Path) -> list[Path]:
-    """Return the pickles of the set, in zips or not."""
-    names = [name.removesuffix(".npz") for name in (*TRAIN, *TEST)]
-    names += [name.replace("_npz", "") for name in _ZIPS]
-    return [path for place in _places(folder) for name in names if (path := place / name).is_file()]

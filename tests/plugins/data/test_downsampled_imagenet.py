@@ -1,10 +1,12 @@
 import hashlib
 import io
+import os
 import pickle
 import zipfile
 
 import numpy as np
 import pytest
+from pickled import python2_pickle, python3_pickle
 
 from lopbench.core.errors import DataError
 from lopbench.core.interfaces import RemoteFile
@@ -37,6 +39,7 @@ def files(monkeypatch):
     draws = np.random.default_rng(0)
     made = {name: npz(draws.integers(0, 256, (len(y), 3072), dtype=np.uint8), y) for name, y in LABELS.items()}
     are_original(monkeypatch, made)
+    monkeypatch.setattr(module, "COUNTS", {"train": 9, "test": 4})
     # What they are as zips, which are packed here, is for the tests of it.
     monkeypatch.setattr(DownsampledImageNet, "files", tuple(RemoteFile(url=each.url) for each in FILES))
     return made
@@ -48,9 +51,20 @@ def are_original(monkeypatch, files):
     monkeypatch.setattr(module, "TEST", {name: h for name, h in hashes.items() if name.startswith("val")})
 
 
-def zips(folder, files):
+def python3(pixels, labels):
+    """Return a file as the scripts of the authors write it with Python 3 and numpy 1."""
+    return python3_pickle({"data": pixels, "labels": list(labels), "mean": pixels.mean(axis=0)})
+
+
+def pickles(files, form):
+    """Return the same arrays as pickles, by name."""
+    arrays = {name: np.load(io.BytesIO(content)) for name, content in files.items()}
+    return {name.removesuffix(".npz"): form(each["data"], each["labels"].tolist()) for name, each in arrays.items()}
+
+
+def zips(folder, files, end="_npz"):
     folder.mkdir(parents=True, exist_ok=True)
-    for split, top in (("train", "Imagenet32_train_npz"), ("val", "Imagenet32_val_npz")):
+    for split, top in (("train", f"Imagenet32_train{end}"), ("val", f"Imagenet32_val{end}")):
         with zipfile.ZipFile(folder / f"{top}.zip", "w") as archive:
             for name, content in files.items():
                 if name.startswith(split):
@@ -156,14 +170,92 @@ def test_arrays_of_objects_are_never_unpickled(files, tmp_path, monkeypatch):
         load_data(NAME, data_dir=unpacked(tmp_path / "data", {**files, "val_data.npz": content}))
 
 
-@pytest.mark.parametrize("name", ["train_data_batch_1", "Imagenet32_train/train_data_batch_1", "Imagenet32_train.zip"])
-def test_pickles_are_refused_unread_with_what_to_get(files, tmp_path, name, monkeypatch):
-    monkeypatch.setattr(pickle, "load", lambda *_: pytest.fail("it was unpickled"))
-    path = tmp_path / "data" / name
-    path.parent.mkdir(parents=True)
-    path.write_bytes(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [1]}))
-    with pytest.raises(DataError, match=f"{name} is a pickle, .* get the npz files, 'lopbench data get {NAME}' downl"):
-        load_data(NAME, data_dir=tmp_path / "data")
+@pytest.mark.parametrize("form", [python2_pickle, python3])
+def test_pickles_hold_the_same_images_as_npz_files(files, tmp_path, form, monkeypatch):
+    monkeypatch.setattr(pickle, "load", lambda *_, **__: pytest.fail("it was unpickled the usual way"))
+    monkeypatch.setattr(pickle, "loads", lambda *_, **__: pytest.fail("it was unpickled the usual way"))
+    wanted = load_data(NAME, data_dir=zips(tmp_path / "npz", files))
+    batches = pickles(files, form)
+    for folder in (
+        unpacked(tmp_path / "flat", batches),
+        unpacked(tmp_path / "root" / NAME, batches).parent,
+        zips(tmp_path / "zips", batches, end=""),
+    ):
+        found = load_data(NAME, data_dir=folder)
+        assert found.content_hash == wanted.content_hash
+        np.testing.assert_array_equal(found.train_images, wanted.train_images)
+    (tmp_path / "both" / "Imagenet32_train").mkdir(parents=True)
+    for name, content in batches.items():
+        (tmp_path / "both" / ("Imagenet32_train" if "train" in name else "") / name).write_bytes(content)
+    assert load_data(NAME, data_dir=tmp_path / "both").content_hash == wanted.content_hash
+
+
+def test_npz_files_whose_hash_is_known_are_read_before_pickles(files, tmp_path, monkeypatch):
+    folder = unpacked(zips(tmp_path / "data", files), pickles(files, python2_pickle))
+    monkeypatch.setattr(module, "unpickled", lambda _: pytest.fail("a pickle was read"))
+    assert len(load_data(NAME, data_dir=folder).train_labels) == 9
+
+
+@pytest.mark.parametrize("absent", ["train_data_batch_2", "val_data"])
+def test_a_missing_pickle_is_named(files, tmp_path, absent):
+    batches = pickles(files, python2_pickle)
+    del batches[absent]
+    for folder in (unpacked(tmp_path / "data", batches), zips(tmp_path / "zips", batches, end="")):
+        with pytest.raises(DataError, match=f"has no {absent}; get it again, 'lopbench data get {NAME}' downloads it"):
+            load_data(NAME, data_dir=folder)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch made",)
+
+
+FEW = np.zeros((4, 3072), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            pickle.dumps({"data": Evil(), "labels": [1]}, 2),
+            r"no data and labels \('posix.system' has no place in a file",
+        ),
+        (pickle.dumps({"data": Evil, "labels": [1]}, 2), r"holds no data and labels \('.*Evil' has no place in a file"),
+        (python2_pickle(FEW, [1, 2, 3, 4])[:-40], r"holds no data and labels \(.*(truncated|Ran out)"),
+        (b"", r"holds no data and labels \(Ran out of input\)"),
+        (pickle.dumps([1, 2]), r"holds no data and labels \(it holds no dictionary with names\)"),
+        (pickle.dumps({"labels": [1]}), r"holds no data and labels \('data'\)"),
+        (
+            python3(FEW.astype(np.float32), [1, 2, 3, 4]),
+            r"holds no data and labels \(it has something else where an arr",
+        ),
+        (python3(FEW, ["1", "2", "3", "4"]), r"holds no data and labels \(its labels are no list of whole numbers\)"),
+        (python3(FEW, [1, 2, 3, 1 << 70]), r"holds no data and labels \("),
+        (python3(FEW, [1, 2, 3, 0]), r"has labels other than 1 to 1,000; get it again"),
+        (python3(FEW, [1, 2, 3, 1001]), r"has labels other than 1 to 1,000; get it again"),
+        (python3(FEW, [1, 2, 3]), r"holds uint8 \(4, 3072\) for 3 labels, and not bytes \(3, 3072\); get it again"),
+        (python3(FEW[:, :768], [1, 2, 3, 4]), r"holds uint8 \(4, 768\) for 4 labels, and not bytes \(4, 3072\)"),
+    ],
+)
+def test_a_pickle_of_something_else_is_refused_and_runs_nothing(files, tmp_path, content, told, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = unpacked(tmp_path / "data", {**pickles(files, python2_pickle), "val_data": content})
+    with pytest.raises(DataError, match=f"val_data in .* {told}") as caught:
+        load_data(NAME, data_dir=folder)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(("split", "name"), [("train", "train_data_batch_2"), ("test", "val_data")])
+def test_pickles_with_another_number_of_images_than_is_published_are_refused(files, tmp_path, split, name):
+    batches = {**pickles(files, python2_pickle), name: python2_pickle(FEW[:3], [1, 2, 3])}
+    told = {"train": "7 train images, and the original has 9", "test": "3 test images, and the original has 4"}[split]
+    with pytest.raises(DataError, match=f"data has {told}; get it again"):
+        load_data(NAME, data_dir=unpacked(tmp_path / "data", batches))
+
+
+def test_the_published_numbers_of_images():
+    assert module.COUNTS == {"train": 1_281_167, "test": 50_000}
 
 
 def test_other_sets_are_not_taken_for_it(cifar, tiny, tmp_path):
