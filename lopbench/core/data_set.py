@@ -154,6 +154,14 @@ class DataSet(Component, ABC):
                 except DataError as error:
                     raise DataError(f"{error}; {self.again}") from error
 
+    def is_verified(self, path: Path) -> bool:
+        """Return whether all that is read at ``path`` is compared with a known hash; where it is not, the user is told.
+
+        Where it is not overridden: whether `sources` are those of ``files`` alone, each with a hash, as `check` wants.
+        """
+        hashed = {path / file.name for file in self.files if file.md5 or file.sha256}
+        return bool(hashed) and hashed.issuperset(self.sources(path))
+
     @abstractmethod
     def read(self, path: Path) -> object:
         """Return the samples: arrays by name, an `ImagePlan`, or `Samples` of a kind of its own.

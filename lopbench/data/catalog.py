@@ -101,6 +101,12 @@ def _places(data_dir: Path | None) -> list[Path]:
     return [place for place in places if place is not None]
 
 
+def unverified(entry: DataSet, path: Path | None) -> str:
+    """Return the end of a sentence that says that ``entry`` at ``path`` may not be the original; "" if it is."""
+    with plugin_code(entry):
+        return "" if path is None or entry.is_verified(path) else ", unverified as no hash of it is known"
+
+
 def cache_key(entry: DataSet, path: Path | None) -> str:
     """Return the cache key of ``entry`` as it lies at ``path``, or as this version makes it.
 

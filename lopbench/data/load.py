@@ -8,7 +8,7 @@ from lopbench.core.interfaces import DataSet, Samples
 from lopbench.core.manager import plugins
 from lopbench.core.places import cache_directory
 from lopbench.data.cache import open_entry, store
-from lopbench.data.catalog import absent, cache_key, contents, data_set, locate, plugin_code, told, usable
+from lopbench.data.catalog import absent, cache_key, contents, data_set, locate, plugin_code, told, unverified, usable
 from lopbench.data.contents import Progress
 
 #: The word for the stand-in of whatever the scenario streams.
@@ -140,7 +140,8 @@ def _doing(entry: DataSet, form: str) -> str:
 
 def _notice(entry: DataSet, path: Path | None, amount: str, prefix: str, *, subset: bool = False) -> str:
     if entry.real:
-        return f"{entry.title}{', a subset of the original' if subset else ''}, from {path}: {amount}."
+        said = f"{', a subset of the original' if subset else ''}{unverified(entry, path)}"
+        return f"{entry.title}{said}, from {path}: {amount}."
     maker = plugins().registry.get("data", entry.name).distribution
     made = f"{prefix}PROCEDURAL data, made by {maker.name} {maker.version}: {amount}."
     return f"{made} Results never stand beside real ones."

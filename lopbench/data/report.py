@@ -11,7 +11,7 @@ from lopbench.core.errors import DataError
 from lopbench.core.interfaces import DataSet, Samples
 from lopbench.core.places import cache_directory
 from lopbench.data.cache import entry_directory, open_entry
-from lopbench.data.catalog import absent, cache_key, contents, data_set, locate, plugin_code
+from lopbench.data.catalog import absent, cache_key, contents, data_set, locate, plugin_code, unverified
 from lopbench.data.contents import Contents, Progress
 from lopbench.data.images import ImagePlan
 
@@ -84,7 +84,7 @@ def verify(
             content_hash=read.content_hash,
             subset=False,
             cache="absent",
-            message=f"{name} is readable; it is never put into the decoded cache.",
+            message=f"{name} is readable{unverified(entry, path)}; it is never put into the decoded cache.",
         )
     return _compared(entry, path, read, cache_dir or cache_directory(), progress)
 
@@ -103,7 +103,7 @@ def _compared(entry: DataSet, path: Path | None, read: Contents, cache: Path, pr
         "differs": f"the decoded cache holds others: delete {folder}, it will be made anew",
         "absent": "they are not in the decoded cache yet",
     }
-    whole = "a subset of the original" if read.subset else "complete"
+    whole = f"{'a subset of the original' if read.subset else 'complete'}{unverified(entry, path)}"
     kind: Callable[..., Report] = Report
     counts = {}
     if isinstance(read, ImagePlan):

@@ -204,6 +204,13 @@ def test_it_is_found_in_a_data_directory_or_named_itself(songs):
     assert locate("songs", songs) == locate("songs", songs / "songs") == songs / "songs"
 
 
+def test_files_whose_hash_the_data_set_does_not_give_are_called_unverified(songs, plugin):
+    plugin((f', sha256="{hashlib.sha256(TEXT).hexdigest()}"', ""))
+    said = "unverified as no hash of it is known"
+    assert load_data("songs", data_dir=songs).notice.startswith(f"Songs for all, {said}, from {songs / 'songs'}: arr")
+    assert verify("songs", songs).message.startswith(f"songs is complete, {said}: arrays text")
+
+
 def test_it_is_downloaded_into_a_folder_of_its_own_and_then_found(plugin, tmp_path):
     plugin()
     assert get("songs") == tmp_path / "cache" / "songs" / "songs.txt"

@@ -6,7 +6,7 @@ Each file has ``data``, ``(N, 3072)`` bytes, channel by channel, and ``labels``,
 Of npz files only those with the known MD5 are read; sizes and hashes are those of TensorFlow Datasets and of loaders
 that agree with each other. The same images are published as pickles, as the authors' scripts write them. Loaders that
 give hashes of these contradict each other, so that none is taken as the original's: pickles are read in a way that runs
-nothing (`_pickles`), and types and numbers of images and labels are checked.
+nothing (`_pickles`), types and numbers of images and labels are checked, and the user is told that they are unverified.
 """
 
 import io
@@ -95,6 +95,10 @@ class DownsampledImageNet(DataSet):
         """Refuse zips that are not the original, where these are read."""
         if not _unpacked(path, ".npz"):
             super().check(path)
+
+    def is_verified(self, path: Path) -> bool:
+        """Return whether npz files are read, each of which is compared with its MD5."""
+        return _ending(path) == ".npz"
 
     def read(self, path: Path) -> ImagePlan:
         """Read all files in the folder ``path`` or its zips; the pixels are in memory until they are cached, 4 GB."""

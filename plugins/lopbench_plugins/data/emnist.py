@@ -1,9 +1,10 @@
 """EMNIST (Cohen et al. 2017, arXiv:1702.05373), the balanced split, from the original zip or its files.
 
 They are idx files as MNIST has them (`mnist`), of 47 classes: digits, capitals, and those small letters that look
-unlike their capitals. Pictures lie on their side, as in the original and in torchvision. Of the zip the MD5 is
-published, of the files in it none: of unpacked ones it is checked that header, counts and labels are those of the
-split.
+unlike their capitals. Pictures lie on their side, as in the original and in torchvision.
+
+Of the zip the MD5 is published, of the files in it none. So the zip is read if it is there. Of unpacked files it is
+checked that header, counts and labels are those of the split, and the user is told that they are unverified.
 """
 
 import gzip
@@ -57,22 +58,20 @@ class EmnistBalanced(DataSet):
         return next((folder for folder in folders if _unpacked(folder) or (folder / _ARCHIVE).is_file()), None)
 
     def sources(self, path: Path) -> Iterable[Path]:
-        """Return the files in the folder ``path``, or the zip."""
-        return _unpacked(path).values() or [path / _ARCHIVE]
-
-    def check(self, path: Path) -> None:
-        """Refuse a zip that is not the original, where it is the zip that is read."""
-        if not _unpacked(path):
-            super().check(path)
+        """Return the zip in the folder ``path``, or else the files."""
+        archive = path / _ARCHIVE
+        return [archive] if archive.is_file() else _unpacked(path).values()
 
     def read(self, path: Path) -> ImagePlan:
-        """Read the four files of the split in the folder ``path``, or in its zip."""
-        if unpacked := _unpacked(path):
+        """Read the four files of the split in the zip in the folder ``path``, or else in the folder itself."""
+        archive = path / _ARCHIVE
+        if not archive.is_file():
+            unpacked = _unpacked(path)
             return self._plan(lambda name: self._file(unpacked[name]) if name in unpacked else None, path)
-        with open_zip(path / _ARCHIVE, again=self.again) as members:
+        with open_zip(archive, again=self.again) as members:
             inside = {PurePosixPath(name).name: name for name in members.names()}
             return self._plan(
-                lambda name: members.read(inside[name], _LARGEST_FILE) if name in inside else None, path / _ARCHIVE
+                lambda name: members.read(inside[name], _LARGEST_FILE) if name in inside else None, archive
             )
 
     def _file(self, path: Path) -> bytes:

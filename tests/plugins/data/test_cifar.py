@@ -39,6 +39,7 @@ def test_the_cache_is_read_only_with_the_promised_types(cifar, tmp_path):
 def test_folder_and_every_tar_have_one_content_hash(cifar, tmp_path):
     from_folder = load_data(NAME, data_dir=cifar.folder(tmp_path / "folder").parent)
     assert not from_folder.subset
+    assert "unverified" not in from_folder.notice  # each file has its MD5
     assert from_folder.real
     for name in ("cifar-10-python.tar.gz", "cifar-10-python.tar.bz2", "cifar-10-python.some.tar.xz"):
         path = cifar.tar(tmp_path / name, name)

@@ -183,6 +183,7 @@ def test_pickles_hold_the_same_images_as_npz_files(files, tmp_path, form, monkey
     ):
         found = load_data(NAME, data_dir=folder)
         assert found.content_hash == wanted.content_hash
+        assert found.notice.startswith("Downsampled ImageNet 32x32, unverified as no hash of it is known, from ")
         np.testing.assert_array_equal(found.train_images, wanted.train_images)
     (tmp_path / "both" / "Imagenet32_train").mkdir(parents=True)
     for name, content in batches.items():
@@ -193,7 +194,9 @@ def test_pickles_hold_the_same_images_as_npz_files(files, tmp_path, form, monkey
 def test_npz_files_whose_hash_is_known_are_read_before_pickles(files, tmp_path, monkeypatch):
     folder = unpacked(zips(tmp_path / "data", files), pickles(files, python2_pickle))
     monkeypatch.setattr(module, "unpickled", lambda _: pytest.fail("a pickle was read"))
-    assert len(load_data(NAME, data_dir=folder).train_labels) == 9
+    found = load_data(NAME, data_dir=folder)
+    assert len(found.train_labels) == 9
+    assert "unverified" not in found.notice
 
 
 @pytest.mark.parametrize("absent", ["train_data_batch_2", "val_data"])

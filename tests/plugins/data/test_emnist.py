@@ -7,7 +7,7 @@ import pytest
 
 from lopbench.core.errors import DataError
 from lopbench.core.interfaces import RemoteFile
-from lopbench.data import load_data, locate
+from lopbench.data import load_data, locate, verify
 from lopbench_plugins.data import emnist
 from lopbench_plugins.data.emnist import CLASSES, EmnistBalanced
 
@@ -73,6 +73,22 @@ def test_zip_and_unpacked_files_hold_the_same_images_of_47_classes(archive, lett
     archive.unlink()
     unpack(archive.parent, letters, packed=list(letters)[:2])
     assert load_data(NAME, data_dir=tmp_path / "data").content_hash == zipped.content_hash
+
+
+def test_the_zip_whose_hash_is_known_is_read_before_files_whose_hash_is_not(archive, folder, letters, tmp_path):
+    zipped = load_data(NAME, data_dir=tmp_path / "data")
+    assert "unverified" not in zipped.notice
+    name = "emnist-balanced-train-images-idx3-ubyte"
+    letters[name] = letters[name][:-784] + bytes(784)
+    unpack(folder, letters)
+    both = load_data(NAME, data_dir=tmp_path / "data")
+    assert (both.content_hash, both.notice) == (zipped.content_hash, zipped.notice)
+    archive.unlink()
+    other = load_data(NAME, data_dir=tmp_path / "data")
+    assert other.content_hash != zipped.content_hash
+    told = f"EMNIST Balanced, unverified as no hash of it is known, from {folder}: 141 train and 94 held-out images"
+    assert other.notice.startswith(told)
+    assert "is complete, unverified as no hash of it is known: 141 train" in verify(NAME, tmp_path / "data").message
 
 
 def test_the_folder_or_what_torchvision_calls_root_may_be_named(archive, folder, tmp_path):

@@ -20,6 +20,7 @@ def test_every_image_has_its_own_pixels_and_class_in_the_order_of_the_files(digi
     assert images.classes == tuple("0123456789")
     assert images.real
     assert not images.subset
+    assert "unverified" not in images.notice  # each file has its MD5
     for pixels, labels, theirs, numbers in (
         (images.train_images, images.train_labels, digits.images[0], digits.labels[0]),
         (images.test_images, images.test_labels, digits.images[1], digits.labels[1]),

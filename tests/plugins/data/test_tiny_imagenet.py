@@ -72,7 +72,7 @@ def test_a_subset_says_so(tiny, tmp_path):
     images = load_data(NAME, data_dir=tiny.zip(tmp_path / "data"))
     assert images.subset
     assert images.real
-    assert "subset" in images.notice
+    assert "Tiny ImageNet, a subset of the original, unverified as no hash of it is known, from" in images.notice
     assert "36 train and 6 held-out images of 3 classes" in images.notice
 
 

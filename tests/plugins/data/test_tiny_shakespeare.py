@@ -31,6 +31,7 @@ def test_text_and_vocabulary_are_the_bytes_of_the_file(small):
     assert bytes(found["text"]) == TEXT
     assert bytes(found["vocabulary"]) == bytes(sorted(set(TEXT)))
     assert found.real
+    assert "unverified" not in found.notice
     assert locate(NAME, small.parent) == small.parent
 
 
