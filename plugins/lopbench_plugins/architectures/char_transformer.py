@@ -15,7 +15,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from lopbench import Architecture, InvalidInputError, UnsupportedError, rng, whole
+from lopbench import Architecture, UnsupportedError, rng, whole
+from lopbench_plugins._multiples import check_multiple
 from lopbench_plugins.architectures._base import ACTIVATIONS, check_request, named
 
 
@@ -49,10 +50,7 @@ class CharTransformer(Architecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width % self.heads:
-            raise InvalidInputError(
-                f"{self.name}: width must be a multiple of heads, got {self.width} and {self.heads}"
-            )
+        check_multiple(self.name, "heads", self.heads, width=self.width)
 
     def build(self, input_shape: Sequence[int], outputs: int, *, generator: Generator) -> nn.Module:
         """Return a freshly initialised network in training mode, on the CPU.

@@ -42,7 +42,7 @@ class CNN(PaperArchitecture):
         if min(height, width) < shrink:
             raise UnsupportedError(
                 f"cnn halves the image {len(self.channels)} times and needs at least {shrink}x{shrink} pixels, "
-                f"got {height}x{width}; use larger images or fewer channels"
+                f"got {height}x{width}; use larger images or fewer convolutions"
             )
         layers = [
             named(

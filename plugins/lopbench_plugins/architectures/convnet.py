@@ -57,7 +57,7 @@ class ConvNet(PaperArchitecture):
         if min(sides) < 1:
             raise UnsupportedError(
                 f"{self.name} shrinks the image in {len(self.channels)} convolutions, and nothing is left of "
-                f"{height}x{width} pixels; use larger images, smaller kernels or fewer channels"
+                f"{height}x{width} pixels; use larger images, fewer convolutions or smaller kernels"
             )
         layers = [
             named(

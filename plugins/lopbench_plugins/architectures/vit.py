@@ -11,7 +11,8 @@ from typing import ClassVar
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
-from lopbench import InvalidInputError, UnsupportedError, whole
+from lopbench import UnsupportedError, whole
+from lopbench_plugins._multiples import check_multiple
 from lopbench_plugins.architectures._base import (
     Activation,
     Normalization,
@@ -49,8 +50,7 @@ class ViT(PaperArchitecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width % self.heads:
-            raise InvalidInputError(f"vit: width must be a multiple of heads, got {self.width} and {self.heads}")
+        check_multiple(self.name, "heads", self.heads, width=self.width)
 
     def assemble(self, input_shape: Sequence[int], outputs: int) -> nn.Module:
         """Return the network for images whose sides are multiples of ``patch``."""

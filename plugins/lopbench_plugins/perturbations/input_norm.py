@@ -47,7 +47,10 @@ class InputNorm(Perturbation):
         if "input_mean" in module._buffers:
             raise UnsupportedError(f"{self.name}: the network standardises its inputs already")
         if not example.is_floating_point():
-            raise UnsupportedError(f"{self.name}: the inputs are {example.dtype}, tokens say, and no real numbers")
+            raise UnsupportedError(
+                f"{self.name} standardises real numbers, and these inputs are whole numbers, such as tokens; leave "
+                f"{self.name} out, or use a stream of real numbers"
+            )
         # Buffers of the network itself and a hook: a layer in front would give all others new names.
         module.register_buffer("input_count", torch.zeros((), dtype=torch.int64))
         module.register_buffer("input_mean", torch.zeros(example.shape[1:]))

@@ -43,6 +43,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lopbench import ChunkedBatches, InvalidInputError, Recipe, Scenario, Stream, Task, number, rng, whole
+from lopbench_plugins._multiples import check_multiple
 from lopbench_plugins.scenarios.ltu import CONVENTIONS, LtuTarget, TargetName
 
 Flip = Literal["one", "all"]
@@ -129,15 +130,11 @@ class BitFlip(Scenario):
             raise InvalidInputError(
                 f"{self.name}: f must be at most m, for the slow bits are some of the m; got f={self.f}, m={self.m}"
             )
-        tasks, rest = divmod(self.samples, self.steps_per_task)
-        if rest:
-            raise InvalidInputError(
-                f"{self.name}: samples must be a multiple of steps_per_task, the samples of a bin; "
-                f"got samples={self.samples}, steps_per_task={self.steps_per_task}"
-            )
+        check_multiple(self.name, "steps_per_task", self.steps_per_task, samples=self.samples)
+        tasks = self.samples // self.steps_per_task
         if self.tasks not in (0, tasks):
             raise InvalidInputError(
-                f"{self.name}: {self.samples} samples in bins of {self.steps_per_task} are {tasks} tasks, "
+                f"{self.name}: {self.samples:,} samples in bins of {self.steps_per_task:,} are {tasks:,} tasks, "
                 f"got tasks={self.tasks}; set samples and leave tasks out"
             )
         object.__setattr__(self, "tasks", tasks)  # a derived field of a frozen dataclass; records must hold it

@@ -51,6 +51,7 @@ import torch
 from torch import Tensor
 
 from lopbench import ActingBatches, InvalidInputError, Recipe, Scenario, Stream, Task, number, rng, whole
+from lopbench_plugins._multiples import divisors
 from lopbench_plugins.scenarios import cart_and_pole, ppo
 from lopbench_plugins.scenarios.derived import derive
 
@@ -111,9 +112,10 @@ class CartPole(Scenario):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.actions % self.batch_size:
+            nearest = min(divisors(self.actions), key=lambda each: abs(each - self.batch_size))
             raise InvalidInputError(
-                f"{self.name}: environments times horizon must be a multiple of batch_size, got {self.actions} and "
-                f"batch_size={self.batch_size}"
+                f"{self.name}: batch_size must be a divisor of environments times horizon, {self.actions:,}, got "
+                f"batch_size={self.batch_size}; the nearest is batch_size={nearest}"
             )
         steps = self.rollouts * self.steps_per_rollout
         derive(self, "steps_per_task", steps, "rollouts, environments, horizon, passes and batch_size")

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from lopbench import Batches, DataError, Growth, ImageSet, InvalidInputError, Recipe, Scenario, Stream, Task, rng, whole
 from lopbench_plugins.scenarios.augmentation import MEAN, STD
 from lopbench_plugins.scenarios.derived import derive
+from lopbench_plugins.scenarios.labelled_images import remedy
 
 #: Images in the probe batch: as many of each class, at least one.
 PROBE_IMAGES = 500
@@ -206,10 +207,10 @@ class CloningStream(Stream):
         rarest = int(counts.argmin())
         if self.outputs != self.preparation.classes or counts[rarest] < scenario.images_per_class:
             raise DataError(
-                f"{scenario.name} needs {scenario.images_per_class} training images of each of "
+                f"{scenario.name} needs {scenario.images_per_class:,} training images of each of "
                 f"{self.preparation.classes} classes, {images.name} as it is found has {self.outputs} classes and "
-                f"{int(counts[rarest])} images of {images.classes[rarest]}; lower images_per_class, as in "
-                f"{scenario.name}:images_per_class={int(counts[rarest])}, or complete the data set"
+                f"{int(counts[rarest]):,} images of {images.classes[rarest]}; "
+                + remedy(images, f"images_per_class, as in {scenario.name}:images_per_class={int(counts[rarest])},")
             )
         self._starts = [0, *counts.cumsum(0).tolist()]
 

@@ -83,7 +83,7 @@ class LabelledImages(Stream):
         if count > found:
             raise DataError(
                 f"{self.scenario.name} needs {count:,} training images for a task, {self.images.name} as it is found "
-                f"has {found:,}; lower {what} or complete the data set"
+                f"has {found:,}; {remedy(self.images, what)}"
             )
 
     @cached_property
@@ -185,6 +185,17 @@ class LabelledTask(Task):
     def _probe(self) -> tuple[Tensor, Tensor]:
         true = self.train[1].cpu().numpy()
         return self.of_rows(torch.from_numpy(first_of_each(true, self.stream.outputs, PROBE_IMAGES)))
+
+
+def remedy(images: ImageSet, what: str = "") -> str:
+    """Return what to do about a data set with too few images.
+
+    Args:
+        images: The data set.
+        what: What can be lowered; "" if nothing can.
+    """
+    ways = [*([f"lower {what}"] if what else []), *(["complete the data set"] if images.subset else [])]
+    return " or ".join(ways) or "take another data set"
 
 
 def first_of_each(labels: NDArray[np.int64], classes: int, count: int) -> NDArray[np.int64]:

@@ -40,7 +40,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lopbench import ArraySet, DataError, InvalidInputError, Recipe, Scenario, Stream, Task, rng, whole
+from lopbench import ArraySet, DataError, Recipe, Scenario, Stream, Task, rng, whole
+from lopbench_plugins._multiples import check_multiple
 from lopbench_plugins.scenarios.row_batches import RowBatches
 
 #: Share of the text, its end, of which the held-out passages are.
@@ -89,11 +90,7 @@ class PermutedText(Scenario):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.passages % self.batch_size:
-            raise InvalidInputError(
-                f"{self.name}: passages must be a multiple of batch_size, got passages={self.passages} and "
-                f"batch_size={self.batch_size}"
-            )
+        check_multiple(self.name, "batch_size", self.batch_size, passages=self.passages)
 
     def recipe(self, architecture: str) -> Recipe:
         """Return Adam at 3e-3 for learner and reference."""
@@ -124,8 +121,8 @@ class PermutedTextStream(Stream):
         last = trained - scenario.length - 1
         if last < 0:
             raise DataError(
-                f"{scenario.name} needs at least {2 * scenario.length + 2} characters, and {scenario.data} has "
-                f"{len(text)}; lower length"
+                f"{scenario.name} needs at least {2 * scenario.length + 2:,} characters, and {scenario.data} has "
+                f"{len(text):,}; lower length"
             )
         drawn = torch.randint(0, last + 1, (scenario.passages,), generator=self.generator("passages")).numpy()
         spread = np.linspace(trained, len(text) - scenario.length - 1, HELD_OUT_PASSAGES).astype(np.int64)

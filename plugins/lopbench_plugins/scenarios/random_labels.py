@@ -35,7 +35,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lopbench import ImageSet, InvalidInputError, Recipe, whole
+from lopbench import ImageSet, Recipe, whole
+from lopbench_plugins._multiples import check_multiple
 from lopbench_plugins.scenarios.changes import ChangingTask, PermutingImages, PermutingScenario
 from lopbench_plugins.scenarios.labelled_images import Scale
 
@@ -89,11 +90,7 @@ class RandomLabels(PermutingScenario):
         super().__post_init__()
         # A derived field of a frozen dataclass; records must hold it.
         object.__setattr__(self, "scale", self.scale or SCALES[self.data])
-        if self.images % self.batch_size:
-            raise InvalidInputError(
-                f"{self.name}: images must be a multiple of batch_size, got images={self.images} and "
-                f"batch_size={self.batch_size}"
-            )
+        check_multiple(self.name, "batch_size", self.batch_size, images=self.images)
 
     @property
     def default_architecture(self) -> str:  # type: ignore[override] # another for each data set

@@ -21,6 +21,7 @@ from lopbench_plugins.scenarios.labelled_images import (
     LabelledScenario,
     LabelledTask,
     first_of_each,
+    remedy,
 )
 
 #: Side of the images, in pixels.
@@ -80,7 +81,9 @@ class SmallImages(LabelledImages):
         """
         found = len(self.images.classes)
         if count > found:
-            raise DataError(f"{self.scenario.name} needs {count} classes, {self.images.name} has {found}; lower {what}")
+            raise DataError(
+                f"{self.scenario.name} needs {count:,} classes, {self.images.name} has {found:,}; lower {what}"
+            )
 
     def need_of_each(self, labels: Iterable[int], train: int, what: str) -> None:
         """Refuse a data set with fewer than ``train`` training images of one of these classes, or with none.
@@ -93,7 +96,7 @@ class SmallImages(LabelledImages):
         Raises:
             DataError: If there are fewer.
         """
-        self._need(labels, self.train_counts, train, "training", f"lower {what} or complete")
+        self._need(labels, self.train_counts, train, "training", what)
 
     def need_held_out(self, labels: Iterable[int]) -> None:
         """Refuse a data set without held-out images of one of these classes.
@@ -101,14 +104,15 @@ class SmallImages(LabelledImages):
         Raises:
             DataError: If there are none.
         """
-        self._need(labels, self.test_counts, 1, "held-out", "complete")
+        self._need(labels, self.test_counts, 1, "held-out", "")
 
-    def _need(self, labels: Iterable[int], counts: NDArray[np.int64], count: int, split: str, advice: str) -> None:
+    def _need(self, labels: Iterable[int], counts: NDArray[np.int64], count: int, split: str, what: str) -> None:
         for label in labels:
             if max(1, count) > counts[label]:
                 raise DataError(
-                    f"{self.scenario.name} needs {max(1, count)} {split} images of each class, {self.images.name} as "
-                    f"it is found has {counts[label]} of {self.images.classes[label]}; {advice} the data set"
+                    f"{self.scenario.name} needs {max(1, count):,} {split} images of each class, {self.images.name} "
+                    f"as it is found has {counts[label]:,} of {self.images.classes[label]}; "
+                    f"{remedy(self.images, what)}"
                 )
 
     def drawn(self, label: int, count: int) -> NDArray[np.int64]:

@@ -44,6 +44,7 @@ from torch.nn import functional as F
 from lopbench import DataError, ImageSet, Recipe, Stream, Task, rng, whole
 from lopbench_plugins.scenarios.augmentation import ImageBatches, normalize
 from lopbench_plugins.scenarios.changes import RecurringScenario
+from lopbench_plugins.scenarios.labelled_images import remedy
 
 #: What the authors train on, as their code has it.
 _AUTHORS: Mapping[str, object] = {
@@ -169,14 +170,14 @@ class TinyImageNetStream(Stream):
         wanted = max(1, self.scenario.images_per_class)
         if wanted > stop - start:
             raise DataError(
-                f"{self.scenario.name} needs {wanted} training images of each class, {self.images.name} has "
-                f"{stop - start} of {self.images.classes[label]}; lower images_per_class or complete the data set"
+                f"{self.scenario.name} needs {wanted:,} training images of each class, {self.images.name} has "
+                f"{stop - start:,} of {self.images.classes[label]}; {remedy(self.images, 'images_per_class')}"
             )
         start, stop = self._test_starts[label]
         if start == stop:
             raise DataError(
                 f"{self.scenario.name} needs held-out images of each class, {self.images.name} has none of "
-                f"{self.images.classes[label]}; complete the data set"
+                f"{self.images.classes[label]}; {remedy(self.images)}"
             )
 
     def task(self, index: int) -> "TinyImageNetTask":

@@ -81,7 +81,9 @@ def test_what_is_no_sequence_is_refused():
 
 
 def test_a_width_that_cannot_be_shared_out_is_refused():
-    with pytest.raises(InvalidInputError, match="width must be a multiple of heads, got 10 and 3"):
+    with pytest.raises(
+        InvalidInputError, match="width must be a multiple of heads, got width=10 and heads=3; the nearest is width=9"
+    ):
         CharTransformer(width=10, heads=3)
 
 

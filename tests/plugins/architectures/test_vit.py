@@ -64,7 +64,11 @@ def test_a_patch_that_does_not_divide_the_image_is_refused(shape):
 
 @pytest.mark.parametrize(
     ("fields", "told"),
-    [({"width": 100}, "multiple of heads, got 100 and 6"), ({"heads": 0}, "heads"), ({"patch": 0}, "patch")],
+    [
+        ({"width": 100}, "multiple of heads, got width=100 and heads=6; the nearest is width=102"),
+        ({"heads": 0}, "heads"),
+        ({"patch": 0}, "patch"),
+    ],
 )
 def test_impossible_sizes_are_refused(fields, told):
     with pytest.raises(InvalidInputError, match=told):

@@ -64,5 +64,5 @@ def test_before_training_inputs_are_left_as_they_are():
 
 
 def test_tokens_are_refused():
-    with pytest.raises(UnsupportedError, match="tokens"):
+    with pytest.raises(UnsupportedError, match="such as tokens; leave input_norm out, or use a stream of real numbers"):
         InputNorm().configure(nn.Embedding(3, 4), example=torch.zeros(2, 3, dtype=torch.long), generator=rng.derive(0))

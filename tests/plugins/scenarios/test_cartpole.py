@@ -329,8 +329,10 @@ def test_the_default_network_is_a_policy_and_a_value_of_three_layers(profile, wi
 
 
 def test_fields_that_do_not_fit_are_refused_before_training():
-    with pytest.raises(InvalidInputError, match="multiple of batch_size, got 120 and batch_size=25"):
-        CartPole(**{**SMALL, "batch_size": 25})
+    for size, nearest in ((25, 24), (70, 60), (500, 120)):
+        told = f"environments times horizon, 120, got batch_size={size}; the nearest is batch_size={nearest}"
+        with pytest.raises(InvalidInputError, match=told):
+            CartPole(**{**SMALL, "batch_size": size})
     with pytest.raises(
         InvalidInputError, match=r"steps_per_task follows from rollouts.* and is 30, got 31; leave it out"
     ):

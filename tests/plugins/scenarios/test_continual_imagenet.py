@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from small_images_lab import passes, places
@@ -119,5 +121,19 @@ def test_what_the_data_set_has_not_is_refused_before_training(stream, fields, to
 
 def test_a_class_without_held_out_images_is_refused_before_training(numbered):
     scenario = ContinualImageNet(**{**SMALL, "held_out_images": 0})
-    with pytest.raises(DataError, match=r"needs 1 held-out images of each class, .* has 0 of c\d; complete the data"):
-        scenario.stream(0, data=numbered(NAME, train=20, test=0, classes=7), device=CPU)
+    images = numbered(NAME, train=20, test=0, classes=7)
+    told = r"needs 1 held-out images of each class, .* has 0 of c\d; "
+    with pytest.raises(DataError, match=f"{told}complete the data set$"):
+        scenario.stream(0, data=images, device=CPU)
+    with pytest.raises(DataError, match=f"{told}take another data set$"):
+        scenario.stream(0, data=replace(images, subset=False), device=CPU)
+
+
+def test_only_a_subset_can_be_completed(numbered):
+    scenario = ContinualImageNet(**{**SMALL, "images_per_class": 16})
+    images = numbered(NAME, train=20, test=2, classes=7)
+    told = r"has 20 of c\d; lower images_per_class or held_out_images"
+    with pytest.raises(DataError, match=f"{told} or complete the data set$"):
+        scenario.stream(0, data=images, device=CPU)
+    with pytest.raises(DataError, match=f"{told}$"):
+        scenario.stream(0, data=replace(images, subset=False), device=CPU)

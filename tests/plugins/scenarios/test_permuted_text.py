@@ -202,8 +202,10 @@ def test_lite_is_the_protocol_that_was_calibrated():
 
 
 def test_passages_that_are_no_whole_batches_are_refused():
-    with pytest.raises(InvalidInputError, match="passages must be a multiple of batch_size, got passages=10 and batch"):
-        PermutedText(passages=10, batch_size=4)
+    told = "passages must be a multiple of batch_size, got passages={} and batch_size=4; the nearest is passages={}"
+    for passages, nearest in ((11, 12), (9, 8), (1, 4)):
+        with pytest.raises(InvalidInputError, match=told.format(passages, nearest)):
+            PermutedText(passages=passages, batch_size=4)
 
 
 def test_bytes_outside_the_vocabulary_are_refused_before_training():
@@ -223,6 +225,8 @@ def test_a_text_that_is_too_short_is_refused_before_training():
     with pytest.raises(DataError, match="needs at least 14 characters, and tiny-shakespeare has 13; lower length"):
         stream(data=text_set(TEXT[:13]))
     stream(data=text_set(TEXT[:14])).task(0)
+    with pytest.raises(DataError, match="needs at least 20,002 characters, and tiny-shakespeare has 1,400; lower"):
+        stream(data=text_set(TEXT[:14] * 100), length=10_000)
 
 
 def test_a_data_set_that_is_no_text_is_refused_before_training(numbered):

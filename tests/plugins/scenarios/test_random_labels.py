@@ -107,7 +107,7 @@ def test_lite_is_the_protocol_that_was_calibrated():
 
 
 def test_images_that_are_no_whole_batches_are_refused():
-    with pytest.raises(InvalidInputError, match="images must be a multiple of batch_size, got images=50 and batch_siz"):
+    with pytest.raises(InvalidInputError, match="got images=50 and batch_size=16; the nearest is images=48"):
         RandomLabels(images=50, batch_size=16)
 
 
