@@ -141,15 +141,15 @@ def plan(
         request: What is to be run: the fields of `Request`.
 
     Raises:
-        UsageError: If a name, field or value is wrong, or the device does not exist.
+        UsageError: If a name, field or value is wrong, the scenario has no data set and ``data`` names one, or the
+            device does not exist.
         InvalidInputError: If a value is out of range, or no record could hold it.
         DataError: If the data set is absent or damaged.
     """
     results = Path(results).absolute()  # a plugin may go to another folder
     asked = Request(**request).asked()
     device = device_of(device)
-    streamed = asked.scenario.data
-    images = None if streamed is None else load_data(data, wanted=streamed, data_dir=data_dir, progress=progress)
+    images = _samples(asked.scenario, data, data_dir, progress)
     specs = asked.specs(None if images is None else {"name": images.name, "content_hash": images.content_hash})
     if asked.tuning is None:
         entries = _Entries(specs, specs, runs=with_references(specs))
@@ -171,6 +171,19 @@ def plan(
         aside=(*asked.aside, *entries.aside),
         later=tuple(entries.later),
     )
+
+
+def _samples(scenario: Scenario, data: str, data_dir: Path | None, progress: Progress | None) -> Samples | None:
+    """Return what a scenario streams, None if it makes its samples itself; arguments as for `plan`.
+
+    Raises:
+        UsageError: If it makes them itself, and ``data`` asks for others.
+    """
+    if scenario.data is not None:
+        return load_data(data, wanted=scenario.data, data_dir=data_dir, progress=progress)
+    if data != "auto":
+        raise UsageError(f"The scenario {scenario.name} makes its samples itself, and data is {data!r}; leave data out")
+    return None
 
 
 @dataclass

@@ -20,6 +20,18 @@ def kinds(specs):
     return [(spec.optimizer.fields["lr"], spec.seed, spec.method_label, spec.kind) for spec in specs]
 
 
+# -- data
+
+
+@pytest.mark.parametrize("scenario", ["cartpole", "bitflip", "slowly_changing_regression"])
+@pytest.mark.parametrize("data", ["procedural", "mnist", "unheard-of"])
+def test_data_for_a_scenario_that_makes_its_own_are_refused(tmp_path, scenario, data):
+    told = f"The scenario {scenario} makes its samples itself, and data is '{data}'; leave data out"
+    with pytest.raises(UsageError, match=f"^{told}$"):
+        study.plan(scenario=scenario, methods=["none"], data=data, device="cpu", results=tmp_path)
+    assert study.plan(scenario=scenario, methods=["none"], data="auto", device="cpu", results=tmp_path).images is None
+
+
 # -- expansion
 
 
