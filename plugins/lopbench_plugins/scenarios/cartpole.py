@@ -84,7 +84,8 @@ class CartPole(Scenario):
         head_policy: Whether weights and bias of the head are set to zero at the start of every level.
         optimizer_policy: Whether the optimizer's state is carried over or cleared at a boundary.
         probe_every: Steps between diagnostics inside a level; 0 for the start and end of each level only.
-        late: Number of levels that the score is made of, the last ones: all but the first.
+        late: Number of levels that the score is made of, the last ones; less than ``tasks``, for at the first level the
+            agent is a fresh one. 0 fills in all but the first.
         profile: Name of the profile the fields were taken from.
     """
 
@@ -94,7 +95,7 @@ class CartPole(Scenario):
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "c_chain": {"rollouts": 200},
         "lite": {"rollouts": 100},
-        "smoke": {"tasks": 6, "late": 5, "rollouts": 2, "horizon": 50, "passes": 2, "batch_size": 20},
+        "smoke": {"tasks": 6, "rollouts": 2, "horizon": 50, "passes": 2, "batch_size": 20},
     }
 
     profile: str = "lite"
@@ -106,11 +107,19 @@ class CartPole(Scenario):
     batch_size: int = whole(32, least=1)
     shift: float = number(2.0, least=0)
     steps_per_task: int = whole(0, least=0)
-    late: int = whole(9, least=0)
+    late: int = whole(0, least=0)
     head_policy: Literal["zero", "keep"] = "keep"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        late = self.late or self.tasks - 1
+        if late >= self.tasks:
+            raise InvalidInputError(
+                f"{self.name}: late must be less than tasks, for at the first level the agent is a fresh one; got "
+                f"late={late:,} and tasks={self.tasks:,}; leave late out, or lower it"
+            )
+        # A derived field of a frozen dataclass; records must hold it.
+        object.__setattr__(self, "late", late)
         if self.actions % self.batch_size:
             nearest = min(divisors(self.actions), key=lambda each: abs(each - self.batch_size))
             raise InvalidInputError(

@@ -328,6 +328,24 @@ def test_the_default_network_is_a_policy_and_a_value_of_three_layers(profile, wi
     assert sum(type(each).__name__ == activation for each in network.modules()) == 6
 
 
+@pytest.mark.parametrize(("fields", "late"), [("tasks=5", 4), ("tasks=2", 1), ("tasks=5,late=3", 3), ("late=0", 9)])
+def test_the_first_level_is_never_scored(fields, late):
+    scenario = parse_scenario(f"cartpole:{fields}").build()
+    assert (scenario.late, len(scenario.late_tasks)) == (late, late)
+    assert 0 not in scenario.late_tasks
+
+
+def test_records_hold_how_many_levels_are_scored():
+    fields = {profile: parse_scenario("cartpole", profile).fields["late"] for profile in CartPole.profiles}
+    assert fields == {"c_chain": 9, "lite": 9, "smoke": 5}
+
+
+@pytest.mark.parametrize("late", [5, 9])
+def test_scoring_the_first_level_is_refused(late):
+    with pytest.raises(InvalidInputError, match=f"late must be less than tasks, .* got late={late} and tasks=5; leave"):
+        parse_scenario(f"cartpole:tasks=5,late={late}")
+
+
 def test_fields_that_do_not_fit_are_refused_before_training():
     for size, nearest in ((25, 24), (70, 60), (500, 120)):
         told = f"environments times horizon, 120, got batch_size={size}; the nearest is batch_size={nearest}"
