@@ -28,8 +28,8 @@ from lopbench.report.command import beyond, command
 from lopbench.report.rows import Dress, Dresses, Places, has_several_optimizers, key_of, labels_of, names_of
 from lopbench.report.summary import RETENTION, Array, Failure, Row, Summary, Table, reason, summarise
 from lopbench.results import sensitivity
-from lopbench.results.cells import csv_text, two_digits
-from lopbench.results.columns import BY_NAME, secondary
+from lopbench.results.cells import csv_text, of_any_size, two_digits
+from lopbench.results.columns import BY_NAME, ERRORS, secondary
 from lopbench.results.files import write_whole
 from lopbench.results.leaderboard import seed_ranges
 from lopbench.results.overall import CLIP
@@ -55,6 +55,9 @@ PALETTE: Mapping[str, tuple[str, str]] = {
 
 #: Columns that are no numbers.
 _TEXTS = ("track", "interval", "verdict")
+
+#: Columns that have an interval.
+_WITH_INTERVAL = ("retention", "trend", "error_above_fresh", *AXES)
 
 #: Where a name may be broken into lines.
 _BREAKS = re.compile(r"(?<=[_:,+])(?=\S)")
@@ -328,11 +331,13 @@ def _cell(row: Row, table: Table, key: str, scale: tuple[float, float]) -> dict[
     if key == "seeds":
         stopped = [f"{line[outcome]} {outcome}" for outcome in ("diverged", "failed", "collapsed") if line[outcome]]
         return {**cell, "text": str(value), "extra": ", ".join(stopped)}
-    if key in ("retention", "trend", *AXES) and not math.isnan(line[f"{key}_low"]):
-        cell["extra"] = f"[{two_digits(line[f'{key}_low'])}, {two_digits(line[f'{key}_high'])}]"
+    is_error = key in ERRORS and table.score == "error"
+    if key in _WITH_INTERVAL and not math.isnan(line[f"{key}_low"]):
+        low, high = (_number(line[f"{key}_{end}"], is_error=is_error) for end in ("low", "high"))
+        cell["extra"] = f"[{low}, {high}]"
     if key == "trend" and line["trend_word"]:
         return {**cell, "text": f"{_number(value)} {line['trend_word']}"}
-    return {**cell, "text": _number(value, is_error=key == "lifetime_online" and table.score == "error")}
+    return {**cell, "text": _number(value, is_error=is_error)}
 
 
 def _scale(lines: Sequence[Mapping[Any, Any]]) -> tuple[float, float]:
@@ -530,8 +535,8 @@ def _number(value: float, *, is_error: bool = False) -> str:
         return "–"
     if math.isinf(value):
         return "∞"
-    if is_error:  # of any size
-        return f"{value:.3f}" if 0.01 <= value < 1000 else f"{value:.1e}"
+    if is_error:
+        return of_any_size(value)
     return two_digits(value) if abs(value) < 1000 else f"{value:.1e}"
 
 

@@ -24,6 +24,11 @@ def two_digits(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"
 
 
+def of_any_size(value: float) -> str:
+    """Return an error, a number of any size, with three digits behind the point, or with a power of ten."""
+    return f"{value + 0.0:.3f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.1e}"
+
+
 def with_interval(value: float, low: float, high: float) -> str:
     """Return a number in two digits, and behind it the interval if its ends are not NaN."""
     return two_digits(value) + ("" if math.isnan(low) else f" [{two_digits(low)}, {two_digits(high)}]")

@@ -188,6 +188,24 @@ COLUMNS: tuple[Column, ...] = (
         brief="the clone over a fresh network as wide",
     ),
     Column(
+        "error_above_fresh",
+        "Where the score is an error: that of the learner on the late tasks minus that of fresh networks on the same, "
+        "in its unit (nats of text); mean over seeds, infinite if a run stopped, below 0 if the learner does better.",
+        lambda g: g.error_above_fresh,
+        "above fresh",
+        brief="the error on late tasks minus that of fresh networks, in its unit; lower is better",
+    ),
+    Column(
+        "error_above_fresh_low",
+        "The low end of its 95% interval over seeds; empty if a run stopped.",
+        lambda g: g.error_above_fresh_interval[0],
+    ),
+    Column(
+        "error_above_fresh_high",
+        "The high end of its 95% interval over seeds.",
+        lambda g: g.error_above_fresh_interval[1],
+    ),
+    Column(
         "lifetime_online",
         "Online accuracy, mean over all tasks.",
         lambda g: g.mean(s.lifetime_online for s in g.scores),
@@ -260,11 +278,16 @@ SECONDARY = (
     "self_retention",
     "wide_retention",
     "fragility",
+    "error_above_fresh",
     "lifetime_online",
     "late_early",
     "speed",
     "memory",
 )
+
+
+#: Of these, errors where the score is one, or differences of errors: numbers of any size.
+ERRORS = frozenset({"error_above_fresh", "lifetime_online"})
 
 
 def secondary(headline: str, cells: Callable[[str], Iterable[Any]]) -> list[str]:

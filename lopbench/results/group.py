@@ -142,6 +142,17 @@ class Group:
         return "" if math.isnan(self.trend) else trend_word(*self.trend_interval)
 
     @property
+    def error_above_fresh(self) -> float:
+        """Mean over seeds of the late error minus that of fresh networks; infinite if a run stopped."""
+        return self.mean(s.error_above_fresh for s in self.scores)
+
+    @cached_property
+    def error_above_fresh_interval(self) -> tuple[float, float]:
+        """Its 95% interval over seeds, NaN where there is none, as where a run stopped."""
+        known = [s.error_above_fresh for s in self.scores if not math.isnan(s.error_above_fresh)]
+        return interval(known) if known and all(map(math.isfinite, known)) else (math.nan, math.nan)
+
+    @property
     def speed(self) -> float:
         """Steps a second as a multiple of those of the baseline."""
         return _relative(self.runs, self.baseline, _steps_per_s)

@@ -43,6 +43,7 @@ COLUMNS: Mapping[str, Callable[[SeedScores, Axis], float]] = {
     "fresh_retention": lambda scores, _: scores.fresh,
     "self_retention": lambda scores, _: scores.self_retention,
     "wide_retention": lambda scores, _: scores.wide,
+    "error_above_fresh": lambda scores, _: scores.error_above_fresh,
     "lifetime_online": lambda scores, _: scores.lifetime_online,
     "late_early": lambda scores, _: scores.late_early,
 }

@@ -185,6 +185,27 @@ def error_late_early(errors: ArrayLike, late: int = 0) -> float:
     return 0.0 if math.isinf(last) else first / last
 
 
+def error_above(learner: ArrayLike, fresh: ArrayLike) -> float:
+    """Return how far the mean error of a learner is above that of fresh networks on the same tasks, in its unit.
+
+    A ratio of losses says little, for most of a loss may be one that no network can avoid.
+
+    Args:
+        learner: Errors of the learner, ``(T,)``, T at least 1, at least 0; infinite where it did not finish.
+        fresh: Errors of fresh networks, ``(T,)``, finite.
+
+    Returns:
+        The difference, negative where the learner does better; infinite where a task was not finished.
+
+    Raises:
+        InvalidInputError: If shapes differ or an error is negative or NaN.
+    """
+    e, f = _pair(learner, fresh)
+    for errors in (e, f):
+        _check(errors, np.zeros(1), "error")
+    return math.fsum(e.tolist() + (-f).tolist()) / e.size
+
+
 def lifetime(scores: ArrayLike) -> float:
     """Return the mean over all tasks of ``scores``, ``(T,)`` with T at least 1."""
     s = _vector(scores)

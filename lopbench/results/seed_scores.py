@@ -16,6 +16,7 @@ from lopbench.results.score import (
     Score,
     at_ceiling,
     ceiling,
+    error_above,
     error_late_early,
     late_early,
     lifetime,
@@ -49,6 +50,7 @@ class SeedScores:
         fresh: Retention of a fresh network of its own recipe, on the headline's axis.
         self_retention: The headline's retention against that network.
         wide: The headline's retention against a fresh network as wide as a clone.
+        error_above_fresh: The headline's error on the late tasks minus that of fresh networks; NaN of accuracies.
         lifetime_online: Mean over all tasks of the online score.
         late_early: Late tasks over as many first ones, or the other way round of errors.
         note: What is missing for the headline's retention, None for nothing.
@@ -62,6 +64,7 @@ class SeedScores:
     fresh: float
     self_retention: float
     wide: float
+    error_above_fresh: float
     lifetime_online: float
     late_early: float
     note: str | None
@@ -200,6 +203,7 @@ def seed_scores(record: Record, references: References, floors: Floors) -> SeedS
         fresh=_Side(own.record, main.metric, score, {}).against(reference, late) if own else math.nan,
         self_retention=main.against(own, late),
         wide=main.against(wide, late),
+        error_above_fresh=main.above(reference, late),
         lifetime_online=lifetime(online),
         late_early=(error_late_early if score == "error" else late_early)(online, len(late)),
         note=note,
@@ -258,6 +262,13 @@ class _Side:
         if against is None:
             return math.nan
         return share(total_above_chance(self.scores(tasks), against.chance, self.score), against.total)
+
+    def above(self, reference: Reference | None, tasks: Sequence[int]) -> float:
+        """Return how far the error is above that of fresh networks; NaN of accuracies, and of clones beside a base."""
+        against = None if reference is None or reference.prefix == BASE else self.facing(reference, tasks)
+        if against is None or self.score == "accuracy":
+            return math.nan
+        return error_above(self.scores(tasks), against.scores)
 
     def ceiling(self, reference: Reference | None, tasks: Sequence[int]) -> float:
         against = self.facing(reference, tasks)

@@ -256,3 +256,14 @@ def test_text_and_lines_stand_out_from_the_paper(theme):
         assert contrast(PALETTE[name][theme], paper) > 4.5, name
     for colour in SERIES[theme]:
         assert contrast(colour, paper) > 2.8, colour
+
+
+def test_errors_stand_above_those_of_fresh_networks(results, tmp_path):
+    for seed, error in enumerate((0.75, 1.0, 1.25)):
+        spec = results.spec(seed=seed)
+        results.add(spec, error, score="error", chance=2.5)
+        results.add(spec.reference(), 0.75, score="error", chance=2.5)
+    write_report(tmp_path / "page.html", results.root)
+    words = " ".join(data for _, data in Tree((tmp_path / "page.html").read_text(encoding="utf-8")).texts)
+    assert re.search(r"above fresh\s+error", words)
+    assert re.search(r"0\.250\s+\[0\.000, 0\.500\]", words)

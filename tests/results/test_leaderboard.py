@@ -1,4 +1,5 @@
 import copy
+import io
 import json
 import math
 import os
@@ -438,7 +439,31 @@ def test_one_row_of_errors_by_hand(results):
     assert row["ceiling"] == pytest.approx(2.5 / 2, rel=1e-12)
     assert row["lifetime_online"] == pytest.approx(16.0 / 10, rel=1e-12)
     assert row["late_early"] == pytest.approx(2.5 / 13.5, rel=1e-12)
+    assert row["error_above_fresh"] == pytest.approx(13.5 / 5 - 2.5 / 5, rel=1e-12)
     assert list(row[["seeds", "unpaired", "notes"]]) == [1, 0, ""]
+
+
+def test_error_above_fresh_pairs_learner_and_fresh_networks_of_a_seed(errors, results):
+    for seed, (learner, fresh) in enumerate([(0.75, 0.5), (1.25, 0.75), (1.75, 1.0)]):  # .25, .5 and .75 above
+        spec = results.spec(results.component("methods", "m", track="boundary-free"), seed=seed)
+        errors(spec, dict.fromkeys(range(5), 2.0) | dict.fromkeys(range(5, 10), learner), fresh)
+    row = only(leaderboard(results.root))
+    assert row["error_above_fresh"] == 0.5
+    # With three seeds the tails of the interval are thinner than the 1 / 27 of the resamples that are of one seed.
+    assert (row["error_above_fresh_low"], row["error_above_fresh_high"]) == (0.25, 0.75)
+    table = markdown(leaderboard(results.root))
+    assert "| above fresh | error |" in table
+    assert "| 0.500 [0.250, 0.750] |" in table
+    narrow = Console(width=100, file=io.StringIO())
+    render(leaderboard(results.root), narrow)
+    assert "above fresh" not in narrow.file.getvalue()
+
+
+def test_error_above_fresh_is_of_errors_with_a_fresh_network_alone(errors, many_seeds, results):
+    many_seeds([0.5])
+    assert "above fresh" not in markdown(leaderboard(results.root))
+    errors(results.spec(scenario=results.component("scenarios", "flip", tasks=10, profile="lite")), 0.25, fresh=None)
+    assert leaderboard(results.root)["error_above_fresh"].isna().all()
 
 
 def test_score_is_named_for_accuracies_too(many_seeds, results):
@@ -464,6 +489,8 @@ def test_stopped_run_has_infinite_errors(errors, results, status, finished, reta
     errors(results.spec(seed=1), dict.fromkeys(range(finished), 0.5), status=status)
     row = only(leaderboard(results.root))
     assert (row["retention"], row["late_early"], row["lifetime_online"]) == ((1 + retained) / 2, 0.5, math.inf)
+    assert row["error_above_fresh"] == math.inf
+    assert row[["error_above_fresh_low", "error_above_fresh_high"]].isna().all()
     assert 0 <= row["retention_low"] <= row["retention"] <= row["retention_high"] <= 1
     assert list(row[["seeds", status, "unpaired", "notes"]]) == [2, 1, 0, f"{status}: seed 1"]
 

@@ -13,6 +13,7 @@ from lopbench.results.score import (
     at_ceiling,
     at_floor,
     ceiling,
+    error_above,
     error_late_early,
     late_early,
     lifetime,
@@ -207,6 +208,20 @@ def test_error_late_early_is_early_over_late():
 @pytest.mark.parametrize("finished", [0, 3, 9])
 def test_error_late_early_of_an_unfinished_run_is_zero(finished):
     assert error_late_early([0.5] * finished + [math.inf] * (10 - finished)) == 0.0
+
+
+def test_error_above_is_a_difference_of_means():
+    assert error_above([0.5, 1.0, 3.0], [0.25, 0.5, 0.75]) == 1.0  # 4.5 / 3 - 1.5 / 3
+    assert error_above([0.25, 0.25], [0.5, 1.0]) == -0.5
+    assert error_above([0.25, math.inf], [0.5, 1.0]) == math.inf
+
+
+@pytest.mark.parametrize("bad", [-0.5, math.nan])
+def test_error_above_refuses_what_is_no_error(bad):
+    with pytest.raises(InvalidInputError, match="errors must be at least 0"):
+        error_above([bad, 1.0], [0.5, 0.5])
+    with pytest.raises(InvalidInputError, match="errors must be at least 0"):
+        error_above([0.5, 0.5], [bad, 1.0])
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=10, max_size=30))
