@@ -180,6 +180,7 @@ class NetworkProbe:
         modules: Returns the probe of each module named that returns a single tensor, for metrics that read more than
             ``layers``.
         recall: Returns what `previous` is, and keeps what the network is now for the next probe.
+        score_former: Returns what `former_score` is.
     """
 
     parameters: Mapping[str, Tensor]
@@ -196,6 +197,7 @@ class NetworkProbe:
     forward: Callable[[Mapping[str, Tensor], Tensor], Tensor] = _absent
     modules: Callable[[Sequence[str]], tuple[LayerProbe, ...]] = _absent
     recall: Callable[[], Mapping[str, Tensor] | None] = lambda: None
+    score_former: Callable[[], float | None] = lambda: None
     #: Memo for quantities that several metrics of the whole network share.
     _shared: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -206,6 +208,11 @@ class NetworkProbe:
         They are kept for networks of which a metric reads this, and for no others.
         """
         return self.recall()
+
+    @cached_property
+    def former_score(self) -> float | None:
+        """Mean held-out score on the task before; None if the task tells of none, or nothing of it is held out."""
+        return self.score_former()
 
     @cached_property
     def blocked(self) -> bool:

@@ -151,6 +151,10 @@ class Task(ABC):
         """Return further named scores of held-out samples, each ``(N,)``; ``outputs`` are all of the network's."""
         return {}
 
+    def former(self) -> Task | None:
+        """Return the task before, for what is forgotten of it; None of the first, and where that is not measured."""
+        return None
+
 
 class Stream(ABC):
     """The tasks of one seed."""

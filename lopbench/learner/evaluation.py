@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -91,7 +92,12 @@ def probe(learner: StackLearner, index: int, task: Task, seen: Seen | None = Non
     """
     parameters, buffers = replica(learner, index)
     subject = _subject(learner, parameters, buffers)
-    return probing.take(
+
+    def score_former() -> float | None:
+        former = task.former()
+        return None if former is None else evaluate(learner, index, former).get("heldout_score")
+
+    taken = probing.take(
         subject,
         task,
         initial={name: value[index] for name, value in learner.view.initial.items()},
@@ -100,6 +106,7 @@ def probe(learner: StackLearner, index: int, task: Task, seen: Seen | None = Non
         recall=lambda: learner.previous.swap(index, {**buffers, **parameters}),
         seen=seen,
     )
+    return replace(taken, score_former=score_former)
 
 
 def _subject(learner: StackLearner, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Subject:

@@ -29,13 +29,13 @@ from lopbench.report.rows import Dress, Dresses, Places, has_several_optimizers,
 from lopbench.report.summary import RETENTION, Array, Failure, Row, Summary, Table, reason, summarise
 from lopbench.results import sensitivity
 from lopbench.results.cells import csv_text, of_any_size, two_digits
-from lopbench.results.columns import BY_NAME, ERRORS, secondary
+from lopbench.results.columns import BY_NAME, ERRORS, WITH_INTERVAL, secondary
 from lopbench.results.files import write_whole
 from lopbench.results.leaderboard import seed_ranges
 from lopbench.results.overall import CLIP
 from lopbench.results.pairs import FEWEST_RANKED
 from lopbench.results.ranks import RANK_METHOD
-from lopbench.results.seed_scores import AXES, BASE
+from lopbench.results.seed_scores import BASE
 from lopbench.results.statistics import COVERAGE, INTERVAL_METHOD
 from lopbench.results.tables import rank_text
 
@@ -55,9 +55,6 @@ PALETTE: Mapping[str, tuple[str, str]] = {
 
 #: Columns that are no numbers.
 _TEXTS = ("track", "interval", "verdict")
-
-#: Columns that have an interval.
-_WITH_INTERVAL = ("retention", "trend", "error_above_fresh", *AXES)
 
 #: Where a name may be broken into lines.
 _BREAKS = re.compile(r"(?<=[_:,+])(?=\S)")
@@ -332,7 +329,7 @@ def _cell(row: Row, table: Table, key: str, scale: tuple[float, float]) -> dict[
         stopped = [f"{line[outcome]} {outcome}" for outcome in ("diverged", "failed", "collapsed") if line[outcome]]
         return {**cell, "text": str(value), "extra": ", ".join(stopped)}
     is_error = key in ERRORS and table.score == "error"
-    if key in _WITH_INTERVAL and not math.isnan(line[f"{key}_low"]):
+    if key in WITH_INTERVAL and not math.isnan(line[f"{key}_low"]):
         low, high = (_number(line[f"{key}_{end}"], is_error=is_error) for end in ("low", "high"))
         cell["extra"] = f"[{low}, {high}]"
     if key == "trend" and line["trend_word"]:

@@ -206,6 +206,25 @@ COLUMNS: tuple[Column, ...] = (
         lambda g: g.error_above_fresh_interval[1],
     ),
     Column(
+        "forgetting",
+        "Held-out score of a task at its own end minus that at the end of the next, mean over late tasks; of errors "
+        "the other way round. Measured with `--metrics former_score`, in streams whose "
+        "tasks change what images mean.",
+        lambda g: g.forgetting,
+        "forgetting",
+        brief="how much worse a task is done at the end of the next one, on held-out samples",
+    ),
+    Column(
+        "forgetting_low",
+        "The low end of its 95% interval over seeds.",
+        lambda g: g.forgetting_interval[0],
+    ),
+    Column(
+        "forgetting_high",
+        "The high end of its 95% interval over seeds.",
+        lambda g: g.forgetting_interval[1],
+    ),
+    Column(
         "lifetime_online",
         "Online accuracy, mean over all tasks.",
         lambda g: g.mean(s.lifetime_online for s in g.scores),
@@ -268,6 +287,9 @@ COLUMNS: tuple[Column, ...] = (
 #: The same by name.
 BY_NAME = {column.name: column for column in COLUMNS}
 
+#: Those beside which columns of their own have the ends of a 95% interval.
+WITH_INTERVAL = frozenset(name for name in BY_NAME if f"{name}_low" in BY_NAME)
+
 #: What tables show of a row besides its names, its rank, its retention and its seeds, in this order.
 SECONDARY = (
     "verdict",
@@ -279,6 +301,7 @@ SECONDARY = (
     "wide_retention",
     "fragility",
     "error_above_fresh",
+    "forgetting",
     "lifetime_online",
     "late_early",
     "speed",
@@ -287,7 +310,7 @@ SECONDARY = (
 
 
 #: Of these, errors where the score is one, or differences of errors: numbers of any size.
-ERRORS = frozenset({"error_above_fresh", "lifetime_online"})
+ERRORS = frozenset({"error_above_fresh", "forgetting", "lifetime_online"})
 
 
 def secondary(headline: str, cells: Callable[[str], Iterable[Any]]) -> list[str]:

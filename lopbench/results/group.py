@@ -122,8 +122,7 @@ class Group:
     @cached_property
     def intervals(self) -> dict[Axis, tuple[float, float]]:
         """Its 95% interval over seeds on each axis, NaN where there is none."""
-        values = {axis: list(self.on_axis(axis).values()) for axis in AXES}
-        return {axis: interval(found) if found else (math.nan, math.nan) for axis, found in values.items()}
+        return {axis: _interval(self.on_axis(axis).values()) for axis in AXES}
 
     @property
     def trend(self) -> float:
@@ -149,8 +148,17 @@ class Group:
     @cached_property
     def error_above_fresh_interval(self) -> tuple[float, float]:
         """Its 95% interval over seeds, NaN where there is none, as where a run stopped."""
-        known = [s.error_above_fresh for s in self.scores if not math.isnan(s.error_above_fresh)]
-        return interval(known) if known and all(map(math.isfinite, known)) else (math.nan, math.nan)
+        return _interval(s.error_above_fresh for s in self.scores)
+
+    @property
+    def forgetting(self) -> float:
+        """Mean forgetting over seeds."""
+        return self.mean(s.forgetting for s in self.scores)
+
+    @cached_property
+    def forgetting_interval(self) -> tuple[float, float]:
+        """Its 95% interval over seeds, NaN where there is none."""
+        return _interval(s.forgetting for s in self.scores)
 
     @property
     def speed(self) -> float:
@@ -201,6 +209,12 @@ class Group:
         used = {record.run_id: record for s in self.scores for record in s.used}
         inputs = "".join(f"{run_id} {used[run_id].measurements_digest}\n" for run_id in sorted(used))
         return hashlib.sha256(inputs.encode()).hexdigest()
+
+
+def _interval(values: Iterable[float]) -> tuple[float, float]:
+    """Return the 95% interval of the mean of the values that are not NaN; NaN if all are, or one is infinite."""
+    known = [value for value in values if not math.isnan(value)]
+    return interval(known) if known and all(map(math.isfinite, known)) else (math.nan, math.nan)
 
 
 def seed_ranges(seeds: Iterable[int]) -> str:

@@ -44,6 +44,7 @@ COLUMNS: Mapping[str, Callable[[SeedScores, Axis], float]] = {
     "self_retention": lambda scores, _: scores.self_retention,
     "wide_retention": lambda scores, _: scores.wide,
     "error_above_fresh": lambda scores, _: scores.error_above_fresh,
+    "forgetting": lambda scores, _: scores.forgetting,
     "lifetime_online": lambda scores, _: scores.lifetime_online,
     "late_early": lambda scores, _: scores.late_early,
 }

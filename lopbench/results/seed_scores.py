@@ -24,7 +24,7 @@ from lopbench.results.score import (
     share,
     total_above_chance,
 )
-from lopbench.results.tasks import Floors, late_count, task_count, task_scores
+from lopbench.results.tasks import Floors, late_count, task_count, task_means, task_scores
 from lopbench.results.trend import trend
 
 #: What a retention is of, and what the metrics that it is made of begin with.
@@ -33,6 +33,9 @@ AXES: Mapping[Axis, str] = {"trainability": "online", "generalisation": "heldout
 
 #: What the names of a base's measurements begin with, which is trained beside its clone.
 BASE = "base_"
+
+#: Label of the metric that tells how well the task before is still done.
+FORMER = "former_score"
 
 #: Why a run has no retention.
 NO_REFERENCE = "no completed fresh reference"
@@ -51,6 +54,7 @@ class SeedScores:
         self_retention: The headline's retention against that network.
         wide: The headline's retention against a fresh network as wide as a clone.
         error_above_fresh: The headline's error on the late tasks minus that of fresh networks; NaN of accuracies.
+        forgetting: How much worse the task before is done at the end of a late task than at its own end.
         lifetime_online: Mean over all tasks of the online score.
         late_early: Late tasks over as many first ones, or the other way round of errors.
         note: What is missing for the headline's retention, None for nothing.
@@ -65,6 +69,7 @@ class SeedScores:
     self_retention: float
     wide: float
     error_above_fresh: float
+    forgetting: float
     lifetime_online: float
     late_early: float
     note: str | None
@@ -204,11 +209,30 @@ def seed_scores(record: Record, references: References, floors: Floors) -> SeedS
         self_retention=main.against(own, late),
         wide=main.against(wide, late),
         error_above_fresh=main.above(reference, late),
+        forgetting=forgetting(record, late, score),
         lifetime_online=lifetime(online),
         late_early=(error_late_early if score == "error" else late_early)(online, len(late)),
         note=note,
         used=tuple(dict.fromkeys([record, *(side.record for side in (reference, own, wide) if side is not None)])),
     )
+
+
+def forgetting(record: Record, tasks: Iterable[int], score: Score) -> float:
+    """Return the mean forgetting of the task before, over ``tasks``: the one-step measure of arXiv:1801.10112.
+
+    That is the held-out score of a task at its own end minus that at the end of the next, or of errors the other way
+    round, so that above 0 something is forgotten.
+
+    Returns:
+        The mean over the tasks that have both; NaN where none has, and of a run that stopped, since what is left would
+        flatter it.
+    """
+    if record.outcome != "completed" or all(metric.name != FORMER for metric in record.spec.metrics):
+        return math.nan
+    now, at_end = task_means(record, FORMER), record.per_task(f"heldout_{score}")
+    sign = -1 if score == "error" else 1
+    found = [sign * (at_end[task - 1] - now[task]) for task in tasks if task in now and task - 1 in at_end]
+    return math.fsum(found) / len(found) if found else math.nan
 
 
 def headline_metric(record: Record, score: Score) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lopbench.core.text import counted
 from lopbench.core.tuning import Tuning
 from lopbench.results.cells import csv_text, of_any_size, two_digits, with_interval
-from lopbench.results.columns import BY_NAME, ERRORS, secondary
+from lopbench.results.columns import BY_NAME, ERRORS, WITH_INTERVAL, secondary
 from lopbench.results.files import write_whole
 from lopbench.results.group import seed_ranges, seeds_in_words
 from lopbench.results.layout import Table, in_html, in_latex, in_markdown, legend, printed, said_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 #: What a terminal has no room for; other formats have it.
-_WIDE = ("error_above_fresh", "lifetime_online", "late_early", "memory")
+_WIDE = ("error_above_fresh", "forgetting", "lifetime_online", "late_early", "memory")
 
 #: What a terminal of fewer columns has no room for either, where optimizers stand in the table.
 _WIDE_OF_SEVERAL, _ROOMY = ("speed", "fresh_retention", "self_retention"), 110
@@ -230,12 +230,10 @@ def _cell(row: "pd.Series[Any]", name: str, *, wide: bool) -> str:
     if name == "trend" and not math.isnan(value):
         text = _with_interval(value, row["trend_low"], row["trend_high"]) if wide else _number(value)
         return f"{text} {_word(row['trend_word'], wide=wide)}"
-    if name in AXES and wide:
-        return _with_interval(value, row[f"{name}_low"], row[f"{name}_high"])
-    if row["score"] == "error" and name in ERRORS and math.isfinite(value):
-        low, high = (float(row.get(f"{name}_{end}", math.nan)) for end in ("low", "high"))
-        return of_any_size(value) + ("" if math.isnan(low) else f" [{of_any_size(low)}, {of_any_size(high)}]")
-    return _number(value)
+    shown = of_any_size if row["score"] == "error" and name in ERRORS and math.isfinite(value) else _number
+    if not wide or name not in WITH_INTERVAL or math.isnan(row[f"{name}_low"]):
+        return shown(value)
+    return f"{shown(value)} [{shown(row[f'{name}_low'])}, {shown(row[f'{name}_high'])}]"
 
 
 def _word(value: object, *, wide: bool) -> str:

@@ -83,6 +83,10 @@ class Problem(Task):
         """Return one batch."""
         return self.batch(10**6 + 1)
 
+    def former(self) -> Problem:
+        """Return a problem of another seed."""
+        return Problem(self.seed + 1, self.dtype, size=self.size)
+
 
 class _Stream(Batches):
     """The batches of a problem, one after another."""

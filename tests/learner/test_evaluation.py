@@ -1,5 +1,5 @@
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
@@ -38,6 +38,31 @@ def test_evaluation_is_the_mean_over_samples_in_evaluation_mode() -> None:
     assert found == {"heldout_score": right.double().mean().item(), "heldout_wrong": (~right).double().mean().item()}
     assert equal(learner.state_dict(), before)
     assert all(each.training for each in learner.network.module.modules())
+
+
+def test_the_probe_scores_the_network_of_now_on_the_held_out_samples_of_the_task_before() -> None:
+    class Later(ToyTask):
+        def former(self) -> ToyTask | None:
+            return ToyTask(self.seed, self.index - 1) if self.index else None
+
+    learner = make(seeds=(0, 1))
+    train(learner, range(3))
+    for replica in (0, 1):
+        probe = learner.probe(replica, Later(5, 2))
+        assert probe.former_score == learner.evaluate(replica, ToyTask(5, 1))["heldout_score"]
+        assert learner.probe(replica, Later(5)).former_score is None
+        assert learner.probe(replica, ToyTask(5, 2)).former_score is None
+
+
+def test_a_former_task_of_which_nothing_is_held_out_has_no_score() -> None:
+    class Unheld(ToyTask):
+        def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
+            return iter(())
+
+        def former(self) -> ToyTask:
+            return Unheld(self.seed)
+
+    assert make().probe(0, Unheld(0)).former_score is None
 
 
 def silence(self: Perturbation, learner: Learner, state: State) -> Mapping[str, Tensor]:

@@ -35,6 +35,7 @@ from lopbench.results.leaderboard import (
 from lopbench.results.pack import pack
 from lopbench.results.pairs import Entrant
 from lopbench.results.ranks import rank_ranges
+from lopbench.results.record import write_record
 from lopbench.results.statistics import interval
 from lopbench.results.tables import html, rank_text
 from lopbench_plugins.scenarios.bitflip import BitFlip
@@ -464,6 +465,38 @@ def test_error_above_fresh_is_of_errors_with_a_fresh_network_alone(errors, many_
     assert "above fresh" not in markdown(leaderboard(results.root))
     errors(results.spec(scenario=results.component("scenarios", "flip", tasks=10, profile="lite")), 0.25, fresh=None)
     assert leaderboard(results.root)["error_above_fresh"].isna().all()
+
+
+@pytest.mark.parametrize(("score", "sign"), [("accuracy", 1), ("error", -1)])
+def test_forgetting_is_what_the_next_task_takes_by_hand(results, score, sign):
+    metric = results.component("metrics", "former_score")
+    held_out = dict.fromkeys(range(4), 0.1) | {4: 0.75, 5: 0.75, 6: 1.0, 7: 0.5, 8: 0.5, 9: 0.25}
+    for seed, all_former in enumerate((0.5, 0.25, 0.0)):
+        # Of the late tasks, 5 to 9, the ones before have .75, .75, 1, .5 and .5 at their own ends, .7 in the mean.
+        spec = results.spec(seed=seed, metrics=(metric,))
+        rows = results.fill(dict.fromkeys(range(10), 0.5), held_out, 2.0, score=score)
+        for task in range(1, 10):
+            rows.add(100 * task, task, "former_score", 0.125)  # at its start, which is no end of a task
+            rows.add(100 * (task + 1), task, "former_score", all_former)
+        write_record(results.root, spec.recorded(), spec.run_id, {"device": "cpu"}, results.status(), rows, None)
+    row = only(leaderboard(results.root))
+    assert row["forgetting"] == pytest.approx(sign * 0.45, rel=1e-12)
+    ends = sorted((sign * 0.2, sign * 0.7))
+    assert list(row[["forgetting_low", "forgetting_high"]]) == pytest.approx(ends, rel=1e-12)
+    table = markdown(leaderboard(results.root))
+    assert "| forgetting |" in table
+    assert ("| 0.45 [0.20, 0.70] |" if sign == 1 else "| -0.450 [-0.700, -0.200] |") in table
+
+
+def test_forgetting_is_of_what_was_measured_and_of_runs_that_did_not_stop(many_seeds, results):
+    many_seeds([0.5])
+    assert leaderboard(results.root)["forgetting"].isna().all()
+    assert "forgetting" not in markdown(leaderboard(results.root))
+    metric = results.component("metrics", "former_score")
+    stopped = {"former_score": dict.fromkeys(range(1, 7), 0.25)}
+    held_out = dict.fromkeys(range(7), 0.5)
+    results.add(results.spec(seed=1, metrics=(metric,)), held_out, held_out, status="diverged", whole=stopped)
+    assert leaderboard(results.root)["forgetting"].isna().all()
 
 
 def test_score_is_named_for_accuracies_too(many_seeds, results):

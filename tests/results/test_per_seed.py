@@ -28,7 +28,13 @@ def test_a_column_is_the_mean_of_its_numbers(results):
 
 
 def test_those_that_can_collapse_are_the_retentions():
-    assert sorted(COLUMNS.keys() - RETENTIONS) == ["error_above_fresh", "late_early", "lifetime_online", "trend"]
+    assert sorted(COLUMNS.keys() - RETENTIONS) == [
+        "error_above_fresh",
+        "forgetting",
+        "late_early",
+        "lifetime_online",
+        "trend",
+    ]
     assert Quantity("retention").is_retention
     assert not Quantity("retention", "late").is_retention  # a metric of that name
 

@@ -23,6 +23,7 @@ def lopbench_metrics(register: Register) -> None:
             "GradientCovarianceRank",
             "effective rank of the cosines between gradients of single samples",
         ),
+        ("former_score", "FormerScore", "held-out score on the task before, which tells forgetting"),
         ("gradient_norm", "GradientNorm", "L2 norm of the gradient of the probe's loss"),
         ("manifold_distance", "ManifoldDistance", "share of the weights' norm that is off the cloning manifold"),
         ("non_gaussianity", "NonGaussianity", "distance of the units' laws from Gaussians (Shapiro, KS, kurtosis)"),

@@ -125,10 +125,14 @@ class ChangingTask(LabelledTask):
 
     def batches(self) -> RowBatches:
         """Return the training stream of the task from its start."""
-        steps = cast(ChangingScenario, self.stream.scenario).abruptness
-        if not steps or not self.index:
+        steps, former = cast(ChangingScenario, self.stream.scenario).abruptness, self.former()
+        if not steps or former is None:
             return super().batches()
-        return MixedBatches(self, cast(ChangingTask, self.stream.task(self.index - 1)), steps)
+        return MixedBatches(self, former, steps)
+
+    def former(self) -> "ChangingTask | None":
+        """Return the task before, None of the first."""
+        return cast(ChangingTask, self.stream.task(self.index - 1)) if self.index else None
 
 
 class MixedBatches(RowBatches):

@@ -7,6 +7,12 @@ place the default is `cnn`, which is of another size. The default is MNIST, whic
 has too. What a network knows of images stays useful, so that forgetting it costs: a score
 below that of a fresh network is also a failure to unlearn names.
 
+Forgetting is a column where it was measured, with ``--metrics former_score``, which no run measures by default. Names
+of two tasks contradict each other, so that what is learned well is forgotten by construction, all but a tenth of ten
+classes; a learner that learns little has little to forget. Read it beside the retention, never for it. In ``lite`` a
+plain learner with Adam at 1e-3 (MNIST, seed 0) has a held-out accuracy of .41 at the end of a late task and of .15 on
+it at the end of the next.
+
 Deviations: a task draws its images anew from the training images, without one coming twice; held-out images are the
 first 2,000 of the test split, as many of each class, under the task's names.
 

@@ -82,6 +82,7 @@ def network(**changes):
         loss=loss,
         forward=units,
         recall=lambda: parts["initial"],
+        score_former=lambda: h.square().mean().item(),
         modules=lambda names: (LayerProbe(h, h**3, "unit", clones),),
     )
 

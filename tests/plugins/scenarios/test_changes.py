@@ -369,3 +369,25 @@ def test_a_change_lasts_at_most_until_the_next_one(own, cls, most):
         own(cls, abruptness=most + 1)
     with pytest.raises(InvalidInputError, match="recurrence must be at least 0, got -1"):
         own(cls, recurrence=-1)
+
+
+# -- what was before
+
+
+@pytest.mark.parametrize("cls", [PermutedMnist, LabelPermuted])
+def test_a_task_tells_which_was_before(stream, cls):
+    found = stream(cls)
+    assert found.task(0).former() is None
+    ((inputs, labels),) = found.task(3).former().held_out()
+    ((shown, named),) = found.task(2).held_out()
+    assert torch.equal(inputs, shown)
+    assert torch.equal(labels, named)
+
+
+def test_who_still_knows_the_former_names_is_right_of_the_former_task_by_hand(stream):
+    task = stream(LabelPermuted).task(3)
+    ((_, named),), ((_, now),) = task.former().held_out(), task.held_out()
+    right = task.score(torch.eye(10)[named], named).double().mean()
+    assert right == 1.0  # forgets nothing
+    kept = (task.former().renamed == task.renamed).sum().item()  # names that the two tasks share, of ten
+    assert task.score(torch.eye(10)[now], named).double().mean().item() == pytest.approx(kept / 10)
