@@ -23,6 +23,10 @@ class InvalidInputError(LopbenchError, ValueError):
     """A value of the right form that is out of range, or an array of the wrong shape."""
 
 
+class GivenValueError(InvalidInputError, UsageError):
+    """A value that the user gave for this request and that is out of range: a mistake of usage, as a wrong name is."""
+
+
 class PluginError(LopbenchError):
     """A plugin that cannot be loaded or registers something unusable."""
 

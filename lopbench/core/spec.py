@@ -20,7 +20,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from lopbench.core.errors import InvalidInputError, LopbenchError, PluginError, ResultsError, UsageError
+from lopbench.core.errors import (
+    GivenValueError,
+    InvalidInputError,
+    LopbenchError,
+    PluginError,
+    ResultsError,
+    UsageError,
+)
 from lopbench.core.faces import Face, face
 from lopbench.core.fields import recorded, types_of
 from lopbench.core.guard import Interrupts, left_alone
@@ -184,6 +191,19 @@ def split(text: str, positional: str | None = None) -> tuple[str, dict[str, str]
     return name, arguments
 
 
+def make_given(cls: type[Component], arguments: Mapping[str, Any]) -> Component:
+    """Return a component with the fields that a user gave.
+
+    Raises:
+        GivenValueError: If a value is out of range.
+        LopbenchError: As `make`.
+    """
+    try:
+        return make(cls, arguments)
+    except InvalidInputError as error:
+        raise GivenValueError(str(error)) from error
+
+
 def _default_registry() -> Registry:
     return plugins().registry
 
@@ -245,7 +265,7 @@ class ComponentSpec:
 
         Raises:
             UsageError: If the name, a field or a value's type is wrong.
-            InvalidInputError: If a value is out of range.
+            GivenValueError: If a value is out of range.
             PluginError: If the class cannot be imported, or is at fault when the component is built.
         """
         registry = registry or _default_registry()
@@ -254,7 +274,7 @@ class ComponentSpec:
         _, arguments = split(text, component_class.positional)
         with left_alone(f"{component_class.name} cannot be made: "):
             try:
-                return cls.of(kind, make(component_class, {**overrides, **arguments}), registry)
+                return cls.of(kind, make_given(component_class, {**overrides, **arguments}), registry)
             except InvalidInputError as error:
                 if overrides or arguments:
                     raise
@@ -276,7 +296,7 @@ class ComponentSpec:
             LopbenchError: As `parse`.
         """
         cls = _default_registry().get(self.kind, self.name).load()
-        return ComponentSpec.of(self.kind, make(cls, {**_tuples(self.fields), field: value}))
+        return ComponentSpec.of(self.kind, make_given(cls, {**_tuples(self.fields), field: value}))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -648,7 +668,7 @@ def parse_scenario(text: str, profile: str | None = None, registry: Registry | N
 
     Raises:
         UsageError: If the name, the profile or a field is unknown, or a value is of the wrong type.
-        InvalidInputError: If a value is out of range.
+        GivenValueError: If a value is out of range.
     """
     registry = registry or _default_registry()
     cls = registry.get("scenarios", split(text)[0]).load()
@@ -668,10 +688,11 @@ def parse_scenario(text: str, profile: str | None = None, registry: Registry | N
     arguments = split(text)[1]
     if "profile" in arguments:
         raise UsageError(f"{text!r}: choose the profile with --profile {arguments['profile']}")
-    spec = ComponentSpec.of("scenarios", make(cls, {**base, **arguments}), registry)
+    spec = ComponentSpec.of("scenarios", make_given(cls, {**base, **arguments}), registry)
     if spec == ComponentSpec.of("scenarios", make(cls, base), registry):
         return spec
-    return ComponentSpec.of("scenarios", make(cls, {**base, **arguments, "profile": f"{chosen}+custom"}), registry)
+    custom = make_given(cls, {**base, **arguments, "profile": f"{chosen}+custom"})
+    return ComponentSpec.of("scenarios", custom, registry)
 
 
 def parse_methods(text: str, registry: Registry | None = None) -> tuple[ComponentSpec, ...]:

@@ -19,7 +19,7 @@ from lopbench.core.guard import left_alone
 from lopbench.core.interfaces import Scenario
 from lopbench.core.manager import plugin_files, plugins
 from lopbench.core.reading import read_regular
-from lopbench.core.spec import RunSpec, format_value, make, split
+from lopbench.core.spec import RunSpec, format_value, make_given, split
 from lopbench.core.text import counted, told
 from lopbench.results.record import is_recorded
 from lopbench.runner import unfinished
@@ -46,7 +46,7 @@ def executor_of(text: str, more: Mapping[str, Any] | None = None) -> Executor:
 
     Raises:
         UsageError: If the name, a field or a value's type is wrong.
-        InvalidInputError: If a value is out of range.
+        GivenValueError: If a value is out of range.
         PluginError: If it cannot be imported.
     """
     entry = plugins().registry.get("executors", split(text.partition(",")[0], "_")[0])
@@ -54,11 +54,11 @@ def executor_of(text: str, more: Mapping[str, Any] | None = None) -> Executor:
     assert issubclass(cls, Executor)
     given = {key: format_value(value) for key, value in (more or {}).items()} | split(text, cls.positional)[1]
     if cls.others is None:
-        found = make(cls, given)
+        found = make_given(cls, given)
     else:
         known = types_of(cls)
         others = tuple(f"{key}={value}" for key, value in given.items() if key not in known)
-        found = make(cls, {**{key: value for key, value in given.items() if key in known}, cls.others: others})
+        found = make_given(cls, {**{key: value for key, value in given.items() if key in known}, cls.others: others})
     assert isinstance(found, Executor)
     return found
 

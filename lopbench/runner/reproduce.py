@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from lopbench.core.errors import DataError, InvalidInputError, PluginError, ResultsError, UsageError
+from lopbench.core.errors import DataError, GivenValueError, InvalidInputError, PluginError, ResultsError, UsageError
 from lopbench.core.interfaces import Samples, Scenario
 from lopbench.core.manager import UNPUBLISHED
 from lopbench.core.spec import NUMBERS, ComponentSpec, RunSpec
@@ -93,10 +93,10 @@ def reproduce(
         ResultsError: If the record is damaged, or of components that are not installed here.
         DataError: If its data set is not here, or has other content.
         UsageError: If the device does not exist.
-        InvalidInputError: If the tolerance is negative.
+        GivenValueError: If the tolerance is negative.
     """
     if not tolerance >= 0:
-        raise InvalidInputError(f"the tolerance must be at least 0, got {tolerance}")
+        raise GivenValueError(f"the tolerance must be at least 0, got {tolerance}")
     record = read_record(run)
     spec = _as_installed(record)
     scenario = spec.scenario.build()

@@ -24,7 +24,7 @@ def sinks_of(given: Iterable[str | Sink]) -> tuple[Sink, ...]:
 
     Raises:
         UsageError: If one is unknown or no sink.
-        InvalidInputError: If a value is out of range.
+        GivenValueError: If a value is out of range.
     """
     found = []
     for each in given:

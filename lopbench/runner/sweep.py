@@ -32,7 +32,7 @@ def crossed(
     Raises:
         UsageError: If a sweep is malformed or given twice, or names what is not run, no field of it, or a value of
             another type.
-        InvalidInputError: If a value is out of range.
+        GivenValueError: If a value is out of range.
     """
     methods, optimizers, aside = list(methods), list(optimizers), aside or Aside()
     seen: set[str] = set()
