@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lopbench.core.component import Component
 from lopbench.core.data_set import DataSet, RemoteFile, Samples
@@ -79,6 +79,10 @@ __all__ = [
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Component, ABC):
     """Makes one network."""
+
+    #: What the networks read: "numbers", "tokens", or "observations", numbers of a stream in which the networks act.
+    #: Those that read numbers also take observations.
+    reads: ClassVar[Literal["numbers", "tokens", "observations"]] = "numbers"
 
     @abstractmethod
     def build(self, input_shape: Sequence[int], outputs: int, *, generator: Generator) -> nn.Module:

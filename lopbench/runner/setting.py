@@ -10,7 +10,17 @@ import torch
 from torch import Generator, Tensor, nn
 
 from lopbench.core import rng
-from lopbench.core.interfaces import Architecture, Cloner, Metric, Perturbation, Scenario, Stream
+from lopbench.core.errors import UnsupportedError
+from lopbench.core.interfaces import (
+    ActingBatches,
+    Architecture,
+    Batches,
+    Cloner,
+    Metric,
+    Perturbation,
+    Scenario,
+    Stream,
+)
 from lopbench.core.profile import Profile
 from lopbench.core.spec import RunSpec, build_optimizer
 from lopbench.learner.learner import StackLearner, stacked_method
@@ -54,6 +64,7 @@ class Setting:
 
         Raises:
             DataError: If the data set cannot feed the scenario.
+            UnsupportedError: If the architecture reads other inputs than the stream gives.
         """
         spec = specs[0]
         scenario, architecture = spec.scenario.build(), spec.architecture.build()
@@ -63,7 +74,7 @@ class Setting:
         assert cloner is None or isinstance(cloner, Cloner)
         metrics = [(each.label(), each.build()) for each in spec.metrics]
         seeds = dict.fromkeys(each.seed for each in specs)
-        return cls(
+        made = cls(
             specs=tuple(specs),
             device=device,
             scenario=scenario,
@@ -74,6 +85,8 @@ class Setting:
             metrics=tuple((label, metric) for label, metric in metrics if isinstance(metric, Metric)),
             streams={seed: scenario.stream(seed, data=data, device=device) for seed in seeds},
         )
+        made._check_inputs()
+        return made
 
     @property
     def spec(self) -> RunSpec:
@@ -89,6 +102,20 @@ class Setting:
     def example(self) -> tuple[Tensor, Tensor]:
         """A batch of the stream, inputs ``(N, *input_shape)`` and targets."""
         return next(self.stream.task(self.schedule.places[0].task).batches())
+
+    def _check_inputs(self) -> None:
+        name, reads, given = self.architecture.name, self.architecture.reads, self.stream.inputs
+        if reads == "observations" and given == "numbers":
+            batches = self.stream.task(self.schedule.places[0].task).batches()
+            if isinstance(batches, ActingBatches) or type(batches).observe is not Batches.observe:
+                return
+            why = f"{name} reads what an agent observes, and no agent acts in {self.scenario.name}"
+        elif reads != given:
+            why = f"{name} reads {reads}, and {self.scenario.name} gives {given}"
+        else:
+            return
+        other = self.scenario.default_architecture.partition(":")[0]
+        raise UnsupportedError(f"{why}; use an architecture for {given}, such as {other}")
 
     @property
     def factor(self) -> int:

@@ -7,7 +7,7 @@ each.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class ActorCritic(MLP):
     """
 
     name: ClassVar[str] = "actor_critic"
+    reads: ClassVar[Literal["numbers", "tokens", "observations"]] = "observations"
 
     def assemble(self, input_shape: Sequence[int], outputs: int) -> nn.Module:
         """Return the pair for samples of any shape.

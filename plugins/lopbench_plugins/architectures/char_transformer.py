@@ -37,6 +37,7 @@ class CharTransformer(Architecture):
     """
 
     name: ClassVar[str] = "char_transformer"
+    reads: ClassVar[Literal["numbers", "tokens", "observations"]] = "tokens"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = (
         {"width": 8, "hidden": 12, "depth": 2, "context": 64},
         {"width": 8, "hidden": 12, "activation": "gelu", "context": 64},

@@ -179,6 +179,7 @@ class CharTransformer(Architecture):
     """
 
     name: ClassVar[str] = "token_transformer"
+    reads: ClassVar[Literal["numbers", "tokens", "observations"]] = "tokens"
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({"width": 8, "hidden": 12, "depth": 2},)
     width: int = whole(32, least=1)
     heads: int = whole(2, least=1)
