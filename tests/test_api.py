@@ -290,10 +290,10 @@ def test_class_that_stands_in_no_file_is_refused_in_a_sentence(tiny, written):
         lopbench.run(**tiny, methods=[names["Halve"]()])
 
 
-def test_refusals_raise_with_their_reasons_after_the_rest_is_done(tiny):
-    with pytest.raises(LopbenchError, match=r"\d+ of \d+ runs could not be done: cbp, seed 0 .*: "):
+def test_a_method_that_cannot_serve_is_refused_before_the_rest_is_done(tiny):
+    with pytest.raises(LopbenchError, match=r"^method 'cbp', hook begin: .*; leave out cbp$"):
         lopbench.run(**{**tiny, "architecture": "linear"}, methods=["none", "cbp"])
-    assert {r.spec.method_label for r in lopbench.find_records(tiny["results"])} == {"none"}
+    assert lopbench.find_records(tiny["results"]) == []
 
 
 # -- workers

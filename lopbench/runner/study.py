@@ -144,7 +144,8 @@ def plan(
         UsageError: If a name, field or value is wrong, the scenario has no data set and ``data`` names one, or the
             device does not exist.
         InvalidInputError: If a value is out of range, or no record could hold it.
-        DataError: If the data set is absent or damaged.
+        DataError: If the data set is absent or damaged, or cannot feed the scenario.
+        UnsupportedError: If the architecture cannot read the stream, or a method cannot serve the network.
     """
     results = Path(results).absolute()  # a plugin may go to another folder
     asked = Request(**request).asked()
@@ -159,6 +160,10 @@ def plan(
     for run in (*wanted, *(spec for each in entries.later for spec in each.unsettled)):
         check_recordable(run)
     pending = tuple(spec for spec in wanted if not is_recorded(results, spec))
+    if pending:
+        from lopbench.runner.rehearsal import rehearse
+
+        rehearse(pending, data=images)
     return Study(
         results=results,
         asked=tuple(entries.asked),

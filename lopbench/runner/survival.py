@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -33,10 +33,19 @@ def is_own(spec: RunSpec, *others: Component) -> bool:
 def survives(specs: Sequence[RunSpec], *, data: object, device: torch.device, limit_s: float = 0.01) -> bool:
     """Return whether a process that takes steps of runs for ``limit_s`` seconds, or as far as they go, lives on.
 
-    Our own components are known to let it live. On a GPU, which a child process could not use, it is taken for granted,
-    and so it is on systems other than Linux, where a child cannot go on with what this process began.
+    Our own components are known to let it live. On a GPU, which a child process could not use, it is taken for granted.
     """
-    if sys.platform != "linux" or device.type != "cpu" or is_own(specs[0]):
+    if device.type != "cpu" or is_own(specs[0]):
+        return True
+    return outlives(lambda: seconds_per_step(specs, data=data, device=device, limit_s=limit_s))
+
+
+def outlives(work: Callable[[], object]) -> bool:
+    """Return whether a child process that does some work on the CPU, or as much of it as goes, lives on.
+
+    On systems other than Linux it is taken for granted, since a child cannot go on there with what this process began.
+    """
+    if sys.platform != "linux":
         return True
     reading, writing = os.pipe()
 
@@ -44,7 +53,7 @@ def survives(specs: Sequence[RunSpec], *, data: object, device: torch.device, li
         try:
             _silence()
             torch.set_num_threads(1)  # the threads of the parent are not here
-            seconds_per_step(specs, data=data, device=device, limit_s=limit_s)
+            work()
         finally:
             os.write(writing, b"1")
 

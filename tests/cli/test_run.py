@@ -230,19 +230,20 @@ def test_a_results_folder_that_cannot_be_written_is_one_sentence(tiny):
     assert "Traceback" not in shown.output
 
 
-def test_a_method_that_cannot_serve_the_architecture_stops_no_other(tiny, monkeypatch):
+def test_a_method_that_cannot_serve_the_architecture_is_refused_before_anything_is_trained(tiny, monkeypatch):
     def refuse(self, module, **_):
         raise lopbench_errors.UnsupportedError("l2 cannot serve this network")
 
     import lopbench.core.errors as lopbench_errors
 
     monkeypatch.setattr("lopbench_plugins.perturbations.l2.L2.configure", refuse)
-    shown = tiny("--method=l2", "--method=none")
-    assert shown.exit_code == 1
-    last = shown.stderr.splitlines()[-1]
-    refused = "l2, seed 0 (mlp:depth=1,width=8): method 'l2', hook configure: l2 cannot serve this network"
-    assert f"1 of 4 runs could not be done: {refused}" in last
-    assert "none" in shown.stdout
+    for more in ([], ["--dry-run"]):
+        shown = tiny("--method=l2", "--method=none", "--seeds=0-1", *more)
+        assert shown.exit_code == 1
+        refused = "Error: method 'l2', hook configure: l2 cannot serve this network; leave out l2"
+        assert " ".join(shown.stderr.split()).endswith(refused)
+        assert shown.stderr.count("cannot serve") == 1
+        assert not Path("results").exists()
 
 
 def test_a_run_that_crashed_is_reported(tiny, monkeypatch):
