@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lopbench.core.interfaces import KINDS, Component, Samples
+from lopbench.core.interfaces import KINDS, Architecture, Component, Samples
 from lopbench.core.manager import plugins
 from lopbench.core.spec import Numerics, RunSpec
 from lopbench.data.arrays import ArraySet, array_hash
@@ -65,8 +65,8 @@ SMALL = {
 #: What runs beside the component that a case is for.
 SCENARIO, NETWORK, OPTIMIZER = "tinyimagenet40", "mlp:width=12,depth=2", "adam:lr=0.01"
 
-#: Architectures that read tokens, and no images.
-READERS = ("char_transformer",)
+#: Streams of what architectures read that do not read images.
+STREAMS = {"tokens": "permuted_text", "observations": "cartpole"}
 
 #: Metrics into which every parameter and every hidden activation goes.
 METRICS = ("weight_norm", "feature_norm")
@@ -135,8 +135,8 @@ def _cases_of(kind: str, component: type[Component]) -> Iterator[Case]:
             # Adam makes steps of gradients that are zero but for rounding, as of a bias in front of a normalisation,
             # and these differ between processors.
             request = replace(request, architecture=part, optimizers=["sgd:lr=0.01"])
-            if part.name in READERS:
-                request = replace(request, scenario=_small("permuted_text"))
+            assert isinstance(part, Architecture)
+            request = replace(request, scenario=_small(STREAMS.get(part.reads, SCENARIO)))
         elif kind == "methods":
             request = replace(request, methods=[part])
         else:

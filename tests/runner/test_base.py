@@ -342,7 +342,7 @@ def test_cloner_is_part_of_the_protocol_and_interleave_unless_named(make_study):
     assert usual.cloner.name == "interleave"
     assert usual == named
     assert usual.protocol_id != other.protocol_id
-    assert make_study(scenario="tinyimagenet40", metrics=None).specs[0].cloner is None
+    assert study.Request(scenario="tinyimagenet40").asked().specs(None)[0].cloner is None
 
 
 def test_metrics_of_clones_are_measured_unless_others_are_named(make_study):
@@ -387,16 +387,15 @@ def strangers(monkeypatch):
     ],
 )
 def test_what_cannot_be_cloned_is_refused_before_the_base_is_trained(
-    make_study, strangers, monkeypatch, request_, message
+    make_study, strangers, monkeypatch, tmp_path, request_, message
 ):
     def untrained(*arguments):
         raise AssertionError("a step was taken")
 
-    planned = learners(make_study(**request_))
     monkeypatch.setattr(StackLearner, "step", untrained)
-    ((_, reason),) = study.execute(planned)
-    assert message in reason
-    assert not (planned.results / ".partial").exists()
+    with pytest.raises(UnsupportedError, match=message):
+        make_study(**request_)
+    assert not (tmp_path / "results").exists()
 
 
 def test_architecture_without_a_law_of_wider_networks_serves_methods_that_reset_nothing(make_study, strangers):

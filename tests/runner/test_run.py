@@ -234,8 +234,7 @@ def test_failed_run_is_recorded_with_its_error_and_the_others_go_on(make_study, 
     assert make_study(scenario=FEW_STEPS, methods=[f"trouble:hook={hook},at={at}", "none"]).pending == ()
 
 
-@pytest.mark.parametrize("hook", ["step", "configure"])
-@pytest.mark.parametrize("error", ["unsupported", "memory"])
+@pytest.mark.parametrize(("error", "hook"), [("unsupported", "step"), ("memory", "step"), ("memory", "configure")])
 def test_refused_run_leaves_no_record_and_the_others_go_on(make_study, record_of, trouble, error, hook):
     planned = make_study(scenario=FEW_STEPS, methods=[f"trouble:error={error},hook={hook}", "none"])
     refused = study.execute(planned)
@@ -249,9 +248,15 @@ def test_refused_run_leaves_no_record_and_the_others_go_on(make_study, record_of
 
 
 def test_references_of_refused_runs_alone_are_not_trained(make_study, trouble):
-    planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=unsupported,hook=configure"])
+    planned = make_study(scenario=FEW_STEPS, methods=["trouble:error=memory,hook=configure"])
     assert len(study.execute(planned)) == 1
     assert not any(record_path(planned.results, spec).exists() for spec in planned.pending)
+
+
+def test_what_cannot_even_start_is_refused_with_the_whole_request(make_study, trouble, tmp_path):
+    with pytest.raises(UnsupportedError, match=r"trouble cannot serve this network.*; leave out trouble:"):
+        make_study(scenario=FEW_STEPS, methods=["trouble:error=unsupported,hook=configure", "none"])
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(

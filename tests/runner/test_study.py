@@ -113,8 +113,8 @@ def test_requests_that_mean_the_same_collapse(make_study):
         ("resnet18", 3e-3),
     ],
 )
-def test_transformers_are_trained_by_the_recipe_for_them(make_study, architecture, rate):
-    (spec,) = make_study(architecture=architecture).specs
+def test_transformers_are_trained_by_the_recipe_for_them(architecture, rate):
+    (spec,) = study.Request(scenario=SCENARIO, architecture=architecture).asked().specs(None)
     assert (spec.optimizer.fields["lr"], spec.reference_optimizer.fields["lr"]) == (rate, rate)
 
 

@@ -216,7 +216,7 @@ def test_an_entry_whose_runs_all_diverged_is_left_out_and_told(tmp_path):
         match="each of the 4 configurations diverged or failed on a development seed, so none can be chosen",
     ):
         plan(tmp_path, optimizers=["sgd:lr=1e30"])
-    some = plan(tmp_path, optimizers=["sgd:lr=1e30", "adam"], methods=["none"])
+    some = plan(tmp_path, optimizers=["sgd:lr=1e30", "adam:lr=1e-3"], methods=["none"])
     assert [label for label, _ in some.aside] == ["none with sgd:lr=1e+30, tuned by k=0.2,budget=4,seeds=2"]
     assert len(some.specs) == 2
 

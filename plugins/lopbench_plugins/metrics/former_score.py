@@ -14,6 +14,7 @@ Its mean is that of the first task minus that of the last over the number of cha
 fresh networks; it takes no metric.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,5 +33,10 @@ class FormerScore(NetworkMetric):
     equation: ClassVar[str] = "a[t, t - 1]"
 
     def compute(self, probe: NetworkProbe) -> float | None:
-        """Return the score, an accuracy in [0, 1] or an error of at least 0; None where there is no task before."""
+        """Return the score, an accuracy in [0, 1] or an error of at least 0; None where there is no task before.
+
+        It is NaN of a network that is not finite, whose accuracy would be that of guessing.
+        """
+        if not all(bool(value.isfinite().all()) for value in probe.parameters.values()):
+            return math.nan
         return probe.former_score

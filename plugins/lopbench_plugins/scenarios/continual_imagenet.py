@@ -11,19 +11,19 @@ Nothing is permuted here of which there could be a part, so that ``fraction`` of
 
 The data are downsampled ImageNet (Chrabaszcz et al. 2017), or Tiny ImageNet at 32x32 pixels.
 
-``lite`` is ours: 50 tasks of 400 images of Tiny ImageNet, 100 steps each, and a small network. Measured with seed 1000
-alone, on the real images: the held-out accuracy of a plain learner on the first tenth of the tasks and on the late
-ones, and that of fresh networks on these; at 0.01 on 40 tasks, at 0.03 on 40 and on 50.
+``lite`` is ours: 50 tasks of 400 images of Tiny ImageNet, 100 steps each, and a small network. Measured on the real
+images with seeds 1000 to 1004: the online accuracy of a plain learner on the first tenth of the tasks, which is what
+tuning sees.
 
-| SGD, momentum 0.9 | tasks | plain, first tenth | plain, late tasks | fresh, late tasks |
-|---|---|---|---|---|
-| 0.01 | 40 | .75 | .78 | .74 |
-| 0.03 | 40 | .80 | .75 | .79 |
-| 0.03 | 50 | .82 | .77 | .83 |
+| SGD, momentum 0.9 | .003 | .01 | .03 | .1 | .3 |
+|---|---|---|---|---|---|
+| plain, first tenth | .573 | .720 | **.800** | .648 | diverges |
 
-So ``lite`` has 0.03, the better of these for fresh networks, and for plain learning at first, which keeps .84 of it
-under a ceiling of 1.52. At 0.01 past tasks help, and no loss is seen in so short a stream. The scores are of 100
-held-out images a task, so that one seed says little. ``dohare`` was not measured.
+So tuning picks .03, and ``lite`` has it. There, over seeds 0 to 4, a plain learner has a held-out accuracy of .82 on
+the first tenth of the tasks and of .72 on the late ones, and fresh networks .80 on these: it keeps .74, with a 95%
+interval of .71 to .81, under a ceiling of 1.81. Its trend is -.015, -.043 to .013, unclear. Its online accuracy, .86 at
+the end, is far above that of fresh networks, .71: what is lost is generalisation alone. At the published rate, .01, and
+PUBLISHED. ``dohare`` was not measured.
 
 Deviations: the first 700 images of a class in their files are not known, so that the seed draws 700; pixels are
 standardised by channel, where theirs are as they are stored in files that were not seen.

@@ -21,6 +21,7 @@ def images():
 def planned(monkeypatch, tmp_path, images):
     """Return a function that plans a study of one seed; of the data only name and content matter for that."""
     monkeypatch.setattr("lopbench.runner.study.load_data", lambda name, **_: images)
+    monkeypatch.setattr("lopbench.runner.rehearsal.rehearse", lambda specs, data: None)
 
     def plan(file):
         requests = [{**request, "seeds": (0,)} for request in file.requests]
