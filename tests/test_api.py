@@ -200,7 +200,7 @@ def test_a_whole_number_in_an_object_is_the_number_of_the_text(kind, given, text
     assert canonical_json(object_) == canonical_json(parsed)
 
 
-def test_metrics_and_cloners_are_objects_too(tiny):
+def test_metrics_and_cloners_are_objects_too():
     texts = plan(scenario="cloning", profile="smoke", cloner="tile", metrics=["renyi2_rank"], data="procedural")
     objects = plan(scenario="cloning", profile="smoke", cloner=Tile(), metrics=[Renyi2Rank()], data="procedural")
     assert objects.specs == texts.specs

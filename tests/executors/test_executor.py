@@ -168,7 +168,7 @@ def test_one_worker_of_this_machine_is_this_process():
         (["--executor=slrum"], 2, "Unknown executor 'slrum'. Did you mean 'slurm'?"),
         (["--jobs=0"], 2, "0 is not in the range x>=1"),
         (["--executor=local", "--detach"], 2, "--detach: workers of local end with this command"),
-        (["--executor=slurm:gpus=-1"], 1, "gpus must be at least 0"),
+        (["--executor=slurm:gpus=-1"], 2, "gpus must be at least 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
