@@ -160,7 +160,8 @@ def test_a_dry_run_leaves_nothing(tiny):
 
 @pytest.mark.parametrize(("scored", "told"), [(2, ", online in their first 2 steps"), (0, ""), (5, "")])
 def test_it_is_said_which_steps_are_scored(tiny, scored, told):
-    shown = tiny("--dry-run", f"--scenario=tinyimagenet40:tasks=2,steps_per_task=5,scored_steps={scored}")
+    few = "tasks=2,steps_per_task=5,classes_per_task=2,images_per_class=10,batch_size=4"
+    shown = tiny("--dry-run", f"--scenario=tinyimagenet40:{few},scored_steps={scored}")
     lines = [line.removeprefix("Tasks").strip() for line in shown.stderr.splitlines()]
     assert f"2 of 5 steps, the last 2 are scored{told}" in lines
 
@@ -203,7 +204,7 @@ def test_options_reach_the_study(tiny, monkeypatch, tmp_path):
         (["--method=l2", "--sweep=l2.strength=0.1,-1"], 2, "-1"),
         (["--scenario=warm_start:batch_size=0"], 2, "batch_size must be at least 1, got 0"),
         (["--scenario=random_labels:images=81"], 2, "images must be a multiple of batch_size, got images=81"),
-        (["--architecture=char_transformer:width=33"], 2, "width must be a multiple of heads, got 33 and 2"),
+        (["--architecture=char_transformer:width=33"], 2, "got width=33 and heads=2; the nearest is width=34"),
         (["--executor=slurm:gpus=-1"], 2, "gpus must be at least 0, got -1"),
         (["--architecture=mpl"], 2, "Did you mean 'mlp'"),
         (["--optimizer=adm:lr=1"], 2, "Did you mean 'adam'"),

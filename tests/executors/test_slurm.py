@@ -136,7 +136,7 @@ def test_an_interrupt_leaves_nothing_running(cluster, make):
 
 
 def test_jobs_go_on_without_the_command_and_the_same_command_joins_them(cluster, make, serial):
-    study = make(0.03)
+    study = make(0.06)
     code, out, err = study.run(*ASKED, "--detach")
     assert (code, out) == (0, ""), err
     assert "2 workers of slurm (" in err
