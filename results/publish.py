@@ -565,6 +565,7 @@ SETS = (
         commands=(
             *_six("incremental"),
             "lopbench run --scenario incremental --seeds 0-4 --method none --optimizer adam:lr=3e-3",
+            "lopbench verify D6",
         ),
         figures=stream_figures,
     ),
