@@ -23,7 +23,7 @@ from lopbench.results.seed_scores import AXES, Axis, References, seed_scores
 from lopbench.results.standings import UNPLACED, Standing, place
 from lopbench.results.tables import latex, markdown, render, to_csv
 from lopbench.results.tasks import Floors, late_count, task_count, task_scores
-from lopbench.results.tuned import UNCHECKED, Logs, fill_fragility, tuned_again
+from lopbench.results.tuned import UNCHECKED, Logs, fill_fragility, other_rates, tuned_again
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,7 +250,7 @@ class _Usable:
         return [record for run_id, record in found.items() if run_id not in torn]
 
     def _tuned_once(self, records: list[Record]) -> list[Record]:
-        """Leave out the runs of entries that were tuned in the same way more than once, with logs that differ."""
+        """Leave out entries that were tuned twice in the same way, or over other learning rates than their table."""
         torn: set[_Key] = set()
         for found in tuned_again(records):
             torn.update(map(_key, found))
@@ -260,6 +260,15 @@ class _Usable:
                 ResultsError(
                     f"{spec.method_label} with {spec.optimizer_label} was tuned by {log.tuning.label} more than once, "
                     f"with logs that differ, as in {found[0].path} and {found[1].path}. Leave the runs of one out."
+                )
+            )
+        for record, base in other_rates(record for record in records if _key(record) not in torn):
+            torn.add(_key(record))
+            names = [f"{each.spec.family.method_label} in {each.path}" for each in (record, base)]
+            self.problems.append(
+                ResultsError(
+                    f"{names[0]} was tuned over other learning rates than {names[1]}, and a table has one grid of "
+                    "them. Leave the runs of one out."
                 )
             )
         return [record for record in records if _key(record) not in torn]

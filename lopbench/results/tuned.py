@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from lopbench.core.errors import ResultsError
 from lopbench.core.spec import RunSpec, digest
-from lopbench.core.tuning import TuningLog
+from lopbench.core.tuning import OPTIMIZER, TuningLog
 from lopbench.results.record import Record
 
 #: Note of a tuned row that has no rank, since not all of its development runs are among the records.
@@ -107,6 +107,38 @@ def tuned_again(records: Iterable[Record]) -> list[list[Record]]:
                 record.recipe.entry_id, record
             )
     return [list(logs.values()) for logs in found.values() if len(logs) > 1]
+
+
+def other_rates(records: Iterable[Record]) -> list[tuple[Record, Record]]:
+    """Return tuned runs of a table whose learning rates are none of its grid, each with a run of that grid.
+
+    Entries of one optimizer try learning rates around one of them, some more and some fewer: of two entries, one has
+    all the rates of the other. The grid of a table is that of plain learning, or else that of the first entry.
+
+    Args:
+        records: The records. Those of runs that were not tuned have no part in it.
+    """
+    tables: dict[tuple[str, str], dict[str, Record]] = {}
+    for record in records:
+        if record.spec.kind == "continual" and record.spec.tuning is not None:
+            table = record.protocol_id, record.spec.optimizer.name
+            tables.setdefault(table, {}).setdefault(record.recipe.entry_id, record)
+    found = []
+    for entries in tables.values():
+        base = min(entries.values(), key=lambda record: bool(record.spec.methods))
+        found += [(each, base) for each in entries.values() if not _nested(_rates(each), _rates(base))]
+    return found
+
+
+def _rates(record: Record) -> set[Any]:
+    """Return the learning rates that the log of a tuned run has."""
+    log = record.spec.tuning
+    assert log is not None
+    return {each.values.get(f"{OPTIMIZER}.lr") for each in log.configurations}
+
+
+def _nested(a: set[Any], b: set[Any]) -> bool:
+    return a <= b or b <= a
 
 
 def _same(a: float | None, b: float | None) -> bool:

@@ -1,6 +1,7 @@
 """Which runs the tuned entries of a study have, by the logs of their tuning."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -159,7 +160,7 @@ def cheaper(log):
 def invented(log):
     for each in log["configurations"]:
         if each is not log["configurations"][log["chosen"]]:
-            each["values"]["optimizer.lr"] *= 77
+            each["values"]["l2.strength"] *= 77
 
 
 def relabelled(log):
@@ -211,6 +212,22 @@ def test_a_table_has_no_entry_that_was_tuned_twice(done, folder, tmp_path):
     assert [entry.spec.family.method_label for entry in made.entries if entry.spec.tuning] == ["none"]
     (problem,) = made.problems
     assert str(problem).startswith("l2 with sgd was tuned by k=0.25,budget=4,seeds=1 more than once, with logs that ")
+
+
+def test_a_table_has_no_entry_that_was_tuned_over_other_rates(done, tmp_path):
+    around = {**REQUEST, "methods": ["l2"], "optimizers": ["sgd:lr=0.07"]}
+    assert study.execute_all(planned(tmp_path / "other", [around])) == []
+    alone = board(tmp_path / "other")
+    assert [entry.spec.family.method_label for entry in alone.entries] == ["l2"]
+    for record in find_records(done):
+        if record.spec.methods == () and record.spec.tuning is not None:
+            shutil.copytree(record.path, tmp_path / "other" / "runs" / record.path.name)
+    made = board(tmp_path / "other")
+    assert [entry.spec.family.method_label for entry in made.entries] == ["none"]
+    (problem,) = made.problems
+    assert re.match(
+        r"l2 in .* was tuned over other learning rates than none in .*, and a table has one grid", str(problem)
+    )
 
 
 def test_no_entry_is_tuned_around_two_rates(tmp_path):
