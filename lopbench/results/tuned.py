@@ -1,7 +1,7 @@
 """Tuned entries: whether their logs agree with the development runs, and what tuning on a part of the stream cost."""
 
 import math
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, MutableMapping, Sequence
 from typing import Any, Protocol
 
 from lopbench.core.errors import ResultsError
@@ -100,13 +100,8 @@ def tuned_again(records: Iterable[Record]) -> list[list[Record]]:
     Args:
         records: The records. Those of runs that were not tuned have no part in it.
     """
-    found: dict[tuple[str, str], dict[str, Record]] = {}
-    for record in records:
-        if record.spec.kind == "continual" and record.spec.tuning is not None:
-            found.setdefault((record.protocol_id, record.recipe.family_id), {}).setdefault(
-                record.recipe.entry_id, record
-            )
-    return [list(logs.values()) for logs in found.values() if len(logs) > 1]
+    logs = _entries(records, lambda record: (record.protocol_id, record.recipe.family_id))
+    return [found for found in logs if len(found) > 1]
 
 
 def other_rates(records: Iterable[Record]) -> list[tuple[Record, Record]]:
@@ -118,16 +113,20 @@ def other_rates(records: Iterable[Record]) -> list[tuple[Record, Record]]:
     Args:
         records: The records. Those of runs that were not tuned have no part in it.
     """
-    tables: dict[tuple[str, str], dict[str, Record]] = {}
+    found = []
+    for entries in _entries(records, lambda record: (record.protocol_id, record.spec.optimizer.name)):
+        base = min(entries, key=lambda record: bool(record.spec.methods))
+        found += [(each, base) for each in entries if not _nested(_rates(each), _rates(base))]
+    return found
+
+
+def _entries(records: Iterable[Record], key: Callable[[Record], Hashable]) -> list[list[Record]]:
+    """Return a run of each tuned entry, those of one key together, in the order of the records."""
+    found: dict[Hashable, dict[str, Record]] = {}
     for record in records:
         if record.spec.kind == "continual" and record.spec.tuning is not None:
-            table = record.protocol_id, record.spec.optimizer.name
-            tables.setdefault(table, {}).setdefault(record.recipe.entry_id, record)
-    found = []
-    for entries in tables.values():
-        base = min(entries.values(), key=lambda record: bool(record.spec.methods))
-        found += [(each, base) for each in entries.values() if not _nested(_rates(each), _rates(base))]
-    return found
+            found.setdefault(key(record), {}).setdefault(record.recipe.entry_id, record)
+    return [list(entries.values()) for entries in found.values()]
 
 
 def _rates(record: Record) -> set[Any]:
