@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from lopbench.core.shipped import shipped
 from lopbench.results.cells import with_interval
 from lopbench.results.columns import BY_NAME, SECONDARY
-from lopbench.results.factors import cross, crossing_tables
+from lopbench.results.factors import MARK, cross, crossing_tables
 from lopbench.results.figure_plot import draw
 from lopbench.results.judged import Judged
 from lopbench.results.layout import Table, in_markdown
@@ -155,7 +155,8 @@ def claims() -> list[str]:
         "What these sets say of claims that are shipped as studies. 'lopbench list claims' shows those and others, and",
         "'lopbench verify NAME results/*/ --no-run' has the tests, and what is done otherwise than in the source.",
         "Value: mean over seeds, with its 95% interval. Verdict: two-sided tests at 5%, for each claim by itself; of",
-        "several numbers all have to lie where the claim says. c: seeds collapsed, so that the interval does not hold.",
+        f"several numbers all have to lie where the claim says. {MARK}: seeds collapsed, so that the interval does "
+        "not hold.",
         "",
     ]
     table = [
@@ -185,7 +186,7 @@ def claim_rows(name: str, each: Judged) -> list[str]:
     rows = []
     for place, found in enumerate(each.numbers):
         first = place == 0
-        collapsed = " c" if COLLAPSE_NOTE in found.finding.note else ""
+        collapsed = f" {MARK}" if COLLAPSE_NOTE in found.finding.note else ""
         cells = (
             f"`{name}`" if first else "",
             each.claim.text if first else "",

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +29,9 @@ def of_any_size(value: float) -> str:
     return f"{value + 0.0:.3f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.1e}"
 
 
-def with_interval(value: float, low: float, high: float) -> str:
-    """Return a number in two digits, and behind it the interval if its ends are not NaN."""
-    return two_digits(value) + ("" if math.isnan(low) else f" [{two_digits(low)}, {two_digits(high)}]")
+def with_interval(value: float, low: float, high: float, shown: Callable[[float], str] = two_digits) -> str:
+    """Return a number as ``shown`` has it, and behind it the interval if its ends are not NaN."""
+    return shown(value) + ("" if math.isnan(low) else f" [{shown(low)}, {shown(high)}]")
 
 
 def csv_text(frame: "pd.DataFrame") -> str:

@@ -73,11 +73,17 @@ _AXIS_BRIEFS: dict[Axis, str] = {
 }
 
 
+def _ends(name: str, interval: Callable[[Group], tuple[float, float]], more: str = "") -> tuple[Column, Column]:
+    """Return the columns of both ends of the interval of a column; ``more`` ends what is said of the low one."""
+    return (
+        Column(f"{name}_low", f"The low end of its 95% interval over seeds{more}.", lambda g: interval(g)[0]),
+        Column(f"{name}_high", "The high end of its 95% interval over seeds.", lambda g: interval(g)[1]),
+    )
+
+
 def _of_axis(axis: Axis) -> Iterator[Column]:
-    low, high = (f"The {end} end of its 95% interval over seeds." for end in ("low", "high"))
     yield Column(axis, AXIS_MEANINGS[axis], lambda g: g.retention(axis), axis, brief=_AXIS_BRIEFS[axis])
-    yield Column(f"{axis}_low", low, lambda g: g.intervals[axis][0])
-    yield Column(f"{axis}_high", high, lambda g: g.intervals[axis][1])
+    yield from _ends(axis, lambda g: g.intervals[axis])
     yield Column(f"{axis}_rank_low", "The best rank that is possible on this axis.", _unplaced)
     yield Column(f"{axis}_rank_high", "The worst rank that is possible on this axis.", _unplaced)
 
@@ -132,8 +138,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda g: g.retention(g.headline),
         "retention",
     ),
-    Column("retention_low", "The low end of its 95% interval over seeds.", lambda g: g.intervals[g.headline][0]),
-    Column("retention_high", "The high end of its 95% interval over seeds.", lambda g: g.intervals[g.headline][1]),
+    *_ends("retention", lambda g: g.intervals[g.headline]),
     *(column for axis in AXES for column in _of_axis(axis)),
     Column(
         "trend",
@@ -141,8 +146,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda g: g.trend,
         "trend",
     ),
-    Column("trend_low", "The low end of its 95% interval over seeds.", lambda g: g.trend_interval[0]),
-    Column("trend_high", "The high end of its 95% interval over seeds.", lambda g: g.trend_interval[1]),
+    *_ends("trend", lambda g: g.trend_interval),
     Column(
         "trend_word",
         f"What the interval of the trend shows: losing, gaining, level (no change above {FLAT:g} is left possible), or "
@@ -191,39 +195,21 @@ COLUMNS: tuple[Column, ...] = (
         "error_above_fresh",
         "Where the score is an error: that of the learner on the late tasks minus that of fresh networks on the same, "
         "in its unit (nats of text); mean over seeds, infinite if a run stopped, below 0 if the learner does better.",
-        lambda g: g.error_above_fresh,
+        lambda g: g.mean(s.error_above_fresh for s in g.scores),
         "above fresh",
         brief="the error on late tasks minus that of fresh networks, in its unit; lower is better",
     ),
-    Column(
-        "error_above_fresh_low",
-        "The low end of its 95% interval over seeds; empty if a run stopped.",
-        lambda g: g.error_above_fresh_interval[0],
-    ),
-    Column(
-        "error_above_fresh_high",
-        "The high end of its 95% interval over seeds.",
-        lambda g: g.error_above_fresh_interval[1],
-    ),
+    *_ends("error_above_fresh", lambda g: g.intervals["error_above_fresh"], "; empty if a run stopped"),
     Column(
         "forgetting",
         "Held-out score of a task at its own end minus that at the end of the next, mean over late tasks; of errors "
         "the other way round. Measured with `--metrics former_score`, in streams whose "
         "tasks change what images mean.",
-        lambda g: g.forgetting,
+        lambda g: g.mean(s.forgetting for s in g.scores),
         "forgetting",
         brief="how much worse a task is done at the end of the next one, on held-out samples",
     ),
-    Column(
-        "forgetting_low",
-        "The low end of its 95% interval over seeds.",
-        lambda g: g.forgetting_interval[0],
-    ),
-    Column(
-        "forgetting_high",
-        "The high end of its 95% interval over seeds.",
-        lambda g: g.forgetting_interval[1],
-    ),
+    *_ends("forgetting", lambda g: g.intervals["forgetting"]),
     Column(
         "lifetime_online",
         "Online accuracy, mean over all tasks.",

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 #: What an empty cell shows.
 _NOTHING = "-"
 
-#: Mark of a cell of which seeds collapsed.
-_COLLAPSED = "c"
+#: Mark of a number of which seeds collapsed.
+MARK = "c"
 
 #: Parts of a run that are factors, and whose fields are: "optimizer", "optimizer.lr".
 _PARTS = ("scenario", "architecture", OPTIMIZER)
@@ -231,7 +231,7 @@ def _cell(entry: Entry | None, *, wide: bool) -> str:
     row = entry.row
     value = row["retention"]
     text = with_interval(value, row["retention_low"], row["retention_high"]) if wide else two_digits(value)
-    return f"{text} {_COLLAPSED}" if row["collapsed"] else text
+    return f"{text} {MARK}" if row["collapsed"] else text
 
 
 def _title(table: Crossing) -> str:
@@ -261,7 +261,7 @@ def _notes(table: Crossing, *, wide: bool) -> Iterator[str]:
     if missing:
         yield f"{missing} of {len(rows) + missing} cells have no runs."
     if any(row["collapsed"] for row in rows):
-        yield f"{_COLLAPSED}: seeds below {COLLAPSED:g}{', so that the interval does not hold' if wide else ''}."
+        yield f"{MARK}: seeds below {COLLAPSED:g}{', so that the interval does not hold' if wide else ''}."
     unchecked = sum(not entry.group.is_checked for entry in table.cells.values())
     if unchecked:
         yield f"Of {unchecked} of {len(rows)} cells: {UNCHECKED}."

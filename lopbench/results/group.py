@@ -120,9 +120,13 @@ class Group:
         return self.mean(self.on_axis(axis).values())
 
     @cached_property
-    def intervals(self) -> dict[Axis, tuple[float, float]]:
-        """Its 95% interval over seeds on each axis, NaN where there is none."""
-        return {axis: _interval(self.on_axis(axis).values()) for axis in AXES}
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95% intervals over seeds of the retention on each axis, and of other scores; NaN where there is none."""
+        return {
+            **{axis: _interval(self.on_axis(axis).values()) for axis in AXES},
+            "error_above_fresh": _interval(s.error_above_fresh for s in self.scores),
+            "forgetting": _interval(s.forgetting for s in self.scores),
+        }
 
     @property
     def trend(self) -> float:
@@ -139,26 +143,6 @@ class Group:
     def trend_word(self) -> str:
         """What the interval of the trend shows, empty without a trend."""
         return "" if math.isnan(self.trend) else trend_word(*self.trend_interval)
-
-    @property
-    def error_above_fresh(self) -> float:
-        """Mean over seeds of the late error minus that of fresh networks; infinite if a run stopped."""
-        return self.mean(s.error_above_fresh for s in self.scores)
-
-    @cached_property
-    def error_above_fresh_interval(self) -> tuple[float, float]:
-        """Its 95% interval over seeds, NaN where there is none, as where a run stopped."""
-        return _interval(s.error_above_fresh for s in self.scores)
-
-    @property
-    def forgetting(self) -> float:
-        """Mean forgetting over seeds."""
-        return self.mean(s.forgetting for s in self.scores)
-
-    @cached_property
-    def forgetting_interval(self) -> tuple[float, float]:
-        """Its 95% interval over seeds, NaN where there is none."""
-        return _interval(s.forgetting for s in self.scores)
 
     @property
     def speed(self) -> float:

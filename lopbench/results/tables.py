@@ -231,9 +231,9 @@ def _cell(row: "pd.Series[Any]", name: str, *, wide: bool) -> str:
         text = _with_interval(value, row["trend_low"], row["trend_high"]) if wide else _number(value)
         return f"{text} {_word(row['trend_word'], wide=wide)}"
     shown = of_any_size if row["score"] == "error" and name in ERRORS and math.isfinite(value) else _number
-    if not wide or name not in WITH_INTERVAL or math.isnan(row[f"{name}_low"]):
-        return shown(value)
-    return f"{shown(value)} [{shown(row[f'{name}_low'])}, {shown(row[f'{name}_high'])}]"
+    if wide and name in WITH_INTERVAL:
+        return with_interval(value, row[f"{name}_low"], row[f"{name}_high"], shown)
+    return shown(value)
 
 
 def _word(value: object, *, wide: bool) -> str:

@@ -119,21 +119,29 @@ def test_what_the_data_set_has_not_is_refused_before_training(stream, fields, to
         stream(**fields)
 
 
-def test_a_class_without_held_out_images_is_refused_before_training(numbered):
-    scenario = ContinualImageNet(**{**SMALL, "held_out_images": 0})
-    images = numbered(NAME, train=20, test=0, classes=7)
-    told = r"needs 1 held-out images of each class, .* has 0 of c\d; "
-    with pytest.raises(DataError, match=f"{told}complete the data set$"):
+@pytest.mark.parametrize(
+    ("fields", "test", "told", "subset", "whole"),
+    [
+        (
+            {"held_out_images": 0},
+            0,
+            r"needs 1 held-out images of each class, .* has 0 of c\d; ",
+            "complete the data set",
+            "take another data set",
+        ),
+        (
+            {"images_per_class": 16},
+            2,
+            r"has 20 of c\d; lower images_per_class or held_out_images",
+            " or complete the data set",
+            "",
+        ),
+    ],
+)
+def test_only_a_subset_can_be_completed(numbered, fields, test, told, subset, whole):
+    scenario = ContinualImageNet(**{**SMALL, **fields})
+    images = numbered(NAME, train=20, test=test, classes=7)
+    with pytest.raises(DataError, match=f"{told}{subset}$"):
         scenario.stream(0, data=images, device=CPU)
-    with pytest.raises(DataError, match=f"{told}take another data set$"):
-        scenario.stream(0, data=replace(images, subset=False), device=CPU)
-
-
-def test_only_a_subset_can_be_completed(numbered):
-    scenario = ContinualImageNet(**{**SMALL, "images_per_class": 16})
-    images = numbered(NAME, train=20, test=2, classes=7)
-    told = r"has 20 of c\d; lower images_per_class or held_out_images"
-    with pytest.raises(DataError, match=f"{told} or complete the data set$"):
-        scenario.stream(0, data=images, device=CPU)
-    with pytest.raises(DataError, match=f"{told}$"):
+    with pytest.raises(DataError, match=f"{told}{whole}$"):
         scenario.stream(0, data=replace(images, subset=False), device=CPU)
