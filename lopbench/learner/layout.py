@@ -6,6 +6,8 @@ import torch
 from torch.fx import GraphModule, Node
 
 _aten = torch.ops.aten
+#: Numbers in a vector register of single precision (AVX-512).
+_REGISTER = 16
 _RESHAPES = (_aten.view.default, _aten._unsafe_view.default, _aten.expand.default)
 
 
@@ -30,6 +32,36 @@ def untranspose(graph: GraphModule) -> None:
         turned.meta["val"] = _value(right).transpose(1, 2)
         made.meta["val"] = _value(node)
         node.replace_all_uses_with(made)
+
+
+def turn_thin(graph: GraphModule) -> None:
+    """Turn products ``A B^T`` of few rows by more into ``(B A^T)^T``, on the CPU: the same sums, in another layout.
+
+    A linear layer multiplies a batch, which has few rows, by its transposed weight. Where the rows of the batch fill
+    vector registers, the library for matrix products (MKL) takes 1.2 to 1.6 times as long for that as for the weight
+    times the transposed batch. With other numbers of rows the first is as fast or faster.
+    """
+    for node in list(graph.graph.nodes):
+        if node.target is not _aten.bmm.default or not _value(node).is_cpu:
+            continue
+        left, right = node.args
+        transposed = _reshaped(right)
+        if transposed is None or not _is_transpose(transposed):
+            continue
+        rows, columns = _value(node).shape[1:]
+        if rows % _REGISTER or rows > columns:
+            continue
+        with graph.graph.inserting_before(node):
+            across = graph.graph.call_function(_aten.transpose.int, (left, 1, 2))
+            made = graph.graph.call_function(_aten.bmm.default, (transposed.args[0], across))
+            turned = graph.graph.call_function(_aten.transpose.int, (made, 1, 2))
+            # A copy, which the compiler joins with what comes next: a later view may need rows in a row.
+            copy = graph.graph.call_function(_aten.clone.default, (turned,), {"memory_format": torch.contiguous_format})
+        across.meta["val"] = _value(left).transpose(1, 2)
+        made.meta["val"] = _value(node).transpose(1, 2).contiguous()
+        turned.meta["val"] = made.meta["val"].transpose(1, 2)
+        copy.meta["val"] = _value(node)
+        node.replace_all_uses_with(copy)
 
 
 def shorten(graph: GraphModule) -> None:

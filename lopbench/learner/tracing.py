@@ -22,7 +22,7 @@ from lopbench.core.interfaces import Perturbation, State, Task, TrainingMetric
 from lopbench.learner.engines import Traced
 from lopbench.learner.groups import UnitGroup
 from lopbench.learner.hooks import Acting, Hooks
-from lopbench.learner.layout import untranspose
+from lopbench.learner.layout import turn_thin, untranspose
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.memory import MethodState
 from lopbench.learner.network import Tensors
@@ -267,6 +267,7 @@ class Steps:
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 raise UntraceableError(f"a step draws from torch's global generator ({node.target})")
         untranspose(graph)
+        turn_thin(graph)
         graph.graph.eliminate_dead_code()
         graph.recompile()
         return graph

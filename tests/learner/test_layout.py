@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from lopbench.learner.layout import untranspose
+from lopbench.learner.layout import turn_thin, untranspose
 
 aten = torch.ops.aten
 
@@ -45,3 +45,33 @@ def test_other_products_are_left_alone_or_right(function):
     graph.graph.eliminate_dead_code()
     graph.recompile()
     torch.testing.assert_close(graph(x, y), function(x, y))
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """A layer's outputs, ``(R, N, I)`` and ``(R, O, I)`` give ``(R, N, O)``, of which rows are joined."""
+    return (torch.bmm(x, weight.transpose(1, 2)) + 1).view(-1, weight.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "turned"), [(16, 20, True), (32, 32, True), (32, 20, False), (8, 20, False), (17, 20, False)]
+)
+def test_a_product_of_few_rows_is_turned_if_they_fill_registers_and_equal(
+    rows: int, columns: int, turned: bool
+) -> None:
+    x, weight = torch.randn(3, rows, 5, dtype=torch.float64), torch.randn(3, columns, 5, dtype=torch.float64)
+    graph = make_fx(linear, tracing_mode="fake")(x, weight)
+    turn_thin(graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    (product,) = [node for node in graph.graph.nodes if node.target is aten.bmm.default]
+    assert product.meta["val"].shape == ((3, columns, rows) if turned else (3, rows, columns))
+    made = graph(x, weight)
+    assert made.is_contiguous()
+    torch.testing.assert_close(made, linear(x, weight), rtol=1e-14, atol=1e-14)
+
+
+def test_a_product_that_is_not_by_a_transposed_matrix_is_not_turned() -> None:
+    x, weight = torch.randn(3, 16, 5), torch.randn(3, 5, 20)
+    graph = make_fx(torch.bmm, tracing_mode="fake")(x, weight)
+    turn_thin(graph)
+    assert len([node for node in graph.graph.nodes if node.op == "call_function"]) == 1
