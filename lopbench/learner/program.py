@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from lopbench.core.errors import InvalidInputError, UnsupportedError
 from lopbench.core.interfaces import Task, TrainingMetric
-from lopbench.learner.blocks import Blocks
+from lopbench.learner.blocks import Blocks, Calls
 from lopbench.learner.compiling import Compiled, compile_graph
 from lopbench.learner.groups import UnitGroup
 from lopbench.learner.learner import StackLearner
@@ -33,9 +33,11 @@ from lopbench.learner.untraceable import reason_of
 #: Most bytes of random numbers that are drawn ahead, and of fresh rows that are held for one group of units.
 _NOISE_BYTES, _ROW_BYTES = 32 * 2**20, 64 * 2**20
 
-#: Batches by their place in a period, after which the sizes of batches repeat. For each place inputs and targets,
-#: ``(periods, R, N, ...)`` of several periods or ``(R, N, ...)`` of one.
-Periods = Sequence[tuple[Tensor, Tensor]]
+#: Batches by their place in a period, after which the sizes of batches repeat: inputs and targets of each place.
+#: Of one period ``(R, N, ...)``.
+Period = Sequence[tuple[Tensor, Tensor]]
+#: Of several periods one tensor ``(periods, N, ...)`` for each replica.
+Periods = Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]]
 
 
 class Program:
@@ -58,7 +60,7 @@ class Program:
         self,
         learner: StackLearner,
         task: Task,
-        batches: Periods,
+        batches: Period,
         *,
         unroll: int,
         compiled: bool,
@@ -71,7 +73,7 @@ class Program:
         self._compiles, self._announce = compiled, announce
         self._prepare(learner, batches)
 
-    def _prepare(self, learner: StackLearner, batches: Periods) -> None:
+    def _prepare(self, learner: StackLearner, batches: Period) -> None:
         """Trace and compile the steps of ``learner`` as they are now."""
         self._steps.learner = learner
         self._rows: dict[str, Tensors] = {}
@@ -101,7 +103,7 @@ class Program:
             return Blocks.of(learner.replicas, self._state())
         return Blocks(learner.replicas, learner.replicas)  # one block: an uncompiled graph waits for Python
 
-    def _trace(self, batches: Periods) -> torch.fx.GraphModule:
+    def _trace(self, batches: Period) -> torch.fx.GraphModule:
         """Return the graph of a call of a block of replicas."""
         state, constants = self._blocks.first(self._state()), self._blocks.first(self._constants())
         return self._steps.trace(state, constants, self._arguments(batches))
@@ -132,48 +134,42 @@ class Program:
 
         Args:
             learner: The stack to train; its tensors are changed in place.
-            batches: For each batch of a period, inputs and targets ``(periods, R, N, ...)``.
+            batches: For each batch of a period, inputs and targets ``(periods, N, ...)`` of each replica.
 
         Returns:
             Loss and mean score ``(steps, R)`` of each batch before its update, and the values of the metrics.
         """
         if learner is not self._steps.learner or self._rows_from != self._pool_counts():
             self._bind(learner)
-        shapes = [(tuple(x.shape[1:]), tuple(y.shape[1:])) for x, y in batches]
+        shapes = [((len(x), *x[0].shape[1:]), (len(y), *y[0].shape[1:])) for x, y in batches]
         assert shapes == self._shapes, f"a program for batches of {self._shapes} was given {shapes}"
         if self._signature() != self._traced_for:
-            self._prepare(learner, [(x[0], y[0]) for x, y in batches])
+            self._prepare(learner, [(_first(x), _first(y)) for x, y in batches])
+        parts = [part for x, y in batches for part in ([learner.cast(each) for each in x], y)]
         periods = self.unroll // len(batches)
-        # Contiguous, as the arguments were that the graph was compiled for.
-        parts = [part.contiguous().unflatten(0, (-1, periods)) for x, y in batches for part in (learner.cast(x), y)]
+        given = Calls([], [[each.unflatten(0, (-1, periods)) for each in part] for part in parts])
         made: list[Sequence[Tensor]] = []
         at_once = self._calls_at_once()
-        for start in range(0, len(parts[0]), at_once):
-            stop = min(start + at_once, len(parts[0]))
-            noise = self._draw(stop - start)
-            calls = list(zip(*noise, *(part[start:stop] for part in parts), strict=True))
-            while calls:
-                ahead = calls[: self._trusted]
-                tensors, results = self._run(ahead)
+        for start in range(0, len(given), at_once):
+            calls = given.part(start, start + at_once)
+            calls = replace(calls, noise=self._draw(len(calls)))
+            while len(calls):
+                ahead = calls.part(0, self._trusted)
+                tensors, results = self._blocks.run(self._compiled.call, self._state(), self._constants(), ahead)
                 fits = _fits(self._rows, tensors)
                 if not fits and len(ahead) > 1:
                     # More units were reset than there were fresh rows. Try fewer calls, after which rows are replaced.
                     self._trusted = len(ahead) // 2
                     continue
                 if not fits:
-                    tensors, results = self._run_alone(ahead[0])
+                    tensors, results = self._run_alone(ahead.arguments(slice(None))[0])
                 self._commit(tensors)
                 if not fits:
                     self._bind(learner)  # `_run_alone` has left more rows than the graph takes
-                calls = calls[len(ahead) :]
+                calls = calls.part(len(ahead), len(calls))
                 made += results
         losses, scores, *measured = (torch.cat(each) for each in zip(*made, strict=True))
         return Taken(losses, scores, tuple(measured))
-
-    def _run(self, calls: Sequence[Sequence[Tensor]]) -> tuple[Tensors, list[Sequence[Tensor]]]:
-        count = len(self._steps.requests)
-        parts = [(call[:count], call[count:]) for call in calls]
-        return self._blocks.run(self._compiled.call, self._state(), self._constants(), parts)
 
     def _run_alone(self, call: Sequence[Tensor]) -> tuple[Tensors, list[Sequence[Tensor]]]:
         """Take the steps of one call without the graph, with as many fresh rows as they need."""
@@ -216,7 +212,7 @@ class Program:
     def _constants(self) -> Tensors:
         return self._steps.constants(self._rows)
 
-    def _arguments(self, batches: Periods) -> list[Tensor]:
+    def _arguments(self, batches: Period) -> list[Tensor]:
         """Return example arguments of a call of one block: state, constants, noise, and the batches of its periods."""
         periods, first = self.unroll // len(batches), self._blocks.first_of
         parts = [first(part).expand(periods, *first(part).shape).contiguous() for batch in batches for part in batch]
@@ -287,6 +283,11 @@ class Program:
         self._rows_from = self._pool_counts()
 
 
+def _first(replicas: Sequence[Tensor]) -> Tensor:
+    """Return the first of the batches ``(periods, N, ...)`` of each replica, ``(R, N, ...)``."""
+    return torch.stack([each[0] for each in replicas])
+
+
 def _row_count(weight: Tensor, units: int, unroll: int) -> int:
     """Return how many rows to hold: one for each unit in each step, or fewer where these take too much memory."""
     row = weight.nbytes // units  # of all replicas
@@ -298,7 +299,7 @@ def _fits(rows: Mapping[str, Tensors], tensors: Tensors) -> bool:
     return all(int(tensors[f"taken/{group}"].max()) <= each["weight"].shape[1] for group, each in rows.items())
 
 
-def why_not(learner: StackLearner, task: Task, batches: Periods, metrics: Sequence[TrainingMetric] = ()) -> str | None:
+def why_not(learner: StackLearner, task: Task, batches: Period, metrics: Sequence[TrainingMetric] = ()) -> str | None:
     """Return why the steps of ``learner`` cannot be a program, None if they can. This traces the steps of a period.
 
     Args:

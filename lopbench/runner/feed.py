@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lopbench.core.interfaces import ActingBatches, Batches, ChunkedBatches, Stream, Task
 from lopbench.learner.acting import Actor
+from lopbench.learner.program import Period, Periods
 from lopbench.runner.checkpoint import part
 
 
@@ -64,16 +65,17 @@ class Feed:
         taken = {name: next(batches) for name, batches in self._batches.items()}
         return [taken[name] for name in self._names]
 
-    def take(self, periods: int) -> list[tuple[Tensor, Tensor]]:
-        """Return for each batch of a period inputs and targets of the next periods, ``(periods, R, N, ...)`` each."""
+    def take(self, periods: int) -> Periods:
+        """Return for each batch of a period inputs and targets of the next periods, ``(periods, N, ...)`` a replica."""
         taken = _take(self._batches, periods)
-        return _stacked([taken[name] for name in self._names])
+        return _by_place([taken[name] for name in self._names])
 
-    def first(self) -> list[tuple[Tensor, Tensor]]:
+    def first(self) -> Period:
         """Return the batches of the first period of the task, ``(R, N, ...)`` each; the streams stay where they are."""
         anew = {name: self.tasks[self._names.index(name)].batches() for name in self._batches}
         taken = _take(anew, 1)
-        return [(x[0], y[0]) for x, y in _stacked([taken[name] for name in self._names])]
+        places = _by_place([taken[name] for name in self._names])
+        return [(torch.cat([*x]), torch.cat([*y])) for x, y in places]
 
     def observe(self, outputs: Tensor) -> Tensor | None:
         """Tell each stream what its network made of the last batch, ``(R, N, ...)``; returns targets to use, if any."""
@@ -104,9 +106,6 @@ def _take(batches: Mapping[str, Batches], periods: int) -> dict[str, Sequence[tu
     return found
 
 
-def _stacked(taken: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> list[tuple[Tensor, Tensor]]:
-    """Return the batches of all replicas together: each place of the period ``(periods, R, N, ...)``."""
-    return [
-        (torch.stack([x for x, _ in place], dim=1), torch.stack([y for _, y in place], dim=1))
-        for place in zip(*taken, strict=True)
-    ]
+def _by_place(taken: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Periods:
+    """Return what each replica has taken by its place in a period: inputs and targets, of each replica."""
+    return [([x for x, _ in place], [y for _, y in place]) for place in zip(*taken, strict=True)]

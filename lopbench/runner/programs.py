@@ -18,7 +18,7 @@ from lopbench.runner.shape import compiled_folder, mark
 from lopbench.runner.worth import Work, work
 
 #: Most samples, of all replicas together, most bytes of them, and most steps, that are made ahead of a program's calls.
-BLOCK_SAMPLES, BLOCK_BYTES, BLOCK_STEPS = 200_000, 16 * 2**20, 2_000
+BLOCK_SAMPLES, BLOCK_BYTES, BLOCK_STEPS = 200_000, 64 * 2**20, 2_000
 
 ONE_BY_ONE = "one by one"
 

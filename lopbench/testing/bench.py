@@ -244,14 +244,14 @@ class Bench:
         inputs, targets = zip(*(problem.batch(self.step) for problem in self.problems), strict=True)
         return torch.stack(inputs), torch.stack(targets)
 
-    def block(self, steps: int) -> tuple[Tensor, Tensor]:
-        """Return the batches of the next ``steps``, ``(steps, R, N, ...)`` each, and count the steps as taken."""
+    def block(self, steps: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return the batches of the next ``steps``, ``(steps, N, ...)`` a replica, and count the steps as taken."""
         batches = []
         for _ in range(steps):
             batches.append(self.batch())
             self.step += 1
         inputs, targets = zip(*batches, strict=True)
-        return torch.stack(inputs), torch.stack(targets)
+        return torch.stack(inputs, dim=1).unbind(), torch.stack(targets, dim=1).unbind()
 
 
 def anew(method: Perturbation) -> Perturbation:

@@ -197,7 +197,8 @@ def test_small_network_on_images(
     )
     alone, batches = learner(architecture, streams[0], optimizer=rule), streams[0].task(0).batches()
     spare = Feed(streams, range(replicas))
-    stacked, ((inputs, targets),) = Stacked((784, *widths, 10), replicas), spare.take(count)
+    stacked = Stacked((784, *widths, 10), replicas)
+    inputs, targets = (torch.stack(list(each), dim=1) for each in spare.take(count)[0])
     making, one_by_one, by_hand = (
         median(seconds(part, timer) for _ in range(1 if tiny else rounds))
         for part in (

@@ -200,7 +200,7 @@ def train_by_program(learner: StackLearner, steps: range, index: int = 0, unroll
     learner.turn_to(index, tasks_of(learner, index))
     made = Program(learner, ToyTask(0, index), [batch(learner, 0, index)], unroll=unroll, compiled=False)
     inputs, targets = zip(*(batch(learner, step, index) for step in steps), strict=True)
-    taken = made.advance(learner, [(torch.stack(inputs), torch.stack(targets))])
+    taken = made.advance(learner, [(torch.stack(inputs).unbind(1), torch.stack(targets).unbind(1))])
     return [Taken(losses, scores) for losses, scores in zip(taken.losses, taken.scores, strict=True)]
 
 

@@ -142,7 +142,7 @@ def train(
 
 def advance(made: Program, learner: StackLearner, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Take steps on ``(steps, R, N, ...)`` in a program; returns losses and scores ``(steps, R)``."""
-    taken = made.advance(learner, [(inputs, targets)])
+    taken = made.advance(learner, [(inputs.unbind(1), targets.unbind(1))])
     return taken.losses, taken.scores
 
 

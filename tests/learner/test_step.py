@@ -427,7 +427,7 @@ def test_a_metric_of_steps_gets_the_loss_of_the_streams_batch_before_and_after()
             torch.testing.assert_close(taken.measured[0], taken.losses - after, **CLOSE)
             again = make(SMALL, seeds, methods, SGD, torch.float64)
             made = Program(again, ToyTask(0), [(inputs, targets)], unroll=1, compiled=False, metrics=[Fall()])
-            told = made.advance(again, [(inputs.unsqueeze(0), targets.unsqueeze(0))])
+            told = made.advance(again, [(inputs.unsqueeze(1), targets.unsqueeze(1))])
             torch.testing.assert_close(told.measured[0][0], taken.measured[0], **CLOSE)
 
 

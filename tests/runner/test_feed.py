@@ -237,17 +237,19 @@ def test_feed_hands_out_each_place_of_a_period_for_all_replicas():
     feed.turn_to(2)
     assert feed.period == 3
     taken = feed.take(2)
-    assert [tuple(x.shape) for x, _ in taken] == [(2, 3, size, 4) for size in SIZES]
+    assert [[tuple(each.shape) for each in x] for x, _ in taken] == [[(2, size, 4)] * 3 for size in SIZES]
     again = Feed({seed: Toy(Periodic, seed) for seed in (4, 7)}, [4, 7, 4])
     again.turn_to(2)
     for period in range(2):
         for place in range(3):
             for replica, (x, y) in enumerate(again.step()):
-                assert torch.equal(taken[place][0][period, replica], x)
-                assert torch.equal(taken[place][1][period, replica], y)
+                assert torch.equal(taken[place][0][replica][period], x)
+                assert torch.equal(taken[place][1][replica][period], y)
     first = feed.first()
-    assert [torch.equal(x, taken[place][0][0]) for place, (x, _) in enumerate(first)] == [True] * 3
-    assert not torch.equal(feed.take(1)[0][0], taken[0][0][:1])  # and the streams have not moved back
+    assert [
+        torch.equal(x, torch.stack([each[0] for each in taken[place][0]])) for place, (x, _) in enumerate(first)
+    ] == ([True] * 3)
+    assert not torch.equal(feed.take(1)[0][0][0], taken[0][0][0][:1])  # and the streams have not moved back
 
 
 @pytest.mark.parametrize(
@@ -335,11 +337,11 @@ def test_networks_act_when_it_is_time_and_are_fed_what_came_of_it(make_toy):
     assert (feed.period, feed.every) == (1, 6)
     assert not any(part.any() for part in feed.first()[0])  # blank, as long as nobody has acted
     assert feed.act(actor, 20) == 6
-    ((points, paid),) = feed.take(6)
-    made = actor.learner.view.forward(points[:, 0].view(1, 12, 4)).outputs.view(6, 2, 2)
+    (((points,), (paid,)),) = feed.take(6)
+    made = actor.learner.view.forward(points.view(1, 12, 4)).outputs.view(6, 2, 2)
     bets = made.argmax(dim=-1)
-    won = (bets == (points[:, 0, :, 0] > 0)).float()  # in task 0 the positive ones win
-    torch.testing.assert_close(paid[:, 0], made.scatter(-1, bets.unsqueeze(-1), won.unsqueeze(-1)))
+    won = (bets == (points[..., 0] > 0)).float()  # in task 0 the positive ones win
+    torch.testing.assert_close(paid, made.scatter(-1, bets.unsqueeze(-1), won.unsqueeze(-1)))
     assert feed.act(actor, 20) == 6  # again, for all was taken
     feed.step()
     assert (feed.act(actor, 20), feed.act(actor, 2)) == (5, 2)

@@ -246,7 +246,7 @@ def test_blocks_are_whole_calls_however_many_steps_a_call_takes(make_bits, made,
     taken = []
     advance = Program.advance
     monkeypatch.setattr(
-        Program, "advance", lambda self, *a: taken.append((self.unroll, len(a[1][0][0]))) or advance(self, *a)
+        Program, "advance", lambda self, *a: taken.append((self.unroll, len(a[1][0][0][0]))) or advance(self, *a)
     )
     planned = make_bits(scenario="bitflip:samples=84,m=8,f=5,T=20,steps_per_task=42,probe_every=21")
     assert study.execute(planned) == []

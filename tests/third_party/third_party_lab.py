@@ -188,7 +188,7 @@ class Lab:
                 if self.program is None:
                     batches = [(inputs, targets)]
                     self.program = Program(self.learner, self.tasks[0], batches, unroll=1, compiled=False)
-                taken = self.program.advance(self.learner, [(inputs.unsqueeze(0), targets.unsqueeze(0))])
+                taken = self.program.advance(self.learner, [(inputs.unsqueeze(1), targets.unsqueeze(1))])
             else:
                 taken = self.learner.step(list(zip(inputs, targets, strict=True)))
             assert taken.losses.isfinite().all()

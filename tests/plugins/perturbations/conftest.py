@@ -214,7 +214,7 @@ class Compared:
             if self.program is None:
                 self.learner.step(list(zip(inputs, targets, strict=True)))
             else:
-                self.program.advance(self.learner, [(inputs.unsqueeze(0), targets.unsqueeze(0))])
+                self.program.advance(self.learner, [(inputs.unsqueeze(1), targets.unsqueeze(1))])
             for replica, hand in enumerate(self.hands):
                 hand.look(inputs[replica].numpy(), targets[replica].numpy(), self.loss)
                 rule(hand, replica)

@@ -151,7 +151,7 @@ def test_recorded_run_of_the_authors_code_is_reproduced_in_a_program(case, repli
     for step in range(recorded.steps):
         recorded.break_tie(step)
         inputs, targets = recorded.batches(step)
-        recorded.note(program.advance(recorded.learner, [(inputs.unsqueeze(0), targets.unsqueeze(0))]).losses[0])
+        recorded.note(program.advance(recorded.learner, [(inputs.unsqueeze(1), targets.unsqueeze(1))]).losses[0])
     recorded.compare()
 
 

@@ -269,7 +269,7 @@ class Agents:
                 found.append(taken[0])
                 continue
             parts = zip(*(each.take(every)[0] for each in self.streams), strict=True)
-            found.append(self.program.advance(self.learner, [tuple(torch.stack(p, dim=1) for p in parts)]).scores[0])
+            found.append(self.program.advance(self.learner, [tuple(parts)]).scores[0])
         return torch.stack(found)
 
 

@@ -150,7 +150,7 @@ def test_seeds_train_as_one_program(stream):
     assert why_not(together, tasks[0], period) is None
     program = Program(together, tasks[0], period, unroll=4, compiled=False)
     taken = [task.batches().take(8)[0] for task in tasks]
-    program.advance(together, [tuple(torch.stack(part, dim=1) for part in zip(*taken, strict=True))])
+    program.advance(together, [tuple(zip(*taken, strict=True))])
     for name, value in one_by_one.view.parameters.items():
         torch.testing.assert_close(value, together.view.parameters[name], rtol=1e-9, atol=1e-11)
 

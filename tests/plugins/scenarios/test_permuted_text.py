@@ -162,7 +162,7 @@ def test_seeds_train_as_one_program_as_they_do_one_by_one():
     assert why_not(together, streams[0].task(0), first) is None
     program = Program(together, streams[0].task(0), first, unroll=4, compiled=False)
     taken = [each.task(0).batches().take(8)[0] for each in streams]
-    program.advance(together, [tuple(torch.stack(part, dim=1) for part in zip(*taken, strict=True))])
+    program.advance(together, [tuple(zip(*taken, strict=True))])
     for name, value in one_by_one.view.parameters.items():
         torch.testing.assert_close(value, together.view.parameters[name], rtol=1e-9, atol=1e-11)
 
