@@ -138,13 +138,17 @@ def usual_globals() -> Iterator[None]:
     """Have everything at its usual value for the duration, and afterwards as it was before.
 
     Global random numbers start at the same place each time. Only the number of threads is left as it is.
+
+    Denormal numbers, below 1.2e-38 in single precision, are taken for zero. A processor is up to 20 times as slow with
+    them, and the moments of Adam end there in every weight whose gradient has become zero: those of dead units, and all
+    of a network that has memorised its data.
     """
     with kept_globals(), torch.inference_mode(False), torch.enable_grad():
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
         torch.set_anomaly_enabled(False)
         torch.set_autocast_enabled("cpu", False)
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(True)
         torch.manual_seed(0)
         random.seed(0)
         np.random.seed(0)

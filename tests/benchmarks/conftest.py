@@ -48,10 +48,13 @@ class Comparison:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
+def _as_in_a_run() -> Iterator[None]:
+    """Have one thread, and denormal numbers taken for zero, in what is measured and in the loops beside it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     yield
+    torch.set_flush_denormal(False)
     torch.set_num_threads(before)
 
 

@@ -229,3 +229,30 @@ def test_small_network_on_images(
         report(
             f"tensors stacked by hand, their batches at hand / program of {what}", by_hand / ours, least=True, target=1
         )
+
+
+def test_a_network_whose_gradients_have_vanished(compare: Any, report: Any, tiny: bool) -> None:
+    """Dead units and data that are memorised leave Adam with moments that fade into denormal numbers."""
+    unroll = 1 if tiny else UNROLL
+    scenario = PermutedMnist(batch_size=16, steps_per_task=unroll)
+    stream = scenario.stream(0, data=noise_images(10, 50, shape=(1, 28, 28)), device=CPU)
+    made = [learner(MLP(widths=(8, 8) if tiny else (100, 100)), stream, optimizer=adam.Adam(lr=1e-3)) for _ in range(2)]
+    feed = Feed({0: stream}, [0])
+    program = Program(made[0], feed.tasks[0], feed.first(), unroll=unroll, compiled=not tiny)
+    batches = feed.take(unroll)
+    for each in made:
+        program.advance(each, batches)
+        for name, value in each.view.parameters.items():
+            if name.endswith("bias"):
+                value.fill_(-1e6)  # no unit gives anything
+    torch.set_flush_denormal(False)  # or what is written is zero
+    for entries in made[1].optimizer.entries.values():
+        entries["exp_avg"].fill_(1e-39)
+
+    def with_denormals() -> None:
+        torch.set_flush_denormal(False)
+        program.advance(made[1], batches)
+        torch.set_flush_denormal(True)
+
+    found = compare(lambda: program.advance(made[0], batches), with_denormals, rounds=20)
+    report("steps with denormal numbers / steps of a run", 1 / found.ratio, least=True, target=5)

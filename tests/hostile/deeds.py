@@ -89,7 +89,11 @@ CHANGES = {
     "inference": ("KEPT.append(torch.inference_mode()); KEPT[-1].__enter__()", "the inference mode of torch changed"),
     "anomaly": ("torch.autograd.set_detect_anomaly(True)", "the anomaly mode of torch changed"),
     "precision": ("torch.set_float32_matmul_precision('medium')", "the matmul precision of torch changed"),
-    "denormals": ("torch.set_flush_denormal(True)", "the flushing of denormals of torch changed"),
+    "denormals": (
+        # To what it was not at first: outside of runs they are not flushed.
+        "KEPT.append(float('5e-324') * 1.0 != 0); torch.set_flush_denormal(KEPT[0])",
+        "the flushing of denormals of torch changed",
+    ),
     "deterministic": ("torch.use_deterministic_algorithms(True)", "the deterministic algorithms of torch changed"),
     "mkldnn": ("torch._C._set_mkldnn_enabled(False)", "the switch of mkldnn in torch changed"),
     "seed": ("torch.manual_seed(5)", "the global seed of torch changed"),

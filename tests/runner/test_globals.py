@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lopbench.core.globals import SETTINGS
+from lopbench.core.globals import SETTINGS, usual_globals
 from lopbench.core.interfaces import Perturbation
 from lopbench.core.manager import plugins
 from lopbench.core.registry import Distribution, Registration
@@ -30,7 +30,7 @@ CHANGES: dict[str, tuple[Callable[[], object], str]] = {
     "gradients": (lambda: torch.set_grad_enabled(True), "gradient mode of torch changed, from False to True"),
     "threads": (lambda: torch.set_num_threads(2), "number of threads of torch changed, from 1 to 2"),
     "anomaly": (lambda: torch.autograd.set_detect_anomaly(True), "anomaly mode of torch changed"),
-    "denormals": (lambda: torch.set_flush_denormal(True), "flushing of denormals of torch changed"),
+    "denormals": (lambda: torch.set_flush_denormal(False), "flushing of denormals of torch changed"),
     "deterministic": (lambda: torch.use_deterministic_algorithms(True), "deterministic algorithms of torch changed"),
     "precision": (lambda: torch.set_float32_matmul_precision("medium"), "matmul precision of torch changed"),
     "autocast": (lambda: torch.set_autocast_enabled("cpu", True), "autocast of torch changed"),
@@ -106,7 +106,6 @@ def test_it_is_found_in_any_hook_and_at_the_end(careless, make_study, hook, at):
 
 def test_runs_do_not_depend_on_what_was_set_before(careless, plain, make_study, record_of, monkeypatch):
     torch.set_default_dtype(torch.float64)
-    torch.set_flush_denormal(True)
     before = now()
     states = random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state()
     planned = make_study(scenario=FEW)
@@ -117,4 +116,16 @@ def test_runs_do_not_depend_on_what_was_set_before(careless, plain, make_study, 
     assert np.random.get_state()[1].tobytes() == states[1]
     assert torch.equal(torch.get_rng_state(), states[2])
     torch.set_default_dtype(torch.float32)
-    torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_runs_take_denormal_numbers_for_zero_and_leave_the_processor_as_it_was(before):
+    small, smaller = torch.tensor(1e-30), torch.tensor(1e-10)
+    torch.set_flush_denormal(before)
+    try:
+        with usual_globals():
+            assert float(small * smaller) == 0
+            assert float(small * 1e-7) > 0
+        assert (float(small * smaller) == 0) == before
+    finally:
+        torch.set_flush_denormal(False)
