@@ -15,12 +15,12 @@ class OptimizerState(Protocol):
 
     @property
     def lr(self) -> Tensor:
-        """Learning rate of each replica at the next step, ``(R,)`` of float64, the scale included."""
+        """Learning rate of each replica at the next step, ``(R,)`` of float64, schedule and scale included."""
 
     def scale(self, factor: float | Tensor) -> None:
         """Multiply the learning rate of the run by ``factor``, one number or ``(R,)``, from the next step on.
 
-        A later call replaces an earlier one.
+        A later call replaces an earlier one. The protocol's schedule (`Scenario.rate_factors`) is multiplied with it.
 
         Raises:
             UnsupportedError: If another method scales it already.

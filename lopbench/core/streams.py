@@ -260,6 +260,15 @@ class Scenario(Component, ABC):
         """
         return self.steps(task)
 
+    def rate_factors(self, task: int) -> Sequence[tuple[int, float]]:
+        """Return the schedule of the learning rate in a task: steps of it, in order, and a factor above 0 for each.
+
+        From such a step on, counted from 0, the learning rate is that of the run times the factor, up to the next one.
+        Before the first it is that of the run, in each task anew. Fresh references follow it as well. What a method
+        scales the learning rate by is multiplied with it.
+        """
+        return ()
+
     @property
     def late_tasks(self) -> range:
         """The tasks that the score is made of: the last `late` ones (all, if there are fewer)."""

@@ -119,7 +119,8 @@ class StackOptimizer(OptimizerStack):
 
     def restart(self, rule: Optimizer) -> None:
         """Become a new optimizer of the same parameters, with ``rule`` and its rate. Held parameters stay held."""
-        self.rule, self.rates, self._numbers, self._reads, self.scaler = rule, rule.lr, {}, None, None
+        self.rule, self._numbers, self._reads, self.scaler = rule, {}, None, None
+        self._run_rates, self.rates = rule.lr, rule.lr * self._scheduled
         if self.factor is not None:  # 1 and not None, since a traced step that scales the rate needs a tensor
             self.factor, self._number = torch.ones_like(self.factor), 1.0
         self.clear()

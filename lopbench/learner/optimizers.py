@@ -65,7 +65,9 @@ class OptimizerStack:
         self.rule = rule
         self.parameters = dict(parameters)
         self.entries = entries
+        #: Learning rate without a method's scale: that of the run, times the factor of the protocol's schedule.
         self.rates = rates
+        self._run_rates, self._scheduled = rates, 1.0
         #: Factor of the learning rate, ``(R,)`` of float64; None as long as nobody has scaled it.
         self.factor = scale
         self.held = held
@@ -79,19 +81,19 @@ class OptimizerStack:
 
     @property
     def base_rates(self) -> Tensor:
-        """Learning rate of each replica, ``(R,)`` of float64, without a scale."""
+        """Learning rate of each replica, ``(R,)`` of float64, without a method's scale."""
         return self._each(self.rates)
 
     @property
     def lr(self) -> Tensor:
-        """Learning rate of each replica at the next step, ``(R,)`` of float64, the scale included."""
+        """Learning rate of each replica at the next step, ``(R,)`` of float64, schedule and scale included."""
         rates = self.base_rates
         return rates if self.factor is None else rates * self.factor
 
     def scale(self, factor: float | Tensor) -> None:
         """Multiply the learning rate of the run by ``factor``, one number or ``(R,)``, from the next step on.
 
-        A later call replaces an earlier one.
+        A later call replaces an earlier one. The protocol's schedule is multiplied with it.
 
         Raises:
             UnsupportedError: If another method scales it already.
@@ -103,6 +105,15 @@ class OptimizerStack:
         self.scaler = self.caller
         self.factor = self._each(factor)
         self.touched += 1
+
+    def follow(self, factor: float) -> None:
+        """Multiply the learning rate of the run by the factor of the protocol's schedule, from the next step on."""
+        if factor != self._scheduled:
+            self._scheduled, self.rates = factor, self._run_rates * factor
+            self._pass_rate()
+
+    def _pass_rate(self) -> None:
+        """Hand the learning rate on to what keeps a copy of it: nothing here."""
 
     def hold(self, *names: str) -> None:
         """Leave these parameters out of the steps to come; their state is kept."""

@@ -162,6 +162,7 @@ class Course:
         while learner.done < place.steps:
             training.advance(schedule.stretch(place, learner.done))
             step = learner.done
+            training.follow(place, step)
             if schedule.turns_on(place, step):
                 session.trained()
                 training.turn_on()

@@ -31,6 +31,7 @@ class Place:
         cloned: Whether the learner is the clone of a base that is trained beside it.
         cloning: Whether it becomes that before this task.
         measured: Whether the task is measured; otherwise it only leads a fresh learner in.
+        factors: Steps of the task from which on the learning rate has another factor, in order, and that factor.
     """
 
     task: int
@@ -43,11 +44,16 @@ class Place:
     cloned: bool = False
     cloning: bool = False
     measured: bool = True
+    factors: tuple[tuple[int, float], ...] = ()
 
     @property
     def end(self) -> int:
         """The step of the stream that comes after its last one."""
         return self.first + self.steps
+
+    def factor(self, step: int) -> float:
+        """Return what the protocol multiplies the learning rate by after ``step`` steps of the task."""
+        return next((factor for begin, factor in reversed(self.factors) if begin <= step), 1.0)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Schedule:
         probe_every: Steps between diagnostics inside a task; 0 for none.
         one_problem: Whether all tasks are of one problem, so that a network is at a task's start what it was at the
             end of the last one.
+        cuts: Steps, counted from the start of a task, at which a call of a program ends in some task.
     """
 
     places: tuple[Place, ...]
@@ -71,6 +78,7 @@ class Schedule:
     switches: bool
     probe_every: int
     one_problem: bool
+    cuts: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, scenario: Scenario, spec: RunSpec) -> Schedule:
@@ -90,6 +98,7 @@ class Schedule:
             switches=spec.kind != "fresh" and switch > 0,
             probe_every=scenario.probe_every,
             one_problem=scenario.growth is not None,
+            cuts=frozenset(step for task in range(scenario.tasks) for step, _ in scenario.rate_factors(task)),
         )
 
     @cached_property
@@ -132,6 +141,7 @@ class Schedule:
         """Return the steps of a task from ``step`` on to the next at which something is done but training."""
         every = self.probe_every
         stops = [place.steps, *([step + every - step % every] if every else []), self.switch - place.first]
+        stops += [begin for begin, _ in place.factors]
         return min(stop for stop in stops if stop > step) - step
 
     def probed(self, place: Place, step: int) -> bool:
@@ -151,9 +161,8 @@ class Schedule:
         """
         # A switch inside a task cuts it in two.
         switched = [self.switch - edge for edge in self.edges if edge <= self.switch][-1]
-        common = math.gcd(
-            *(stop - start for start, stop in pairwise(self.edges)), self.probe_every, switched, every or 0
-        )
+        lengths = (stop - start for start, stop in pairwise(self.edges))
+        common = math.gcd(*lengths, *self.cuts, self.probe_every, switched, every or 0)
         fitting = [count for count in range(period, MAX_UNROLL + 1, period) if common % count == 0]
         return max(fitting, default=period)
 
@@ -216,4 +225,5 @@ def _life(
             cloned=grows_at is not None and task >= grows_at,
             cloning=task == grows_at,
             measured=origin is None or task == origin,
+            factors=tuple(scenario.rate_factors(task)),
         )

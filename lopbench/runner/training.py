@@ -74,6 +74,7 @@ class Training:
             self.clone(place)
             self._log(f"cloned by {self.setting.spec.cloner and self.setting.spec.cloner.label()}")
         scenario = self.setting.scenario
+        self.follow(place, 0)
         self.feed.turn_to(place.task)
         for each in self.all:
             each.learner.begin_task(
@@ -109,6 +110,11 @@ class Training:
         for each in self.all:
             each.learner.turn_to(place.task, self.feed.tasks)
             each.start_counting(place.steps, scored=place.scored)
+
+    def follow(self, place: Place, step: int) -> None:
+        """Take the learning rate that the protocol has after ``step`` steps of a task."""
+        for each in self.all:
+            each.learner.optimizer.follow(place.factor(step))
 
     # -- steps
 
@@ -172,6 +178,7 @@ class Training:
         if self.setting.schedule.is_on(place, step):
             self.learner.learner.turn_on()
         self.turn_to(place)
+        self.follow(place, step)
         with fitting:
             self.feed.load_state_dict(part(tensors, "feed"))
             for section, each in zip(("learner", "base"), reversed(self.all), strict=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 
 import torch
@@ -233,7 +234,7 @@ def _hash(scenario: Scenario, fields: Mapping[str, object]) -> str:
     return digest(ComponentSpec("scenarios", scenario.name, scenario.version, "", values).to_json(), 16)
 
 
-@check("Recipe, lengths, growth, late tasks and the lead of fresh references make sense.")
+@check("Recipe, lengths, schedule of rates, growth, late tasks and the lead of fresh references make sense.")
 def protocol_is_complete(component: Component) -> None:
     """Parse and compare them."""
     scenario = scenario_of(component)
@@ -252,6 +253,11 @@ def protocol_is_complete(component: Component) -> None:
     for task, steps in enumerate(lengths):
         if not 1 <= scenario.scored(task) <= steps:
             raise Mismatch(f"1 to {steps} scored steps of task {task}", str(scenario.scored(task)))
+        factors = list(scenario.rate_factors(task))
+        bounds = itertools.pairwise([-1, *(begin for begin, _ in factors), steps])
+        if not (all(one < other for one, other in bounds) and all(0 < factor < math.inf for _, factor in factors)):
+            expected = f"steps of task {task} from 0 to {steps - 1}, in order, and a factor above 0 for each"
+            raise Mismatch(expected, str(factors))
     growth = scenario.growth
     if growth is not None and not (1 <= growth.task <= scenario.late_tasks.start and growth.factor >= 1):
         raise Mismatch(f"growth before a task from 1 to {scenario.late_tasks.start}, by at least 1", str(growth))

@@ -509,6 +509,95 @@ def test_a_later_scale_replaces_an_earlier_one_and_a_new_one_of_1_changes_no_bit
     assert equal(values(leaves), values(others))
 
 
+# --- the learning rate has a schedule -------------------------------------------------------------------------------
+
+
+def pair(name: str, *, factor: float) -> tuple[tuple[StackOptimizer, dict[str, nn.Parameter]], ...]:
+    """Return an optimizer after some steps, and one of ``factor`` times the rate, in the same state, with leaves."""
+    rule, leaves, others = RULES[name], parameters(), parameters()
+    ours = StackOptimizer(rule, leaves, stacked=False)
+    theirs = StackOptimizer(dataclasses.replace(rule, lr=rule.lr * factor), others, stacked=False)
+    advance(ours, leaves, range(3))
+    theirs.load_state_dict(ours.state_dict())
+    for key, leaf in others.items():
+        leaf.data.copy_(leaves[key])
+    return (ours, leaves), (theirs, others)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_step_under_a_schedule_is_one_at_the_rate_times_its_factor_bit_for_bit(name: str) -> None:
+    (ours, leaves), (theirs, others) = pair(name, factor=0.2)
+    ours.follow(0.2)
+    assert ours.lr.tolist() == theirs.lr.tolist() == [RULES[name].lr * 0.2]
+    advance(ours, leaves, range(3, 6))
+    advance(theirs, others, range(3, 6))
+    assert equal(values(leaves), values(others))
+    ours.follow(1.0)
+    assert ours.lr.tolist() == [RULES[name].lr]
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("first", ["schedule", "scale"])
+def test_schedule_and_scale_are_multiplied_whichever_comes_first(name: str, first: str) -> None:
+    (ours, leaves), (theirs, others) = pair(name, factor=0.125)
+    if first == "schedule":
+        ours.follow(0.25)
+        ours.scale(0.5)
+    else:
+        ours.scale(0.5)
+        ours.follow(0.25)
+    advance(ours, leaves, range(3, 6))
+    advance(theirs, others, range(3, 6))
+    assert equal(values(leaves), values(others))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rates_of_several_replicas_follow_one_schedule(name: str) -> None:
+    rates = torch.tensor([0.1, 0.02, 0.3], dtype=torch.float64)
+    leaves, others = parameters(lead=(3,)), parameters(lead=(3,))
+    ours = StackOptimizer(RULES[name], leaves, stacked=True, rates=rates)
+    ours.follow(0.2)
+    theirs = StackOptimizer(RULES[name], others, stacked=True, rates=rates * 0.2)
+    assert torch.equal(ours.base_rates, rates * 0.2)
+    for optimizer, each in ((ours, leaves), (theirs, others)):
+        for step in range(3):
+            for key, leaf in each.items():
+                leaf.grad = gradients(step, (3,))[key]
+            optimizer.step()
+    assert equal(values(leaves), values(others))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_restart_and_a_cleared_state_keep_the_schedule(name: str) -> None:
+    (ours, leaves), (theirs, others) = pair("momentum", factor=0.2)
+    ours.follow(0.2)
+    ours.restart(RULES[name])
+    ours.clear()
+    theirs.restart(dataclasses.replace(RULES[name], lr=RULES[name].lr * 0.2))
+    advance(ours, leaves, range(3, 6))
+    advance(theirs, others, range(3, 6))
+    assert equal(values(leaves), values(others))
+    ours.follow(1.0)
+    assert ours.lr.tolist() == [RULES[name].lr]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_state_is_loaded_under_the_schedule_of_its_step(name: str) -> None:
+    (ours, leaves), _ = pair(name, factor=1.0)
+    ours.follow(0.2)
+    advance(ours, leaves, range(3, 5))
+    others = {key: nn.Parameter(leaf.detach().clone()) for key, leaf in leaves.items()}
+    resumed = StackOptimizer(RULES[name], others, stacked=False)
+    resumed.follow(0.2)
+    resumed.load_state_dict({key: tensor.clone() for key, tensor in ours.state_dict().items()})
+    advance(ours, leaves, range(5, 8))
+    advance(resumed, others, range(5, 8))
+    assert equal(values(leaves), values(others))
+
+
+# --- parameters are held --------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_a_parameter_that_is_held_stays_and_so_does_its_state(name: str) -> None:
     leaves = parameters()

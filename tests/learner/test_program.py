@@ -38,6 +38,8 @@ OPTIMIZERS = {
 STILL = sgd.SGD(lr=1e-30)
 #: Replaces a unit of five every other step or so.
 CBP = ContinualBackprop(replacement_rate=0.1, maturity=3)
+#: A rate that is scheduled, a fifth of it, and itself again.
+RATES_AND_FIFTH = (0.05, 0.05 * 0.2, 0.05)
 #: All steps agree to this, in float64: sums are rounded in another order.
 CLOSE: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 INPUTS = 4
@@ -265,6 +267,27 @@ def test_program_moves_running_statistics_and_keeps_what_is_frozen() -> None:
     assert learner.view.buffers["1.num_batches_tracked"].tolist() == [24] * 3
     assert torch.equal(learner.view.parameters["0.bias"], learner.view.initial["0.bias"])
     assert learner.view.buffers["1.running_mean"].abs().amax(1).gt(0).all()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_program_takes_the_rate_of_the_schedule_without_being_traced_again(optimizer: str) -> None:
+    spec = OPTIMIZERS[optimizer]
+    scheduled, slower, one_by_one = (make(L2(strength=0.1), optimizer=spec, rates=[r] * 3) for r in RATES_AND_FIFTH)
+    made, other = program(scheduled), program(slower)
+    graph = made._compiled
+    scheduled.optimizer.follow(0.2)
+    train(scheduled, 4, made)
+    train(slower, 4, other)
+    one_by_one.optimizer.follow(0.2)
+    step(one_by_one, 4)
+    assert made._compiled is graph
+    for index in range(3):
+        assert_same(replica(scheduled, index), replica(slower, index), rtol=0, atol=0)
+        assert_same(replica(scheduled, index), replica(one_by_one, index), **CLOSE)
+    before = replica(scheduled, 0)
+    scheduled.optimizer.follow(0.0)
+    train(scheduled, 4, made)
+    assert torch.equal(replica(scheduled, 0)["parameter/0.weight"], before["parameter/0.weight"])
 
 
 # Parameters of whole sixteens of numbers are drawn alike all at once, many steps ahead and one by one.

@@ -162,11 +162,32 @@ class Uneven(BitFlip):
     def steps(self, task):
         return self.lengths[task]
 
+    def rate_factors(self, task):
+        return [(step, 0.5**place) for place, step in enumerate(self.drops, start=1) if step < self.lengths[task]]
 
-def uneven(lengths, **fields):
+
+def uneven(lengths, drops=(), **fields):
     made = Uneven(samples=5 * len(lengths), steps_per_task=5, **fields)
     object.__setattr__(made, "lengths", lengths)
+    object.__setattr__(made, "drops", sorted(drops))
     return made
+
+
+DROPS = st.sets(st.integers(0, 12), max_size=3)
+
+
+@given(lengths=LENGTHS, drops=DROPS, kind=st.sampled_from(["continual", "fresh"]))
+def test_the_rate_falls_at_its_steps_and_begins_anew_with_each_task(spec_of, lengths, drops, kind):
+    schedule = Schedule.of(uneven(lengths, drops), replace(spec_of(5, 10)[1], kind=kind))
+    for place in schedule.places:
+        passed = [sum(drop <= step for drop in drops) for step in range(place.steps)]
+        assert [place.factor(step) for step in range(place.steps)] == [0.5**count for count in passed]
+        assert place.factor(place.steps) == place.factor(place.steps - 1)  # at the end it is that of the last step
+        step = 0
+        while step < place.steps:  # in no stretch is there more than one rate
+            stretch = schedule.stretch(place, step)
+            assert {place.factor(at) for at in range(step, step + stretch)} == {place.factor(step)}
+            step += stretch
 
 
 @given(lengths=LENGTHS, start=st.floats(0, 1), kind=st.sampled_from(["continual", "fresh"]))
@@ -189,12 +210,12 @@ def test_methods_turn_on_at_a_place_among_the_tasks_whatever_their_lengths(spec_
         assert switch_step(uneven(lengths), spec) == sum(lengths[:whole]) + steps
 
 
-@given(lengths=LENGTHS, start=st.floats(0, 1), probes=st.integers(0, 20))
-def test_calls_fit_into_tasks_of_all_lengths(spec_of, lengths, start, probes):
-    scenario, spec = uneven(lengths, probe_every=probes), replace(spec_of(5, 10)[1], start=start)
+@given(lengths=LENGTHS, drops=DROPS, start=st.floats(0, 1), probes=st.integers(0, 20))
+def test_calls_fit_into_tasks_of_all_lengths(spec_of, lengths, drops, start, probes):
+    scenario, spec = uneven(lengths, drops, probe_every=probes), replace(spec_of(5, 10)[1], start=start)
     count, begins = unroll(scenario, spec), edges(scenario)
     for begin, length in zip(begins, lengths, strict=False):
-        stops = {0, length, *range(0, length, probes or length)}
+        stops = {0, length, *range(0, length, probes or length), *(drop for drop in drops if drop < length)}
         if begin <= switch_step(scenario, spec) <= begin + length:
             stops.add(switch_step(scenario, spec) - begin)
         assert all(stop % count == 0 for stop in stops)

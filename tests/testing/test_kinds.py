@@ -143,6 +143,27 @@ class ScoresTooMany(TinyImageNet40):
         return self.steps(task) + 1
 
 
+class FallsTooLate(TinyImageNet40):
+    """Has another learning rate after the last step of a task."""
+
+    def rate_factors(self, task):
+        return [(1, 0.5), (self.steps(task), 0.25)]
+
+
+class TurnsBack(TinyImageNet40):
+    """Has its steps in no order."""
+
+    def rate_factors(self, task):
+        return [(2, 0.5), (1, 0.25)]
+
+
+class StandsStill(TinyImageNet40):
+    """Ends with a learning rate of zero."""
+
+    def rate_factors(self, task):
+        return [(1, 0.5), (2, 0.0)]
+
+
 class Breaks(Interleave):
     """Forgets to divide: the outputs grow."""
 
@@ -264,6 +285,9 @@ BROKEN = [
     (made(ForgetsTheEpoch, **SMOKE), "batches-resume"),
     (made(SameTasks, **SMOKE), "tasks-differ-between-seeds"),
     (made(ScoresTooMany, **SMOKE), "protocol-is-complete"),
+    (made(FallsTooLate, **SMOKE), "protocol-is-complete"),
+    (made(TurnsBack, **SMOKE), "protocol-is-complete"),
+    (made(StandsStill, **SMOKE), "protocol-is-complete"),
     (made(Breaks), "clones-are-certified"),
     (made(ChangesTheBase), "cloning-is-a-function"),
     (made(Jitters), "cloning-is-a-function"),
