@@ -147,6 +147,13 @@ class Task(ABC):
     def probe(self) -> tuple[Tensor, Tensor]:
         """Return the fixed, class-balanced probe batch of the task."""
 
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield validation batches, without augmentation, at least one where `Scenario.validate_every` is not 0.
+
+        Their samples are neither trained on nor held out.
+        """
+        return iter(())
+
     def held_out_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
         """Return further named scores of held-out samples, each ``(N,)``; ``outputs`` are all of the network's."""
         return {}
@@ -268,6 +275,15 @@ class Scenario(Component, ABC):
         scales the learning rate by is multiplied with it.
         """
         return ()
+
+    def validate_every(self, task: int) -> int:
+        """Return the steps of a task between two validations, of which the last is at its end; 0 for none.
+
+        That is early stopping: at the end of the task each network goes on with the parameters and buffers with which
+        the score of `Task.validation` was best, the first of equal ones, and is scored and diagnosed with them. State
+        of the optimizer and of methods stays as it is. Fresh references do the same.
+        """
+        return 0
 
     @property
     def late_tasks(self) -> range:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from lopbench.core.errors import PluginError
 from lopbench.core.interfaces import Task
 from lopbench.core.probe import NetworkProbe
 from lopbench.learner import probing, together
@@ -44,17 +45,55 @@ def evaluate(learner: StackLearner, index: int, task: Task) -> dict[str, float]:
 
     They are ``heldout_score`` and the task's own ``held_out_scores``.
     """
-    state = replica(learner, index)
+
+    def scores(outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        score = task.score(probing.counted(outputs, task), targets)
+        return {"heldout_score": score, **task.held_out_scores(outputs, targets)}
+
+    return _means(learner, replica(learner, index), task.held_out(), scores)
+
+
+@torch.no_grad()
+def validate(learner: StackLearner, index: int, task: Task) -> float:
+    """Return replica ``index``'s mean score on the validation data of ``task``, in evaluation mode.
+
+    It is that of the trained tensors, whatever methods evaluate: these are what a network goes on with.
+
+    Raises:
+        PluginError: If there are no such data.
+    """
+    view = learner.view
+    trained = tuple({n: value[index] for n, value in each.items()} for each in (view.parameters, view.buffers))
+
+    def scores(outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        return {"score": task.score(probing.counted(outputs, task), targets)}
+
+    found = _means(learner, trained, task.validation(), scores)
+    if not found:
+        raise PluginError("the scenario says when networks are validated, and its tasks yield no validation batch")
+    return found["score"]
+
+
+def _means(
+    learner: StackLearner,
+    state: tuple[Tensors, ...],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    scores: Callable[[Tensor, Tensor], Mapping[str, Tensor]],
+) -> dict[str, float]:
+    """Return means over all samples of the ``scores`` of outputs and targets, in evaluation mode.
+
+    Args:
+        learner: The learner.
+        state: Parameters and buffers of one replica.
+        batches: Inputs and targets.
+        scores: Returns scores of samples, ``(N,)`` each, by name, given all outputs of the network and the targets.
+    """
     sums: dict[str, Tensor] = {}
     count = 0
     with evaluating(learner.network.module):
-        for inputs, targets in task.held_out():
+        for inputs, targets in batches:
             outputs = functional_call(learner.network.module, state, (learner.cast(inputs),))
-            scores = {
-                "heldout_score": task.score(probing.counted(outputs, task), targets),
-                **task.held_out_scores(outputs, targets),
-            }
-            for name, score in scores.items():
+            for name, score in scores(outputs, targets).items():
                 total = score.sum(dtype=torch.float64)
                 sums[name] = sums[name] + total if name in sums else total
             count += len(inputs)

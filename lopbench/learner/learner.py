@@ -278,6 +278,10 @@ class StackLearner:
         """Return replica ``index``'s mean scores on the held-out data of ``task``."""
         return evaluation.evaluate(self, index, task)
 
+    def validate(self, index: int, task: Task) -> float:
+        """Return replica ``index``'s mean score on the validation data of ``task``; see `evaluation.validate`."""
+        return evaluation.validate(self, index, task)
+
     def see_together(self, tasks: Sequence[Task]) -> list[Seen] | None:
         """Return what `probe` needs of each replica, from one pass for all; None if there cannot be one."""
         return evaluation.see_together(self, tasks)

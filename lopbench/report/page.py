@@ -74,6 +74,9 @@ _SCORES = {
     "online_error": "Error on each sample before it is trained on.",
     "heldout_error": "Error on samples not seen, at the end of a task.",
     "online_loss": "Loss on each batch before it is trained on.",
+    "validation_accuracy": "Share of right answers on validation samples, of the weights that a task ends with.",
+    "validation_error": "Error on validation samples, of the weights that a task ends with.",
+    "kept_step": "Steps of the task after which the network had the weights that it ends with.",
 }
 
 

@@ -304,4 +304,7 @@ def _measured(spec: RunSpec) -> list[str]:
     scenario = spec.scenario.build()
     assert isinstance(scenario, Scenario)
     score = scenario.score
-    return [f"online_{score}", "online_loss", f"heldout_{score}", *(metric.label() for metric in spec.metrics)]
+    stops_early = any(map(scenario.validate_every, range(scenario.tasks)))
+    validated = [f"validation_{score}", "kept_step"] if stops_early else []
+    labels = [metric.label() for metric in spec.metrics]
+    return [f"online_{score}", "online_loss", f"heldout_{score}", *validated, *labels]

@@ -169,17 +169,25 @@ class Course:
                 training.prepare()
                 session.train()
             diagnose = step < place.steps and schedule.probed(place, step)
-            if session.is_time_to_look or step == place.steps or diagnose:
+            if session.is_time_to_look or step == place.steps or diagnose or place.validated(step):
                 self._look(place, seen)
                 seen = step
                 if diagnose:
                     self._diagnose(place)
+                if place.validated(step):
+                    self._validate()
                 if session.is_time_to_save:
                     self.save()
                 session.train()
             if self.interrupted:
                 self.save()
                 raise KeyboardInterrupt
+
+    def _validate(self) -> None:
+        """Validate the networks as they are now."""
+        for replica in self.members.sound:
+            with self.members.fault_of(replica):
+                self._current.validate(replica)
 
     def _look(self, place: Place, since: int) -> None:
         """Note what has diverged in the steps of a task from ``since`` on, and report how it goes."""
@@ -196,6 +204,7 @@ class Course:
 
     def _end_task(self, place: Place) -> None:
         training, members = self._current, self.members
+        training.keep_best()
         if place.last:  # no later loss would show it
             members.check_weights(training.learner.finite(), place.end)
             if not members.sound:

@@ -32,6 +32,7 @@ class Place:
         cloning: Whether it becomes that before this task.
         measured: Whether the task is measured; otherwise it only leads a fresh learner in.
         factors: Steps of the task from which on the learning rate has another factor, in order, and that factor.
+        validate_every: Steps between two validations, of which the last is at the end of the task; 0 for none.
     """
 
     task: int
@@ -45,6 +46,7 @@ class Place:
     cloning: bool = False
     measured: bool = True
     factors: tuple[tuple[int, float], ...] = ()
+    validate_every: int = 0
 
     @property
     def end(self) -> int:
@@ -54,6 +56,10 @@ class Place:
     def factor(self, step: int) -> float:
         """Return what the protocol multiplies the learning rate by after ``step`` steps of the task."""
         return next((factor for begin, factor in reversed(self.factors) if begin <= step), 1.0)
+
+    def validated(self, step: int) -> bool:
+        """Return whether the networks are validated after ``step`` steps of the task, at least 1."""
+        return bool(self.validate_every) and (step % self.validate_every == 0 or step == self.steps)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class Schedule:
             switches=spec.kind != "fresh" and switch > 0,
             probe_every=scenario.probe_every,
             one_problem=scenario.growth is not None,
-            cuts=frozenset(step for task in range(scenario.tasks) for step, _ in scenario.rate_factors(task)),
+            cuts=frozenset(step for task in range(scenario.tasks) for step in _cuts(scenario, task)),
         )
 
     @cached_property
@@ -114,6 +120,11 @@ class Schedule:
             inside = (place.steps - 1) // self.probe_every if self.probe_every else 0
             count += self.probed(place, 0) + place.measured * (inside + 1)
         return count
+
+    @cached_property
+    def validations(self) -> int:
+        """Number of times that the networks are validated."""
+        return sum(-(-place.steps // place.validate_every) for place in self.places if place.validate_every)
 
     @cached_property
     def steps(self) -> int:
@@ -139,9 +150,8 @@ class Schedule:
 
     def stretch(self, place: Place, step: int) -> int:
         """Return the steps of a task from ``step`` on to the next at which something is done but training."""
-        every = self.probe_every
-        stops = [place.steps, *([step + every - step % every] if every else []), self.switch - place.first]
-        stops += [begin for begin, _ in place.factors]
+        stops = [place.steps, self.switch - place.first, *(begin for begin, _ in place.factors)]
+        stops += [step + every - step % every for every in (self.probe_every, place.validate_every) if every]
         return min(stop for stop in stops if stop > step) - step
 
     def probed(self, place: Place, step: int) -> bool:
@@ -196,6 +206,11 @@ def fresh_lives(scenario: Scenario, spec: RunSpec) -> list[range]:
     return [range(max(0, origin - lead), origin + 1) for origin in covered(scenario.tasks, spec.start, scenario.late)]
 
 
+def _cuts(scenario: Scenario, task: int) -> list[int]:
+    """Return the steps of a task by which its schedule of rates and its validations cut it."""
+    return [*(step for step, _ in scenario.rate_factors(task)), scenario.validate_every(task)]
+
+
 def _places(scenario: Scenario, spec: RunSpec) -> Iterator[Place]:
     growth = scenario.growth
     if spec.kind != "fresh":
@@ -226,4 +241,5 @@ def _life(
             cloning=task == grows_at,
             measured=origin is None or task == origin,
             factors=tuple(scenario.rate_factors(task)),
+            validate_every=scenario.validate_every(task),
         )

@@ -14,6 +14,7 @@ from lopbench.learner.learner import StackLearner
 from lopbench.learner.probing import Seen
 from lopbench.learner.program import Periods, Program
 from lopbench.learner.step import Taken
+from lopbench.runner.best import Best
 from lopbench.runner.checkpoint import part
 from lopbench.runner.measure import diagnostics, of_networks, task_scores, training_means, training_metrics
 
@@ -47,6 +48,7 @@ class ScoredLearner:
         self.training = tuple(self._training.values())
         self._score = score
         self._prefix = prefix
+        self.best = Best(learner, falling=score == "error")
         self.start_counting(0)
 
     def start_counting(self, steps: int, *, scored: int | None = None) -> None:
@@ -61,6 +63,7 @@ class ScoredLearner:
         self._means_of = 0
         self._means = self._losses[:0].sum(dim=0), self._scores[:0].sum(dim=0)
         self._sound_of, self._sound = 0, [True] * self.learner.replicas
+        self.best.forget()
 
     @property
     def losses(self) -> Tensor:
@@ -113,6 +116,13 @@ class ScoredLearner:
             values[self.done : stop] = each
         self.done = stop
 
+    # -- early stopping
+
+    def validate(self, replica: int, task: Task) -> None:
+        """Validate a replica as it is now, and remember its weights if they are the best of the task so far."""
+        if self._is_sound(replica):
+            self.best.validate(replica, task, self.done)
+
     # -- measuring
 
     def task_scores(self, replica: int, task: Task) -> Iterator[tuple[str, float]]:
@@ -122,6 +132,7 @@ class ScoredLearner:
             found = task_scores(self.learner, replica, task, losses=losses, scores=scores, kind=self._score)
             yield from ((self._prefix + name, value) for name, value in found)
             yield from ((self._prefix + name, value) for name, value in training_means(self._measured, replica))
+            yield from ((self._prefix + name, value) for name, value in self._kept(replica))
 
     def see_together(self, tasks: Sequence[Task]) -> list[Seen] | None:
         """Return what one pass shows of all replicas, if there can be one and a metric asks for it."""
@@ -148,6 +159,12 @@ class ScoredLearner:
         found = [value.isfinite().flatten(1).all(dim=1) for value in self.learner.view.parameters.values()]
         return torch.stack(found).all(dim=0)
 
+    def _kept(self, replica: int) -> Iterator[tuple[str, float]]:
+        """Yield what is known of the weights that a replica goes on with, where it was validated."""
+        if not self.best.scores[replica].isnan():
+            yield f"validation_{self._score}", float(self.best.scores[replica])
+            yield "kept_step", float(self.best.steps[replica])
+
     def _is_sound(self, replica: int) -> bool:
         if self._sound_of != self.done:  # of many replicas each asks for it, and a column is slow to read
             self._sound, self._sound_of = self.losses.isfinite().all(dim=0).tolist(), self.done
@@ -159,7 +176,8 @@ class ScoredLearner:
         """Return everything that changes in training, as named tensors."""
         learner = {f"learner/{name}": value for name, value in self.learner.state_dict().items()}
         measured = {f"measured/{label}": values[: self.done] for label, values in self._measured.items()}
-        return {**learner, **measured, "losses": self.losses, "scores": self.scores}
+        best = {f"best/{name}": value for name, value in self.best.state_dict().items()}
+        return {**learner, **measured, **best, "losses": self.losses, "scores": self.scores}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore a copy of what `state_dict` returned, on the same task."""
@@ -169,3 +187,4 @@ class ScoredLearner:
         self._scores[: self.done] = tensors["scores"].to(self._scores)
         for label, values in self._measured.items():
             values[: self.done] = tensors[f"measured/{label}"].to(values)
+        self.best.load_state_dict(part(tensors, "best"))

@@ -79,7 +79,7 @@ class Timing:
         return (perf_counter() - began) / steps
 
     def seconds_beside_steps(self) -> float:
-        """Return about how many seconds a run takes to begin tasks, to score and to diagnose, each done once here.
+        """Return about how many seconds a run takes beside its steps: what it does there is done once here.
 
         What it does for each replica is timed with one.
         """
@@ -89,9 +89,11 @@ class Timing:
         score_s = replicas * _seconds(lambda: list(training.scores(0)))
         look_s = _seconds(lambda: seen.extend(training.see_together()))
         look_s += replicas * _seconds(lambda: list(training.diagnostics(0, seen)))
+        validate_s = replicas * _seconds(lambda: training.validate(0)) if schedule.validations else 0.0
         begin_s = _seconds(lambda: training.turn_to(self.place))
         measured = sum(place.measured for place in schedule.places)
-        return begin_s * len(schedule.places) + score_s * measured + look_s * schedule.looks
+        beside_s = begin_s * len(schedule.places) + score_s * measured + look_s * schedule.looks
+        return beside_s + validate_s * schedule.validations
 
     def _take(self) -> int:
         """Take some steps of the task, over and over again; returns how many."""

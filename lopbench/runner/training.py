@@ -134,6 +134,18 @@ class Training:
             self.base.step(batches)
         self.learner.step(batches, observe=self.feed.observe if self.feed.observes else None)
 
+    # -- early stopping
+
+    def validate(self, replica: int) -> None:
+        """Validate the networks of a replica as they are now, and remember those that are the best of the task."""
+        for each in self.all:
+            each.validate(replica, self.feed.tasks[replica])
+
+    def keep_best(self) -> None:
+        """Go on with the weights that were best in the validations of the task; with these where there was none."""
+        for each in self.all:
+            each.best.restore()
+
     # -- measuring
 
     def scores(self, replica: int) -> Iterator[tuple[str, float]]:

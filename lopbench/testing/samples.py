@@ -18,6 +18,7 @@ from lopbench.testing.streams import (
     Batch,
     act,
     depends_on_the_learner,
+    equal,
     looked_at,
     of_task,
     opened,
@@ -44,16 +45,10 @@ def held_out_samples_are_not_trained_on(component: Component) -> None:
     compared = 0
     for index in looked_at(scenario):
         task = stream.task(index)
-        held_out = list(task.held_out())
-        trained = list(itertools.islice(_inputs(stream, task), min(scenario.steps(index), task.epoch or _MANY, _MANY)))
-        wanted, seen = _samples(held_out), _samples(trained)
-        if not wanted or _repeats(wanted) or _repeats(seen):
-            continue  # there are so few different samples that they meet by chance
+        shared = _shared(list(task.held_out()), _trained(scenario, stream, index))
+        if shared is None:
+            continue
         compared += 1
-        shared = sum(count for sample, count in wanted.items() if sample in seen) / sum(wanted.values())
-        images = [torch.cat([inputs for inputs, _ in batches])[:_IMAGES] for batches in (held_out, trained)]
-        if images[0].ndim == 4 and min(images[0].shape[2:]) > 4 * _SHIFT:
-            shared = max(shared, _alike(*(each.double().mean(dim=1) for each in images)))
         if shared > 0.1:
             raise Mismatch(
                 f"held-out samples of task {index} that are not trained on",
@@ -61,6 +56,57 @@ def held_out_samples_are_not_trained_on(component: Component) -> None:
             )
     if not compared:
         raise NotApplicable("it holds no samples out, or has so few different ones that they meet by chance")
+
+
+@check(
+    "Validation samples are the same at every call, and are neither trained on nor held out.",
+    lesson="weights that are chosen by samples of the test set have a score there that no new sample would give them",
+)
+def validation_samples_are_set_aside(component: Component) -> None:
+    """Look for them in the training stream and among held-out samples, as for held-out ones."""
+    scenario = scenario_of(component)
+    stream = opened(scenario)
+    validated = [index for index in looked_at(scenario) if scenario.validate_every(index)]
+    if not validated:
+        raise NotApplicable("no task that is looked at is validated")
+    for index in validated:
+        task = stream.task(index)
+        found = list(task.validation())
+        if not found:
+            raise Mismatch(f"validation batches of task {index}, which is validated", "none")
+        again = list(opened(scenario).task(index).validation())
+        if len(found) != len(again) or not equal(found, again):
+            raise Mismatch(f"the same validation batches of task {index} at every call", "others")
+        others = {"trained on": _trained(scenario, stream, index), "held out": list(task.held_out())}
+        for what, batches in others.items():
+            shared = _shared(found, batches)
+            if shared is not None and shared > 0.1:
+                raise Mismatch(
+                    f"validation samples of task {index} that are not {what}",
+                    f"{100 * shared:.0f}% of them are, as they are or augmented",
+                )
+
+
+def _trained(scenario: Scenario, stream: Stream, index: int) -> list[Batch]:
+    """Return the batches of one pass of a task, or as many as are looked at."""
+    task = stream.task(index)
+    count = min(scenario.steps(index), task.epoch or _MANY, _MANY)
+    return list(itertools.islice(_inputs(stream, task), count))
+
+
+def _shared(kept: list[Batch], others: list[Batch]) -> float | None:
+    """Return which share of the samples of ``kept`` is among ``others``, as they are or, of images, augmented.
+
+    None where there are none, or so few different ones that they meet by chance.
+    """
+    wanted, seen = _samples(kept), _samples(others)
+    if not wanted or not seen or _repeats(wanted) or _repeats(seen):
+        return None
+    shared = sum(count for sample, count in wanted.items() if sample in seen) / sum(wanted.values())
+    images = [torch.cat([inputs for inputs, _ in batches])[:_IMAGES] for batches in (kept, others)]
+    if images[0].ndim == 4 and min(images[0].shape[2:]) > 4 * _SHIFT:
+        shared = max(shared, _alike(*(each.double().mean(dim=1) for each in images)))
+    return shared
 
 
 def _alike(held_out: Tensor, trained: Tensor) -> float:

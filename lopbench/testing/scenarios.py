@@ -21,6 +21,7 @@ from lopbench.testing.samples import (
     probe_is_diverse,
     steps_past_an_epoch,
     tasks_differ_between_seeds,
+    validation_samples_are_set_aside,
 )
 from lopbench.testing.shared import SHARED, alternatives
 from lopbench.testing.streams import (
@@ -78,6 +79,7 @@ def shapes_are_as_declared(component: Component) -> None:
         batches = task.batches()
         kinds = {"training": take(batches, stream.outputs, 1), "probe": [task.probe()]}
         kinds["held-out"] = list(itertools.islice(task.held_out(), 1))  # an agent's stream may have none
+        kinds["validation"] = list(itertools.islice(task.validation(), 1))
         for name, found in kinds.items():
             for inputs, targets in found:
                 _check_inputs(name, inputs, targets, stream)
@@ -234,7 +236,9 @@ def _hash(scenario: Scenario, fields: Mapping[str, object]) -> str:
     return digest(ComponentSpec("scenarios", scenario.name, scenario.version, "", values).to_json(), 16)
 
 
-@check("Recipe, lengths, schedule of rates, growth, late tasks and the lead of fresh references make sense.")
+@check(
+    "Recipe, lengths, schedule of rates, validations, growth, late tasks and the lead of fresh references make sense."
+)
 def protocol_is_complete(component: Component) -> None:
     """Parse and compare them."""
     scenario = scenario_of(component)
@@ -253,6 +257,8 @@ def protocol_is_complete(component: Component) -> None:
     for task, steps in enumerate(lengths):
         if not 1 <= scenario.scored(task) <= steps:
             raise Mismatch(f"1 to {steps} scored steps of task {task}", str(scenario.scored(task)))
+        if scenario.validate_every(task) < 0:
+            raise Mismatch(f"at least 0 steps between validations of task {task}", str(scenario.validate_every(task)))
         factors = list(scenario.rate_factors(task))
         bounds = itertools.pairwise([-1, *(begin for begin, _ in factors), steps])
         if not (all(one < other for one, other in bounds) and all(0 < factor < math.inf for _, factor in factors)):
@@ -273,6 +279,7 @@ CHECKS: tuple[Check, ...] = (
     every_field_is_in_the_protocol,
     protocol_is_complete,
     held_out_samples_are_not_trained_on,
+    validation_samples_are_set_aside,
     tasks_differ_between_seeds,
     loss_is_a_mean,
     probe_is_diverse,

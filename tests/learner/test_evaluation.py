@@ -20,6 +20,7 @@ from learner_toys import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lopbench.core.errors import PluginError
 from lopbench.core.interfaces import Learner, Perturbation, State
 from lopbench.learner import evaluation
 from lopbench_plugins.architectures.mlp import MLP
@@ -38,6 +39,30 @@ def test_evaluation_is_the_mean_over_samples_in_evaluation_mode() -> None:
     assert found == {"heldout_score": right.double().mean().item(), "heldout_wrong": (~right).double().mean().item()}
     assert equal(learner.state_dict(), before)
     assert all(each.training for each in learner.network.module.modules())
+
+
+def test_validation_is_the_mean_score_of_the_trained_network_and_leaves_it_as_it_was() -> None:
+    class Validated(ToyTask):
+        def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+            yield from ToyTask(self.seed + 7, self.index).held_out()
+
+    def zeros(self: Perturbation, learner: Learner, state: State) -> Mapping[str, Tensor]:
+        return {name: torch.zeros_like(value) for name, value in learner.parameters.items()}
+
+    architecture = MLP(width=8, depth=2, normalization="batch", dropout=0.5)
+    learner = make(architecture, methods=[method(evaluated=zeros)])
+    train(learner, range(3))
+    task = Validated(0)
+    before, drawn = snapshot(learner.state_dict()), torch.get_rng_state()
+    found = learner.validate(0, task)
+    module = copy.deepcopy(learner.network.module).eval()
+    right = torch.cat([module(inputs).argmax(1) == targets for inputs, targets in task.validation()])
+    assert found == right.double().mean().item()
+    assert equal(learner.state_dict(), before)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(each.training for each in learner.network.module.modules())
+    with pytest.raises(PluginError, match="its tasks yield no validation batch"):
+        learner.validate(0, ToyTask(0))
 
 
 def test_the_probe_scores_the_network_of_now_on_the_held_out_samples_of_the_task_before() -> None:

@@ -165,11 +165,15 @@ class Uneven(BitFlip):
     def rate_factors(self, task):
         return [(step, 0.5**place) for place, step in enumerate(self.drops, start=1) if step < self.lengths[task]]
 
+    def validate_every(self, task):
+        return self.validates
 
-def uneven(lengths, drops=(), **fields):
+
+def uneven(lengths, drops=(), validates=0, **fields):
     made = Uneven(samples=5 * len(lengths), steps_per_task=5, **fields)
     object.__setattr__(made, "lengths", lengths)
     object.__setattr__(made, "drops", sorted(drops))
+    object.__setattr__(made, "validates", validates)
     return made
 
 
@@ -188,6 +192,21 @@ def test_the_rate_falls_at_its_steps_and_begins_anew_with_each_task(spec_of, len
             stretch = schedule.stretch(place, step)
             assert {place.factor(at) for at in range(step, step + stretch)} == {place.factor(step)}
             step += stretch
+
+
+@given(lengths=LENGTHS, validates=st.integers(0, 20), kind=st.sampled_from(["continual", "fresh"]))
+def test_validations_come_every_so_many_steps_and_at_the_end_and_are_counted(spec_of, lengths, validates, kind):
+    schedule = Schedule.of(uneven(lengths, validates=validates), replace(spec_of(5, 10)[1], kind=kind))
+    count = 0
+    for place in schedule.places:
+        found, step = [], 0
+        while step < place.steps:
+            step += schedule.stretch(place, step)
+            found += [step] if place.validated(step) else []
+        expected = {*range(0, place.steps, validates), place.steps} - {0} if validates else set()
+        assert found == sorted(expected)
+        count += len(found)
+    assert schedule.validations == count
 
 
 @given(lengths=LENGTHS, start=st.floats(0, 1), kind=st.sampled_from(["continual", "fresh"]))
@@ -210,12 +229,14 @@ def test_methods_turn_on_at_a_place_among_the_tasks_whatever_their_lengths(spec_
         assert switch_step(uneven(lengths), spec) == sum(lengths[:whole]) + steps
 
 
-@given(lengths=LENGTHS, drops=DROPS, start=st.floats(0, 1), probes=st.integers(0, 20))
-def test_calls_fit_into_tasks_of_all_lengths(spec_of, lengths, drops, start, probes):
-    scenario, spec = uneven(lengths, drops, probe_every=probes), replace(spec_of(5, 10)[1], start=start)
+@given(lengths=LENGTHS, drops=DROPS, validates=st.integers(0, 20), start=st.floats(0, 1), probes=st.integers(0, 20))
+def test_calls_fit_into_tasks_of_all_lengths(spec_of, lengths, drops, validates, start, probes):
+    scenario = uneven(lengths, drops, validates, probe_every=probes)
+    spec = replace(spec_of(5, 10)[1], start=start)
     count, begins = unroll(scenario, spec), edges(scenario)
     for begin, length in zip(begins, lengths, strict=False):
         stops = {0, length, *range(0, length, probes or length), *(drop for drop in drops if drop < length)}
+        stops |= set(range(0, length, validates)) if validates else set()
         if begin <= switch_step(scenario, spec) <= begin + length:
             stops.add(switch_step(scenario, spec) - begin)
         assert all(stop % count == 0 for stop in stops)

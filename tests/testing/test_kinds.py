@@ -75,8 +75,8 @@ class _Stuck(TinyImageNetStream):
         return super().task(0)
 
 
-def scenario(task=None, stream=None):
-    class Broken(TinyImageNet40):
+def scenario(task=None, stream=None, cls=TinyImageNet40):
+    class Broken(cls):
         """Broken.
 
         Args:
@@ -162,6 +162,20 @@ class StandsStill(TinyImageNet40):
 
     def rate_factors(self, task):
         return [(1, 0.5), (2, 0.0)]
+
+
+class Validating(TinyImageNet40):
+    """Validates twice in a task, on samples that its task makes."""
+
+    def validate_every(self, task):
+        return self.steps(task) // 2
+
+
+class ValidatesNever(TinyImageNet40):
+    """Has a number of steps that is none."""
+
+    def validate_every(self, task):
+        return -1
 
 
 class Breaks(Interleave):
@@ -265,6 +279,40 @@ class _HoldsNothingOut(_AllOutputs):
         return iter(())
 
 
+class _ValidatedOnTraining(TinyImageNetTask):
+    """Validates on images that it trains on."""
+
+    def validation(self):
+        yield next(self.batches())
+
+
+class _ValidatedOnTest(TinyImageNetTask):
+    """Validates on the held-out images."""
+
+    def validation(self):
+        yield from self.held_out()
+
+
+class _ValidatedOnOthers(TinyImageNetTask):
+    """Validates on other images each time."""
+
+    def validation(self):
+        images, labels = self.probe()
+        yield torch.rand(images.shape), labels
+
+
+class _ValidatedOnTooMany(TinyImageNetTask):
+    """Has more labels than images."""
+
+    def validation(self):
+        images, labels = self.probe()
+        yield images[1:], labels
+
+
+def validating(task=TinyImageNetTask):
+    return scenario(task=task, cls=Validating)
+
+
 SMOKE = {**TinyImageNet40.profiles["smoke"], "profile": "smoke"}
 BROKEN = [
     (made(GlobalInit, width=8, depth=2), "weights-come-from-the-generator"),
@@ -288,6 +336,12 @@ BROKEN = [
     (made(FallsTooLate, **SMOKE), "protocol-is-complete"),
     (made(TurnsBack, **SMOKE), "protocol-is-complete"),
     (made(StandsStill, **SMOKE), "protocol-is-complete"),
+    (made(ValidatesNever, **SMOKE), "protocol-is-complete"),
+    (validating(), "validation-samples-are-set-aside"),
+    (validating(_ValidatedOnTraining), "validation-samples-are-set-aside"),
+    (validating(_ValidatedOnTest), "validation-samples-are-set-aside"),
+    (validating(_ValidatedOnOthers), "validation-samples-are-set-aside"),
+    (validating(_ValidatedOnTooMany), "shapes-are-as-declared"),
     (made(Breaks), "clones-are-certified"),
     (made(ChangesTheBase), "cloning-is-a-function"),
     (made(Jitters), "cloning-is-a-function"),
