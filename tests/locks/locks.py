@@ -62,8 +62,14 @@ SMALL = {
     "permuted_text": "tasks=3,steps_per_task=6,passages=12,length=8,batch_size=4",
 }
 
+#: Fields of scenarios that have a second run: parts of a protocol that are off by default.
+PARTS = {"incremental": "rate_drops=1,validation_images=2"}
+
 #: What runs beside the component that a case is for.
 SCENARIO, NETWORK, OPTIMIZER = "tinyimagenet40", "mlp:width=12,depth=2", "adam:lr=0.01"
+
+#: What the names of numbers of a task begin with.
+OF_TASKS = ("online", "heldout", "validation", "kept")
 
 #: Streams of what architectures read that do not read images.
 STREAMS = {"tokens": "permuted_text", "observations": "cartpole"}
@@ -125,6 +131,8 @@ def _cases_of(kind: str, component: type[Component]) -> Iterator[Case]:
     name = component.name
     if kind == "scenarios":
         yield Case(f"{kind} {name}", _spec(Request(scenario=_small(name))))
+        if name in PARTS:
+            yield Case(f"{kind} {name}:{PARTS[name]}", _spec(Request(scenario=f"{_small(name)},{PARTS[name]}")))
         return
     for fields in component.examples:
         part = component(**dict(fields))
@@ -233,7 +241,7 @@ def _numbers(spec: RunSpec) -> dict[str, float | None]:
         rows = read_record(path).table.to_pylist()
     last = {}
     for row in rows:
-        at = f"task {row['task']}" if row["metric"].startswith(("online", "heldout")) else row["layer"] or "end"
+        at = f"task {row['task']}" if row["metric"].startswith(OF_TASKS) else row["layer"] or "end"
         value = row["value"]
         last[f"{row['metric']}, {at}"] = None if value is None else float(f"{value:.12g}")
     return last

@@ -204,7 +204,10 @@ def test_no_more_steps_are_timed_than_a_run_has(make_study, monkeypatch, request
     assert steps <= sum(taken[1:]) < steps + timing._TIMED  # the first ones are not counted
 
 
-@pytest.mark.parametrize("request_", [{**BITS, "seeds": [0, 1]}, {}])
+VALIDATED = "incremental:tasks=6,classes_per_task=2,images_per_class=16,validation_images=4,epochs=2,batch_size=16"
+
+
+@pytest.mark.parametrize("request_", [{**BITS, "seeds": [0, 1]}, {}, {"scenario": VALIDATED}])
 def test_steps_of_small_networks_have_their_share_of_what_is_done_beside_them(make_study, monkeypatch, request_):
     planned = make_study(**request_)
     group = planned.groups[0]
@@ -216,4 +219,5 @@ def test_steps_of_small_networks_have_their_share_of_what_is_done_beside_them(ma
         found, _ = timing.seconds_per_step(group, data=planned.images, device=torch.device("cpu"), limit_s=1.0)
         measured = sum(place.measured for place in schedule.places)
         beside = len(schedule.places) + len(group) * measured + (1 + len(group)) * schedule.looks
+        beside += len(group) * schedule.validations
         assert found == pytest.approx(per_step + small * beside / schedule.steps)

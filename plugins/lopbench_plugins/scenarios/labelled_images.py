@@ -173,7 +173,10 @@ class LabelledTask(Task):
 
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the held-out images as the task shows and labels them."""
-        images, labels = self.test
+        yield from self.in_batches(*self.test)
+
+    def in_batches(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield 8-bit ``images`` with these true labels as the task shows and labels them."""
         for part, true in zip(images.split(HELD_OUT_BATCH), labels.split(HELD_OUT_BATCH), strict=True):
             yield self.stream.presented(self.seen(part)), self.labels(true)
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from small_images_lab import passes
+from small_images_lab import passes, places
 
 from lopbench.core.errors import DataError, InvalidInputError
 from lopbench.core.spec import parse_scenario
+from lopbench.testing import parametrize_with_checks
 from lopbench_plugins.scenarios.incremental import CROPS, Incremental, augmented
 
 CPU = torch.device("cpu")
@@ -13,6 +14,8 @@ SMALL = {
     **{"data": "cifar100", "tasks": 3, "classes_per_task": 2, "images_per_class": 12, "held_out_images": 3},
     **{"epochs": 2, "batch_size": 8, "scale": "unit"},
 }
+
+SMOKE = {**Incremental.profiles["smoke"], "profile": "smoke", "epochs": 2}
 
 
 @pytest.fixture
@@ -53,6 +56,22 @@ def test_held_out_images_are_of_the_classes_so_far(stream):
         rows = [7 * name + k for name in found.class_order[:classes] for k in range(3)]
         expected = torch.tensor(found.images.test_images[rows])
         assert torch.equal((inputs * 255).round().to(torch.uint8), expected)
+
+
+def test_validation_images_are_others_of_the_classes_so_far_and_change_no_training_image(stream):
+    found, plain = stream(validation_images=5, augment=True), stream(augment=True)
+    for index, classes in enumerate([2, 4, 6]):
+        ((inputs, labels),) = found.task(index).validation()
+        assert labels.tolist() == [label for label in range(classes) for _ in range(5)]
+        validated = set(places(inputs))
+        assert len(validated) == 5 * classes
+        names = [found.images.train_labels[place] for place in places(inputs)]
+        assert names == [found.class_order[label] for label in labels]
+        trained = [task.of_rows(torch.arange(12 * classes)) for task in (found.task(index), plain.task(index))]
+        assert validated.isdisjoint(places(trained[0][0]))
+        assert all(torch.equal(one, other) for one, other in zip(*trained, strict=True))
+        assert passes(found.task(index), 3 * (index + 1)) == passes(plain.task(index), 3 * (index + 1))
+    assert list(plain.task(1).validation()) == []
 
 
 def test_classes_and_images_are_of_the_seed(stream):
@@ -120,6 +139,30 @@ def test_dohare_is_the_published_protocol():
     assert [found.steps(task) for task in (0, 1, 19)] == [200 * 25, 200 * 50, 200 * 500]
     assert found.default_architecture == "resnet18:normalization=batch"
     assert (found.headline, found.head_policy, found.optimizer_policy) == ("generalisation", "keep", "carry")
+    assert found.recipe("resnet18").optimizer == found.recipe("resnet18").reference == "sgd:lr=0.1,momentum=0.9"
+
+
+@pytest.mark.parametrize("task", [0, 1, 19])
+def test_dohare_lowers_the_rate_and_validates_at_the_published_passes(task):
+    found, steps = parse_scenario("incremental", "dohare").build(), 25 * (task + 1)
+    begins, factors = zip(*found.rate_factors(task), strict=True)
+    assert begins == (60 * steps, 120 * steps, 160 * steps)
+    assert [0.1 * factor for factor in factors] == pytest.approx([0.02, 0.004, 0.0008])
+    assert found.validate_every(task) == steps
+    assert (found.images_per_class, found.validation_images) == (450, 50)
+
+
+def test_without_them_a_task_has_one_rate_and_no_validation_and_the_spec_knows_no_such_fields():
+    lite = parse_scenario("incremental")
+    assert not {"rate_drops", "rate_factor", "validation_images"} & lite.fields.keys()
+    assert (lite.build().rate_factors(3), lite.build().validate_every(3)) == ([], 0)
+    text = "incremental:rate_drops=10/15,rate_factor=0.5,validation_images=20"
+    assert parse_scenario(text).build().rate_factors(0) == [(50, 0.5), (75, 0.25)]
+
+
+@parametrize_with_checks([Incremental(**SMOKE, rate_drops=(1,), validation_images=3)])
+def test_with_schedule_and_early_stopping_it_conforms(component, check):
+    check(component)
 
 
 def test_lite_is_the_protocol_that_was_measured():
@@ -138,11 +181,21 @@ def test_lite_is_the_protocol_that_was_measured():
             {"images_per_class": 21},
             r"needs 21 training images of each class, cifar100 as it is found has 20 of c\d; l",
         ),
+        (
+            {"validation_images": 9},
+            r"needs 21 training images of each class, .* lower images_per_class or validation_images or complete",
+        ),
     ],
 )
 def test_what_the_data_set_has_not_is_refused_before_training(stream, fields, told):
     with pytest.raises(DataError, match=told):
         stream(**fields)
+
+
+@pytest.mark.parametrize("drops", [(0,), (2,), (1, 1), (-1, 1)])
+def test_drops_outside_of_a_task_or_out_of_order_are_refused(drops):
+    with pytest.raises(InvalidInputError, match=r"incremental: rate_drops must be passes from 1 to 1, in order, got"):
+        Incremental(**SMALL, rate_drops=drops)
 
 
 def test_steps_that_do_not_follow_are_refused():
