@@ -280,8 +280,9 @@ class Scenario(Component, ABC):
         """Return the steps of a task between two validations, of which the last is at its end; 0 for none.
 
         That is early stopping: at the end of the task each network goes on with the parameters and buffers with which
-        the score of `Task.validation` was best, the first of equal ones, and is scored and diagnosed with them. State
-        of the optimizer and of methods stays as it is. Fresh references do the same.
+        the score of `Task.validation` was best, the first of equal ones, and is scored and diagnosed with them. Those
+        that are trained are validated, also where a method has others evaluated. State of the optimizer and of methods
+        stays as it is. Fresh references do the same.
         """
         return 0
 

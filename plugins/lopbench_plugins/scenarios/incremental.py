@@ -3,11 +3,11 @@
 Dohare et al. 2024, "Loss of plasticity in deep continual learning" (Nature 632), and their code
 (shibhansh/loss-of-plasticity, ``lop/incremental_cifar``): CIFAR-100, of which five classes join every 200 passes, up to
 all 100; 450 training images of each class, batches of 90, ResNet-18; crops of images padded by reflection, and
-mirroring. In each task the learning rate begins at 0.1, and is a fifth of what it was after 60, 120 and 160 passes. The
-network is validated after each pass, on the 50 images of each class that are left, and ends the task with the weights
-that were best. The headline is the accuracy on held-out images of the classes so far, at the end of a task, against
-networks retrained from scratch on the same data, as in the paper: there a plain learner is better than those up to some
-40 classes, and 5 points worse with all.
+mirroring. In each task the learning rate begins at 0.1 and falls to a fifth after 60, 120 and 160 passes. The network
+is validated after each pass, on the 50 images of each class that are left, and ends the task with the weights that were
+best. The headline is the accuracy on held-out images of the classes so far, at the end of a task, against networks
+retrained from scratch on the same data, as in the paper: there a plain learner is better than those up to some 40
+classes, and 5 points worse with all.
 
 ``lite`` is ours: ten tasks of five classes of Tiny ImageNet, 50 images each, 20 passes, with a small network. Measured
 on the real images with seeds 1000 to 1004: the online accuracy on the first task, which is what tuning sees.
