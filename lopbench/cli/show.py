@@ -132,7 +132,10 @@ def describe(entry: Registration) -> dict[str, Any]:
         described["grid"] = {field: list(map(_plain, values)) for field, values in cls.grid.items()}
     if issubclass(cls, Scenario):
         described["default_profile"] = cls.default_profile
-        described["profiles"] = {profile: dict(values) for profile, values in cls.profiles.items()}
+        described["profiles"] = {
+            profile: {field: _plain(value) for field, value in values.items()}
+            for profile, values in cls.profiles.items()
+        }
     if issubclass(cls, DataSet):
         described["terms"] = cls.terms
         described["stand_in"] = cls.stand_in
@@ -296,7 +299,7 @@ def _print(component: dict[str, Any]) -> None:
         out.print(Text("profiles", style="bold"))
         profiles = component["profiles"]
         marks = [f"{each} (default)" if each == component["default_profile"] else each for each in profiles]
-        values = [", ".join(f"{key}={value}" for key, value in each.items()) for each in profiles.values()]
+        values = [", ".join(f"{key}={_written(value)}" for key, value in each.items()) for each in profiles.values()]
         columns = [Column("profile", marks), Column("values", values, least=_DESCRIPTION, is_prose=True)]
         out.print(Grid(columns, out.width, indent=2).rows(headed=False))
     out.print()
