@@ -31,9 +31,11 @@ sees, and on the late ones; what fresh networks have above chance on these, rela
 So plain learning fails at the rate that tuning picks, in the published grid or between. The ceiling is 1.65. With 2,400
 images a task and two seeds, plain learning keeps .71 at 1e-3, .37 at 3e-3 and .40 at 1e-4, under a ceiling of 1.40.
 
-The profile ``upgd`` was not run here in full. Fresh networks on its last two tasks (MNIST, seed 1000) have an online
-accuracy of .770 with SGD at 0.01, .561 at 0.001, .772 with Adam at 1e-3 and .779 at 1e-4, and plain learning on its
-first three tasks .823, .660, .822 and .787, so that it has SGD at 0.01: early tasks help each other there.
+The profile ``upgd`` shows no loss (MNIST, the same five seeds, its rate, SGD at 0.01): plain learning has .903 on the
+first tenth, .955 on the late tasks, where fresh networks have .766, and keeps 1.28, 1.28 to 1.29, under a ceiling of
+1.35; its trend is .003, .001 to .004, gaining. What a network has learned of digits serves every new naming. Fresh
+networks on its last two tasks (seed 1000) have .770 there, .561 with SGD at 0.001, .772 with Adam at 1e-3 and .779 at
+1e-4; plain learning on its first three tasks has .823, .660, .822 and .787. No other rate was run in full.
 """
 
 from collections.abc import Mapping
