@@ -132,10 +132,7 @@ def describe(entry: Registration) -> dict[str, Any]:
         described["grid"] = {field: list(map(_plain, values)) for field, values in cls.grid.items()}
     if issubclass(cls, Scenario):
         described["default_profile"] = cls.default_profile
-        described["profiles"] = {
-            profile: {field: _plain(value) for field, value in values.items()}
-            for profile, values in cls.profiles.items()
-        }
+        described["profiles"] = {profile: _plain_fields(values) for profile, values in cls.profiles.items()}
     if issubclass(cls, DataSet):
         described["terms"] = cls.terms
         described["stand_in"] = cls.stand_in
@@ -145,6 +142,10 @@ def describe(entry: Registration) -> dict[str, Any]:
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _plain_fields(values: Mapping[str, object]) -> dict[str, object]:
+    return {field: _plain(value) for field, value in values.items()}
 
 
 def _written(value: object) -> str:
