@@ -1,6 +1,7 @@
 """The kit catches broken executors."""
 
 import os
+import sys
 from dataclasses import dataclass, replace
 
 import pytest
@@ -14,14 +15,20 @@ def made(cls):
     return dataclass(frozen=True, kw_only=True)(cls)()
 
 
+def as_its_own(kind, workers):
+    """Return the same workers as an object of another class."""
+    return kind(**{name: getattr(workers, name) for name in workers.__dataclass_fields__})
+
+
 class TooFew(Local):
-    """Starts the first worker alone."""
+    """Starts the first worker, and in the place of the others what is none."""
 
     def start(self, workers):
-        handle = super().start(workers)
-        handle._processes[1].kill()
-        handle._at_work.discard(1)
-        return handle
+        class One(type(workers)):
+            def command(self, slot, *, follow=False):
+                return [sys.executable, "-c", ""] if slot else super().command(slot, follow=follow)
+
+        return super().start(as_its_own(One, workers))
 
 
 class SameSlot(Local):
@@ -32,7 +39,7 @@ class SameSlot(Local):
             def command(self, slot, *, follow=False):
                 return super().command(0, follow=follow)
 
-        return super().start(First(**{name: getattr(workers, name) for name in workers.__dataclass_fields__}))
+        return super().start(as_its_own(First, workers))
 
 
 class Sees(Local):
