@@ -1,12 +1,12 @@
 """Runs that clone their learner: the clone, the base beside it, and the fresh network of both."""
 
-import signal
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from stopping import Stopping
 from torch import nn
 
 from lopbench.core import rng
@@ -21,7 +21,7 @@ from lopbench.learner.step import Taken
 from lopbench.results.leaderboard import leaderboard
 from lopbench.results.record import read_record, record_path
 from lopbench.results.seed_scores import BASE
-from lopbench.runner import report, session, study
+from lopbench.runner import session, study
 from lopbench.runner.scored import ScoredLearner
 from lopbench.runner.setting import Setting
 from lopbench_plugins.architectures.cnn import CNN
@@ -287,18 +287,6 @@ def test_base_that_diverged_is_measured_no_more():
 
 
 # -- resuming
-
-
-class Stopping(report.Quiet):
-    """Interrupts after a number of looks."""
-
-    def __init__(self, looks):
-        self.left = looks
-
-    def advanced(self, steps, task, tasks, score):
-        self.left -= 1
-        if self.left < 0:
-            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("method", ["noisy_sgd+l2", "dropout", "cbp:replacement_rate=0.2,maturity=1"])

@@ -1,7 +1,6 @@
 """Runs whose tasks end with the weights that were best on validation samples."""
 
 import copy
-import signal
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -9,12 +8,13 @@ from typing import ClassVar
 
 import pytest
 import torch
+from stopping import in_parts
 
 from lopbench.core.interfaces import Perturbation
 from lopbench.core.manager import plugins
 from lopbench.core.registry import OWN, Distribution, Registration
 from lopbench.learner.learner import StackLearner
-from lopbench.runner import report, session, study, worth
+from lopbench.runner import session, study, worth
 from lopbench.runner.best import Best
 from lopbench.runner.scored import ScoredLearner
 from lopbench_plugins.scenarios.cloning import Cloning
@@ -286,22 +286,7 @@ def test_a_run_that_stops_anywhere_keeps_what_it_would_have_kept(planned, record
     make = partial(planned, methods=["none"])
     whole, parts = make(results=tmp_path / "whole"), make(results=tmp_path / "parts")
     assert study.execute(whole) == []
-
-    class Stopping(report.Quiet):
-        left = 2
-
-        def advanced(self, steps, task, tasks, score):
-            self.left -= 1
-            if self.left < 0:
-                signal.raise_signal(signal.SIGINT)
-
-    stops = 0
-    while any(not (parts.results / "runs" / spec.directory_name).exists() for spec in parts.pending):
-        try:
-            study.execute(make(results=parts.results), Stopping(), checkpoint_s=0.0)
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 20
+    assert in_parts(partial(make, results=parts.results), looks=2) > 20
     for spec in whole.pending:
         one, other = (record_of(each, spec).measurements for each in (whole, parts))
         assert one.equals(other)

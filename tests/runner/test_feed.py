@@ -1,12 +1,12 @@
 """What replicas are fed: streams in periods of several sizes, streams that watch the learner, and those it acts in."""
 
-import signal
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from stopping import in_parts
 from torch.nn import functional as F
 
 from lopbench.core import rng
@@ -15,7 +15,7 @@ from lopbench.core.manager import plugins
 from lopbench.core.registry import OWN, Distribution, Registration
 from lopbench.learner.acting import Actor
 from lopbench.results.record import find_records
-from lopbench.runner import groups, programs, report, session, study
+from lopbench.runner import groups, programs, session, study
 from lopbench.runner.feed import Feed
 from lopbench.runner.schedule import Schedule
 from lopbench.runner.timing import throwaway
@@ -204,29 +204,6 @@ def make_toy(make_study, monkeypatch):
 
 def frames(planned):
     return {record.run_id: record.measurements for record in find_records(planned.results)}
-
-
-class Stopping(report.Quiet):
-    """Interrupts after a number of looks."""
-
-    def __init__(self, looks):
-        self.left = looks
-
-    def advanced(self, steps, task, tasks, score):
-        self.left -= 1
-        if self.left < 0:
-            signal.raise_signal(signal.SIGINT)
-
-
-def in_parts(make, looks):
-    """Do a study stopped every few looks; returns how often it was."""
-    for stops in range(10**3):
-        try:
-            assert study.execute(make(), Stopping(looks), checkpoint_s=0.0) == []
-        except KeyboardInterrupt:
-            continue
-        return stops
-    raise AssertionError("it never ends")
 
 
 # -- periods

@@ -1,7 +1,6 @@
 """Runs that train as replicas of one program: each ends as it would have ended alone."""
 
 import re
-import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -9,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from stopping import in_parts
 
 from lopbench.core.interfaces import NetworkMetric, Perturbation
 from lopbench.core.manager import plugins
@@ -336,17 +336,6 @@ def test_speed_is_compared_among_runs_of_as_many_replicas(make_bits):
     assert leaderboard(make_bits().results).set_index("method")["speed"]["noisy_sgd"] > 0
 
 
-class Stopping(report.Quiet):
-    """Interrupts after three looks."""
-
-    left = 3
-
-    def advanced(self, steps, task, tasks, score):
-        self.left -= 1
-        if self.left < 0:
-            signal.raise_signal(signal.SIGINT)
-
-
 def test_fresh_references_of_a_method_that_resets_units_resume_bit_for_bit(make_bits, monkeypatch, tmp_path):
     monkeypatch.setattr(session, "LOOK_S", 0.0)
     monkeypatch.setattr(programs, "BLOCK_STEPS", 5)
@@ -356,13 +345,7 @@ def test_fresh_references_of_a_method_that_resets_units_resume_bit_for_bit(make_
         return replace(made, pending=tuple(spec for spec in made.pending if spec.kind == "fresh" and spec.methods))
 
     assert study.execute(make("whole")) == []
-    stops = 0
-    while make("parts").pending:
-        try:
-            assert study.execute(make("parts"), Stopping(), checkpoint_s=0.0) == []
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops >= 3
+    assert in_parts(lambda: make("parts"), looks=3) >= 3
     (whole,), (parts,) = (find_records(tmp_path / name) for name in ("whole", "parts"))
     assert (whole.outcome, parts.outcome) == ("completed", "completed")
     assert parts.measurements.equals(whole.measurements)

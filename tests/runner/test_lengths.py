@@ -1,11 +1,11 @@
 """Runs whose tasks differ in length, and of whose tasks the first steps alone are scored."""
 
-import signal
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
 import pytest
+from stopping import in_parts
 
 from lopbench.core.manager import plugins
 from lopbench.core.registry import OWN, Distribution, Registration
@@ -124,24 +124,8 @@ def test_tasks_of_several_lengths_resume_bit_for_bit(make_uneven, record_of, tmp
     whole = planned(results=tmp_path / "whole", start=0.4)
     assert study.execute(whole) == []
 
-    class Stopping(report.Quiet):
-        left = 0
-
-        def advanced(self, steps, task, tasks, score):
-            self.left -= 1
-            if self.left < 0:
-                signal.raise_signal(signal.SIGINT)
-
     parts = planned(results=tmp_path / "parts", start=0.4)
-    stops = 0
-    while any(not (parts.results / "runs" / spec.directory_name).exists() for spec in parts.pending):
-        stopping = Stopping()
-        stopping.left = 5
-        try:
-            study.execute(planned(results=parts.results, start=0.4), stopping, checkpoint_s=0.0)
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 10
+    assert in_parts(partial(planned, results=parts.results, start=0.4), looks=5) > 10
     for spec in whole.pending:
         one, other = (record_of(replace(each), spec).measurements for each in (whole, parts))
         assert one.equals(other)

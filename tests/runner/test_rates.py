@@ -1,15 +1,15 @@
 """Runs whose protocol has a schedule of the learning rate inside each task."""
 
-import signal
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 import pytest
+from stopping import in_parts
 
 from lopbench.core.manager import plugins
 from lopbench.core.registry import OWN, Distribution, Registration
-from lopbench.runner import report, session, study, worth
+from lopbench.runner import session, study, worth
 from lopbench.runner.scored import ScoredLearner
 from lopbench_plugins.scenarios.tinyimagenet40 import TinyImageNet40
 
@@ -94,22 +94,7 @@ def test_a_run_that_stops_anywhere_goes_on_at_the_rate_of_its_step(planned, reco
     make = partial(planned, methods=["none", "reset"], architecture="mlp:width=16,depth=2")
     whole, parts = make(results=tmp_path / "whole"), make(results=tmp_path / "parts")
     assert study.execute(whole) == []
-
-    class Stopping(report.Quiet):
-        left = 3
-
-        def advanced(self, steps, task, tasks, score):
-            self.left -= 1
-            if self.left < 0:
-                signal.raise_signal(signal.SIGINT)
-
-    stops = 0
-    while any(not (parts.results / "runs" / spec.directory_name).exists() for spec in parts.pending):
-        try:
-            study.execute(make(results=parts.results), Stopping(), checkpoint_s=0.0)
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 20
+    assert in_parts(partial(make, results=parts.results), looks=3) > 20
     for spec in whole.pending:
         one, other = (record_of(each, spec).measurements for each in (whole, parts))
         assert one.equals(other)
