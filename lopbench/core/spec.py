@@ -176,6 +176,8 @@ def split(text: str, positional: str | None = None) -> tuple[str, dict[str, str]
     name = name.strip()
     if not name or (colon and not rest.strip()):
         raise UsageError(f"{text!r} is not a component; write name or name:field=value,field=value")
+    if "," in name:
+        raise UsageError(f"{text!r} is not one component: commas separate fields; give each component by itself")
     arguments: dict[str, str] = {}
     for index, part in enumerate(filter(None, (p.strip() for p in rest.split(",")))):
         key, equals, value = (s.strip() for s in part.partition("="))
@@ -269,7 +271,8 @@ class ComponentSpec:
             PluginError: If the class cannot be imported, or is at fault when the component is built.
         """
         registry = registry or _default_registry()
-        entry = registry.get(kind, split(text.partition(",")[0], "_")[0])
+        name, colon, rest = text.partition(":")  # of the fields the first: what is wrong with others is told below
+        entry = registry.get(kind, split(name + colon + rest.partition(",")[0], "_")[0])
         component_class = entry.load()
         _, arguments = split(text, component_class.positional)
         with left_alone(f"{component_class.name} cannot be made: "):

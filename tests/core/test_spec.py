@@ -114,6 +114,12 @@ def test_a_malformed_component_text_is_a_usage_error(text):
         spec.split(text)
 
 
+@pytest.mark.parametrize("text", ["cbp,redo", "none,cbp", "cbp,none", "cbp,no such", "cbp,redo:x=1", "redo+cbp,redo"])
+def test_several_components_in_one_text_are_refused_and_none_is_left_out(text):
+    with pytest.raises(UsageError, match="is not one component: commas separate fields"):
+        spec.parse_methods(text)
+
+
 def test_a_first_value_without_field_goes_to_the_positional_one():
     assert spec.split("zoo:lion,width=3", "model") == ("zoo", {"model": "lion", "width": "3"})
     with pytest.raises(UsageError, match="'lion' has no value"):
