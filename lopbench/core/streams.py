@@ -75,6 +75,14 @@ class ChunkedBatches(Batches, ABC):
             For each of `sizes`, N, the batches ``(periods, N, ...)`` and their targets ``(periods, N, ...)``.
         """
 
+    def take_stored(self, periods: int) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return the batches that `take` would, with inputs as they are stored, of which `Task.presented` makes theirs.
+
+        Where inputs are stored as 8-bit numbers, say, a quarter of the memory is written and read on the way into a
+        program, which presents them in its steps.
+        """
+        return self.take(periods)
+
 
 class ActingBatches(ChunkedBatches, ABC):
     """A training stream that the networks make themselves: they act, and are trained on what came of it for a while.
@@ -124,6 +132,14 @@ class Task(ABC):
     @abstractmethod
     def batches(self) -> Batches:
         """Return the training stream from its start, the same at every call."""
+
+    def presented(self, inputs: Tensor) -> Tensor:
+        """Return what the network is given of ``inputs`` ``(..., *shape)`` of `ChunkedBatches.take_stored`.
+
+        Each sample is presented by itself. The function depends on its argument alone, and is the same in every task.
+        Programs trace it: its constants are numbers, not tensors.
+        """
+        return inputs
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ from lopbench.learner.untraceable import reason_of
 #: Most bytes of random numbers that are drawn ahead, and of fresh rows that are held for one group of units.
 _NOISE_BYTES, _ROW_BYTES = 32 * 2**20, 64 * 2**20
 
-#: Batches by their place in a period, after which the sizes of batches repeat: inputs and targets of each place.
+#: Batches by their place in a period, after which the sizes of batches repeat: inputs of each place, as they are stored
+#: (`ChunkedBatches.take_stored`), and targets.
 #: Of one period ``(R, N, ...)``.
 Period = Sequence[tuple[Tensor, Tensor]]
 #: Of several periods one tensor ``(periods, N, ...)`` for each replica.
@@ -45,8 +46,8 @@ class Program:
 
     Args:
         learner: The stack of replicas. Other learners of the same structure can be advanced later.
-        task: Gives loss and score. All later tasks must have the same functions.
-        batches: The batches of one period, inputs and targets ``(R, N, ...)``, for their shapes.
+        task: Presents inputs, and gives loss and score. All later tasks must have the same functions.
+        batches: The batches of one period, stored inputs and targets ``(R, N, ...)``, for their shapes.
         unroll: Number of steps in a call, a whole number of periods.
         compiled: Whether to compile the graph; otherwise it runs as it is.
         announce: Called before the compiler, unless this process has compiled the same before.
@@ -82,20 +83,19 @@ class Program:
         # Most calls in a row before a check that the fresh rows have sufficed. It is halved when they have not.
         self._trusted = sys.maxsize
         with torch.no_grad(), reason_of(learner, self._steps.metrics):
-            cast = [(learner.cast(x), y) for x, y in batches]
-            self._asked = self._steps.record(self._state(), self._constants(), cast)
+            self._asked = self._steps.record(self._state(), self._constants(), batches)
             self._bind(learner)
             if self._asked:  # again, now with fresh rows, so that units are reset
-                self._steps.record(self._state(), self._constants(), cast)
+                self._steps.record(self._state(), self._constants(), batches)
             self._traced_for = self._signature()
             self._blocks = self._choose_blocks()
-            graph = self._trace(cast)
+            graph = self._trace(batches)
             self._compiled = Compiled(graph)
             if self._compiles:
-                self._compiled = compile_graph(graph, self._arguments(cast), learner.device, self._announce)
+                self._compiled = compile_graph(graph, self._arguments(batches), learner.device, self._announce)
             if self._compiled.error is not None and len(self._blocks) > 1:
                 self._blocks = Blocks(learner.replicas, learner.replicas)  # one block: fewer operations
-                self._compiled = replace(self._compiled, call=self._trace(cast))
+                self._compiled = replace(self._compiled, call=self._trace(batches))
 
     def _choose_blocks(self) -> Blocks:
         learner = self._steps.learner
@@ -134,7 +134,7 @@ class Program:
 
         Args:
             learner: The stack to train; its tensors are changed in place.
-            batches: For each batch of a period, inputs and targets ``(periods, N, ...)`` of each replica.
+            batches: For each batch of a period, stored inputs and targets ``(periods, N, ...)`` of each replica.
 
         Returns:
             Loss and mean score ``(steps, R)`` of each batch before its update, and the values of the metrics.
@@ -145,7 +145,7 @@ class Program:
         assert shapes == self._shapes, f"a program for batches of {self._shapes} was given {shapes}"
         if self._signature() != self._traced_for:
             self._prepare(learner, [(_first(x), _first(y)) for x, y in batches])
-        parts = [part for x, y in batches for part in ([learner.cast(each) for each in x], y)]
+        parts = [part for batch in batches for part in batch]
         periods = self.unroll // len(batches)
         given = Calls([], [[each.unflatten(0, (-1, periods)) for each in part] for part in parts])
         made: list[Sequence[Tensor]] = []
@@ -304,8 +304,8 @@ def why_not(learner: StackLearner, task: Task, batches: Period, metrics: Sequenc
 
     Args:
         learner: The learner.
-        task: Gives loss and score.
-        batches: The batches of one period, inputs and targets ``(R, N, ...)``.
+        task: Presents inputs, and gives loss and score.
+        batches: The batches of one period, stored inputs and targets ``(R, N, ...)``.
         metrics: What to measure of each step.
     """
     try:

@@ -58,7 +58,7 @@ class Steps:
 
     Args:
         learner: The stack to train. It may be replaced by another one of the same structure.
-        task: Gives loss and score. All later tasks must have the same functions.
+        task: Presents inputs, and gives loss and score. All later tasks must have the same functions.
         period: Number of batches after which their sizes repeat.
         unroll: Number of steps in a call, a whole number of periods.
         metrics: What to measure of each step.
@@ -139,7 +139,7 @@ class Steps:
         noise = _Noise({}, [])
         copies = {name: value.clone() for name, value in state.items()}
         self._trying = True
-        self.step(copies, constants, batches[0], noise, 0)
+        self.step(copies, constants, self._presented(*batches[0]), noise, 0)
         self._trying = False
         self.requests = noise.requests
         self._shapes = {name: value.shape for name, value in copies.items() if name.startswith("optimizer/")}
@@ -151,8 +151,8 @@ class Steps:
         Args:
             names: Names of the tensors that change.
             constant_names: Names of the tensors that are only read.
-            tensors: The tensors that change, those that are only read, the noise, and for each batch of a period inputs
-                and targets ``(periods, R, N, ...)``.
+            tensors: The tensors that change, those that are only read, the noise, and for each batch of a period stored
+                inputs and targets ``(periods, R, N, ...)``.
 
         Returns:
             The new values of the tensors that change; then losses, scores and each metric, ``(unroll, R)`` each.
@@ -165,12 +165,20 @@ class Steps:
         taken = []
         for step in range(self.unroll):
             turn, place = divmod(step, self.period)
-            batch = batches[2 * place][turn], batches[2 * place + 1][turn]
+            batch = self._presented(batches[2 * place][turn], batches[2 * place + 1][turn])
             taken.append(self.step(state, fixed, batch, _Noise(self.requests, noise), step))
         losses, scores = (torch.stack([getattr(each, part) for each in taken]) for part in ("losses", "scores"))
         measured = (torch.stack(values) for values in zip(*(each.measured for each in taken), strict=True))
         # Contiguous, as the next call wants them.
         return *(value.contiguous() for value in state.values()), losses, scores, *measured
+
+    def _presented(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a batch as the networks are given it; its inputs are as the stream stores them."""
+        shown = self.learner.cast(self.task.presented(inputs))
+        if shown is not inputs:
+            # The compiler keeps what is taken by strides. Else each kernel that reads inputs would present them anew.
+            shown = shown.as_strided(shown.shape, shown.stride())
+        return shown, targets
 
     def step(self, state: Tensors, constants: Tensors, batch: tuple[Tensor, Tensor], noise: _Noise, step: int) -> Taken:
         """Take one step of all replicas. Changes ``state`` and its tensors."""

@@ -66,12 +66,15 @@ class Feed:
         return [taken[name] for name in self._names]
 
     def take(self, periods: int) -> Periods:
-        """Return for each batch of a period inputs and targets of the next periods, ``(periods, N, ...)`` a replica."""
+        """Return for each batch of a period stored inputs and targets of the next periods, of each replica."""
         taken = _take(self._batches, periods)
         return _by_place([taken[name] for name in self._names])
 
     def first(self) -> Period:
-        """Return the batches of the first period of the task, ``(R, N, ...)`` each; the streams stay where they are."""
+        """Return the batches of the first period of the task as `take` has them, ``(R, N, ...)`` each.
+
+        The streams stay where they are.
+        """
         anew = {name: self.tasks[self._names.index(name)].batches() for name in self._batches}
         taken = _take(anew, 1)
         places = _by_place([taken[name] for name in self._names])
@@ -102,7 +105,7 @@ def _take(batches: Mapping[str, Batches], periods: int) -> dict[str, Sequence[tu
     found = {}
     for name, each in batches.items():
         assert isinstance(each, ChunkedBatches)
-        found[name] = each.take(periods)
+        found[name] = each.take_stored(periods)
     return found
 
 

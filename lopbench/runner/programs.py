@@ -17,8 +17,10 @@ from lopbench.runner.setting import Setting
 from lopbench.runner.shape import compiled_folder, mark
 from lopbench.runner.worth import Work, work
 
-#: Most samples, of all replicas together, most bytes of them, and most steps, that are made ahead of a program's calls.
-BLOCK_SAMPLES, BLOCK_BYTES, BLOCK_STEPS = 200_000, 64 * 2**20, 2_000
+#: Most samples, of all replicas together, most bytes of them as they are stored, and most steps, that are made ahead of
+#: a program's calls. Measured on 16 seeds of permuted MNIST at batch 16, cores with caches of 2 MiB: making a batch of
+#: 8-bit images takes 11 us where 4 to 16 MiB are made at once, and 20 us where it is 64.
+BLOCK_SAMPLES, BLOCK_BYTES, BLOCK_STEPS = 200_000, 16 * 2**20, 2_000
 
 ONE_BY_ONE = "one by one"
 

@@ -163,6 +163,9 @@ def batches_resume(component: Component) -> None:
     chunked = task.batches()
     if isinstance(chunked, ChunkedBatches):
         _check_chunks(chunked, task.batches(), outputs)
+        stored = task.batches()
+        assert isinstance(stored, ChunkedBatches)
+        _check_stored(stored, task.batches(), task, outputs)
 
 
 def _check_chunks(chunked: ChunkedBatches, batches: Batches, outputs: int) -> None:
@@ -181,6 +184,17 @@ def _check_chunks(chunked: ChunkedBatches, batches: Batches, outputs: int) -> No
         if not equal(found, [next(batches) for _ in found]):
             raise Mismatch("a chunk of the batches one by one", "others")
         parts = chunked.take(2)
+
+
+def _check_stored(stored: ChunkedBatches, batches: Batches, task: Task, outputs: int) -> None:
+    """Compare a period of a stream as it is stored, and then presented, with the same batches one by one."""
+    for each in (stored, batches):
+        act(each, outputs, 0)
+    parts = stored.take_stored(1)
+    # With one axis more, since a program presents the batches of all replicas at once.
+    shown = [(task.presented(inputs.unsqueeze(0))[0, 0], targets[0]) for inputs, targets in parts]
+    if not equal(shown, [next(batches) for _ in parts]):
+        raise Mismatch("batches as they are stored, of which `Task.presented` makes those of the stream", "others")
 
 
 @check(

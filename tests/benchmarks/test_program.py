@@ -12,9 +12,12 @@ import pytest
 import torch
 from bench_toys import CPU, Bare, learner, noise_images, seconds, some_batches
 from torch import Tensor, nn
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
-from lopbench.core.interfaces import Optimizer, Perturbation, Stream
+from lopbench.core.interfaces import Optimizer, Perturbation, Stream, Task
+from lopbench.learner.compiling import compile_graph
 from lopbench.learner.program import Program
 from lopbench.runner.feed import Feed
 from lopbench.runner.programs import BLOCK_BYTES
@@ -167,6 +170,12 @@ class Stacked:
                 gradient = before
 
 
+def presenting(task: Task, stored: Tensor, *, tiny: bool) -> Callable[..., Any]:
+    """Return a function that presents inputs like ``stored``, compiled unless ``tiny``, as a program's steps do."""
+    graph = make_fx(functionalize(lambda inputs: (task.presented(inputs),)))(stored)
+    return graph if tiny else compile_graph(graph, [stored], CPU, lambda: None).call
+
+
 @pytest.mark.parametrize("rule", [SGD, adam.Adam(lr=1e-3)], ids=["sgd", "adam"])
 @pytest.mark.parametrize(("widths", "batch", "replicas"), [(w, b, r) for w, b in NETWORKS for r in (1, 16, 30)])
 def test_small_network_on_images(
@@ -182,7 +191,7 @@ def test_small_network_on_images(
     scenario = PermutedMnist(batch_size=batch, steps_per_task=2 if tiny else 7500 // batch)
     images = noise_images(10, batch if tiny else 750, shape=(1, 28, 28))
     replicas, unroll = (min(replicas, 2), 1) if tiny else (replicas, UNROLL)
-    bytes_of_step = replicas * batch * 784 * 4
+    bytes_of_step = replicas * batch * 784
     count = 2 if tiny else max(1, min(BLOCK_BYTES // bytes_of_step, MOST_AHEAD) // UNROLL) * UNROLL
     streams: dict[int, Stream] = {seed: scenario.stream(seed, data=images, device=CPU) for seed in range(replicas)}
     architecture = MLP(widths=(8, 8)) if tiny else MLP(widths=widths)
@@ -198,11 +207,12 @@ def test_small_network_on_images(
     alone, batches = learner(architecture, streams[0], optimizer=rule), streams[0].task(0).batches()
     spare = Feed(streams, range(replicas))
     stacked = Stacked((784, *widths, 10), replicas)
-    inputs, targets = (torch.stack(list(each), dim=1) for each in spare.take(count)[0])
+    stored, targets = (torch.stack(list(each), dim=1) for each in spare.take(count)[0])
+    present, inputs = presenting(spare.tasks[0], stored[0], tiny=tiny), spare.tasks[0].presented(stored)
     making, one_by_one, by_hand = (
         median(seconds(part, timer) for _ in range(1 if tiny else rounds))
         for part in (
-            lambda: spare.take(count),
+            lambda: (spare.take(count), [present(each) for each in stored]),
             lambda: [alone.step([next(batches)]) for _ in range(count)],
             lambda: stacked.train(inputs, targets),
         )

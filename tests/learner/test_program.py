@@ -50,6 +50,7 @@ class Regression:
 
     chance = 0.0
     classes = None
+    presented = Task.presented
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.mse_loss(outputs, targets)
@@ -63,6 +64,7 @@ class Classification:
 
     chance = 0.5
     classes = None
+    presented = Task.presented
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, targets)

@@ -272,6 +272,13 @@ class SameTasks(TinyImageNet40):
         return stream
 
 
+class _PresentsOthers(TinyImageNetTask):
+    """Presents stored inputs otherwise than the stream does."""
+
+    def presented(self, inputs):
+        return inputs / 2
+
+
 class _HoldsNothingOut(_AllOutputs):
     """Has a chance that is none, and nothing held out on which it is scored."""
 
@@ -327,6 +334,7 @@ BROKEN = [
     (scenario(task=_HoldsNothingOut), "chance-is-as-declared"),
     (scenario(stream=_Stuck), "tasks-are-as-declared"),
     (made(ForgetsAll, **SMOKE), "batches-resume"),
+    (scenario(task=_PresentsOthers), "batches-resume"),
     (scenario(task=_MemoryTested), "held-out-samples-are-not-trained-on"),
     (scenario(task=_Summed), "loss-is-a-mean"),
     (scenario(task=_OneProbe), "probe-is-diverse"),

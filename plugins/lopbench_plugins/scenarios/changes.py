@@ -157,14 +157,14 @@ class MixedBatches(RowBatches):
             self._places = drawn(before.last, steps * size, task.stream.generator("mixing", task.index, "images"))
 
     def made(self, rows: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """Return the images at places ``rows``, of which the first is image number ``first`` of the task."""
+        """Return the images at places ``rows``, 8 bits, of which the first is image number ``first`` of the task."""
         inputs, labels = super().made(rows, first)
         new = self._new[first : first + len(rows)]
         old = (~new).nonzero().flatten()
         if len(old):
             places = old.to(inputs.device)
             given = rows[old] if self._places is None else self._places[first + old]
-            inputs[places], labels[places] = self._before.of_rows(given)
+            inputs[places], labels[places] = self._before.stored(given)
         return inputs, labels
 
 

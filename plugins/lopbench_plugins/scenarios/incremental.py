@@ -40,7 +40,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lopbench import ImageSet, InvalidInputError, Recipe, later, number, whole
 from lopbench_plugins.scenarios.derived import derive
@@ -226,10 +225,10 @@ class IncrementalTask(PartTask):
         if self.stream.scenario.validation_images:
             yield from self.in_batches(*self.stream.so_far(self.index, self.stream.validated))
 
-    def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the training images at places ``rows`` ``(N,)``, as `order` has them, and their labels."""
+    def stored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the training images at places ``rows`` ``(N,)``, as `order` has them, 8 bits, and their labels."""
         count = len(self.train[1])
-        images, labels = super().of_rows(rows % count)
+        images, labels = super().stored(rows % count)
         kinds = (rows // count).to(images.device)
         return (augmented(images, kinds) if self.stream.scenario.augment else images), labels
 
@@ -238,16 +237,20 @@ def augmented(images: Tensor, kinds: Tensor) -> Tensor:
     """Return images cropped after reflection of their border, and mirrored.
 
     Args:
-        images: Floats ``(N, C, 32, 32)``.
+        images: Of any type, ``(N, C, 32, 32)``.
         kinds: Whole numbers from 0 to ``2 * CROPS - 1``, ``(N,)``: which of the crops, and from ``CROPS`` on mirrored;
             0 leaves an image as it is.
     """
     crop = (kinds + CROPS // 2) % CROPS  # 0 is the one in the middle
     side = 2 * PADDING + 1
-    inside = torch.arange(SIDE, device=images.device)
-    rows = (crop // side).unsqueeze(1) + inside  # (N, 32)
-    columns = (crop % side).unsqueeze(1) + inside
+    inside = torch.arange(SIDE, device=images.device) - PADDING
+    rows, columns = (_reflected(start.unsqueeze(1) + inside) for start in (crop // side, crop % side))  # (N, 32)
     columns = torch.where((kinds < CROPS).unsqueeze(1), columns, columns.flip(1))
-    padded = F.pad(images, [PADDING] * 4, mode="reflect")
     samples = torch.arange(len(images), device=images.device).view(-1, 1, 1)
-    return padded[samples, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
+    return images[samples, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
+
+
+def _reflected(places: Tensor) -> Tensor:
+    """Return the places in an image of which reflection makes those outside of it."""
+    places = places.abs()
+    return torch.where(places < SIDE, places, 2 * (SIDE - 1) - places)

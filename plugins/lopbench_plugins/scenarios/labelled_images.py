@@ -66,8 +66,9 @@ class LabelledImages(Stream):
         assert scenario.data is not None
         assert scenario.scale is not None
         channels = {"unit": ((0.0,), (1.0,)), "signed": ((0.5,), (0.5,)), "standard": CHANNELS[scenario.data]}
-        mean, std = channels[scenario.scale]
-        self._mean, self._std = (255 * torch.tensor(each, device=device).view(-1, 1, 1) for each in (mean, std))
+        parts = [(255 * torch.tensor(part)).tolist() for part in channels[scenario.scale]]
+        #: Mean and deviation of 8-bit pixels, of all channels or of each. Numbers, since a program holds no tensors.
+        self._moments: list[tuple[float, float]] = list(zip(*parts, strict=True))
 
     def generator(self, *names: str | int) -> torch.Generator:
         """Return a fresh generator of the stream's, for one purpose."""
@@ -104,8 +105,12 @@ class LabelledImages(Stream):
             return torch.from_numpy(array).to(self.device)
 
     def presented(self, pixels: Tensor) -> Tensor:
-        """Return 8-bit ``pixels`` ``(N, C, H, W)`` at the scale of the scenario, as floats."""
-        return pixels.to(torch.float32).sub_(self._mean).div_(self._std)
+        """Return 8-bit ``pixels`` ``(..., C, H, W)`` at the scale of the scenario, as floats."""
+        shown = pixels.to(torch.float32)
+        channels = [shown] if len(self._moments) == 1 else shown.unbind(-3)
+        for channel, (mean, std) in zip(channels, self._moments, strict=True):
+            channel.sub_(mean).div_(std)
+        return shown
 
 
 class LabelledTask(Task):
@@ -148,11 +153,20 @@ class LabelledTask(Task):
         """The task's labels of all training images, ``(M,)``."""
         return self.labels(self.train[1])
 
-    def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the training images at places ``rows`` ``(N,)`` as they are trained on, and their labels."""
+    def stored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the training images at places ``rows`` ``(N,)`` as the task shows them, 8 bits, and their labels."""
         rows = rows.to(self.stream.device)
         images, labels = self.train[0].index_select(0, rows), self.trained_labels.index_select(0, rows)
-        return self.stream.presented(self.seen(images)), labels
+        return self.seen(images), labels
+
+    def presented(self, inputs: Tensor) -> Tensor:
+        """Return 8-bit images ``(..., C, H, W)`` as the network is given them."""
+        return self.stream.presented(inputs)
+
+    def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the training images at places ``rows`` ``(N,)`` as they are trained on, and their labels."""
+        images, labels = self.stored(rows)
+        return self.presented(images), labels
 
     @property
     def chance(self) -> float:
@@ -178,7 +192,7 @@ class LabelledTask(Task):
     def in_batches(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield 8-bit ``images`` with these true labels as the task shows and labels them."""
         for part, true in zip(images.split(HELD_OUT_BATCH), labels.split(HELD_OUT_BATCH), strict=True):
-            yield self.stream.presented(self.seen(part)), self.labels(true)
+            yield self.presented(self.seen(part)), self.labels(true)
 
     def probe(self) -> tuple[Tensor, Tensor]:
         """Return the first training images of each class, as many of each if there are."""

@@ -195,7 +195,7 @@ class PermutedTextTask(Task):
         generator = self.stream.generator("order", self.index, passage)
         return torch.randperm(len(self.stream.train), generator=generator)
 
-    def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def stored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the passages at places ``rows`` as tokens ``(N, T)``, and what follows each."""
         return self._tokens(self.stream.train[rows.to(self.stream.device)])
 

@@ -15,8 +15,11 @@ class Rows(Protocol):
     def order(self, passage: int) -> Tensor:
         """Return the places of all samples in the order of a pass, from 0, ``(M,)`` on the CPU."""
 
-    def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets ``(N, ...)`` of the samples at places ``rows``, ``(N,)`` on the CPU."""
+    def stored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return stored inputs and targets ``(N, ...)`` of the samples at places ``rows``, ``(N,)`` on the CPU."""
+
+    def presented(self, inputs: Tensor) -> Tensor:
+        """Return what the network is given of stored ``inputs`` ``(..., *shape)``."""
 
 
 class RowBatches(ChunkedBatches):
@@ -42,17 +45,22 @@ class RowBatches(ChunkedBatches):
     def __next__(self) -> tuple[Tensor, Tensor]:
         """Return the next batch ``(N, ...)`` and its targets."""
         first = self._next
-        return self.made(self._rows(self._size), first)
+        inputs, targets = self.made(self._rows(self._size), first)
+        return self._task.presented(inputs), targets
 
     def take(self, periods: int) -> Sequence[tuple[Tensor, Tensor]]:
         """Return the next batches ``(periods, N, ...)`` and their targets, made at once."""
+        return [(self._task.presented(inputs), targets) for inputs, targets in self.take_stored(periods)]
+
+    def take_stored(self, periods: int) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return the same batches with inputs as they are stored."""
         first = self._next
         inputs, targets = self.made(self._rows(periods * self._size), first)
         return [(inputs.unflatten(0, (periods, -1)), targets.unflatten(0, (periods, -1)))]
 
     def made(self, rows: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of the samples at places ``rows``; the first is sample ``first`` of all, from 0."""
-        return self._task.of_rows(rows)
+        """Return stored inputs and targets of the samples at ``rows``; the first is sample ``first`` of all, from 0."""
+        return self._task.stored(rows)
 
     def _rows(self, count: int) -> Tensor:
         """Return the places of the next samples."""

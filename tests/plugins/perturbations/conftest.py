@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lopbench.core import rng
+from lopbench.core.interfaces import Task
 from lopbench.learner.fresh import FreshPool
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.program import Program
@@ -37,6 +38,7 @@ class Classification:
 
     chance = 1 / CLASSES
     classes = None
+    presented = Task.presented
     epoch = 3
 
     def __init__(self, seed, dtype=torch.float32):
@@ -113,6 +115,7 @@ class Regression:
 
     chance = 0.0
     classes = None
+    presented = Task.presented
 
     def __init__(self, weight=1.0):
         self.weight = weight

@@ -13,6 +13,7 @@ from torch import nn
 
 from lopbench.core import rng
 from lopbench.core.errors import InvalidInputError, UnsupportedError
+from lopbench.core.interfaces import Task
 from lopbench.learner.fresh import FreshPool
 from lopbench.learner.learner import StackLearner
 from lopbench.learner.memory import Generators, MethodState
@@ -31,6 +32,7 @@ class Regression:
 
     chance = 0.0
     classes = None
+    presented = Task.presented
 
     def loss(self, outputs, targets):
         return nn.functional.mse_loss(outputs, targets)

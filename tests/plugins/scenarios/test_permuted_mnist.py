@@ -144,12 +144,11 @@ def test_seeds_train_as_one_program(stream):
     batches = [task.batches() for task in tasks]
     for _ in range(8):
         one_by_one.step([next(each) for each in batches])
-    period = [
-        tuple(torch.stack(part) for part in zip(*(next(task.batches()) for task in tasks), strict=True)),
-    ]
+    first = [task.batches().take_stored(1)[0] for task in tasks]
+    period = [tuple(torch.cat(part) for part in zip(*first, strict=True))]
     assert why_not(together, tasks[0], period) is None
     program = Program(together, tasks[0], period, unroll=4, compiled=False)
-    taken = [task.batches().take(8)[0] for task in tasks]
+    taken = [task.batches().take_stored(8)[0] for task in tasks]
     program.advance(together, [tuple(zip(*taken, strict=True))])
     for name, value in one_by_one.view.parameters.items():
         torch.testing.assert_close(value, together.view.parameters[name], rtol=1e-9, atol=1e-11)
