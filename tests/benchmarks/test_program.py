@@ -209,10 +209,16 @@ def test_small_network_on_images(
     stacked = Stacked((784, *widths, 10), replicas)
     stored, targets = (torch.stack(list(each), dim=1) for each in spare.take(count)[0])
     present, inputs = presenting(spare.tasks[0], stored[0], tiny=tiny), spare.tasks[0].presented(stored)
+
+    def making_batches() -> None:
+        spare.take(count)
+        for each in stored:
+            present(each)
+
     making, one_by_one, by_hand = (
         median(seconds(part, timer) for _ in range(1 if tiny else rounds))
         for part in (
-            lambda: (spare.take(count), [present(each) for each in stored]),
+            making_batches,
             lambda: [alone.step([next(batches)]) for _ in range(count)],
             lambda: stacked.train(inputs, targets),
         )
