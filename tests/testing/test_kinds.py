@@ -279,6 +279,13 @@ class _PresentsOthers(TinyImageNetTask):
         return inputs / 2
 
 
+class _PresentsByATensor(TinyImageNetTask):
+    """Presents stored inputs with a tensor of its own, which is none of a program's."""
+
+    def presented(self, inputs):
+        return inputs * torch.ones(1)
+
+
 class _HoldsNothingOut(_AllOutputs):
     """Has a chance that is none, and nothing held out on which it is scored."""
 
@@ -335,6 +342,7 @@ BROKEN = [
     (scenario(stream=_Stuck), "tasks-are-as-declared"),
     (made(ForgetsAll, **SMOKE), "batches-resume"),
     (scenario(task=_PresentsOthers), "batches-resume"),
+    (scenario(task=_PresentsByATensor), "batches-resume"),
     (scenario(task=_MemoryTested), "held-out-samples-are-not-trained-on"),
     (scenario(task=_Summed), "loss-is-a-mean"),
     (scenario(task=_OneProbe), "probe-is-diverse"),
