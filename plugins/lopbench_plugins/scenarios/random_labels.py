@@ -11,7 +11,10 @@ ten classes about a tenth of the exchanged labels keep their value, at any ``fra
 Their networks are two hidden layers of 100 ReLUs for digits, and convolutions for photographs, in whose place the
 default is `cnn`, which is of another size. Deviations: they leave out the last batch of a pass, and begin the next one.
 Their best rate of plain learning is 1e-4 on MNIST, 1e-3 on CIFAR-10 (Adam), and ``kumar`` has it for learner and
-reference; it was not run here.
+reference. Measured on real MNIST with seeds 1000 to 1004, plain learning has an online accuracy of .83 on the first two
+tasks, as fresh networks have on each, .51 on the first tenth, and .13 on the late ones: it keeps .03, with a 95%
+interval of .01 to .08, under a ceiling of 1.23, and all five seeds collapse. Its trend is -.001, -.003 to .002, level:
+from the tenth task on nothing is left to lose. On CIFAR-10 it was not run here.
 
 ``lite`` is ours: 50 tasks of 160 digits, 30 passes each. Measured on real MNIST with seeds 1000 to 1004, at the
 published rates: the online accuracy of a plain learner on the first tenth of the tasks, which is what tuning sees, and
