@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, functionalize
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.func import functional_call
 
 from lopbench.core.interfaces import ActingBatches, Batches
+from lopbench.learner.compiling import trace_graph
 from lopbench.learner.layout import shorten
 from lopbench.learner.network import attention_for_vmap, evaluating
 
@@ -84,7 +84,7 @@ class Actor:
                 return torch.vmap(one)(arguments[:-1], arguments[-1])
 
         try:
-            graph = make_fx(functionalize(mapped), tracing_mode="fake")(*values, inputs)
+            graph = trace_graph(mapped, *values, inputs)
         except Exception:  # tracing fails in many ways, and the untraced function computes the same
             return mapped
         shorten(graph)

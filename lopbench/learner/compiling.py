@@ -1,4 +1,4 @@
-"""Compiles graphs with Inductor: each graph once per process, with a cache on disk for later processes."""
+"""Traces functions into graphs, and compiles these with Inductor: each once per process, with a cache on disk."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
 
 #: Compiled graphs of this process, by their code, the number of threads, and the shapes and types of their inputs.
 _compiled: dict[object, Callable[..., Sequence[Tensor]]] = {}
@@ -29,6 +32,16 @@ class Compiled:
     call: Callable[..., Sequence[Tensor]]
     seconds: float | None = None
     error: str | None = None
+
+
+def trace_graph(function: Callable[..., Any], *arguments: Tensor) -> torch.fx.GraphModule:
+    """Return ``function`` as a graph, traced with ``arguments`` as examples and without operations in place.
+
+    Raises:
+        Exception: Of many types, if the function reads a value, or uses a tensor that is no argument.
+    """
+    # Not `function` itself: of a bound method torch counts `self` among the arguments, and refuses.
+    return make_fx(functionalize(lambda *tensors: function(*tensors)), tracing_mode="fake")(*arguments)
 
 
 def compile_graph(

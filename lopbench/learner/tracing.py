@@ -12,13 +12,12 @@ from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Generator, Tensor
-from torch.func import functionalize
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
 from lopbench.core import fields
 from lopbench.core.errors import UnsupportedError
 from lopbench.core.interfaces import Perturbation, State, Task, TrainingMetric
+from lopbench.learner.compiling import trace_graph
 from lopbench.learner.engines import Traced
 from lopbench.learner.groups import UnitGroup
 from lopbench.learner.hooks import Acting, Hooks
@@ -268,7 +267,7 @@ class Steps:
 
         before = states_on_host()
         with _NoNumpy():
-            graph = make_fx(functionalize(steps), tracing_mode="fake")(*arguments)
+            graph = trace_graph(steps, *arguments)
         if states_on_host() != before:
             raise UntraceableError("a step draws from the global generator of Python or numpy")
         for node in graph.graph.nodes:

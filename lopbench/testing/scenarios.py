@@ -9,13 +9,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.func import functionalize
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from lopbench.core import rng
 from lopbench.core.interfaces import ActingBatches, Batches, ChunkedBatches, Component, Scenario, Stream, Task
 from lopbench.core.spec import ComponentSpec, digest, make
 from lopbench.core.text import told
+from lopbench.learner.compiling import trace_graph
 from lopbench.testing.check import Check, Mismatch, NotApplicable, check
 from lopbench.testing.samples import (
     held_out_samples_are_not_trained_on,
@@ -199,7 +198,7 @@ def _check_stored(stored: ChunkedBatches, batches: Batches, task: Task, outputs:
     if not equal(shown, [next(batches) for _ in parts]):
         raise Mismatch("batches as they are stored, of which `Task.presented` makes those of the stream", "others")
     try:
-        make_fx(functionalize(task.presented), tracing_mode="fake")(parts[0][0])
+        trace_graph(task.presented, parts[0][0])
     except Exception as error:
         raise Mismatch("`Task.presented` that a program can trace, with numbers as constants", told(error)) from error
 

@@ -12,12 +12,10 @@ import pytest
 import torch
 from bench_toys import CPU, Bare, learner, noise_images, seconds, some_batches
 from torch import Tensor, nn
-from torch.func import functionalize
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 from lopbench.core.interfaces import Optimizer, Perturbation, Stream, Task
-from lopbench.learner.compiling import compile_graph
+from lopbench.learner.compiling import compile_graph, trace_graph
 from lopbench.learner.program import Program
 from lopbench.runner.feed import Feed
 from lopbench.runner.programs import BLOCK_BYTES
@@ -172,7 +170,7 @@ class Stacked:
 
 def presenting(task: Task, stored: Tensor, *, tiny: bool) -> Callable[..., Any]:
     """Return a function that presents inputs like ``stored``, compiled unless ``tiny``, as a program's steps do."""
-    graph = make_fx(functionalize(lambda inputs: (task.presented(inputs),)))(stored)
+    graph = trace_graph(lambda inputs: (task.presented(inputs),), stored)
     return graph if tiny else compile_graph(graph, [stored], CPU, lambda: None).call
 
 

@@ -282,8 +282,10 @@ class _PresentsOthers(TinyImageNetTask):
 class _PresentsByATensor(TinyImageNetTask):
     """Presents stored inputs with a tensor of its own, which is none of a program's."""
 
+    ones = torch.ones(1)
+
     def presented(self, inputs):
-        return inputs * torch.ones(1)
+        return inputs * self.ones
 
 
 class _HoldsNothingOut(_AllOutputs):
@@ -381,6 +383,12 @@ def test_the_kit_catches_the_broken_component(component, name):
     outcome = check.run(component)
     assert outcome.status == "failed", f"{outcome.status}: {outcome.detail}"
     assert outcome.expected != "no error", outcome.found
+
+
+def test_a_tensor_in_what_presents_stored_inputs_is_found():
+    (check,) = [check for check in checks(scenario()) if check.name == "batches-resume"]
+    assert check.run(scenario()).status == "passed"
+    assert "FakeTensor" in check.run(scenario(task=_PresentsByATensor)).found
 
 
 class _Writer(SinkWriter):

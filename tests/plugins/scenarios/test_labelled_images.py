@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from torch.func import functionalize
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from lopbench.learner.compiling import compile_graph
+from lopbench.learner.compiling import compile_graph, trace_graph
 from lopbench_plugins.scenarios.five_plus_one import FivePlusOne
 from lopbench_plugins.scenarios.incremental import Incremental
 from lopbench_plugins.scenarios.labelled_images import CHANNELS
@@ -43,7 +41,7 @@ def test_a_compiled_program_presents_the_same_bits(task, data, scale):
     found = task(data, scale)
     # Each value that a pixel can have.
     pixels = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, *found.stream.input_shape).contiguous()
-    graph = make_fx(functionalize(lambda inputs: (found.presented(inputs),)), tracing_mode="fake")(pixels)
+    graph = trace_graph(lambda inputs: (found.presented(inputs),), pixels)
     compiled = compile_graph(graph, [pixels], CPU, lambda: None)
     assert compiled.error is None
     assert torch.equal(compiled.call(pixels)[0], found.presented(pixels))
